@@ -1,0 +1,131 @@
+"""The analysis and decision blocks together: tiles in, predictions out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.decision import decide
+from pyramidai_mpi.slides.base import UnreadableRegionError
+from pyramidai_mpi.types import TILE_DTYPE, Decision, prediction_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.inference.base import Engine
+    from pyramidai_mpi.slides.pyramid import SlidePyramid
+    from pyramidai_mpi.types import PredictionArray, TileArray
+
+FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
+"""One unreadable tile: level, column, row and why (UTF-8, cut at 200 bytes)."""
+
+
+@dataclass
+class PhaseSeconds:
+    """Wall seconds of one rank's worker thread, by phase."""
+
+    read: float = 0.0
+    infer: float = 0.0
+
+
+@dataclass
+class Analyser:
+    """Reads tiles of one slide, runs their level's network and decides.
+
+    Used by one thread at a time.
+
+    Attributes
+    ----------
+    pyramid
+        The slide's analysis levels.
+    engines
+        One engine a level, level 0 first.
+    thresholds
+        One threshold a level, level 0 first.
+    n_classes, positive_class
+        Number of classes, and the one that is the score.
+    keep_features
+        Called with (level, float32 (n, F)) for each batch, rows as its predictions, NaN where unreadable; None computes
+        no features.
+    seconds
+        Time spent so far.
+    """
+
+    pyramid: SlidePyramid
+    engines: Sequence[Engine]
+    thresholds: Sequence[float]
+    n_classes: int
+    positive_class: int
+    keep_features: Callable[[int, npt.NDArray[np.float32]], None] | None = None
+    seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
+
+    def analyse(self, tiles: TileArray) -> tuple[PredictionArray, npt.NDArray[np.void]]:
+        """Analyse a batch of tiles of one level.
+
+        Parameters
+        ----------
+        tiles
+            `TILE_DTYPE` records that share one level.
+
+        Returns
+        -------
+        predictions : numpy.ndarray
+            One `prediction_dtype` record a tile, in the same order.
+        failed : numpy.ndarray
+            `FAILED_DTYPE` records of the tiles among them that could not be read or gave no finite probability.
+        """
+        level = int(tiles["level"][0])
+        started = time.perf_counter()
+        side = self.pyramid.grid.tile_size
+        pixels = np.empty((len(tiles), side, side, 3), np.uint8)
+        reasons: dict[int, str] = {}
+        readable: list[int] = []
+        for position, tile in enumerate(tiles):
+            try:
+                pixels[len(readable)] = self.pyramid.read_tile(level, int(tile["col"]), int(tile["row"]))
+            except UnreadableRegionError as error:
+                reasons[position] = str(error)
+            else:
+                readable.append(position)
+        read = time.perf_counter()
+        probability = np.full((len(tiles), self.n_classes), np.nan, np.float32)
+        engine, wanted = self.engines[level], self.keep_features is not None
+        probability[readable], features = engine.predict(pixels[: len(readable)], features=wanted)
+        self.seconds.read += read - started
+        self.seconds.infer += time.perf_counter() - read
+
+        if self.keep_features is not None and features is not None:
+            rows = np.full((len(tiles), features.shape[1]), np.nan, np.float32)
+            rows[readable] = features
+            self.keep_features(level, rows)
+        decision = decide(probability, self.positive_class, self.thresholds[level])
+        unreadable = decision == Decision.UNREADABLE
+        probability[unreadable] = np.nan
+        for position in np.flatnonzero(unreadable).tolist():
+            reasons.setdefault(position, "the network gave a probability that is not finite")
+        return _predictions(tiles, decision, probability), _failed(tiles, reasons)
+
+
+def _predictions(
+    tiles: TileArray, decision: npt.NDArray[np.uint8], probability: npt.NDArray[np.float32]
+) -> PredictionArray:
+    predictions = np.empty(len(tiles), prediction_dtype(probability.shape[1]))
+    for name in ("level", "col", "row"):
+        predictions[name] = tiles[name]
+    predictions["decision"] = decision
+    predictions["probability"] = probability
+    return predictions
+
+
+def _failed(tiles: TileArray, reasons: dict[int, str]) -> npt.NDArray[np.void]:
+    failed = np.zeros(len(reasons), FAILED_DTYPE)
+    for row, (position, reason) in enumerate(sorted(reasons.items())):
+        for name in ("level", "col", "row"):
+            failed[name][row] = tiles[name][position]
+        failed["reason"][row] = reason.encode()[:200]
+    return failed

@@ -1,0 +1,108 @@
+"""The command line: dispatch, errors, exit codes. Imports neither MPI nor a heavy library."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from pyramidai_mpi import __version__
+from pyramidai_mpi.cli.launcher import launched_rank, prepare_environment
+from pyramidai_mpi.errors import ExitCode, PyramidError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMMANDS = {
+    "run": "Analyse slides (the default: `pyramidai SLIDE` is `pyramidai run SLIDE`).",
+    "digest": "Print the digest of a result: equal results, equal digests.",
+    "info": "Describe a slide, a result or a model.",
+    "export": "Draw a result over the thumbnail of its slide.",
+    "synth": "Make an H&E-like slide with known tumour outlines.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Loads a command's module when the command is called or its help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"pyramidai_mpi.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+_HELP = """Analyse gigapixel images level by level, on as many MPI ranks as you start.
+
+\b
+pyramidai SLIDE                             one process
+mpirun -n 12 python -m pyramidai_mpi SLIDE  twelve on this machine
+srun -n 128 python -m pyramidai_mpi SLIDE   a SLURM cluster
+"""
+
+
+@click.group(
+    cls=_LazyGroup,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="pyramidai")
+def _pyramidai() -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with the exit code of the design."""
+    code = run_command_line(list(sys.argv[1:] if arguments is None else arguments))
+    # As soon as one rank has left with a code but 0, `srun -K1` and Open MPI's launchers terminate those that are about
+    # to leave with the same one, and report 143.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def run_command_line(arguments: list[str]) -> int:
+    """Run a command line and return its exit code."""
+    prepare_environment()  # before any command's module loads numpy
+    first = arguments[0] if arguments else "--help"
+    if first not in _COMMANDS and first not in {"-h", "--help", "--version"}:
+        arguments = ["run", *arguments]
+    if launched_rank() != 0 and {"-h", "--help", "--version"} & set(arguments):
+        return ExitCode.OK
+    try:
+        code = _pyramidai.main(arguments or ["--help"], prog_name="pyramidai", standalone_mode=False)
+    except click.ClickException as error:
+        say_error(_usage_line(error))
+        return ExitCode.USAGE
+    except PyramidError as error:
+        say_error(str(error))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.STOPPED
+    except Exception:
+        traceback.print_exc()
+        say_error("this is a bug; please report it with the lines above")
+        return ExitCode.INTERNAL
+    return int(code or ExitCode.OK)
+
+
+def _usage_line(error: click.ClickException) -> str:
+    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pyramidai"
+    return f"{error.format_message()} (see {command} --help)"
+
+
+def say_error(message: str) -> None:
+    """One line on standard error, once for all ranks."""
+    if launched_rank() == 0:
+        click.echo(f"pyramidai: error: {' '.join(message.split())}", err=True)

@@ -1,0 +1,223 @@
+"""``pyramidai run``: analyse slides on all ranks."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pyramidai_mpi.config import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_MIN_TISSUE,
+    DEFAULT_POLICY,
+    RunSettings,
+    parse_thresholds,
+    plan_outputs,
+)
+from pyramidai_mpi.errors import ExitCode, StorageError
+from pyramidai_mpi.types import Mode
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from pyramidai_mpi.pipeline import RunReport
+
+log = logging.getLogger(__name__)
+
+_COMPLETE = {ExitCode.OK, ExitCode.TILES_FAILED}
+_POLICIES = ("static", "steal-one", "steal-half")
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("run")
+@click.argument("slides", nargs=-1, required=True, type=_PATH, metavar="SLIDE...")
+@click.option("--model", type=_PATH, help="Folder of the model package.  [default: the shipped demonstration model]")
+@click.option("-o", "--output", type=_PATH, metavar="OUT.h5", help="Result file.  [default: SLIDE-stem.h5 here]")
+@click.option("--results-dir", type=_PATH, metavar="DIR", help="Folder for the result files of several slides.")
+@click.option(
+    "--threshold", multiple=True, metavar="LEVEL=VALUE", help="Replace the model's threshold of a level. Repeatable."
+)
+@click.option(
+    "--mode",
+    type=click.Choice([mode.value for mode in Mode]),
+    default=Mode.PYRAMID.value,
+    show_default=True,
+    help="Zoom where the model says so; or all tiles of level 0; or all tiles of all levels.",
+)
+@click.option("--mpp", type=float, metavar="X", help="µm per pixel of the slide, where it does not say or is wrong.")
+@click.option(
+    "--min-tissue",
+    type=float,
+    default=DEFAULT_MIN_TISSUE,
+    show_default=True,
+    metavar="SHARE",
+    help="Least tissue share of a lowest-resolution tile.",
+)
+@click.option("--allow-upsampling", is_flag=True, help="Enlarge slides that are coarser than the model's level 0.")
+@click.option(
+    "--batch-size",
+    type=int,
+    default=DEFAULT_BATCH_SIZE,
+    show_default=True,
+    metavar="N",
+    help="Most tiles that a rank takes at a time. Does not change the result.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(_POLICIES),
+    default=DEFAULT_POLICY,
+    show_default=True,
+    help="How work finds idle ranks. Does not change the result.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Of the choice of victims. Same result for all.",
+)
+@click.option("--positive-class", metavar="NAME", help="Class whose probability decides.  [default: the model's]")
+@click.option("--features", is_flag=True, help="Keep the networks' feature vectors.")
+@click.option(
+    "--writer",
+    type=click.Choice(("auto", "serial", "mpio")),
+    default="auto",
+    show_default=True,
+    help="Rank 0 writes the file of a single slide, or all ranks do where h5py has MPI. Same content.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing result files.")
+@click.option("--no-progress", is_flag=True, help="No bar, even on a terminal.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+def command(
+    slides: tuple[Path, ...],
+    model: Path | None,
+    output: Path | None,
+    results_dir: Path | None,
+    threshold: tuple[str, ...],
+    mode: str,
+    mpp: float | None,
+    min_tissue: float,
+    allow_upsampling: bool,
+    batch_size: int,
+    policy: str,
+    seed: int,
+    positive_class: str | None,
+    features: bool,
+    writer: str,
+    overwrite: bool,
+    no_progress: bool,
+    verbose: bool,
+    quiet: bool,
+) -> int:
+    """Analyse each SLIDE and write one result file for it.
+
+    Starts at the model's lowest resolution and zooms in where the model says so. Run it under mpirun or srun to share
+    the work among ranks; the result is the same for any number of them.
+    """
+    from pyramidai_mpi.cli.session import mpi_session
+    from pyramidai_mpi.shipped import default_model
+
+    if verbose and quiet:
+        raise click.UsageError("-v and -q exclude each other")
+    if writer == "mpio" and len(slides) > 1:
+        raise click.UsageError("--writer mpio is for a single slide: of several, each is written by its owner")
+    outputs = plan_outputs(slides, output, results_dir)
+    if results_dir is not None and not results_dir.is_dir():
+        raise StorageError(f"{results_dir}: no such folder; make it first or name another with --results-dir")
+    common = RunSettings(
+        slide=slides[0],
+        model=model or default_model(),
+        output=outputs[0],
+        thresholds=parse_thresholds(threshold),
+        mode=Mode(mode),
+        mpp=mpp,
+        batch_size=batch_size,
+        policy=policy,
+        seed=seed,
+        min_tissue=min_tissue,
+        allow_upsampling=allow_upsampling,
+        positive_class=positive_class,
+        features=features,
+        writer=writer,
+        overwrite=overwrite,
+        command_line=shlex.join(sys.argv),
+    )
+    each = [replace(common, slide=slide, output=path) for slide, path in zip(slides, outputs, strict=True)]
+    with mpi_session() as comm:
+        _set_up_logging(comm.rank, verbose=verbose, quiet=quiet)
+        bar_wanted = not (no_progress or quiet)
+        if len(each) == 1:
+            return _run_one(comm, each[0], bar_wanted=bar_wanted)
+        return _run_several(comm, each, bar_wanted=bar_wanted)
+
+
+def _set_up_logging(rank: int, *, verbose: bool, quiet: bool) -> None:
+    level = logging.WARNING if quiet or rank else logging.INFO
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else level,
+        format=f"%(asctime)s {f'rank {rank}: ' if rank or verbose else ''}%(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+
+
+def _run_one(comm: MPI.Intracomm, settings: RunSettings, *, bar_wanted: bool) -> int:
+    from pyramidai_mpi.cli.progress import choose_view
+    from pyramidai_mpi.gather import share_bytes
+    from pyramidai_mpi.pipeline import run_slide
+
+    view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
+    try:
+        report = run_slide(comm, settings, view.show if view else None)
+    finally:
+        if view:
+            view.close()
+    if report is not None:
+        _say_report(settings, report)
+    code = None if report is None else report.exit_code.to_bytes(1, "little")
+    return share_bytes(comm, code)[0]
+
+
+def _run_several(comm: MPI.Intracomm, each: list[RunSettings], *, bar_wanted: bool) -> int:
+    from pyramidai_mpi.cli.progress import choose_view
+    from pyramidai_mpi.cohort import SlideOutcome, run_cohort
+    from pyramidai_mpi.gather import share_bytes
+
+    view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
+    ended = 0
+
+    def say_slide(outcome: SlideOutcome) -> None:
+        nonlocal ended
+        ended += 1
+        level = logging.INFO if outcome.exit_code is ExitCode.OK else logging.WARNING
+        log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
+
+    try:
+        report = run_cohort(comm, each, view.show if view else None, say_slide)
+    finally:
+        if view:
+            view.close()
+    if report is not None:
+        failed = [outcome for outcome in report.outcomes if outcome.exit_code not in _COMPLETE]
+        if failed:
+            reasons = "".join(f"\n  {outcome.line}" for outcome in failed)
+            log.error("%d of %d slides failed:%s", len(failed), len(each), reasons)
+        log.info("%d slides, %.1f s on %d ranks", len(each), report.wall_s, comm.size)
+    code = None if report is None else report.exit_code.to_bytes(1, "little")
+    return share_bytes(comm, code)[0]
+
+
+def _say_report(settings: RunSettings, report: RunReport) -> None:
+    from pyramidai_mpi.assembly import failed_lines
+    from pyramidai_mpi.cli.summary import summary_lines
+
+    for line in failed_lines(report.result):
+        log.warning("%s", line)
+    for line in summary_lines(settings, report):
+        log.info("%s", line)

@@ -1,0 +1,63 @@
+"""Starting MPI for a command, and ending all ranks together."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.cli.launcher import check_world_size
+from pyramidai_mpi.errors import ExitCode, InternalError, PyramidError, failure_report
+from pyramidai_mpi.provenance import host_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mpi4py import MPI
+
+
+@contextmanager
+def mpi_session() -> Iterator[MPI.Intracomm]:
+    """Start MPI and give its world.
+
+    An error that all ranks share passes through. Any other exception, in any thread of any rank, would leave the others
+    waiting: it is printed with its rank and host and ends all of them. What is the user's to mend gets one line and its
+    own exit code, a bug its traceback.
+    """
+    comm = _start_mpi()
+    # like Ctrl-C: leaves no half-written file behind and ends all ranks with the same code
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.excepthook = lambda args: _end_all(comm, args.exc_value or args.exc_type())
+    try:
+        yield comm
+    except KeyboardInterrupt:
+        comm.Abort(ExitCode.STOPPED)
+    except PyramidError as error:
+        if comm.size > 1 and not error.agreed:
+            _end_all(comm, error)
+        raise
+    except Exception as error:
+        _end_all(comm, error)
+
+
+def _start_mpi() -> MPI.Intracomm:
+    try:
+        import mpi4py
+
+        mpi4py.rc.thread_level = "funneled"
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise InternalError(
+            f"no MPI library can be loaded ({' '.join(str(error).split())}); load your cluster's MPI module, "
+            "or: pip install 'pyramidai-mpi[mpi]'"
+        ) from error
+    check_world_size(MPI.COMM_WORLD.size)
+    return MPI.COMM_WORLD
+
+
+def _end_all(comm: MPI.Intracomm, error: BaseException) -> None:
+    sys.stderr.write(failure_report(error, comm.rank, comm.size, host_name()))
+    sys.stderr.flush()
+    comm.Abort(error.exit_code if isinstance(error, PyramidError) else ExitCode.INTERNAL)

@@ -1,0 +1,177 @@
+"""What ranks tell each other about slides, beside the scheduler's own messages.
+
+A message is a header of 8 bytes (kind, slide) and a payload whose form the kind fixes. Nothing is pickled, and lengths
+are checked on receipt.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.job import pack_mask, unpack_mask
+from pyramidai_mpi.slides.base import SlideInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HEADER = struct.Struct("<II")
+_PASSPORT = struct.Struct("<64sd64s")
+
+
+class Kind(IntEnum):
+    """What a message says of its slide."""
+
+    OPENED = 1
+    """Opener to owner: a `Passport`."""
+    REFUSED = 2
+    """To the owner: this rank cannot read the slide; a `Verdict`."""
+    ASK = 3
+    """To the owner: send me the passport. No payload."""
+    PASSPORT = 4
+    """Owner to whoever asked: a `Passport`."""
+    PREDICTIONS = 5
+    """To the owner: analysed tiles, records of `prediction_dtype`."""
+    UNREADABLE = 6
+    """To the owner, ahead of their predictions: `FAILED_DTYPE` records of unreadable tiles."""
+    FEATURES = 7
+    """To the owner, ahead of their predictions: level (uint32), then float32 rows."""
+    DONE = 8
+    """Owner to rank 0: the slide's end, good or bad; a `Verdict`."""
+
+
+@dataclass(frozen=True)
+class Passport:
+    """What a rank needs to know of a slide that another rank has opened.
+
+    Attributes
+    ----------
+    info
+        The slide's description.
+    quickhash
+        Of the slide; every rank that reads it compares this with the file that it sees.
+    mpp
+        µm per level-0 pixel that the run uses.
+    host
+        Where it was opened, for messages to the user.
+    mask
+        Tissue mask, bool (H, W).
+    """
+
+    info: SlideInfo
+    quickhash: str
+    mpp: float
+    host: str
+    mask: npt.NDArray[np.bool_]
+
+    def to_bytes(self) -> bytes:
+        """The passport on the wire: length of the facts (uint32), facts as JSON, mask."""
+        facts = {
+            "info": asdict(self.info) | {"path": str(self.info.path)},
+            "quickhash": self.quickhash,
+            "mpp": self.mpp,
+            "host": self.host,
+        }
+        text = json.dumps(facts).encode()  # ASCII: JSON escapes what is not, also bytes that are no text
+        return struct.pack("<I", len(text)) + text + pack_mask(self.mask)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Passport:
+        """Inverse of `to_bytes`."""
+        end = 4 + int.from_bytes(data[:4], "little")
+        if len(data) < end + 16:
+            raise InternalError(f"a passport of {len(data)} bytes")
+        facts = json.loads(data[4:end])
+        described = facts["info"]
+        info = SlideInfo(
+            path=Path(described["path"]),
+            vendor=described["vendor"],
+            l0_size=tuple(described["l0_size"]),
+            stored_sizes=tuple(tuple(size) for size in described["stored_sizes"]),
+            stored_downsamples=tuple(described["stored_downsamples"]),
+            stored_exact=tuple(described["stored_exact"]),
+            mpp=described["mpp"],
+            l0_bounds=tuple(described["l0_bounds"]),
+        )
+        return cls(info, facts["quickhash"], facts["mpp"], facts["host"], unpack_mask(data[end:]))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a slide ended: an exit code of the command line and a line for the user."""
+
+    exit_code: int
+    line: str
+
+    def to_bytes(self) -> bytes:
+        """The verdict on the wire."""
+        return struct.pack("<I", self.exit_code) + self.line.encode(errors="surrogateescape")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Verdict:
+        """Inverse of `to_bytes`."""
+        if len(data) < 4:
+            raise InternalError(f"a verdict of {len(data)} bytes")
+        return cls(struct.unpack_from("<I", data)[0], data[4:].decode(errors="surrogateescape"))
+
+
+def encode(kind: Kind, slide: int, payload: bytes = b"") -> bytes:
+    """A message."""
+    return _HEADER.pack(kind, slide) + payload
+
+
+def decode(data: bytes | bytearray) -> tuple[Kind, int, bytes]:
+    """Kind, slide and payload of a message.
+
+    Raises
+    ------
+    InternalError
+        When it is none.
+    """
+    if len(data) < _HEADER.size:
+        raise InternalError(f"a message of {len(data)} bytes about a slide")
+    kind, slide = _HEADER.unpack_from(data)
+    try:
+        return Kind(kind), slide, bytes(data[_HEADER.size :])
+    except ValueError as error:
+        raise InternalError(f"a message of kind {kind} about slide {slide}") from error
+
+
+def encode_features(level: int, features: npt.NDArray[np.float32]) -> bytes:
+    """Payload of a `Kind.FEATURES` message."""
+    return struct.pack("<I", level) + features.tobytes()
+
+
+def decode_features(payload: bytes, widths: Sequence[int]) -> tuple[int, npt.NDArray[np.float32]]:
+    """Inverse of `encode_features`; `widths` are the lengths of the vectors of each level.
+
+    Raises
+    ------
+    InternalError
+        When the payload is none.
+    """
+    level = int.from_bytes(payload[:4], "little")
+    if level >= len(widths) or not widths[level] or (len(payload) - 4) % (4 * widths[level]):
+        raise InternalError(f"{len(payload)} bytes are no features of level {level}")
+    return level, np.frombuffer(payload, np.float32, offset=4).reshape(-1, widths[level])
+
+
+def records(payload: bytes, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
+    """Packed records of a payload, as an array of its own.
+
+    Raises
+    ------
+    InternalError
+        When the payload is no whole number of them.
+    """
+    if len(payload) % dtype.itemsize:
+        raise InternalError(f"{len(payload)} bytes are no whole number of records of {dtype.itemsize}")
+    return np.frombuffer(payload, dtype).copy()

@@ -1,0 +1,151 @@
+"""A run of many slides, from their paths to their result files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.assembly import hosts_of_ranks
+from pyramidai_mpi.cohort.messages import Kind, Verdict
+from pyramidai_mpi.cohort.owner import Owner
+from pyramidai_mpi.cohort.post import Post
+from pyramidai_mpi.cohort.workload import CohortWorkload, opening_tasks
+from pyramidai_mpi.errors import ExitCode
+from pyramidai_mpi.gather import allgather
+from pyramidai_mpi.job import agree_on_package, build_engines
+from pyramidai_mpi.sched import Policy, deal_round_robin
+from pyramidai_mpi.sched import run as schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    from mpi4py import MPI
+
+    from pyramidai_mpi.config import RunSettings
+    from pyramidai_mpi.sched import Progress
+
+_NAP_S = 1e-3
+
+
+@dataclass(frozen=True)
+class SlideOutcome:
+    """How one slide ended."""
+
+    settings: RunSettings
+    exit_code: ExitCode
+    line: str
+
+
+@dataclass(frozen=True)
+class CohortReport:
+    """What rank 0 can say of all slides.
+
+    Attributes
+    ----------
+    outcomes
+        One a slide, in the order given.
+    wall_s
+        Seconds from start to the last file in its place.
+    """
+
+    outcomes: tuple[SlideOutcome, ...]
+    wall_s: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """4 when slides failed, 3 when tiles did, else 0."""
+        codes = {outcome.exit_code for outcome in self.outcomes}
+        if codes - {ExitCode.OK, ExitCode.TILES_FAILED}:
+            return ExitCode.SLIDES_FAILED
+        return max(codes)
+
+
+def run_cohort(
+    comm: MPI.Intracomm,
+    each: Sequence[RunSettings],
+    report_progress: Callable[[Progress], None] | None = None,
+    report_slide: Callable[[SlideOutcome], None] | None = None,
+) -> CohortReport | None:
+    """Analyse many slides as one pool of work. Collective.
+
+    Every slide is opened by whichever rank comes to it, its tiles are analysed wherever there is room, and its owner
+    (slide number modulo ranks) writes its file as soon as its own tree is complete. A slide that fails does not end the
+    others.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    each
+        One run's settings a slide, the same on all ranks; model, policy, seed and batch size are those of the first.
+    report_progress
+        Called on rank 0 from time to time.
+    report_slide
+        Called on rank 0 for each slide as it ends.
+
+    Returns
+    -------
+    CohortReport or None
+        The report on rank 0, None on the others.
+
+    Raises
+    ------
+    PyramidError
+        The same on all ranks, when the model cannot be used.
+    """
+    from pyramidai_mpi.sched.transport import MpiTransport  # MPI starts with its import
+
+    started = time.perf_counter()
+    common = each[0]
+    package = agree_on_package(comm, common)
+    engines = build_engines(comm, package, features=common.features)
+    n_features = [engine.n_features if common.features else 0 for engine in engines]
+    transport = MpiTransport.open(comm)
+    verdicts: dict[int, SlideOutcome] = {}
+
+    def receive(source: int, kind: Kind, slide: int, payload: bytes) -> None:
+        if kind is not Kind.DONE:
+            owner.receive(source, kind, slide, payload)
+            return
+        verdict = Verdict.from_bytes(payload)
+        verdicts[slide] = SlideOutcome(each[slide], ExitCode(verdict.exit_code), verdict.line)
+        if report_slide is not None:
+            report_slide(verdicts[slide])
+
+    def carry() -> None:
+        post.carry()
+        owner.report_written()
+
+    post = Post(transport, receive, owner_of=lambda slide: slide % comm.size)
+    owned = range(comm.rank, len(each), comm.size)
+    owner = Owner(each, package, owned, hosts_of_ranks(comm), n_features, post.drop)
+    workload = CohortWorkload(each, package, engines, post, common.batch_size, report_progress, carry)
+    to_open = opening_tasks(_without(comm, len(each), owner.refuse_taken_outputs()))
+    roots = deal_round_robin(to_open, comm.rank, comm.size)
+    schedule(comm, workload, roots, policy=Policy(common.policy), seed=common.seed)
+    workload.close()
+
+    # All tiles are analysed; what is left is to carry the last predictions and to write the last files.
+    while not (owner.finished and post.all_carried()):
+        carry()
+        time.sleep(_NAP_S)
+    transport.enter_barrier()
+    while not transport.barrier_passed():
+        carry()
+        time.sleep(_NAP_S)
+    owner.close()
+    transport.close()
+    if comm.rank != 0:
+        return None
+    return CohortReport(tuple(verdicts[slide] for slide in range(len(each))), time.perf_counter() - started)
+
+
+def _without(comm: MPI.Intracomm, n_slides: int, refused: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Slides that no rank has refused, in order. Collective."""
+    flags = np.zeros(n_slides, np.int64)
+    flags[list(refused)] = 1
+    return np.flatnonzero(allgather(comm, flags).sum(axis=0) == 0)

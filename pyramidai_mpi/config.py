@@ -1,0 +1,130 @@
+"""Settings of a run, and the parsing of what a caller writes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.types import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+DEFAULT_BATCH_SIZE = 16
+MOST_BATCH_SIZE = 4096
+DEFAULT_POLICY = "steal-half"
+DEFAULT_MIN_TISSUE = 0.05
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One slide's run, as every rank is told.
+
+    Attributes
+    ----------
+    slide, model, output
+        The slide's file, the model package's folder, the result file to write.
+    thresholds
+        Replacements for the model's thresholds, by level.
+    mode
+        Which tiles are analysed.
+    mpp
+        µm per level-0 pixel; None takes what the slide says.
+    batch_size
+        Most tiles in one call of the scheduler's worker.
+    policy
+        Name of the scheduler's policy.
+    seed
+        Of the choice of steal victims.
+    min_tissue
+        A lowest-level tile is a root when its tissue share is at least this.
+    allow_upsampling
+        Serve levels finer than the slide.
+    overwrite
+        Replace an existing output.
+    positive_class
+        Name of the class whose probability decides; None takes the model's.
+    features
+        Keep the networks' feature vectors.
+    writer
+        ``auto``, ``serial`` or ``mpio``: who writes the result file.
+    command_line
+        For provenance.
+    """
+
+    slide: Path
+    model: Path
+    output: Path
+    thresholds: Mapping[int, float] = field(default_factory=dict)
+    mode: Mode = Mode.PYRAMID
+    mpp: float | None = None
+    batch_size: int = DEFAULT_BATCH_SIZE
+    policy: str = DEFAULT_POLICY
+    seed: int = 0
+    min_tissue: float = DEFAULT_MIN_TISSUE
+    allow_upsampling: bool = False
+    overwrite: bool = False
+    positive_class: str | None = None
+    features: bool = False
+    writer: str = "auto"
+    command_line: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
+            raise UsageError(f"--mpp {self.mpp:g}: expected a number of µm per pixel above 0")
+        if not 1 <= self.batch_size <= MOST_BATCH_SIZE:
+            raise UsageError(f"--batch-size {self.batch_size}: expected 1 to {MOST_BATCH_SIZE}")
+        if not 0 <= self.min_tissue <= 1:
+            raise UsageError(f"--min-tissue {self.min_tissue:g}: expected a share in [0, 1]")
+
+
+def parse_thresholds(words: Iterable[str]) -> dict[int, float]:
+    """Thresholds by level from words such as ``1=0.3``.
+
+    Raises
+    ------
+    UsageError
+        When a word is malformed, a value lies outside [0, 1] or a level is named twice.
+    """
+    thresholds: dict[int, float] = {}
+    for word in words:
+        level_text, equals, value_text = word.partition("=")
+        try:
+            level, value = int(level_text), float(value_text)
+        except ValueError:
+            equals = ""
+        if not equals or level < 0:
+            raise UsageError(f"--threshold {word}: expected LEVEL=VALUE such as 1=0.3")
+        if not 0 <= value <= 1:
+            raise UsageError(f"--threshold {word}: expected a value in [0, 1]")
+        if level in thresholds:
+            raise UsageError(f"--threshold {word}: level {level} is given twice")
+        thresholds[level] = value
+    return thresholds
+
+
+def plan_outputs(slides: Sequence[Path], output: Path | None, results_dir: Path | None) -> list[Path]:
+    """Result file of every slide: ``-o``, or the slide's stem in the results folder or the current one.
+
+    Raises
+    ------
+    UsageError
+        When ``-o`` meets several slides or ``--results-dir``, or two slides would share one name.
+    """
+    if output is not None and results_dir is not None:
+        raise UsageError("-o and --results-dir exclude each other; give one")
+    if output is not None:
+        if len(slides) > 1:
+            raise UsageError(f"-o names one file for {len(slides)} slides; use --results-dir")
+        return [output]
+    folder = results_dir or Path()
+    outputs = [folder / f"{slide.stem}.h5" for slide in slides]
+    owners: dict[Path, Path] = {}
+    for slide, path in zip(slides, outputs, strict=True):
+        if path in owners:
+            raise UsageError(f"{owners[path]} and {slide} would both be written to {path}; run them into two folders")
+        owners[path] = slide
+    return outputs

@@ -1,0 +1,1 @@
+"""Pictures and files for people, made from a stored result."""

@@ -1,0 +1,119 @@
+"""WSInfer's models: a ``config.json`` beside one ONNX file, read as a model package of one level.
+
+The format is that of the WSInfer model zoo (Kaczmarzyk et al., npj Precision Oncology 2024; spec_version 1.0). Its
+networks take normalised float pixels, NCHW, and give logits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from pyramidai_mpi.errors import InputError, input_errors
+from pyramidai_mpi.inference.package import FloatInput, ModelLevel, ModelPackage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG_NAME = "config.json"
+_STEPS = ("Resize", "ToTensor", "Normalize")
+_THRESHOLD = 0.5
+_MAX_BYTES = 1 << 20
+
+
+def load_wsinfer(folder: Path) -> ModelPackage:
+    """Read a WSInfer model folder.
+
+    A tile is what the network sees: where the config resizes patches of p pixels at s µm/px to q pixels, tiles have q
+    pixels at s * p / q µm/px, and the slide is resampled once. With two classes the second is the positive one; with
+    more there is none until the caller names it.
+
+    Raises
+    ------
+    InputError
+        With one line that names the file, what is wrong and what was expected.
+    """
+    path = folder / CONFIG_NAME
+    networks = sorted(folder.glob("*.onnx"))
+    if len(networks) != 1:
+        raise InputError(f"{folder}: holds {len(networks)} ONNX files beside {CONFIG_NAME}, expected one")
+    with input_errors(path):
+        raw = path.read_bytes()
+    with input_errors(networks[0]):
+        sha256 = hashlib.sha256(networks[0].read_bytes()).hexdigest()
+    if len(raw) > _MAX_BYTES:
+        raise InputError(f"{path}: larger than 1 MiB, so it is no WSInfer config")
+    try:
+        text = raw.decode("utf-8")
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: expected a WSInfer config, found {config!r:.60}")
+    classes = _value(path, config, "class_names", list)
+    if (
+        len(classes) < 2
+        or not all(isinstance(c, str) and c.isprintable() for c in classes)
+        or len(set(classes)) != len(classes)
+        or _value(path, config, "num_classes", int) != len(classes)
+    ):
+        raise InputError(f"{path}: class_names must be two or more distinct names, as many as num_classes says")
+    patch = _value(path, config, "patch_size_pixels", int)
+    spacing = _value(path, config, "spacing_um_px", (int, float))
+    if not (8 <= patch <= 8192 and _is_finite(spacing) and spacing > 0):
+        raise InputError(f"{path}: patch_size_pixels or spacing_um_px is out of range")
+    side, float_input = _transform(path, _value(path, config, "transform", list), patch)
+    return ModelPackage(
+        folder=folder,
+        name=next((str(n) for n in (config.get("name"), config.get("architecture")) if _is_name(n)), "wsinfer"),
+        classes=tuple(str(name) for name in classes),
+        positive_class=1 if len(classes) == 2 else None,
+        tile_size=side,
+        scale_factor=2,
+        base_mpp=spacing * patch / side,
+        stain="none",
+        levels=(ModelLevel(0, networks[0], _THRESHOLD, sha256),),
+        yaml_text=text,
+        float_input=float_input,
+    )
+
+
+def _transform(path: Path, steps: list[Any], patch: int) -> tuple[int, FloatInput]:
+    """Side of the network's input, and how its values are made."""
+    side: Any = patch
+    mean: tuple[Any, ...] = (0.0, 0.0, 0.0)
+    std: tuple[Any, ...] = (1.0, 1.0, 1.0)
+    seen = [str(step.get("name")) if isinstance(step, dict) else repr(step) for step in steps]
+    if "ToTensor" not in seen or [name for name in _STEPS if name in seen] != seen:
+        raise InputError(f"{path}: transform is {seen}, expected {', '.join(_STEPS)} in this order")
+    for name, step in zip(seen, steps, strict=True):
+        arguments = step.get("arguments") or {}
+        if not isinstance(arguments, dict):
+            raise InputError(f"{path}: arguments of {name} are {arguments!r:.60}, expected a mapping")
+        if name == "Resize":
+            side = arguments.get("size")
+        elif name == "Normalize":
+            mean, std = (
+                tuple(values) if isinstance(values := arguments.get(key), list) else () for key in ("mean", "std")
+            )
+    if not isinstance(side, int) or isinstance(side, bool) or not 8 <= side <= 8192:
+        raise InputError(f"{path}: transform resizes to {side!r}, expected a whole number of pixels in [8, 8192]")
+    numbers = [*mean, *std]
+    if len(mean) != 3 or len(std) != 3 or not all(map(_is_finite, numbers)) or 0 in std:
+        raise InputError(f"{path}: Normalize needs three numbers each for mean and std, std not 0")
+    return side, FloatInput(mean, std)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and bool(value)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e6  # false for NaN and infinity too
+
+
+def _value(path: Path, config: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(config.get(key), kind) or isinstance(config.get(key), bool):
+        raise InputError(f"{path}: {key} is {config.get(key)!r:.60}, expected as in WSInfer's spec 1.0")
+    return config[key]

@@ -1,0 +1,283 @@
+"""Preparing a run: every rank opens slide and model for itself, and all agree that they hold the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.analyser import Analyser
+from pyramidai_mpi.errors import InputError, PyramidError, input_errors
+from pyramidai_mpi.gather import agree, allgather, share_bytes
+from pyramidai_mpi.inference.onnx_engine import OnnxEngine, settle_batch_shape
+from pyramidai_mpi.inference.package import YAML_NAME, ModelPackage, load_package
+from pyramidai_mpi.inference.wsinfer import CONFIG_NAME, load_wsinfer
+from pyramidai_mpi.provenance import host_name
+from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
+from pyramidai_mpi.store.placing import check_target
+from pyramidai_mpi.tissue import TissueMap, mask_downsample, mask_pixels_per_tile
+from pyramidai_mpi.tree import TileRule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from mpi4py import MPI
+
+    from pyramidai_mpi.config import RunSettings
+    from pyramidai_mpi.inference.base import Engine
+    from pyramidai_mpi.slides.base import SlideReader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a rank holds before the first tile.
+
+    Attributes
+    ----------
+    settings
+        As given.
+    package
+        The model.
+    thresholds
+        In force, level 0 first.
+    pyramid
+        The slide under the model.
+    mpp
+        µm per level-0 pixel.
+    quickhash
+        Of the slide.
+    """
+
+    settings: RunSettings
+    package: ModelPackage
+    thresholds: tuple[float, ...]
+    pyramid: SlidePyramid
+    mpp: float
+    quickhash: str
+
+    def fingerprint(self) -> bytes:
+        """Hash of all that decides the result beside the model, for comparison between ranks."""
+        facts = [self.quickhash, self.mpp, self.settings.mode, self.settings.min_tissue]
+        return hashlib.sha256(json.dumps(facts).encode()).digest()
+
+
+def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
+    """Open and check everything, on all ranks. Collective.
+
+    Raises
+    ------
+    PyramidError
+        The same on all ranks: bad slide or model, output in the way, or a rank that sees other files.
+    """
+    job, error = None, None
+    try:
+        if comm.rank == 0:
+            check_settings_target(settings)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    package = agree_on_package(comm, settings)
+    try:
+        job = open_job(settings, package)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    assert job is not None
+    agree_on(comm, job.fingerprint(), f"{settings.slide}: the slide")
+    return job
+
+
+def check_settings_target(settings: RunSettings) -> None:
+    """Find out before the work whether the result could be placed after it, and would not replace its own input."""
+    check_target(settings.output, overwrite=settings.overwrite, inputs=[settings.slide, settings.model])
+
+
+def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:
+    """Read the model of a run, the same on all ranks. Collective.
+
+    Raises
+    ------
+    PyramidError
+        The same on all ranks: a bad model, options that do not fit it, or a rank that sees another one.
+    """
+    package, error = None, None
+    try:
+        package = open_package(settings.model, check_networks=comm.rank == 0)
+        package = package.with_positive_class(settings.positive_class)
+        thresholds = package.thresholds(settings.thresholds)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    assert package is not None
+    facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
+    agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model}: the model")
+    return package
+
+
+def agree_on(comm: MPI.Intracomm, fingerprint: bytes, what: str) -> None:
+    """Raise on all ranks when any rank's fingerprint is not rank 0's. Collective.
+
+    Raises
+    ------
+    InputError
+        Names the rank and host that differ.
+    """
+    seen = hashlib.sha256(fingerprint).digest()
+    first = share_bytes(comm, seen + host_name().encode() if comm.rank == 0 else None)
+    same = first[: len(seen)] == seen
+    agree(comm, None if same else _other_files(what, first[len(seen) :].decode()))
+
+
+def _other_files(what: str, first_host: str) -> InputError:
+    return InputError(
+        f"{what} is another one on host {host_name()} than on host {first_host}; give all hosts the same files"
+    )
+
+
+def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
+    """Read a model package and, on request, check its networks' shapes, types and opset.
+
+    Raises
+    ------
+    InputError
+        When anything in it does not fit.
+    """
+    is_wsinfer = (folder / CONFIG_NAME).is_file() and not (folder / YAML_NAME).is_file()
+    package = load_wsinfer(folder) if is_wsinfer else load_package(folder)
+    if check_networks:
+        # loads the onnx library, which the other ranks then need not
+        from pyramidai_mpi.inference.network_check import check_network
+
+        for level in package.levels:
+            check_network(level, package)
+    return package
+
+
+def open_job(settings: RunSettings, package: ModelPackage) -> Job:
+    """Open the slide of a run under a model. Not collective.
+
+    Raises
+    ------
+    InputError
+        When the slide cannot be opened, does not tell its pixel size, or is too coarse for the model.
+    """
+    reader = OpenSlideReader(settings.slide)
+    mpp = settings.mpp or reader.info.mpp
+    if mpp is None:
+        raise InputError(f"{settings.slide}: does not say how large its pixels are; give µm per pixel with --mpp")
+    with input_errors(settings.slide):
+        slide_hash = quickhash(settings.slide)
+    return job_on(reader, settings, package, mpp, slide_hash)
+
+
+def job_on(reader: SlideReader, settings: RunSettings, package: ModelPackage, mpp: float, slide_hash: str) -> Job:
+    """Lay a model over a slide that is open, or known from elsewhere.
+
+    Raises
+    ------
+    InputError
+        When the slide is too coarse for the model.
+    """
+    pyramid = SlidePyramid.build(
+        reader,
+        mpp,
+        tile_size=package.tile_size,
+        base_mpp=package.base_mpp,
+        scale_factor=package.scale_factor,
+        n_levels=package.n_levels,
+        allow_upsampling=settings.allow_upsampling,
+    )
+    return Job(settings, package, package.thresholds(settings.thresholds), pyramid, mpp, slide_hash)
+
+
+def open_job_as_known(settings: RunSettings, package: ModelPackage, known_quickhash: str, known_on: str) -> Job:
+    """Open a slide that another rank has opened before, on host `known_on`.
+
+    Raises
+    ------
+    InputError
+        When this host cannot open it, or sees another file.
+    """
+    try:
+        job = open_job(settings, package)
+    except InputError as error:
+        raise InputError(f"{error} on host {host_name()}, though host {known_on} could open it") from error
+    if job.quickhash != known_quickhash:
+        raise _other_files(f"{settings.slide}: the slide", known_on)
+    return job
+
+
+def build_engines(comm: MPI.Intracomm, package: ModelPackage, *, features: bool = False) -> list[OnnxEngine]:
+    """Load the networks and settle the batch shape that all ranks use. Collective.
+
+    Raises
+    ------
+    InputError
+        When onnxruntime cannot load or run a network.
+    """
+    engines: list[OnnxEngine] = []
+    error = None
+    shapes = np.ones(package.n_levels, np.int64)
+    try:
+        for level in package.levels:
+            engine = OnnxEngine(level, package)
+            if features and not engine.n_features:
+                raise InputError(f"{level.onnx_path}: has no second output, so no features; run without --features")
+            shapes[level.level] = settle_batch_shape(engine, package.tile_size)
+            engines.append(engine)
+    except InputError as caught:
+        error = caught
+    agree(comm, error)
+    for n, (engine, shape) in enumerate(zip(engines, allgather(comm, shapes).min(axis=0).tolist(), strict=True)):
+        if shape != engine.batch_shape and comm.rank == 0:
+            log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
+        engine.use_batch_shape(shape)
+    return engines
+
+
+def analyser_of(job: Job, engines: Sequence[Engine]) -> Analyser:
+    """Put a slide and the engines together."""
+    package = job.package
+    return Analyser(job.pyramid, engines, job.thresholds, len(package.classes), package.score_column)
+
+
+def find_tissue(comm: MPI.Intracomm, job: Job) -> TileRule:
+    """Segment the slide's tissue on rank 0 and share the mask. Collective."""
+    packed = pack_mask(segment_slide(job)) if comm.rank == 0 else None
+    return rule_of(job, unpack_mask(share_bytes(comm, packed)))
+
+
+def segment_slide(job: Job) -> npt.NDArray[np.bool_]:
+    """Tissue mask of a slide, bool (H, W)."""
+    # loads scikit-image, which ranks that segment nothing then need not
+    from pyramidai_mpi.segmentation import segment_tissue
+
+    return segment_tissue(*read_thumbnail(job.pyramid.reader, mask_downsample(job.pyramid.grid)))
+
+
+def rule_of(job: Job, mask: npt.NDArray[np.bool_]) -> TileRule:
+    """Which tiles of a slide exist, from its tissue mask."""
+    grid = job.pyramid.grid
+    return TileRule(TissueMap(grid, mask, mask_pixels_per_tile(grid)), job.settings.min_tissue)
+
+
+def pack_mask(mask: npt.NDArray[np.bool_]) -> bytes:
+    """Height and width as little-endian int64, then the mask's bits."""
+    return np.array(mask.shape, "<i8").tobytes() + np.packbits(mask).tobytes()
+
+
+def unpack_mask(packed: bytes) -> npt.NDArray[np.bool_]:
+    """Inverse of `pack_mask`."""
+    height, width = (int(extent) for extent in np.frombuffer(packed[:16], "<i8"))
+    bits = np.unpackbits(np.frombuffer(packed[16:], np.uint8), count=height * width)
+    return bits.reshape(height, width).astype(bool)

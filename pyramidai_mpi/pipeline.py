@@ -1,0 +1,146 @@
+"""A run, from a slide to its result file. Reads as the sentence that the design gives for the way of the data."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.assembly import gather_result
+from pyramidai_mpi.errors import ExitCode, PyramidError
+from pyramidai_mpi.job import analyser_of, build_engines, find_tissue, prepare_job
+from pyramidai_mpi.metrics import busiest_over_ideal, speedup_in_tiles
+from pyramidai_mpi.recording import choose_parallel, locate_features, write_result
+from pyramidai_mpi.sched import Policy, deal_round_robin
+from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.store.spool import FeatureSpool
+from pyramidai_mpi.tile_workload import TileWorkload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mpi4py import MPI
+
+    from pyramidai_mpi.config import RunSettings
+    from pyramidai_mpi.sched import Progress
+    from pyramidai_mpi.store.result import Result
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What rank 0 can say of a finished run.
+
+    Attributes
+    ----------
+    result
+        The result, as it was written.
+    wall_s
+        Seconds from start to the file in its place.
+    """
+
+    result: Result
+    wall_s: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0, or 3 when tiles were unreadable."""
+        return ExitCode.TILES_FAILED if self.result.tree.n_failed else ExitCode.OK
+
+    @property
+    def speedup(self) -> float:
+        """Tiles of the reference run over tiles of this run."""
+        return speedup_in_tiles(self.result.n_reference_tiles, self.result.tree.n_tiles)
+
+    @property
+    def balance(self) -> float:
+        """Busiest rank's working time over the mean."""
+        return busiest_over_ideal(self.result.execution.ranks["busy_s"].tolist())
+
+
+def run_slide(
+    comm: MPI.Intracomm, settings: RunSettings, report_progress: Callable[[Progress], None] | None = None
+) -> RunReport | None:
+    """Analyse one slide on all ranks and write its result file. Collective.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    settings
+        The same on all of them.
+    report_progress
+        Called on rank 0 from time to time.
+
+    Returns
+    -------
+    RunReport or None
+        The report on rank 0, None on the others.
+
+    Raises
+    ------
+    PyramidError
+        The same on all ranks; no file is left behind.
+    """
+    clock = _PhaseClock()
+    with _private(comm) as own_comm:
+        result = _analyse(own_comm, settings, report_progress, clock)
+    return None if result is None else RunReport(result, clock.total())
+
+
+def _analyse(
+    comm: MPI.Intracomm,
+    settings: RunSettings,
+    report_progress: Callable[[Progress], None] | None,
+    clock: _PhaseClock,
+) -> Result | None:
+    job = prepare_job(comm, settings)
+    try:
+        rule = find_tissue(comm, job)
+        clock.ends("tissue")
+        analyser = analyser_of(job, build_engines(comm, job.package, features=settings.features))
+        clock.ends("load")
+        spool = FeatureSpool() if settings.features else None
+        parallel = choose_parallel(comm, settings.writer)
+        workload = TileWorkload(analyser, rule, settings.mode, settings.batch_size, report_progress, spool)
+        roots = deal_round_robin(rule.first_tiles(settings.mode), comm.rank, comm.size)
+        outcome = schedule(comm, workload, roots, policy=Policy(settings.policy), seed=settings.seed)
+        clock.ends("analyse")
+        facts = {"writer": "mpio" if parallel else "serial", **clock.seconds}
+        result = gather_result(comm, job, workload, outcome.stats, facts)
+        features = locate_features(comm, workload)
+        write_result(comm, result, settings.output, overwrite=settings.overwrite, parallel=parallel, features=features)
+    finally:
+        job.pyramid.reader.close()
+    return result
+
+
+@contextmanager
+def _private(comm: MPI.Intracomm) -> Iterator[MPI.Intracomm]:
+    """A communicator on which no message of the caller's can be met; freed by all ranks together or not at all."""
+    own = comm.Dup()
+    try:
+        yield own
+    except PyramidError as error:
+        if error.agreed:
+            own.Free()
+        raise
+    own.Free()
+
+
+class _PhaseClock:
+    """Wall seconds per phase."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self.seconds: dict[str, str | int | float] = {}
+
+    def ends(self, phase: str) -> None:
+        """Book the time since the last phase on this one."""
+        now = time.perf_counter()
+        self.seconds[f"{phase}_s"] = now - self._last
+        self._last = now
+
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started

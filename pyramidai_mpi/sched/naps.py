@@ -1,0 +1,32 @@
+"""How long the main thread of a rank sleeps between two looks at its messages.
+
+Ranks may share cores, so waiting must cost next to nothing; but whoever waits for an answer of a sleeping rank waits
+for it to wake up. A nap costs 15 to 30 us of CPU (timer, two switches, one look), so naps of 1 ms are 2 to 3 % of a
+core, and naps of 5 ms half a percent.
+"""
+
+from __future__ import annotations
+
+SHORTEST_S = 50e-6
+COMPUTING_S = 1e-3
+"""While the worker computes: a thief's request waits so long at most."""
+COMPUTING_UNDISTURBED_S = 2e-3
+"""While the worker computes and nobody has wanted work for `UNDISTURBED_S`."""
+UNDISTURBED_S = 1.0
+ASKING_S = 1e-3
+"""At most, while an answer is on its way."""
+PATIENCE_S = 0.02
+"""A thief expects its answer within this time; by some policies it comes after a whole batch."""
+IDLE_S = 5e-3
+"""At most, with nothing to do."""
+ALONE_S = 50e-3
+"""On a single rank, where only timers matter; the worker rings when it is done."""
+
+
+def nap_in_a_collective(waited_s: float) -> float:
+    """Next nap, seconds, after `waited_s` in a step that all ranks take together.
+
+    A tenth of the wait, within bounds: such steps go through several rounds of messages, and naps that doubled would
+    delay each round by as long as all before it. Measured with 24 ranks on 2 cores: 7 ms instead of 14 for an Idup.
+    """
+    return min(max(SHORTEST_S, 0.1 * waited_s), ASKING_S)

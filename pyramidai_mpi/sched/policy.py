@@ -1,0 +1,82 @@
+"""What distinguishes the policies of load balancing, as data.
+
+The state machine reads `Rules` and never asks for the name of a policy, so that a new policy is a new row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Policy(StrEnum):
+    """How work finds its rank."""
+
+    STATIC = "static"
+    """No stealing: every rank does the roots it was dealt and all that grows from them."""
+
+    STEAL_ONE = "steal-one"
+    """One task a steal, as in the PyramidAI paper (Reinbigler et al., Euro-Par 2025, doi
+    10.1007/978-3-031-99872-0_21).
+
+    Full batches. A rank that has run dry asks a random victim. Requests are answered between batches, with one leaf
+    (the newest task) if more than one task remains, else with nothing. The victim strikes the thief from its own list
+    of victims: whoever asks has run dry.
+
+    What the paper leaves open is decided so: a struck rank stays struck, also after it found work; an empty reply
+    strikes nobody; after one round of empty replies (as many as victims are listed) the thief rests for 10 ms, then
+    twice as long each time up to 160 ms; a rank with an empty list asks no more and waits for the end.
+    """
+
+    STEAL_HALF = "steal-half"
+    """Half a queue a steal, oldest tasks first, answered while computing; small batches near the end; lifelines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A policy in the terms of the state machine.
+
+    Attributes
+    ----------
+    steals : bool
+        Whether a dry rank asks others for work at all.
+    takes_half : bool
+        A reply holds half the victim's queue, oldest first; otherwise the newest task alone.
+    answers_while_computing : bool
+        Requests are answered at once; otherwise between two batches.
+    asks_before_dry : bool
+        Asks as soon as the queue is empty, while the last batch is computed, and so hides the time of the reply.
+    strikes_thieves : bool
+        A thief is taken from the victim's own list of victims.
+    attempts : int or None
+        Empty replies in a row before a thief rests; None for as many as there are victims.
+    lifelines : bool
+        A resting thief asks its neighbours in the hypercube to send work when they have some (Saraswat et al., PPoPP
+        2011).
+    batch_divisor : int
+        A batch holds at most this part of the own queue, rounded up, so that batches shrink as work gets scarce; on
+        fewer ranks than that, one part for each.
+    """
+
+    steals: bool
+    takes_half: bool = False
+    answers_while_computing: bool = True
+    asks_before_dry: bool = False
+    strikes_thieves: bool = False
+    attempts: int | None = None
+    lifelines: bool = False
+    batch_divisor: int = 1
+
+
+RULES: dict[Policy, Rules] = {
+    Policy.STATIC: Rules(steals=False),
+    Policy.STEAL_ONE: Rules(steals=True, answers_while_computing=False, strikes_thieves=True),
+    Policy.STEAL_HALF: Rules(
+        steals=True,
+        takes_half=True,
+        asks_before_dry=True,
+        attempts=4,
+        lifelines=True,
+        batch_divisor=4,
+    ),
+}

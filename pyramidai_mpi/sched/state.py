@@ -1,0 +1,389 @@
+"""The brain of one rank: events in, actions out.
+
+Everything that decides who works on what happens here, and nothing else: no clock, no MPI, no threads. Whoever drives
+it calls its methods one at a time (the loop holds a lock) and carries out the actions in order. So one brain serves the
+real run and a simulated cluster of thousands of ranks.
+
+The worker's two events are the methods `take_batch` and `finish_batch`; all others go through `handle`. Either kind may
+leave actions, which `take_actions` collects.
+
+A rank that runs dry asks a random victim, one request at a time. After some empty replies it rests: it hangs lifelines
+on its neighbours in the hypercube and asks again now and then. Tasks are accepted whenever and however they arrive
+within the epoch; what is dropped is a late reply of an earlier epoch, whose tasks were recovered, or of an earlier
+request, whose answer no longer counts. A victim that does not answer (stopped, or its host swaps) is passed over until
+it is heard of again, so that it delays nothing but what it holds.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.sched.ending import Ending
+from pyramidai_mpi.sched.events import (
+    Action,
+    Event,
+    MessageArrived,
+    Send,
+    SetTimer,
+    StopRequested,
+    Timer,
+    TimerRang,
+    WakeWorker,
+)
+from pyramidai_mpi.sched.messages import (
+    CensusAnswer,
+    CensusAsk,
+    Counts,
+    Finished,
+    Lifeline,
+    Push,
+    RanDry,
+    StealReply,
+    StealRequest,
+    StopAsked,
+)
+from pyramidai_mpi.sched.task_queue import TaskQueue
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pyramidai_mpi.sched.policy import Rules
+    from pyramidai_mpi.sched.workload import Tasks
+
+FIRST_REST_S = 0.01
+LONGEST_REST_S = 0.16
+PATIENCE_S = 0.25
+"""How long a thief waits for an answer that should come at once; a hundred times what busy hosts take."""
+
+
+def hypercube_neighbours(rank: int, size: int) -> list[int]:
+    """Ranks whose number differs from `rank` in one binary digit; the graph is connected for every `size`."""
+    neighbours = (rank ^ (1 << digit) for digit in range((size - 1).bit_length()))
+    return [neighbour for neighbour in neighbours if neighbour < size]
+
+
+class RankState:
+    """State machine of one rank.
+
+    Parameters
+    ----------
+    rank, size : int
+        This rank's number, and how many there are.
+    rules : Rules
+        The policy.
+    dtype, batch_size, batch_by
+        Of the workload.
+    roots : ndarray (n,)
+        This rank's share.
+    seed : int
+        Of the choice of victims; each rank derives its own sequence.
+    epoch : int
+        Number of the communicator in this run.
+
+    Attributes
+    ----------
+    tasks_done, batches, requests_sent, steals_with_work, pushes, tasks_stolen : int
+        The account (see `outcome.Stats`).
+    late_messages : int
+        Messages of an earlier epoch that were dropped.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        rules: Rules,
+        dtype: np.dtype[Any],
+        batch_size: int,
+        batch_by: str | None,
+        roots: Tasks,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> None:
+        self.rank, self.size, self.rules, self.epoch = rank, size, rules, epoch
+        self.tasks_done = self.batches = self.requests_sent = 0
+        self.steals_with_work = self.pushes = self.tasks_stolen = self.late_messages = 0
+
+        self._queue = TaskQueue(dtype, batch_by)
+        self._queue.push(roots)
+        self._created = len(roots)
+        self._batch_size = batch_size
+        self._batch_divisor = min(rules.batch_divisor, size)  # alone, nobody needs the rest; of two ranks, one does
+        self._in_hand = 0
+        self._worker_waits = False
+        self._actions: list[Action] = []
+
+        self._random = random.Random(f"{seed} {rank} {epoch}")
+        self._victims = [other for other in range(size) if other != rank] if rules.steals else []
+        self._request = 0  # identity of the open request, 0 for none
+        self._failures = 0  # empty replies in a row
+        self._victim = -1  # of the open request
+        self._silent: set[int] = set()  # victims that owe an answer for too long
+        self._rest_s = FIRST_REST_S
+        self._lifelines: list[int] = []  # where mine hang
+        self._waiting: list[int] = []  # whose lifelines I hold, longest first
+        self._postponed: list[tuple[int, int]] = []  # (thief, identity) until the batch is done
+
+        self._dry_spell_is_known = False  # upwards in the tree, since this rank last worked
+        self._ending = Ending(rank, size, self.counts, self._act)
+
+    # The worker
+
+    def take_batch(self) -> Tasks | None:
+        """Tasks that the worker is to expand now; None when there are none, until the next `WakeWorker`."""
+        queue = self._queue
+        held = len(queue)
+        if not held or self._ending.stopping or self._ending.finished:
+            self._run_dry()
+            return None
+        self._worker_waits = self._dry_spell_is_known = False
+        batch = queue.take_batch(min(self._batch_size, -(-held // self._batch_divisor)))
+        self._in_hand = len(batch)
+        left = held - self._in_hand
+        if left and self._waiting:
+            self._feed_the_waiting()
+            left = len(queue)
+        if left:
+            self._failures = 0
+        elif self.rules.asks_before_dry:
+            self._look_for_work()
+        return batch
+
+    def finish_batch(self, children: Tasks) -> None:
+        """The batch taken last was expanded and gave `children` (n,)."""
+        self.tasks_done += self._in_hand
+        self.batches += 1
+        self._in_hand = 0
+        if children.size:
+            self._created += len(children)
+            self._queue.push_children(children)
+        if self._postponed:
+            for thief, identity in self._postponed:
+                self._answer(thief, identity)
+            self._postponed.clear()
+
+    # Everything else
+
+    def handle(self, event: Event) -> None:
+        """Take one event; what is to be done about it waits in `take_actions`."""
+        if self.finished:
+            return
+        match event:
+            case MessageArrived(source, epoch, message):
+                if epoch != self.epoch:
+                    self.late_messages += 1
+                    return
+                self._silent.discard(source)
+                self._take_message(source, message)
+            case TimerRang(Timer.CENSUS):
+                self._ending.hear_the_timer()
+            case TimerRang(Timer.RETRY):
+                if self._is_dry() and not self._request:
+                    self._ask_a_victim()
+            case TimerRang(Timer.PATIENCE):
+                self._give_up_on_the_victim()
+            case StopRequested():
+                self._ending.stop()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all ranks have agreed on the end; messages are ignored from now on."""
+        return self._ending.finished
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has finished with tasks left undone."""
+        return self._ending.stopped
+
+    @property
+    def has_actions(self) -> bool:
+        """Whether `take_actions` would return any."""
+        return bool(self._actions)
+
+    @property
+    def is_computing(self) -> bool:
+        """Whether the worker has a batch in hand."""
+        return self._in_hand > 0
+
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether a steal request is open."""
+        return self._request > 0
+
+    def take_actions(self) -> list[Action]:
+        """Actions since the last call, to be carried out in order."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def take_unfinished(self) -> Tasks:
+        """Tasks (n,) left in the queue of a finished rank."""
+        return self._queue.take_oldest(len(self._queue))
+
+    def counts(self) -> Counts:
+        """Counts of this rank at this instant."""
+        queued = len(self._queue)
+        return Counts(
+            created=self._created,
+            completed=self.tasks_done,
+            queued=queued,
+            idle=int(not queued and not self._in_hand),
+            frozen=int(self._ending.stopping and not self._in_hand),
+        )
+
+    def _take_message(self, source: int, message: object) -> None:
+        match message:
+            case StealRequest(identity):
+                self._take_request(source, identity)
+            case StealReply(identity, tasks):
+                self._take_reply(identity, tasks)
+            case Push(tasks):
+                self.pushes += 1
+                if source in self._lifelines:
+                    self._lifelines.remove(source)
+                self._take_in(tasks)
+            case Lifeline(wanted):
+                if source in self._waiting:
+                    self._waiting.remove(source)
+                if wanted:
+                    self._waiting.append(source)
+                    self._feed_the_waiting()
+            case CensusAsk(wave, stopping):
+                self._ending.hear_the_question(wave, stopping)
+            case CensusAnswer(wave, counts):
+                self._ending.hear_an_answer(source, wave, counts)
+            case RanDry():
+                self._ending.hear_of_dryness()
+            case StopAsked():
+                self._ending.stop()
+            case Finished(stopped):
+                self._finish(stopped)
+            case _:
+                raise InternalError(f"rank {self.rank} cannot read {message!r} from rank {source}")
+
+    # The victim
+
+    def _take_request(self, thief: int, identity: int) -> None:
+        if self.rules.strikes_thieves and thief in self._victims:
+            self._victims.remove(thief)
+        if self._in_hand and not self.rules.answers_while_computing:
+            self._postponed.append((thief, identity))
+        else:
+            self._answer(thief, identity)
+
+    def _answer(self, thief: int, identity: int) -> None:
+        self._send(thief, StealReply(identity, self._tasks_for_a_thief()))
+
+    def _tasks_for_a_thief(self) -> Tasks:
+        held = len(self._queue)
+        if self._ending.stopping:
+            return self._queue.take_oldest(0)
+        if self.rules.takes_half:
+            # What the worker has in hand is its share of an odd number, also of a single task.
+            return self._queue.take_oldest((held + 1) // 2 if self._in_hand else held // 2)
+        return self._queue.take_leaf() if held > 1 else self._queue.take_oldest(0)
+
+    def _feed_the_waiting(self) -> None:
+        """Send equal shares to all whose lifelines I hold, one of the shares being mine unless I have work in hand."""
+        while self._waiting and not self._ending.stopping:
+            held = len(self._queue)
+            own_share = 0 if self._in_hand else 1
+            share = -(-held // (len(self._waiting) + 1))
+            if held <= own_share:
+                return
+            self._send(self._waiting.pop(0), Push(self._queue.take_oldest(share)))
+
+    # The thief
+
+    def _is_dry(self) -> bool:
+        return not self._in_hand and not len(self._queue) and not self._ending.stopping
+
+    def _run_dry(self) -> None:
+        self._worker_waits = True
+        if self._ending.stopping or self.finished:
+            return
+        if not self._dry_spell_is_known:
+            self._dry_spell_is_known = True
+            self._ending.hear_of_dryness()
+        self._look_for_work()
+
+    def _look_for_work(self) -> None:
+        """Ask, or rest after too many empty replies; while the last batch is computed, only ask."""
+        if self._request or self._ending.stopping or not self._victims:
+            return
+        attempts = self.rules.attempts or len(self._victims)
+        if self._failures < attempts:
+            self._ask_a_victim()
+        elif not self._in_hand:
+            self._rest()
+
+    def _ask_a_victim(self) -> None:
+        victims = self._victims
+        if self._silent:
+            victims = [victim for victim in victims if victim not in self._silent]
+        if not victims:
+            if self._victims and not self._in_hand:
+                self._rest()
+            return
+        self.requests_sent += 1
+        self._request = self.requests_sent
+        self._victim = self._random.choice(victims)
+        self._send(self._victim, StealRequest(self._request))
+        if self.rules.answers_while_computing:
+            self._act(SetTimer(Timer.PATIENCE, PATIENCE_S))
+
+    def _give_up_on_the_victim(self) -> None:
+        """The answer to the open request is overdue; should it come with tasks, they are welcome all the same."""
+        if not self._request:
+            return
+        self._silent.add(self._victim)
+        self._take_an_empty_reply(self._request)
+
+    def _take_reply(self, identity: int, tasks: Tasks) -> None:
+        if not tasks.size:
+            self._take_an_empty_reply(identity)
+            return
+        if identity == self._request:
+            self._request = 0
+        self.steals_with_work += 1
+        self._take_in(tasks)
+
+    def _take_an_empty_reply(self, identity: int) -> None:
+        if identity == self._request:
+            self._request = 0
+            self._failures += 1
+        if not len(self._queue) and (self._worker_waits or self.rules.asks_before_dry):
+            self._look_for_work()
+
+    def _take_in(self, tasks: Tasks) -> None:
+        """Tasks have come from another rank."""
+        self._queue.push(tasks)
+        self.tasks_stolen += len(tasks)
+        self._failures = 0
+        self._rest_s = FIRST_REST_S
+        for neighbour in self._lifelines:
+            self._send(neighbour, Lifeline(wanted=False))
+        self._lifelines.clear()
+        if self._worker_waits and not self._ending.stopping:
+            self._worker_waits = False
+            self._act(WakeWorker())
+
+    def _rest(self) -> None:
+        if self.rules.lifelines and not self._lifelines:
+            self._lifelines = hypercube_neighbours(self.rank, self.size)
+            for neighbour in self._lifelines:
+                self._send(neighbour, Lifeline(wanted=True))
+        self._act(SetTimer(Timer.RETRY, self._rest_s))
+        self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)
+
+    def _finish(self, stopped: bool) -> None:
+        if not stopped and (len(self._queue) or self._in_hand):
+            raise InternalError(f"rank {self.rank} was told that nothing is left, and holds {self.counts()}")
+        self._ending.finish(stopped)
+
+    def _send(self, destination: int, message: Any) -> None:
+        self._act(Send(destination, message))
+
+    def _act(self, action: Action) -> None:
+        self._actions.append(action)

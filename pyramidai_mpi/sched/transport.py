@@ -1,0 +1,138 @@
+"""Messages between ranks: the one place of the scheduler that knows MPI.
+
+Sends are synchronous and nonblocking (`Issend`): a send completes when its receiver has taken the message. So a rank
+whose sends have completed knows that nothing of its own is in the network, and once all ranks have entered a
+nonblocking barrier after that, the communicator is empty and may be freed (the algorithm NBX of Hoefler, Siebert and
+Lumsdaine, PPoPP 2010). Nothing is ever cancelled.
+
+Receiving goes through matched probes: the length of a message is known before it is taken, and no other thread or
+library can take it in between. All calls come from one thread, so the level FUNNELED is enough.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn, Protocol, Self
+
+from mpi4py import MPI
+
+from pyramidai_mpi.sched.naps import nap_in_a_collective
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TAG = 0
+
+
+class Transport(Protocol):
+    """Point-to-point messages among the ranks of one run.
+
+    Messages from one rank to another arrive in the order in which they were sent; nothing else is promised.
+
+    Attributes
+    ----------
+    rank, size : int
+        This rank's number, and how many there are.
+    host : str
+        Name of the computer, for messages to the user.
+    """
+
+    rank: int
+    size: int
+    host: str
+
+    def send(self, destination: int, data: bytes) -> None:
+        """Send `data` to another rank; returns at once."""
+        ...
+
+    def receive(self) -> tuple[int, bytes | bytearray] | None:
+        """Next message that has arrived, with its source; None if there is none now."""
+        ...
+
+    def all_sent(self) -> bool:
+        """Whether every message sent so far was taken by its receiver."""
+        ...
+
+    def enter_barrier(self) -> None:
+        """Say that this rank will send no more; call once, when `all_sent`."""
+        ...
+
+    def barrier_passed(self) -> bool:
+        """Whether all ranks have entered the barrier."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; only after `barrier_passed`."""
+        ...
+
+    def abort(self, code: int) -> NoReturn:
+        """End all ranks at once with this exit code."""
+        ...
+
+
+def _wait_politely(is_done: Callable[[], bool]) -> None:
+    """Wait with sleeps: blocking calls of MPI spin, which starves the other ranks on the same cores."""
+    start = time.perf_counter()
+    while not is_done():
+        time.sleep(nap_in_a_collective(time.perf_counter() - start))
+
+
+class MpiTransport:
+    """Transport over a private duplicate of an MPI communicator."""
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self._comm = comm
+        self.rank = comm.Get_rank()
+        self.size = comm.Get_size()
+        self.host = MPI.Get_processor_name()
+        self._status = MPI.Status()
+        # A request knows only the address of its data, so both are kept until it completes.
+        self._sends: list[tuple[MPI.Request, bytes]] = []
+        self._barrier: MPI.Request | None = None
+
+    @classmethod
+    def open(cls, comm: MPI.Intracomm) -> Self:
+        """Duplicate `comm`, so that messages of the run meet no others; collective."""
+        duplicate, request = comm.Idup()
+        _wait_politely(request.Test)
+        return cls(duplicate)
+
+    def send(self, destination: int, data: bytes) -> None:
+        """Send `data`; returns at once."""
+        self._sends.append((self._comm.Issend([data, MPI.BYTE], destination, _TAG), data))
+
+    def receive(self) -> tuple[int, bytearray] | None:
+        """Next message that has arrived, with its source."""
+        message = self._comm.Improbe(MPI.ANY_SOURCE, _TAG, self._status)
+        if message is None:
+            return None
+        data = bytearray(self._status.Get_count(MPI.BYTE))
+        source = self._status.Get_source()
+        message.Recv([data, MPI.BYTE])
+        return source, data
+
+    def all_sent(self) -> bool:
+        """Whether every message sent so far was taken by its receiver."""
+        if self._sends:
+            self._sends = [send for send in self._sends if not send[0].Test()]
+        return not self._sends
+
+    def enter_barrier(self) -> None:
+        """Say that this rank will send no more."""
+        self._barrier = self._comm.Ibarrier()
+
+    def barrier_passed(self) -> bool:
+        """Whether all ranks have entered the barrier."""
+        return self._barrier is not None and self._barrier.Test()
+
+    def close(self) -> None:
+        """Free the duplicate."""
+        self._comm.Free()
+
+    def abort(self, code: int) -> NoReturn:
+        """End all ranks at once with this exit code."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._comm.Abort(code)
+        raise SystemExit(code)  # not reached; Abort is not declared to never return

@@ -1,0 +1,107 @@
+"""What the scheduler needs to know of the work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.sched.outcome import Progress
+
+Tasks: TypeAlias = npt.NDArray[Any]
+"""Tasks: shape (N,), of the workload's dtype."""
+
+
+@runtime_checkable
+class Workload(Protocol):
+    """Tree-shaped work.
+
+    A workload may also have an attribute ``batch_by`` (a field of `dtype`, or None): one batch then holds one value of
+    that field only; and methods ``on_progress(progress)`` (see `ReportsProgress`) and ``on_poll()`` (see `IsPolled`).
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        One task: a fixed-size record without objects, sent as raw bytes.
+    batch_size : int
+        Most tasks handed to one `expand`.
+    """
+
+    dtype: np.dtype[Any]
+    batch_size: int
+
+    def expand(self, tasks: Tasks) -> Tasks:
+        """Do `tasks`, in any order, and return their children.
+
+        Always called from one and the same thread of a rank, which is not the main thread.
+
+        Parameters
+        ----------
+        tasks : ndarray (n,), 1 <= n <= batch_size
+            A writable copy of its own.
+
+        Returns
+        -------
+        ndarray (m,), m >= 0
+            The children, of the same dtype.
+        """
+        ...
+
+
+@runtime_checkable
+class ReportsProgress(Protocol):
+    """A workload that wants to know how far the whole cluster is."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Look at the counts; called on rank 0's main thread every 0.2 to 1 s, and once at the end."""
+        ...
+
+
+@runtime_checkable
+class IsPolled(Protocol):
+    """A workload with business of its own on the main thread, such as messages on another communicator."""
+
+    def on_poll(self) -> None:
+        """Do what there is to do, at once; called on every rank's main thread about every 5 ms, idle or not."""
+        ...
+
+
+def batch_field_of(workload: Workload) -> str | None:
+    """Field that the batches of `workload` are sorted by, None for any mixture.
+
+    Raises
+    ------
+    ValueError
+        The dtype holds Python objects, the field is not in it, or the batch size is below 1.
+    """
+    dtype = np.dtype(workload.dtype)
+    if dtype.hasobject or dtype.itemsize == 0:
+        raise ValueError(f"tasks must be records of a fixed size without Python objects, not {dtype}")
+    if workload.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {workload.batch_size}")
+    field: str | None = getattr(workload, "batch_by", None)
+    if field is not None and field not in (dtype.names or ()):
+        raise ValueError(f"batch_by names {field!r}, which is not a field of the tasks: {dtype}")
+    return field
+
+
+def checked_tasks(tasks: object, dtype: np.dtype[Any], origin: str) -> Tasks:
+    """Return `tasks` itself if it is a flat array of `dtype`.
+
+    Raises
+    ------
+    TypeError
+        It is anything else; `origin` says in the message where it came from.
+    """
+    if not isinstance(tasks, np.ndarray):
+        raise TypeError(f"{origin}: an array of tasks was expected, not {type(tasks).__name__}")
+    if tasks.dtype != dtype or tasks.ndim != 1:
+        raise TypeError(f"{origin}: tasks have dtype {tasks.dtype} and shape {tasks.shape}, not {dtype} and (n,)")
+    return tasks
+
+
+def deal_round_robin(roots: Tasks, rank: int, size: int) -> Tasks:
+    """Share of `roots` (N,) that `rank` of `size` starts with: every `size`-th from its own number on."""
+    return roots[rank::size]

@@ -1,0 +1,1 @@
+"""Whole-slide images: opening, levels at their spacing, pixels of a tile."""

@@ -1,0 +1,179 @@
+"""The gate to OpenSlide: the only module that imports it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openslide
+from PIL import Image
+
+from pyramidai_mpi.errors import InputError, input_errors
+from pyramidai_mpi.slides.base import SlideInfo, UnreadableRegionError
+from pyramidai_mpi.slides.spacing import nominal_downsample
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.types import RgbArray
+
+MPP_ANISOTROPY_TOLERANCE = 0.02
+# OpenSlide places the tiles of a reduced level at fractions of a pixel where the level's size was rounded, and adds up
+# their shares: at the corners of stored tiles alpha was seen to come out as 253 or 254. A pixel that is not in the file
+# has 0, or its neighbour's share. Level 0 lies on whole pixels.
+_OPAQUE_REDUCED = 250
+
+
+class OpenSlideReader:
+    """A slide behind OpenSlide.
+
+    An OpenSlide handle that met an error stays in error for ever, so every failed read reopens the file: one bad tile
+    costs that tile and no other. Not safe for use from two threads at once.
+
+    Parameters
+    ----------
+    path
+        Any file that OpenSlide opens.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, is no slide or is too damaged to open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = _open(path)
+        try:
+            self.info = _describe(path, self._handle)
+        except openslide.OpenSlideError as error:
+            self._handle.close()
+            raise InputError(f"{path}: damaged slide: {error}") from error
+
+    def read(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray:
+        """See `SlideReader.read`."""
+        try:
+            region = self._handle.read_region(l0_corner, stored_level, size)
+        except openslide.OpenSlideError as error:
+            self._reopen()
+            raise UnreadableRegionError(str(error)) from error
+        rgba = np.asarray(region)
+        if rgba[..., 3].min() >= _opaque(stored_level):
+            return np.ascontiguousarray(rgba[..., :3])
+        missing = int((~self._is_there(rgba[..., 3], l0_corner, stored_level)).sum())
+        if missing:
+            raise UnreadableRegionError(f"{missing} of {rgba.shape[0] * rgba.shape[1]} pixels are not in the file")
+        return _on_white(region)
+
+    def read_what_is_there(
+        self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
+    ) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+        """See `SlideReader.read_what_is_there`."""
+        try:
+            region = self._handle.read_region(l0_corner, stored_level, size)
+        except openslide.OpenSlideError:
+            with contextlib.suppress(UnreadableRegionError):
+                self._reopen()
+            shape = (size[1], size[0])
+            inside = self._is_there(np.zeros(shape, np.uint8), l0_corner, stored_level)
+            return np.full((*shape, 3), 255, np.uint8), inside
+        alpha = np.asarray(region)[..., 3]
+        return _on_white(region), self._is_there(alpha, l0_corner, stored_level)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._handle.close()
+
+    def _reopen(self) -> None:
+        try:
+            handle = _open(self.info.path)
+        except InputError as error:
+            # The file went away under the run. The old handle stays in error: every later read comes here again.
+            raise UnreadableRegionError(f"the slide cannot be opened any more: {error}") from error
+        self._handle.close()
+        self._handle = handle
+
+    def _is_there(
+        self, alpha: npt.NDArray[np.uint8], l0_corner: tuple[int, int], stored_level: int
+    ) -> npt.NDArray[np.bool_]:
+        """Where pixels are opaque, or outside the slide (and so not missing)."""
+        there: npt.NDArray[np.bool_] = alpha >= _opaque(stored_level)
+        downsample = self.info.stored_downsamples[stored_level]
+        # The last row and column of a reduced level may stand for part of a pixel, and OpenSlide places reduced
+        # levels at fractions of a pixel: their very edge is rightly half transparent.
+        margin = 0 if stored_level == 0 else 1
+        for axis, corner, extent in (
+            (1, l0_corner[0], self.info.l0_size[0]),
+            (0, l0_corner[1], self.info.l0_size[1]),
+        ):
+            first = math.ceil(max(-corner / downsample, 0)) + (margin if corner <= 0 else 0)
+            last = math.floor((extent - corner) / downsample) - margin
+            outside = np.arange(alpha.shape[axis])
+            beyond = (outside < first) | (outside >= last)
+            there |= beyond[None, :] if axis == 1 else beyond[:, None]
+        return there
+
+
+def _opaque(stored_level: int) -> int:
+    """Least alpha of a pixel that is in the file."""
+    return 255 if stored_level == 0 else _OPAQUE_REDUCED
+
+
+def _open(path: Path) -> openslide.OpenSlide:
+    with input_errors(path):
+        exists = path.exists()
+    if not exists:
+        raise InputError(f"{path}: no such slide; check the path")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is no file; check the path")
+    with input_errors(path), path.open("rb") if path.is_file() else nullcontext():
+        pass  # says no permission where there is none; OpenSlide would say no slide
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise InputError(f"{path}: not a whole-slide image that OpenSlide can read; check the file") from error
+    except openslide.OpenSlideError as error:
+        raise InputError(f"{path}: damaged slide, OpenSlide says: {error}; copy it again") from error
+
+
+def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
+    properties = handle.properties
+    if min(handle.dimensions) <= 0:
+        raise InputError(f"{path}: damaged slide, its size is {handle.dimensions}; copy it again")
+    return SlideInfo(
+        path=path,
+        vendor=str(properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")),
+        l0_size=handle.dimensions,
+        stored_sizes=tuple(handle.level_dimensions),
+        stored_downsamples=tuple(nominal_downsample(d) for d in handle.level_downsamples),
+        stored_exact=tuple(d == nominal_downsample(d) and d.is_integer() for d in handle.level_downsamples),
+        mpp=_mpp(path, properties),
+        l0_bounds=(
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
+        ),
+    )
+
+
+def _mpp(path: Path, properties: Mapping[str, str]) -> float | None:
+    try:
+        mpp_x = float(properties[openslide.PROPERTY_NAME_MPP_X])
+        mpp_y = float(properties[openslide.PROPERTY_NAME_MPP_Y])
+    except (KeyError, ValueError):
+        return None
+    if not (math.isfinite(mpp_x) and math.isfinite(mpp_y) and mpp_x > 0 and mpp_y > 0):
+        return None
+    if abs(mpp_x / mpp_y - 1) > MPP_ANISOTROPY_TOLERANCE:
+        raise InputError(f"{path}: pixels are not square ({mpp_x:g} x {mpp_y:g} µm); such slides are not supported")
+    return mpp_x if mpp_x == mpp_y else (mpp_x + mpp_y) / 2
+
+
+def _on_white(region: Image.Image) -> RgbArray:
+    canvas = Image.new("RGB", region.size, (255, 255, 255))
+    canvas.paste(region, mask=region.getchannel("A"))
+    return np.array(canvas)

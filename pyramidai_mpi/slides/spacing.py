@@ -1,0 +1,151 @@
+"""Which stored level serves which analysis level: the snapping rule, as a pure function.
+
+A slide's stored levels have spacings ``mpp * downsample``; a model asks for ``base_mpp * f**n``. When a stored level
+lies within 2 % of ``base_mpp`` times a power of f, the slide's own grid is taken as it is and every analysis level is
+an exact power of f of it. Otherwise the levels are resampled to exactly the spacings that the model asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SNAP_TOLERANCE = 0.02
+UPSAMPLING_TOLERANCE = 0.10
+MOST_SOURCE_PIXELS = 16384
+"""Stored pixels along the side of a tile: more is a mistaken µm/px, and 16384 of them squared take 1 GB as they are."""
+# Stored level sizes are rounded to whole pixels, so 7886 of 31544 columns gives 4.0002: nominally 4. A small image
+# rounds by more: 185 of 743 rows is 4.016.
+NOMINAL_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """How the pixels of one analysis level are read.
+
+    Attributes
+    ----------
+    level
+        Analysis level.
+    spacing
+        µm per pixel of the analysis level.
+    stored_level
+        Level of the file that is read.
+    stored_downsample
+        Level-0 pixels per pixel of that stored level (nominal).
+    ratio
+        Pixels of the stored level per pixel of the analysis level; 1.0 means that it is read unresampled.
+    """
+
+    level: int
+    spacing: float
+    stored_level: int
+    stored_downsample: float
+    ratio: float
+
+    @property
+    def downsample(self) -> float:
+        """Level-0 pixels of the file per pixel of the analysis level."""
+        return self.stored_downsample * self.ratio
+
+
+def nominal_downsample(downsample: float) -> float:
+    """The whole number that a stored level's downsample stands for, or itself when it stands for none."""
+    nearest = round(downsample)
+    if nearest >= 1 and abs(downsample / nearest - 1) <= NOMINAL_TOLERANCE:
+        return float(nearest)
+    return downsample
+
+
+def snapped_base_downsample(
+    stored_downsamples: Sequence[float], mpp: float, base_mpp: float, scale_factor: int
+) -> float | None:
+    """Downsample of analysis level 0 when the slide's own grid serves, else None.
+
+    The finest stored level within `SNAP_TOLERANCE` of ``base_mpp * scale_factor**p`` (p any whole number) decides.
+    """
+    for stored in stored_downsamples:
+        spacing = mpp * stored
+        power = round(math.log(spacing / base_mpp, scale_factor))
+        if abs(spacing / (base_mpp * float(scale_factor) ** power) - 1) <= SNAP_TOLERANCE:
+            return stored / float(scale_factor) ** power
+    return None
+
+
+def plan_levels(
+    stored_downsamples: Sequence[float],
+    mpp: float,
+    *,
+    base_mpp: float,
+    scale_factor: int,
+    n_levels: int,
+    tile_size: int = 1,
+    stored_exact: Sequence[bool] | None = None,
+    allow_upsampling: bool = False,
+    name: str = "slide",
+) -> tuple[LevelPlan, ...]:
+    """Plan the reading of every analysis level.
+
+    Parameters
+    ----------
+    stored_downsamples
+        Nominal downsample of every stored level, finest (1.0) first.
+    mpp
+        µm per level-0 pixel of the file.
+    base_mpp, scale_factor, n_levels
+        The model's spacing of level 0 (µm/px), f and number of levels.
+    tile_size
+        Side of a tile in pixels of its level.
+    stored_exact
+        For every stored level, whether its pixels can be addressed without interpolation (all, unless given). Others
+        are read only as they are, never resampled: the bytes would depend on where a read begins.
+    allow_upsampling
+        Serve levels finer than the file by more than 10 %.
+    name
+        What the error calls the slide.
+
+    Returns
+    -------
+    tuple of LevelPlan
+        One for each level, level 0 first.
+
+    Raises
+    ------
+    InputError
+        When a level would be upsampled by more than 10 % and `allow_upsampling` is not set, or a tile would take more
+        than `MOST_SOURCE_PIXELS` a side.
+    """
+    snapped = snapped_base_downsample(stored_downsamples, mpp, base_mpp, scale_factor)
+    base_downsample = base_mpp / mpp if snapped is None else snapped
+    if 1 / base_downsample > 1 + UPSAMPLING_TOLERANCE and not allow_upsampling:
+        raise InputError(
+            f"{name}: its finest pixels are {mpp:g} µm, coarser than the {base_mpp:g} µm of the model's level 0; "
+            "use --allow-upsampling to enlarge them, or --mpp X if the slide's own µm/px is wrong"
+        )
+    plans = []
+    for level in range(n_levels):
+        downsample = base_downsample * scale_factor**level
+        # the tolerance takes in float error alone: 4.000000001 is served by a stored 4
+        usable = [
+            i
+            for i, d in enumerate(stored_downsamples)
+            if abs(d / downsample - 1) < 1e-9 or (d < downsample and (stored_exact is None or stored_exact[i]))
+        ]
+        stored_level = max(usable, key=lambda i: stored_downsamples[i], default=0)
+        stored = stored_downsamples[stored_level]
+        ratio = downsample / stored
+        if abs(ratio - round(ratio)) < 1e-9:
+            ratio = float(round(ratio))
+        if tile_size * ratio > MOST_SOURCE_PIXELS:
+            raise InputError(
+                f"{name}: a tile of level {level} takes {tile_size * ratio:.0f} of its pixels a side, each {mpp:g} µm; "
+                "give the right µm/px with --mpp, or use a slide with reduced levels"
+            )
+        plans.append(LevelPlan(level, mpp * downsample, stored_level, stored, ratio))
+    return tuple(plans)

@@ -1,0 +1,1 @@
+"""The result file and everything that writes or reads it."""

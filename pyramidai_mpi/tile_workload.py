@@ -1,0 +1,87 @@
+"""Tiles as work for the scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.analyser import FAILED_DTYPE
+from pyramidai_mpi.tree import zooms_in
+from pyramidai_mpi.types import TILE_DTYPE, Mode, prediction_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.analyser import Analyser
+    from pyramidai_mpi.sched import Progress
+    from pyramidai_mpi.store.spool import FeatureSpool
+    from pyramidai_mpi.tree import TileRule
+    from pyramidai_mpi.types import PredictionArray, TileArray
+
+
+@dataclass
+class TileWorkload:
+    """One rank's share of a slide: analyses tiles, keeps their predictions, returns the children to look at.
+
+    Attributes
+    ----------
+    analyser
+        Tiles to predictions.
+    rule
+        Which tiles exist.
+    mode
+        Which of them are looked at.
+    batch_size
+        Most tiles in one call.
+    report
+        Called on rank 0 with the progress of the whole job.
+    spool
+        Takes the features, rows of a level as in `predictions`; None computes none.
+    """
+
+    analyser: Analyser
+    rule: TileRule
+    mode: Mode
+    batch_size: int
+    report: Callable[[Progress], None] | None = None
+    spool: FeatureSpool | None = None
+    dtype: np.dtype[np.void] = field(default=TILE_DTYPE, init=False)
+    batch_by: str = field(default="level", init=False)
+    _predictions: list[PredictionArray] = field(default_factory=list, init=False)
+    _failed: list[npt.NDArray[np.void]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.spool is not None:
+            self.analyser.keep_features = self.spool.append
+
+    @property
+    def n_features(self) -> tuple[int, ...]:
+        """Length of each level's feature vectors, 0 where none are kept."""
+        return tuple(engine.n_features if self.spool is not None else 0 for engine in self.analyser.engines)
+
+    def expand(self, tasks: TileArray) -> TileArray:
+        """Analyse tiles of one level and return the children of those to zoom into."""
+        predictions, failed = self.analyser.analyse(tasks)
+        self._predictions.append(predictions)
+        if len(failed):
+            self._failed.append(failed)
+        if self.mode is Mode.REFERENCE:
+            return np.empty(0, TILE_DTYPE)
+        return self.rule.children(tasks[zooms_in(predictions, self.mode)])
+
+    def on_progress(self, progress: Progress) -> None:
+        """Pass the job's progress on."""
+        if self.report is not None:
+            self.report(progress)
+
+    def predictions(self) -> PredictionArray:
+        """All predictions of this rank so far."""
+        return np.concatenate([np.empty(0, prediction_dtype(self.analyser.n_classes)), *self._predictions])
+
+    def failed(self) -> npt.NDArray[np.void]:
+        """All unreadable tiles of this rank so far, records of `FAILED_DTYPE`."""
+        return np.concatenate([np.empty(0, FAILED_DTYPE), *self._failed])

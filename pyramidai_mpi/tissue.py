@@ -1,0 +1,83 @@
+"""Where a slide holds tissue: the mask, and the tissue of every tile.
+
+The mask lies on a grid of its own whose pixels divide level-0 tiles evenly, so the tissue of any tile at any level is a
+sum of whole mask pixels and the counts of a parent are exactly the sum of its children's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from pyramidai_mpi.grid import Grid
+
+METHOD = "otsu-hsv-1"
+"""Name of `segmentation`'s method in the result file; counted up when the same slide would get another mask."""
+
+TARGET_DOWNSAMPLE = 32.0
+
+
+def mask_pixels_per_tile(grid: Grid) -> int:
+    """Mask pixels along the side of a level-0 tile, so that one is about 32 level-0 pixels wide."""
+    return max(1, round(grid.l0_tile_side(0) / TARGET_DOWNSAMPLE))
+
+
+def mask_downsample(grid: Grid) -> float:
+    """Level-0 pixels per mask pixel."""
+    return grid.l0_tile_side(0) / mask_pixels_per_tile(grid)
+
+
+@dataclass(frozen=True)
+class TissueMap:
+    """Tissue in every tile of every level.
+
+    Attributes
+    ----------
+    grid
+        Tile geometry.
+    mask
+        bool (H, W), True where there is tissue.
+    pixels_per_tile
+        Mask pixels along the side of a level-0 tile.
+    """
+
+    grid: Grid
+    mask: npt.NDArray[np.bool_]
+    pixels_per_tile: int
+
+    @cached_property
+    def counts(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Mask pixels of tissue per tile: for each level int64 (rows, cols)."""
+        q, f = self.pixels_per_tile, self.grid.scale_factor
+        levels = [_block_sums(self.mask, q, self.grid.shape(0))]
+        for level in range(1, self.grid.n_levels):
+            levels.append(_block_sums(levels[-1], f, self.grid.shape(level)))
+        return tuple(levels)
+
+    def share(self, level: int) -> npt.NDArray[np.float64]:
+        """Tissue area over the area of the tile's part inside the slide, float64 (rows, cols)."""
+        side = self.pixels_per_tile * self.grid.scale_factor**level
+        cols, rows = self.grid.shape(level)
+        inside_x, inside_y = (
+            # a mask may end short of a last tile that meets the slide by less than a pixel
+            np.clip(extent - np.arange(n) * side, 1, side)
+            for n, extent in ((cols, self.mask.shape[1]), (rows, self.mask.shape[0]))
+        )
+        return np.asarray(self.counts[level] / (inside_y[:, None] * inside_x[None, :]).astype(np.float64))
+
+
+def _block_sums(
+    values: npt.NDArray[np.bool_] | npt.NDArray[np.int64], block: int, shape: tuple[int, int]
+) -> npt.NDArray[np.int64]:
+    cols, rows = shape
+    padded = np.zeros((rows * block, cols * block), np.int64)
+    # a mask may end one pixel past the last tile when the tile side is not a whole number of level-0 pixels
+    height, width = min(values.shape[0], padded.shape[0]), min(values.shape[1], padded.shape[1])
+    padded[:height, :width] = values[:height, :width]
+    return np.asarray(padded.reshape(rows, block, cols, block).sum(axis=(1, 3)))

@@ -1,0 +1,188 @@
+"""Commands, exit codes and one-line errors, without MPI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyramidai_mpi import __version__
+from pyramidai_mpi.cli.main import run_command_line
+from pyramidai_mpi.slides.identity import quickhash
+from tests.packages import write_package
+from tests.results import result_of, write_file
+from tests.tiffs import textured, write_slide
+
+
+@pytest.fixture
+def call(capfd, tmp_path, monkeypatch):
+    """Run a command line in an empty folder; gives exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = run_command_line([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return int(code), out, err
+
+    return run
+
+
+def assert_one_line(err: str, *parts: str) -> None:
+    assert err.startswith("pyramidai: error: ")
+    assert err.count("\n") == 1
+    assert [part for part in parts if part not in err] == []
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], []], ids=" ".join)
+def test_help_lists_the_commands(call, words):
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    for command in ("run", "digest", "info", "export", "synth", "mpirun -n 12", "srun"):
+        assert command in out
+
+
+@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "synth"])
+def test_every_command_has_help(call, command):
+    code, out, _ = call(command, "--help")
+    assert code == 0
+    assert "Usage: pyramidai " + command in out
+
+
+def test_help_of_the_default_command_needs_no_name(call):
+    assert call("slide.tif", "--help") == call("run", "--help")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--model", "--output", "--results-dir", "--threshold", "--mode", "--mpp", "--batch-size", "--policy", "--seed",
+     "--overwrite", "--allow-upsampling", "--no-progress", "--quiet", "--verbose"],
+)  # fmt: skip
+def test_run_has_the_options_of_the_design(call, option):
+    assert option in call("run", "--help")[1]
+
+
+def test_the_version_is_told(call):
+    assert __version__ in call("--version")[1]
+
+
+def test_other_ranks_keep_silent(call, monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "3")
+    assert call("--help") == (0, "", "")
+    assert call("digest", "missing.h5") == (65, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["run"], "SLIDE"),
+        (["a.tif", "--nonsense"], "--nonsense"),
+        (["a.tif", "--threshold", "1=7"], "1=7"),
+        (["a.tif", "--threshold", "half"], "half"),
+        (["a.tif", "--mode", "fast"], "fast"),
+        (["a.tif", "--policy", "steal-all"], "steal-all"),
+        (["a.tif", "--mpp", "0"], "--mpp"),
+        (["a.tif", "--mpp", "fine"], "fine"),
+        (["a.tif", "--batch-size", "0"], "--batch-size"),
+        (["a.tif", "--batch-size", "2.5"], "2.5"),
+        (["a.tif", "--min-tissue", "2"], "--min-tissue"),
+        (["a.tif", "-v", "-q"], "-v"),
+        (["a.tif", "b.tif", "-o", "out.h5"], "--results-dir"),
+        (["x/a.tif", "y/a.tif"], "a.h5"),
+        (["a.tif", "-o", "out.h5", "--results-dir", "."], "--results-dir"),
+        (["digest"], "OUT.h5"),
+        (["export", "out.h5"], "--overlay"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_option_or_value_is_usage(call, tmp_path, words, part):
+    write_package(tmp_path / "model")
+    model = ["--model", tmp_path / "model"] if words[0].endswith(".tif") else []
+    code, out, err = call(*words, *model)
+    assert code == 64
+    assert out == ""
+    assert_one_line(err, part)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("command", ["digest", "info"])
+def test_a_missing_result_is_bad_input(call, command):
+    code, _, err = call(command, "missing.h5")
+    assert code == 65
+    assert_one_line(err, "missing.h5")
+
+
+@pytest.mark.parametrize("what", ["missing.tif", "folder"])
+def test_info_on_what_is_nothing_is_bad_input(call, tmp_path, what):
+    (tmp_path / "folder").mkdir()
+    code, _, err = call("info", what)
+    assert code == 65
+    assert_one_line(err, what)
+
+
+def test_the_digest_of_a_result_is_one_line(call, tmp_path):
+    result = result_of()
+    code, out, err = call("digest", write_file(tmp_path / "out.h5", result))
+    assert (code, out, err) == (0, result.digest() + "\n", "")
+
+
+def test_info_describes_a_result(call, tmp_path):
+    result = result_of()
+    code, out, _ = call("info", write_file(tmp_path / "out.h5", result))
+    assert code == 0
+    assert result.digest() in out
+    assert "slide.tif, 1440 x 1120 px at 0.2528 µm/px" in out
+    for n, level in result.tree.levels.items():
+        decision = level.decision.tolist()
+        assert f"level {n}: {0.2528 * 2**n:.3g} µm/px, threshold {0.5 - n / 10:g}: {len(decision)} tiles" in out
+
+
+def test_info_on_a_damaged_result_is_bad_input(call, tmp_path):
+    path = write_file(tmp_path / "out.h5", result_of())
+    with h5py.File(path, "r+") as file:
+        del file["slide"]
+    code, _, err = call("info", path)
+    assert code == 65
+    assert_one_line(err, "out.h5")
+
+
+def test_info_describes_a_slide(call, slide):
+    code, out, _ = call("info", slide)
+    assert code == 0
+    assert "1024 x 768 px" in out
+    assert "0.25 µm/px" in out
+    assert quickhash(slide) in out
+    assert "stored level 2: 256 x 192 px, 1/4, 1 µm/px" in out
+
+
+def test_info_on_a_slide_without_spacing_names_the_option(call, tmp_path):
+    path = write_slide(tmp_path / "a.tif", [textured(300, 200)], mpp=None)
+    assert "--mpp" in call("info", path)[1]
+
+
+def test_info_describes_a_model(call, tmp_path):
+    code, out, _ = call("info", write_package(tmp_path / "model"))
+    assert code == 0
+    assert "normal, tumor; positive: tumor" in out
+    assert "level 2: 1 µm/px, threshold 0.3, level2.onnx" in out
+
+
+def test_info_on_a_model_that_does_not_fit_its_description_is_bad_input(call, tmp_path):
+    code, _, err = call("info", write_package(tmp_path / "model", n_classes=3))
+    assert code == 65
+    assert_one_line(err, "level0.onnx", "expected")
+
+
+def test_export_draws_an_overlay(call, tmp_path, slide):
+    result = result_of(np.ones((24, 32), bool))
+    path = write_file(tmp_path / "out.h5", replace(result, slide=replace(result.slide, quickhash=quickhash(slide))))
+    words = ["export", path, "--overlay", tmp_path / "o.png", "--slide", slide]
+    assert call(*words)[0] == 0
+    with Image.open(tmp_path / "o.png") as picture:
+        assert picture.format == "PNG"
+    code, _, err = call(*words)
+    assert code == 73
+    assert_one_line(err, "o.png", "--overwrite")
+    assert call(*words, "--overwrite")[0] == 0

@@ -1,0 +1,97 @@
+"""The sbatch files of bench/slurm, as they are, on a real SLURM: nothing but options and environment is given."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import pytest
+
+from pyramidai_mpi.store.reader import read_digest
+from tests.cluster.conftest import plain_slide
+from tests.launch import REPOSITORY, processes_of
+from tests.packages import write_package
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cluster.conftest import Reference, Slurm
+
+ONE_SLIDE, COHORT, ARRAY = (REPOSITORY / "bench" / "slurm" / f"{n}.sbatch" for n in ("one_slide", "cohort", "array"))
+THREE_NODES = ("--nodes=3", "--ntasks-per-node=2", "--mem-per-cpu=100")
+
+
+@pytest.fixture
+def slide_list(reference: Reference, tmp_path: Path) -> Path:
+    """A file with one slide a line."""
+    path = tmp_path / "slides.txt"
+    path.write_text("".join(f"{slide}\n" for slide in reference.slides))
+    return path
+
+
+def test_one_slide_on_three_nodes_gives_the_digest_of_one_rank(
+    slurm: Slurm, reference: Reference, tmp_path: Path
+) -> None:
+    arguments = (reference.slides[0], "out.h5", "--model", reference.model)
+    job = slurm.submit(*THREE_NODES, ONE_SLIDE, *arguments, cwd=tmp_path)
+    assert slurm.exit_codes(job, cwd=tmp_path) == [0]
+    assert read_digest(tmp_path / "out.h5") == reference.digests[0]
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["execution/ranks"]["host"].tolist() == [b"n1", b"n1", b"n2", b"n2", b"n3", b"n3"]
+
+
+def test_a_cohort_gives_the_digests_of_one_rank(
+    slurm: Slurm, reference: Reference, slide_list: Path, tmp_path: Path
+) -> None:
+    job = slurm.submit(*THREE_NODES, COHORT, slide_list, "results", "--model", reference.model, cwd=tmp_path)
+    assert slurm.exit_codes(job, cwd=tmp_path) == [0]
+    assert [read_digest(tmp_path / "results" / f"{slide.stem}.h5") for slide in reference.slides] == reference.digests
+
+
+def test_an_array_gives_the_digests_of_one_rank_and_each_task_its_exit_code(
+    slurm: Slurm, reference: Reference, slide_list: Path, tmp_path: Path
+) -> None:
+    options = ("--array=1-4%2", "--ntasks-per-node=2", "--mem-per-cpu=100")  # the list has three lines
+    job = slurm.submit(*options, ARRAY, slide_list, "results", "--model", reference.model, cwd=tmp_path)
+    assert sorted(slurm.exit_codes(job, cwd=tmp_path)) == [0, 0, 0, 64]
+    assert [read_digest(tmp_path / "results" / f"{slide.stem}.h5") for slide in reference.slides] == reference.digests
+    assert "slides.txt has no line 4" in (tmp_path / f"pyramidai-array-{job}_4.out").read_text()
+
+
+def test_the_exit_code_reaches_slurm(slurm: Slurm, reference: Reference, tmp_path: Path) -> None:
+    job = slurm.submit(*THREE_NODES, ONE_SLIDE, "gone.tif", "out.h5", "--model", reference.model, cwd=tmp_path)
+    assert slurm.exit_codes(job, cwd=tmp_path) == [65]
+    assert "pyramidai: error: gone.tif: no such slide" in (tmp_path / f"pyramidai-{job}.out").read_text()
+
+
+def test_a_rank_computes_in_one_thread_and_scancel_leaves_no_process_and_no_file(slurm: Slurm, tmp_path: Path) -> None:
+    slide = plain_slide(tmp_path / "large.tif", 8192)
+    # 86000 tiles, more than the five seconds until the first word of progress
+    model = write_package(tmp_path / "model", side=32, thresholds=(0.5, 0.0, 0.0))
+    tag = uuid.uuid4().hex
+    job = slurm.submit(*THREE_NODES, ONE_SLIDE, slide, "out.h5", "--model", model, cwd=tmp_path, tag=tag)
+    output = tmp_path / f"pyramidai-{job}.out"
+    wait_until(lambda: output.exists() and "known tiles" in output.read_text())
+    ranks = [pid for pid in processes_of(tag) if Path(f"/proc/{pid}/exe").resolve() == Path(sys.executable).resolve()]
+    assert len(ranks) == 6
+    assert max(map(busy_threads, ranks)) <= 2  # one computes, one carries messages
+    slurm.run("scancel", job, cwd=tmp_path)
+    wait_until(lambda: not processes_of(tag), timeout=15)
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".h5"]
+
+
+def busy_threads(pid: int) -> int:
+    """Threads of a process that have used more than a tenth of a second of processor time in user mode."""
+    stats = [stat.read_text().rpartition(")")[2].split() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return sum(int(fields[11]) > 10 for fields in stats)
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 30) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)

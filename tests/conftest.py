@@ -1,0 +1,49 @@
+"""Things that tests of several rooms ask for by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests.tiffs import halved, textured, write_slide
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# machines are shared: a slow example is no failure
+hypothesis.settings.register_profile("shared-machine", deadline=None)
+hypothesis.settings.load_profile("shared-machine")
+
+REAL_SLIDES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "slides"
+
+
+@pytest.fixture(scope="session")
+def real_slides() -> Path:
+    """Folder of the real slides."""
+    if not REAL_SLIDES.is_dir():
+        pytest.skip(f"the real slides are not here: {REAL_SLIDES} is missing")
+    return REAL_SLIDES
+
+
+@pytest.fixture(scope="session")
+def stored_images() -> list[np.ndarray]:
+    """Images of three stored levels whose sizes are exact halves: 1024 x 768, 512 x 384, 256 x 192."""
+    images = [textured(1024, 768)]
+    for _ in range(2):
+        images.append(halved(images[-1]))
+    return images
+
+
+@pytest.fixture
+def slide(tmp_path: Path, stored_images: list[np.ndarray]) -> Path:
+    """A JPEG slide of `stored_images` at 0.25 µm/px, for a test to damage."""
+    return write_slide(tmp_path / "slide.tif", stored_images)
+
+
+@pytest.fixture(scope="session")
+def lossless_slide(tmp_path_factory: pytest.TempPathFactory, stored_images: list[np.ndarray]) -> Path:
+    """A slide that gives back the very pixels of `stored_images`."""
+    return write_slide(tmp_path_factory.mktemp("slides") / "lossless.tif", stored_images, compression="zlib")

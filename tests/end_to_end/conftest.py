@@ -1,0 +1,81 @@
+"""Slides, models and finished runs that the end-to-end tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pyramidai_mpi.shipped import default_model
+from pyramidai_mpi.synth import SynthSpec, write_slide
+from tests.launch import REPOSITORY, mpirun
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REAL_SLIDES = REPOSITORY.parent / "shared" / "data" / "slides"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def pyramidai(*arguments: str | os.PathLike[str], ranks: int | None = None, cwd: Path | None = None) -> Finished:
+    """Run the real command, alone or under mpirun."""
+    words = ["-m", "pyramidai_mpi", *(os.fspath(argument) for argument in arguments)]
+    if ranks is not None:
+        job = mpirun(ranks, words, cwd=cwd, timeout=120)
+        assert not job.left_over, "processes of the job outlived it"
+        return Finished(job.returncode, job.stdout, job.stderr)
+    environment = dict(os.environ) | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, *words], env=environment, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+    print(done.stdout, done.stderr)
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def digest_of(result: Path) -> str:
+    """What ``pyramidai digest`` prints."""
+    done = pyramidai("digest", result)
+    assert done.returncode == 0
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    """The shipped model."""
+    return default_model()
+
+
+@pytest.fixture(scope="session")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated slide with tumour, some hundred level-0 tiles."""
+    path = tmp_path_factory.mktemp("slide") / "tumour.tif"
+    write_slide(SynthSpec(7000, 6000, seed=11, tumor_share=0.2), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pyramid_run(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Result of the slide on one rank, without mpirun."""
+    path = tmp_path_factory.mktemp("result") / "one.h5"
+    assert pyramidai(slide, "-o", path).returncode == 0
+    return path
+
+
+def real_slide(name: str) -> Path:
+    """A slide of ../shared/data, or a skip that says why."""
+    path = REAL_SLIDES / name
+    if not path.exists():
+        pytest.skip(f"the real slide {name} is not in ../shared/data/slides")
+    return path

@@ -1,0 +1,24 @@
+"""Analyse a slide once and write its result twice: run_both_writers.py SLIDE MODEL SERIAL.h5 PARALLEL.h5"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+from pyramidai_mpi import pipeline
+from pyramidai_mpi.config import RunSettings
+from pyramidai_mpi.recording import write_result
+
+slide, model, serial, parallel = (Path(word) for word in sys.argv[1:5])
+
+
+def write_both(comm: MPI.Intracomm, result: Any, _output: Path, **options: Any) -> None:
+    write_result(comm, result, serial, **options | {"parallel": False})
+    write_result(comm, result, parallel, **options | {"parallel": True})
+
+
+pipeline.write_result = write_both
+pipeline.run_slide(MPI.COMM_WORLD, RunSettings(slide=slide, model=model, output=serial))

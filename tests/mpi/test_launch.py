@@ -1,0 +1,35 @@
+"""The launcher of these tests: what it promises when a job does not end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.launch import JobHangsError, mpirun
+
+pytestmark = pytest.mark.mpi
+
+
+def test_output_and_exit_code_come_back():
+    # the barrier: a rank that leaves with an error ends the others, maybe before they have written
+    program = "from mpi4py.MPI import COMM_WORLD as c; print(c.rank, flush=True); c.Barrier(); raise SystemExit(3)"
+    job = mpirun(2, ["-c", program])
+    assert sorted(job.stdout.split()) == ["0", "1"]
+    assert job.returncode != 0
+    assert job.left_over == ()
+
+
+def test_a_hang_shows_the_stacks_of_all_ranks():
+    program = "import time\nfrom mpi4py import MPI\ndef waits_for_ever():\n    time.sleep(1e6)\nwaits_for_ever()"
+    with pytest.raises(JobHangsError, match="no end after 5 s") as caught:
+        mpirun(3, ["-c", program], timeout=5)
+    assert str(caught.value).count("in waits_for_ever") == 3
+
+
+def test_a_process_that_outlives_its_job_is_found_and_killed():
+    program = (
+        "import subprocess as sub, sys\n"
+        "command = [sys.executable, '-c', 'import time; time.sleep(1e6)']\n"
+        "sub.Popen(command, stdin=sub.DEVNULL, stdout=sub.DEVNULL, stderr=sub.DEVNULL, start_new_session=True)"
+    )
+    job = mpirun(1, ["-c", program], timeout=20)
+    assert len(job.left_over) == 1

@@ -1,0 +1,105 @@
+"""Model packages made on the spot: their networks are so plain that a few lines of numpy recompute them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WEIGHTS = np.array([[0.02, -0.02], [-0.05, 0.05], [0.03, -0.03]], np.float32)
+BIAS = np.array([0.1, -0.1], np.float32)
+
+
+def colour_network(
+    path: Path,
+    *,
+    side: int = 64,
+    n_classes: int = 2,
+    gain: float = 1.0,
+    element: int = TensorProto.UINT8,
+    channels: int = 3,
+    with_features: bool = False,
+    softmax: bool = True,
+    opset: int = 17,
+) -> None:
+    """Softmax of a linear map of the tile's mean colour."""
+    weights = np.resize(WEIGHTS, (channels, n_classes)).astype(np.float32) * np.float32(gain)
+    bias = np.resize(BIAS, n_classes).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weights"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1)
+        if softmax
+        else helper.make_node("Identity", ["logits"], ["probabilities"]),
+    ]
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", n_classes])]
+    if with_features:
+        outputs.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", channels]))
+    graph = helper.make_graph(
+        nodes,
+        "colour",
+        [helper.make_tensor_value_info("pixels", element, ["batch", side, side, channels])],
+        outputs,
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(bias, "bias")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, path)
+
+
+def colour_probability(pixels: np.ndarray, gain: float = 1.0) -> np.ndarray:
+    """What `colour_network` gives for uint8 (n, side, side, 3), in float64."""
+    logits = pixels.astype(np.float64).mean(axis=(1, 2)) @ (WEIGHTS.astype(np.float64) * gain) + BIAS
+    exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+def write_package(
+    folder: Path,
+    *,
+    n_levels: int = 3,
+    side: int = 64,
+    thresholds: tuple[float, ...] = (0.5, 0.4, 0.3),
+    base_mpp: float = 0.25,
+    yaml_changes: dict[str, Any] | None = None,
+    **network: Any,
+) -> Path:
+    """A whole package of `colour_network` levels, each with a gain of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    levels = []
+    for n in range(n_levels):
+        path = folder / f"level{n}.onnx"
+        colour_network(path, side=side, gain=network.pop("gain", 1.0) * (1 + n / 4), **network)
+        levels.append(
+            {
+                "level": n,
+                "onnx": path.name,
+                "threshold": thresholds[n],
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+        )
+    document = {
+        "format": "pyramidai-model/1",
+        "name": "colour",
+        "classes": ["normal", "tumor"],
+        "positive_class": "tumor",
+        "tile_size": side,
+        "scale_factor": 2,
+        "base_mpp": base_mpp,
+        "stain": {"method": "none"},
+        "input": {"layout": "NHWC", "dtype": "uint8"},
+        "inputs": [],
+        "decision": {"type": "threshold"},
+        "levels": levels,
+    }
+    document.update(yaml_changes or {})
+    (folder / "model.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return folder

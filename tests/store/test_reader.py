@@ -1,0 +1,98 @@
+"""Only complete results of this program and format are read; anything else is one line."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.store.reader import open_result, read_digest, read_levels, summarise
+from tests.results import result_of, write_file
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A result file for a test to spoil."""
+    return write_file(tmp_path / "out.h5", result_of())
+
+
+def refusal(path, read=read_digest) -> str:
+    with pytest.raises(InputError, match=r"out\.h5") as caught:
+        read(path)
+    assert caught.value.exit_code == 65
+    return str(caught.value)
+
+
+def test_what_was_written_is_read(path):
+    result = result_of()
+    with open_result(path) as file:
+        levels = read_levels(file)
+    assert sorted(levels) == [0, 1, 2]
+    for n, level in levels.items():
+        for name in ("index", "probability", "decision", "parent"):
+            assert getattr(level, name).tobytes() == getattr(result.tree.levels[n], name).tobytes()
+
+
+def test_a_summary_counts_what_is_in_the_file(path):
+    summary = summarise(path)
+    with h5py.File(path) as file:
+        for level in summary.levels:
+            decision = file[f"levels/{level.level}/decision"][...].tolist()
+            assert level.analysed == len(decision)
+            assert (level.zoomed, level.unreadable) == (decision.count(1), decision.count(2))
+        assert [level.level for level in summary.levels] == [0, 1, 2]
+        assert summary.n_tiles_failed == len(file["failed"])
+    assert (summary.slide, summary.model, summary.l0_size) == ("slide.tif", "colour", (1440, 1120))
+    assert summary.execution["command_line"] == "pyramidai slide.tif"
+
+
+def test_reading_changes_nothing(path):
+    before = path.read_bytes()
+    read_digest(path)
+    summarise(path)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert "no such" in refusal(tmp_path / "out.h5")
+
+
+@pytest.mark.parametrize("data", [b"", b"slide,label\n", bytes(5000)], ids=["empty", "text", "zeros"])
+def test_what_is_no_hdf5_is_refused(path, data):
+    path.write_bytes(data)
+    assert "HDF5" in refusal(path)
+
+
+def test_a_cut_file_is_refused(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+    refusal(path)
+
+
+@pytest.mark.parametrize("read", [read_digest, summarise])
+def test_another_programs_hdf5_is_refused(path, read):
+    with h5py.File(path, "w") as file:
+        file["coords"] = np.zeros((3, 2))
+    assert "no result" in refusal(path, read)
+
+
+@pytest.mark.parametrize("read", [read_digest, summarise])
+def test_another_version_of_the_format_is_refused(path, read):
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 2
+    assert "version 2, expected 1" in refusal(path, read).replace("np.int64(2)", "2")
+
+
+@pytest.mark.parametrize("read", [read_digest, summarise])
+def test_an_incomplete_result_is_refused(path, read):
+    with h5py.File(path, "r+") as file:
+        file.attrs["complete"] = False
+    assert "not complete" in refusal(path, read)
+
+
+@pytest.mark.parametrize("read", [read_digest, summarise])
+@pytest.mark.parametrize("part", ["levels/1/decision", "slide", "levels"])
+def test_a_result_that_lacks_a_part_is_refused(path, read, part):
+    with h5py.File(path, "r+") as file:
+        del file[part]
+    refusal(path, read)

@@ -1,0 +1,109 @@
+"""Pyramidal, tiled JPEG TIFFs that OpenSlide opens, and ways to damage them."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tifffile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+STORED_TILE = 128
+
+
+def textured(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """Patches of 32 px in many colours under a little noise, none of them near black or white."""
+    rng = np.random.default_rng(seed)
+    patches = rng.integers(60, 200, (-(-height // 32), -(-width // 32), 3))
+    image = patches.repeat(32, axis=0).repeat(32, axis=1)[:height, :width] + rng.integers(-8, 9, (height, width, 3))
+    return image.astype(np.uint8)
+
+
+def halved(image: np.ndarray) -> np.ndarray:
+    """2 x 2 block means, rounded; an odd last row or column is dropped."""
+    height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+    blocks = image[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
+    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+
+
+def write_slide(
+    path: Path,
+    levels: Sequence[np.ndarray],
+    *,
+    mpp: float | tuple[float, float] | None = 0.25,
+    compression: str | None = "jpeg",
+) -> Path:
+    """A generic tiled TIFF of these images, finest first; without `mpp` it does not say how large its pixels are."""
+    with tifffile.TiffWriter(path) as tiff:
+        for n, image in enumerate(levels):
+            options = {}
+            if mpp is not None:
+                mpp_x, mpp_y = mpp if isinstance(mpp, tuple) else (mpp, mpp)
+                shrink = levels[0].shape[1] / image.shape[1]
+                options["resolution"] = (1e4 / (mpp_x * shrink), 1e4 / (mpp_y * shrink))
+                options["resolutionunit"] = "CENTIMETER"
+            else:
+                options["resolutionunit"] = "NONE"
+            tiff.write(
+                image,
+                tile=(STORED_TILE, STORED_TILE),
+                photometric="rgb",
+                compression=compression,
+                compressionargs={"level": 95} if compression == "jpeg" else None,
+                subfiletype=1 if n else 0,
+                metadata=None,
+                **options,
+            )
+    return path
+
+
+def stored_tile(path: Path, col: int, row: int, page: int = 0) -> tuple[int, int]:
+    """Offset and byte count of one stored tile."""
+    with tifffile.TiffFile(path) as tiff:
+        found = tiff.pages[page]
+        number = row * -(-found.imagewidth // STORED_TILE) + col
+        return found.dataoffsets[number], found.databytecounts[number]
+
+
+def zero_tile(path: Path, col: int, row: int, page: int = 0) -> None:
+    """Overwrite a stored tile's bytes with zeros, as a bad disk block would."""
+    offset, count = stored_tile(path, col, row, page)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(count))
+
+
+def cut_tile(path: Path, col: int, row: int) -> None:
+    """Overwrite the second half of a stored tile's bytes with zeros."""
+    offset, count = stored_tile(path, col, row)
+    with path.open("r+b") as file:
+        file.seek(offset + count // 2)
+        file.write(bytes(count - count // 2))
+
+
+def drop_tile(path: Path, col: int, row: int, page: int = 0) -> None:
+    """Set a stored tile's byte count to 0: by the TIFF's own account the tile is not there."""
+    _set_entry(path, "TileByteCounts", col, row, page, 0)
+
+
+def move_tile_to_the_end(path: Path, col: int, row: int) -> None:
+    """Append a stored tile's bytes to the file and read it from there: what a cut of the file loses first."""
+    offset, count = stored_tile(path, col, row)
+    data = path.read_bytes()
+    path.write_bytes(data + data[offset : offset + count])
+    _set_entry(path, "TileOffsets", col, row, 0, len(data))
+
+
+def _set_entry(path: Path, table: str, col: int, row: int, page: int, value: int) -> None:
+    with tifffile.TiffFile(path) as tiff:
+        found = tiff.pages[page]
+        tag = found.tags[table]
+        code = {3: "<H", 4: "<I", 16: "<Q"}[int(tag.dtype)]
+        place = tag.valueoffset + (row * -(-found.imagewidth // STORED_TILE) + col) * struct.calcsize(code)
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(struct.pack(code, value))
