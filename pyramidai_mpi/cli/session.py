@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.cli.launcher import check_world_size
 from pyramidai_mpi.errors import ExitCode, InternalError, PyramidError, failure_report
+from pyramidai_mpi.last_words import say_last_words
 from pyramidai_mpi.provenance import host_name
 
 if TYPE_CHECKING:
@@ -58,6 +58,5 @@ def _start_mpi() -> MPI.Intracomm:
 
 
 def _end_all(comm: MPI.Intracomm, error: BaseException) -> None:
-    sys.stderr.write(failure_report(error, comm.rank, comm.size, host_name()))
-    sys.stderr.flush()
+    say_last_words(failure_report(error, comm.rank, comm.size, host_name()))
     comm.Abort(error.exit_code if isinstance(error, PyramidError) else ExitCode.INTERNAL)

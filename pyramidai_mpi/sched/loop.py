@@ -1,7 +1,7 @@
 """A run in real time: the main thread of each rank carries messages, its worker thread computes.
 
 The main thread makes all calls of the transport. It polls until nothing arrives, hands what arrived to the state,
-carries out what the state wants, and sleeps: at most 1 ms while its rank computes, since others may wait for an
+carries out what the state wants, and sleeps: less than 1 ms while its rank computes, since others may wait for an
 answer; from 50 us on and longer and longer while nothing happens on an idle rank. Ranks may share cores, so an idle
 one must cost nearly nothing.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyramidai_mpi.errors import ExitCode, PyramidError, failure_report
+from pyramidai_mpi.last_words import say_last_words
 from pyramidai_mpi.sched import naps
 from pyramidai_mpi.sched.events import (
     MessageArrived,
@@ -117,10 +118,8 @@ def run_on(
 
 
 def _report(failure: BaseException, transport: Transport) -> None:
-    """Write what happened, and where, to stderr in one piece: other ranks may be writing too."""
-    sys.stdout.flush()
-    sys.stderr.write(failure_report(failure, transport.rank, transport.size, transport.host))
-    sys.stderr.flush()
+    """Write what happened, and where."""
+    say_last_words(failure_report(failure, transport.rank, transport.size, transport.host))
 
 
 class _Run:

@@ -8,15 +8,17 @@ core, and naps of 5 ms half a percent.
 from __future__ import annotations
 
 SHORTEST_S = 50e-6
-COMPUTING_S = 1e-3
+COMPUTING_S = 0.8e-3
 """While the worker computes: a thief's request waits so long at most."""
 COMPUTING_UNDISTURBED_S = 2e-3
 """While the worker computes and nobody has wanted work for `UNDISTURBED_S`."""
 UNDISTURBED_S = 1.0
-ASKING_S = 1e-3
+ASKING_S = 0.4e-3
 """At most, while an answer is on its way."""
 PATIENCE_S = 0.02
 """A thief expects its answer within this time; by some policies it comes after a whole batch."""
+COLLECTIVE_S = 1e-3
+"""At most, in a step that all ranks take together."""
 IDLE_S = 5e-3
 """At most, with nothing to do."""
 ALONE_S = 50e-3
@@ -29,4 +31,4 @@ def nap_in_a_collective(waited_s: float) -> float:
     A tenth of the wait, within bounds: such steps go through several rounds of messages, and naps that doubled would
     delay each round by as long as all before it. Measured with 24 ranks on 2 cores: 7 ms instead of 14 for an Idup.
     """
-    return min(max(SHORTEST_S, 0.1 * waited_s), ASKING_S)
+    return min(max(SHORTEST_S, 0.1 * waited_s), COLLECTIVE_S)

@@ -1,0 +1,153 @@
+"""Scores beside ground truth: what any choice of thresholds would have analysed, kept and missed.
+
+An exhaustive run has looked at every tile, so the run of any thresholds is known without analysing a pixel again: a
+tile is reached when all its ancestors are zoomed into. Everything that chooses or judges thresholds stands on this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Bools = npt.NDArray[np.bool_]
+
+PASS_THROUGH = -np.inf
+"""A threshold that stops nothing."""
+
+
+@dataclass(frozen=True)
+class LabelledLevel:
+    """The tiles of one level of an exhaustive run, in row-major order.
+
+    Attributes
+    ----------
+    index
+        uint32 (N, 2): col, row.
+    score
+        float32 (N,), probability of the positive class; NaN when the tile was unreadable.
+    positive
+        bool (N,), the ground truth.
+    parent
+        int64 (N,), row in the next coarser level, -1 where there is none.
+    """
+
+    index: npt.NDArray[np.uint32]
+    score: npt.NDArray[np.float32]
+    positive: npt.NDArray[np.bool_]
+    parent: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def passes(self, threshold: float) -> Bools:
+        """Which readable tiles score enough to be zoomed into (level 0: called positive), bool (N,).
+
+        As `decision.decide`: ``float64(score) >= threshold``.
+        """
+        return np.asarray(self.score.astype(np.float64) >= threshold)
+
+
+@dataclass(frozen=True)
+class LabelledTree:
+    """All tiles of one slide, scores and truth.
+
+    Attributes
+    ----------
+    slide
+        Its name.
+    levels
+        Level 0 first.
+    scale_factor
+        Children along each side.
+    """
+
+    slide: str
+    levels: tuple[LabelledLevel, ...]
+    scale_factor: int = 2
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return len(self.levels)
+
+    @property
+    def n_reference_tiles(self) -> int:
+        """Tiles that a reference run analyses: all of level 0."""
+        return len(self.levels[0])
+
+    def reached(self, thresholds: Sequence[float]) -> tuple[Bools, ...]:
+        """Which tiles a pyramidal run analyses: for each level, level 0 first, bool (N,).
+
+        Parameters
+        ----------
+        thresholds
+            Of each level, level 0 first; the first is not used, as nothing lies below level 0. An unreadable tile has
+            its children analysed all the same.
+        """
+        if len(thresholds) != self.n_levels:
+            raise ValueError(f"{len(thresholds)} thresholds for {self.n_levels} levels")
+        masks = [np.ones(len(self.levels[-1]), bool)]
+        for n in range(self.n_levels - 2, -1, -1):
+            above = self.levels[n + 1]
+            zoomed = masks[-1] & (above.passes(thresholds[n + 1]) | np.isnan(above.score))
+            masks.append(zoomed[self.levels[n].parent])
+        return tuple(reversed(masks))
+
+    def true_positives(self, l0_threshold: float) -> Bools:
+        """Level-0 tiles that are tumour and that a reference run calls so, bool (N,)."""
+        return np.asarray(self.levels[0].positive & self.levels[0].passes(l0_threshold))
+
+    def cost_of(self, thresholds: Sequence[float]) -> RunCost:
+        """What a pyramidal run of these thresholds analyses and keeps."""
+        reached = self.reached(thresholds)
+        wanted = self.true_positives(thresholds[0])
+        return RunCost(
+            analysed=tuple(int(mask.sum()) for mask in reached),
+            n_reference_tiles=self.n_reference_tiles,
+            true_positives=int(wanted.sum()),
+            kept=int((wanted & reached[0]).sum()),
+        )
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """A pyramidal run of one slide in numbers.
+
+    Attributes
+    ----------
+    analysed
+        Tiles of each level, level 0 first.
+    n_reference_tiles
+        Tiles of the reference run.
+    true_positives
+        True positive level-0 tiles of the reference run.
+    kept
+        Of these, how many the pyramidal run reaches.
+    """
+
+    analysed: tuple[int, ...]
+    n_reference_tiles: int
+    true_positives: int
+    kept: int
+
+    @property
+    def n_analysed(self) -> int:
+        """Tiles of all levels."""
+        return sum(self.analysed)
+
+    @property
+    def retention(self) -> float:
+        """Positive retention rate; NaN for a slide without true positives, which must not enter a mean."""
+        return self.kept / self.true_positives if self.true_positives else float("nan")
+
+    @property
+    def speedup(self) -> float:
+        """Tiles of the reference run over tiles of this one, all levels counted; 1 when both are empty."""
+        return 1.0 if self.n_analysed == self.n_reference_tiles == 0 else self.n_reference_tiles / self.n_analysed
