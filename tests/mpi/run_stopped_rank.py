@@ -19,7 +19,7 @@ from tests.sched.uts import TreeSearch, s4_roots
 
 faulthandler.dump_traceback_later(100, exit=True)
 comm = MPI.COMM_WORLD
-STOPPED, SECONDS = 1, 4
+STOPPED, SECONDS = 1, 20
 STOPPED_ROOTS = 200
 
 

@@ -12,13 +12,13 @@ from tests.sched.uts import S4_NODES
 pytestmark = pytest.mark.mpi
 
 
-def test_a_stopped_rank_delays_only_what_it_holds():
-    job = mpirun(4, ["tests/mpi/run_stopped_rank.py"], timeout=60)
+def test_a_rank_stopped_for_20_s_delays_only_what_it_holds():
+    job = mpirun(4, ["tests/mpi/run_stopped_rank.py"], timeout=120)
     assert job.returncode == 0
     found = json.loads(job.stdout)
     assert found["nodes"] == S4_NODES - 1
     assert found["done_meanwhile"] == found["dealt_to_others"]
-    assert found["seconds_after"] < 4
+    assert found["seconds_after"] < 10  # half of the stop
 
 
 def test_48_ranks_on_two_roots():
