@@ -44,7 +44,7 @@ GATES = {
     "onnxruntime": ["inference.onnx_engine"],
     "onnx": ["inference.network_check", "training.weights"],  # checked here, written there
     "h5py": ["store."],
-    "skimage": ["segmentation"],
+    "skimage": ["segmentation", "evaluation.lesions"],  # tissue; what hangs together is a lesion
     "mpi4py": ["sched.transport", "gather", "store.", "cli."],
 }
 
