@@ -21,14 +21,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.figures import Figure, report
-from bench.lesions import LEVELS, build_tree, load_outlines
+from bench.lesions import LEVELS, OUTLINES, build_tree, load_outlines
 from tests.launch import mpirun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 METHODS = ("static", "steal-one", "steal-half", "pool-1", "pool-16")
-OUTLINES = Path(__file__).resolve().parents[2] / "shared/data/camelyon16/train_tumor_polygons.json.gz"
 ROOTS = 4000
 FALSE_ALARMS = 0.02
 BATCH_SIZE = 16

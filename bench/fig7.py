@@ -19,9 +19,9 @@ from statistics import median
 
 import h5py
 
-from bench.balance import BATCH_SIZE, FALSE_ALARMS, OUTLINES, ROOTS, rows_of
+from bench.balance import BATCH_SIZE, FALSE_ALARMS, ROOTS, rows_of
 from bench.figures import Figure, report
-from bench.lesions import LEVELS, build_tree, load_outlines
+from bench.lesions import LEVELS, OUTLINES, build_tree, load_outlines
 from pyramidai_mpi.shipped import default_model
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from tests.launch import mpirun

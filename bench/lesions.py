@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,12 +22,11 @@ from scipy.ndimage import distance_transform_edt
 from skimage.draw import polygon, polygon_perimeter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
 TILE = np.dtype([("level", "u1"), ("col", "<u4"), ("row", "<u4")])
 LEVELS = 3
+OUTLINES = Path(__file__).resolve().parents[2] / "shared/data/camelyon16/train_tumor_polygons.json.gz"
 OUTLINE_MPP = 0.243
 TILE_UM = 224 * 0.25
 CELL_UM = TILE_UM / 4
