@@ -119,6 +119,8 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage
         error = caught
     agree(comm, error)
     assert package is not None
+    if package.random_weights and comm.rank == 0:
+        log.warning("model %s has random weights: for benchmarks only, its answers mean nothing", package.name)
     facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
     agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model}: the model")
     return package

@@ -241,10 +241,9 @@ def test_a_heavy_library_is_imported_behind_its_gate_only(library):
     assert not strays
 
 
-def test_torch_is_imported_in_one_module_of_training():
+def test_torch_is_imported_in_training_alone():
     importers = {one.importer for one in IMPORTS if one.imported.split(".")[0] == "torch" and not one.for_types_only}
-    assert len(importers) <= 1, importers
-    assert all(room_of(importer) == "training" for importer in importers)
+    assert {room_of(name) for name in importers} == {"training"}, importers
 
 
 HEAVY = ["mpi4py", "numpy", "h5py", "onnx", "onnxruntime", "openslide", "skimage", "scipy", "torch", "PIL", "tifffile"]

@@ -60,6 +60,8 @@ def _model_lines(folder: Path) -> Iterator[str]:
     package = open_package(folder, check_networks=True)
     positive = "not said" if package.positive_class is None else package.classes[package.positive_class]
     yield f"model      {package.name}"
+    if package.random_weights:
+        yield "weights    RANDOM: for benchmarks only, its answers mean nothing"
     yield f"classes    {', '.join(package.classes)}; positive: {positive}"
     yield f"tiles      {package.tile_size} x {package.tile_size} px, scale factor {package.scale_factor}"
     for level in package.levels:

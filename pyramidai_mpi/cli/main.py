@@ -22,6 +22,7 @@ _COMMANDS = {
     "digest": "Print the digest of a result: equal results, equal digests.",
     "info": "Describe a slide, a result or a model.",
     "export": "Draw a result over the thumbnail of its slide.",
+    "models": "Build model packages.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
 

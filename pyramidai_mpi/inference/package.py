@@ -22,7 +22,7 @@ _MAX_YAML_BYTES = 1 << 20
 _REQUIRED = frozenset(
     {"format", "name", "classes", "positive_class", "tile_size", "scale_factor", "base_mpp", "levels"}
 )
-_OPTIONAL = frozenset({"stain", "input", "inputs", "decision", "description"})
+_OPTIONAL = frozenset({"stain", "input", "inputs", "decision", "description", "weights"})
 _LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
 
 
@@ -87,6 +87,8 @@ class ModelPackage:
         The description as it was read, for the result file.
     float_input
         How the input is made for networks that take floats; None for uint8 NHWC.
+    random_weights
+        Whether the networks were never trained, so that their answers mean nothing.
     """
 
     folder: Path
@@ -100,6 +102,7 @@ class ModelPackage:
     levels: tuple[ModelLevel, ...]
     yaml_text: str
     float_input: FloatInput | None = None
+    random_weights: bool = False
 
     @property
     def n_levels(self) -> int:
@@ -216,6 +219,7 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         stain=_stain(path, entries.get("stain", {"method": "none"})),
         levels=_levels(folder, path, entries["levels"]),
         yaml_text=text,
+        random_weights=_weights(path, entries.get("weights", "trained")) == "random",
     )
 
 
@@ -270,6 +274,12 @@ def _mapping(path: Path, where: str, value: Any, required: frozenset[str], optio
 def _expect(path: Path, key: str, value: Any, expected: dict[str, str]) -> None:
     if not isinstance(value, dict) or not value.items() <= expected.items():
         raise InputError(f"{path}: {key} is {value!r}, expected {expected}")
+
+
+def _weights(path: Path, value: Any) -> str:
+    if value not in ("trained", "random"):
+        raise InputError(f"{path}: weights is {value!r:.80}, expected trained or random")
+    return str(value)
 
 
 def _stain(path: Path, value: Any) -> str:

@@ -1,6 +1,6 @@
 """The small network of one level in torch: its shape, its training, its weights as plain arrays.
 
-The only module that imports torch, which is optional (``pip install pyramidai_mpi[train]``).
+Needs torch, which is optional (``pip install pyramidai_mpi[train]``).
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from pyramidai_mpi.training.tiles import LEVELS, SCALE_FACTOR, TILE
-from pyramidai_mpi.training.weights import to_onnx
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pyramidai_mpi.training.thresholds import Retention
@@ -69,12 +69,23 @@ class TrainingRecord:
     retention: Retention
 
 
-def write_package(folder: Path, name: str, networks: list[NetworkWeights], thresholds: list[float]) -> None:
-    """Write ``model.yaml`` and ``level<n>.onnx`` into a folder, which is made if need be."""
+def write_package(
+    folder: Path, name: str, graphs: Sequence[bytes], thresholds: Sequence[float], *, random_weights: bool = False
+) -> None:
+    """Write ``model.yaml`` and ``level<n>.onnx`` into a folder, which is made if need be.
+
+    Parameters
+    ----------
+    folder, name
+        Of the package.
+    graphs, thresholds
+        Serialised networks and their thresholds, level 0 first.
+    random_weights
+        Whether the networks were never trained, which the description then says.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     levels = []
-    for level, (weights, threshold) in enumerate(zip(networks, thresholds, strict=True)):
-        data = to_onnx(weights, f"{name}-level{level}", TILE)
+    for level, (data, threshold) in enumerate(zip(graphs, thresholds, strict=True)):
         (folder / f"level{level}.onnx").write_bytes(data)
         levels.append(
             {
@@ -84,9 +95,10 @@ def write_package(folder: Path, name: str, networks: list[NetworkWeights], thres
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
         )
-    document = {
+    document: dict[str, object] = {
         "format": "pyramidai-model/1",
         "name": name,
+        **({"weights": "random"} if random_weights else {}),
         "classes": ["normal", "tumor"],
         "positive_class": "tumor",
         "tile_size": TILE,
@@ -98,6 +110,7 @@ def write_package(folder: Path, name: str, networks: list[NetworkWeights], thres
         "decision": {"type": "threshold"},
         "levels": levels,
     }
+    # last: a folder without description is no package
     (folder / "model.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 

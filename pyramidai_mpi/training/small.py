@@ -26,8 +26,8 @@ from pyramidai_mpi.training.thresholds import (
     choose_thresholds,
     measure_retention,
 )
-from pyramidai_mpi.training.tiles import LEVELS, TileSet, draw_tiles, join, load_slide
-from pyramidai_mpi.training.weights import load_weights, save_weights
+from pyramidai_mpi.training.tiles import LEVELS, TILE, TileSet, draw_tiles, join, load_slide
+from pyramidai_mpi.training.weights import load_weights, save_weights, to_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -117,7 +117,8 @@ def train_package(out: Path, plan: TrainingPlan, slides: Path, command: str) -> 
     scores = tuple(_score_level(networks[level], train_sets[level], test_sets[level], level) for level in LEVELS)
     retention = measure_retention(list(_grids(test_seeds, plan, slides, score)), thresholds)
     _log.info("test slides: %s", _told(retention))
-    write_package(out, "small", networks, thresholds)
+    graphs = [to_onnx(weights, f"small-level{level}", TILE) for level, weights in enumerate(networks)]
+    write_package(out, "small", graphs, thresholds)
     record = TrainingRecord(
         command=command,
         seeds=tuple((seeds[0], seeds[-1]) for seeds in plan.seeds()),  # type: ignore[arg-type]

@@ -1,0 +1,259 @@
+"""InceptionV3 as the paper uses it: the convolutions of Szegedy et al. (CVPR 2016), then a small dense head.
+
+The head is global average pooling, a dense layer of 224 units with ReLU, and one sigmoid (Reinbigler et al. 2025). The
+convolutions carry torchvision's names, so that weights published under these names load as they are; what belongs
+to the heads of such a file (``fc``, ``AuxLogits``) is left out.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from pyramidai_mpi.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+DENSE = 224
+FEATURES = 2048
+_EPSILON = 1e-3
+_FOREIGN_HEADS = ("fc.", "AuxLogits.")
+
+
+class _Conv(nn.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, kernel, stride, padding, bias=False)
+        self.bn: nn.Module = nn.BatchNorm2d(out, eps=_EPSILON)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.bn(self.conv(maps)))
+
+
+def _average(maps: torch.Tensor) -> torch.Tensor:
+    return nn.functional.avg_pool2d(maps, 3, stride=1, padding=1)
+
+
+def _halve(maps: torch.Tensor) -> torch.Tensor:
+    return nn.functional.max_pool2d(maps, 3, stride=2)
+
+
+class _MixedA(nn.Module):
+    """Blocks 5b, 5c, 5d: 1x1, 5x5, two 3x3, pooled."""
+
+    def __init__(self, channels: int, pooled: int) -> None:
+        super().__init__()
+        self.branch1x1 = _Conv(channels, 64, 1)
+        self.branch5x5_1 = _Conv(channels, 48, 1)
+        self.branch5x5_2 = _Conv(48, 64, 5, padding=2)
+        self.branch3x3dbl_1 = _Conv(channels, 64, 1)
+        self.branch3x3dbl_2 = _Conv(64, 96, 3, padding=1)
+        self.branch3x3dbl_3 = _Conv(96, 96, 3, padding=1)
+        self.branch_pool = _Conv(channels, pooled, 1)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        five = self.branch5x5_2(self.branch5x5_1(maps))
+        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(maps)))
+        return torch.cat([self.branch1x1(maps), five, double, self.branch_pool(_average(maps))], 1)
+
+
+class _MixedB(nn.Module):
+    """Block 6a: half the side."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch3x3 = _Conv(channels, 384, 3, stride=2)
+        self.branch3x3dbl_1 = _Conv(channels, 64, 1)
+        self.branch3x3dbl_2 = _Conv(64, 96, 3, padding=1)
+        self.branch3x3dbl_3 = _Conv(96, 96, 3, stride=2)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(maps)))
+        return torch.cat([self.branch3x3(maps), double, _halve(maps)], 1)
+
+
+class _MixedC(nn.Module):
+    """Blocks 6b to 6e: 7x7 as a row and a column."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.branch1x1 = _Conv(channels, 192, 1)
+        self.branch7x7_1 = _Conv(channels, inner, 1)
+        self.branch7x7_2 = _Conv(inner, inner, (1, 7), padding=(0, 3))
+        self.branch7x7_3 = _Conv(inner, 192, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_1 = _Conv(channels, inner, 1)
+        self.branch7x7dbl_2 = _Conv(inner, inner, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_3 = _Conv(inner, inner, (1, 7), padding=(0, 3))
+        self.branch7x7dbl_4 = _Conv(inner, inner, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_5 = _Conv(inner, 192, (1, 7), padding=(0, 3))
+        self.branch_pool = _Conv(channels, 192, 1)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(maps)))
+        double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(maps)))
+        double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
+        return torch.cat([self.branch1x1(maps), seven, double, self.branch_pool(_average(maps))], 1)
+
+
+class _MixedD(nn.Module):
+    """Block 7a: half the side."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch3x3_1 = _Conv(channels, 192, 1)
+        self.branch3x3_2 = _Conv(192, 320, 3, stride=2)
+        self.branch7x7x3_1 = _Conv(channels, 192, 1)
+        self.branch7x7x3_2 = _Conv(192, 192, (1, 7), padding=(0, 3))
+        self.branch7x7x3_3 = _Conv(192, 192, (7, 1), padding=(3, 0))
+        self.branch7x7x3_4 = _Conv(192, 192, 3, stride=2)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        three = self.branch3x3_2(self.branch3x3_1(maps))
+        seven = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(maps)))
+        return torch.cat([three, self.branch7x7x3_4(seven), _halve(maps)], 1)
+
+
+class _MixedE(nn.Module):
+    """Blocks 7b and 7c: 3x3 fanned out into a row and a column."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch1x1 = _Conv(channels, 320, 1)
+        self.branch3x3_1 = _Conv(channels, 384, 1)
+        self.branch3x3_2a = _Conv(384, 384, (1, 3), padding=(0, 1))
+        self.branch3x3_2b = _Conv(384, 384, (3, 1), padding=(1, 0))
+        self.branch3x3dbl_1 = _Conv(channels, 448, 1)
+        self.branch3x3dbl_2 = _Conv(448, 384, 3, padding=1)
+        self.branch3x3dbl_3a = _Conv(384, 384, (1, 3), padding=(0, 1))
+        self.branch3x3dbl_3b = _Conv(384, 384, (3, 1), padding=(1, 0))
+        self.branch_pool = _Conv(channels, 192, 1)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        three = self.branch3x3_1(maps)
+        double = self.branch3x3dbl_2(self.branch3x3dbl_1(maps))
+        fans = [self.branch3x3_2a(three), self.branch3x3_2b(three)]
+        fans += [self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double)]
+        return torch.cat([self.branch1x1(maps), *fans, self.branch_pool(_average(maps))], 1)
+
+
+class Inception(nn.Module):
+    """The network from uint8 tiles to probabilities.
+
+    Input uint8 (B, 224, 224, 3), RGB; outputs float32 (B, 2), normal and tumour, and float32 (B, 2048), pooled maps.
+    Pixels are scaled to -1..1 inside, as Keras does for this network.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.Conv2d_1a_3x3 = _Conv(3, 32, 3, stride=2)
+        self.Conv2d_2a_3x3 = _Conv(32, 32, 3)
+        self.Conv2d_2b_3x3 = _Conv(32, 64, 3, padding=1)
+        self.Conv2d_3b_1x1 = _Conv(64, 80, 1)
+        self.Conv2d_4a_3x3 = _Conv(80, 192, 3)
+        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = _MixedA(192, 32), _MixedA(256, 64), _MixedA(288, 64)
+        self.Mixed_6a = _MixedB(288)
+        self.Mixed_6b, self.Mixed_6c = _MixedC(768, 128), _MixedC(768, 160)
+        self.Mixed_6d, self.Mixed_6e = _MixedC(768, 160), _MixedC(768, 192)
+        self.Mixed_7a = _MixedD(768)
+        self.Mixed_7b, self.Mixed_7c = _MixedE(1280), _MixedE(2048)
+        self.dense = nn.Linear(FEATURES, DENSE)
+        self.head = nn.Linear(DENSE, 1)
+
+    def features(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Pooled maps float32 (B, 2048)."""
+        maps = tiles.permute(0, 3, 1, 2).to(torch.float32) * (1 / 127.5) - 1
+        maps = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(maps)))
+        maps = _halve(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(_halve(maps))))
+        maps = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(maps))))
+        maps = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(maps))))
+        maps = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(maps)))
+        pooled: torch.Tensor = maps.mean(dim=(2, 3))
+        return pooled
+
+    def logit(self, features: torch.Tensor) -> torch.Tensor:
+        """Log-odds of tumour, float32 (B, 1)."""
+        odds: torch.Tensor = self.head(torch.relu(self.dense(features)))
+        return odds
+
+    def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities and features, as above."""
+        features = self.features(tiles)
+        tumor = torch.sigmoid(self.logit(features))
+        return torch.cat([1 - tumor, tumor], 1), features
+
+
+def random_network(seed: int) -> Inception:
+    """A network whose weights mean nothing: for benchmarks, where only its cost counts."""
+    torch.manual_seed(seed)
+    network = Inception()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return network.eval()
+
+
+def load_weights(path: Path, seed: int = 0) -> tuple[Inception, bool]:
+    """Read a state dict: of this network, or torchvision's for InceptionV3, whose head is not ours.
+
+    Parameters
+    ----------
+    seed
+        Of the head, when the file has none that fits.
+
+    Returns
+    -------
+    network, has_head
+        The network in evaluation mode, and whether its head came from the file. Without, its answers mean nothing.
+
+    Raises
+    ------
+    InputError
+        When the file is no state dict, holds more than tensors, or lacks a layer or has one of another shape.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the unpickler meets
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a file of weights that torch reads safely: {reason}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path}: no state dict (names and tensors); save it with torch.save(model.state_dict(), ...)")
+    network = random_network(seed)
+    _load(path, network, {name: value for name, value in state.items() if not name.startswith(_FOREIGN_HEADS)})
+    return network.eval(), "head.weight" in state
+
+
+def _load(path: Path, network: Inception, state: Mapping[str, torch.Tensor]) -> None:
+    own = network.state_dict()
+    head = {name for name in own if name.startswith(("dense.", "head."))}
+    missing = sorted(set(own) - set(state) - (set() if head & set(state) else head))
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    foreign = sorted(set(state) - set(own))
+    misfits = sorted(name for name in set(own) & set(state) if own[name].shape != state[name].shape)
+    for names, what in ((missing, "lacks"), (foreign, "has the unknown"), (misfits, "has another shape for")):
+        if names:
+            raise InputError(f"{path}: {what} {names[0]} ({len(names)} such), expected the layers of InceptionV3")
+    network.load_state_dict(dict(state), strict=False)
+
+
+def without_batch_norm(network: Inception) -> Inception:
+    """A copy that computes the same with every batch norm folded into its convolution, in evaluation mode."""
+    network = copy.deepcopy(network).eval()
+    for module in network.modules():
+        if isinstance(module, _Conv) and isinstance(module.bn, nn.BatchNorm2d):
+            module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
+    return network
