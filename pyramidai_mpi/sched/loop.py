@@ -263,13 +263,12 @@ class _Run:
     def _longest_nap(self, unwanted_s: float) -> float:
         if self._transport.size == 1:
             return STOP_POLL_S if self._stop is not None else naps.ALONE_S
-        if not self._rules.steals:
-            return naps.IDLE_S
-        if self._state.awaits_reply and time.perf_counter() - self._asked_at < naps.PATIENCE_S:
-            return naps.ASKING_S
-        if self._state.is_computing:
-            return naps.COMPUTING_S if unwanted_s < naps.UNDISTURBED_S else naps.COMPUTING_UNDISTURBED_S
-        return naps.IDLE_S
+        return naps.longest_nap(
+            steals=self._rules.steals,
+            computing=self._state.is_computing,
+            asked_s=time.perf_counter() - self._asked_at if self._state.awaits_reply else None,
+            unwanted_s=unwanted_s,
+        )
 
     def _raise_if_worker_failed(self) -> None:
         if self._worker.failure is not None:

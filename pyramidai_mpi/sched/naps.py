@@ -32,3 +32,26 @@ def nap_in_a_collective(waited_s: float) -> float:
     delay each round by as long as all before it. Measured with 24 ranks on 2 cores: 7 ms instead of 14 for an Idup.
     """
     return min(max(SHORTEST_S, 0.1 * waited_s), COLLECTIVE_S)
+
+
+def longest_nap(*, steals: bool, computing: bool, asked_s: float | None, unwanted_s: float) -> float:
+    """Most seconds that a rank among others sleeps between two looks.
+
+    Parameters
+    ----------
+    steals
+        Whether ranks ask each other for work.
+    computing
+        Whether the rank's worker has a batch in hand.
+    asked_s
+        How long its open request has waited for an answer; None when there is none.
+    unwanted_s
+        How long nobody has wanted work of it.
+    """
+    if not steals:
+        return IDLE_S
+    if asked_s is not None and asked_s < PATIENCE_S:
+        return ASKING_S
+    if computing:
+        return COMPUTING_S if unwanted_s < UNDISTURBED_S else COMPUTING_UNDISTURBED_S
+    return IDLE_S

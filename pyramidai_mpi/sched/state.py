@@ -17,6 +17,8 @@ it is heard of again, so that it delays nothing but what it holds.
 from __future__ import annotations
 
 import random
+from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.errors import InternalError
@@ -47,6 +49,8 @@ from pyramidai_mpi.sched.messages import (
 from pyramidai_mpi.sched.task_queue import TaskQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from pyramidai_mpi.sched.policy import Rules
@@ -116,7 +120,10 @@ class RankState:
         self._actions: list[Action] = []
 
         self._random = random.Random(f"{seed} {rank} {epoch}")
-        self._victims = [other for other in range(size) if other != rank] if rules.steals else []
+        # sorted, and four bytes a rank: a simulation of 4096 ranks holds as many lists of them
+        self._victims = array("i", range(size) if rules.steals else ())
+        if rules.steals:
+            del self._victims[rank]
         self._request = 0  # identity of the open request, 0 for none
         self._failures = 0  # empty replies in a row
         self._victim = -1  # of the open request
@@ -265,12 +272,17 @@ class RankState:
     # The victim
 
     def _take_request(self, thief: int, identity: int) -> None:
-        if self.rules.strikes_thieves and thief in self._victims:
-            self._victims.remove(thief)
+        if self.rules.strikes_thieves:
+            self._strike(thief)
         if self._in_hand and not self.rules.answers_while_computing:
             self._postponed.append((thief, identity))
         else:
             self._answer(thief, identity)
+
+    def _strike(self, thief: int) -> None:
+        place = bisect_left(self._victims, thief)
+        if place < len(self._victims) and self._victims[place] == thief:
+            del self._victims[place]
 
     def _answer(self, thief: int, identity: int) -> None:
         self._send(thief, StealReply(identity, self._tasks_for_a_thief()))
@@ -319,7 +331,7 @@ class RankState:
             self._rest()
 
     def _ask_a_victim(self) -> None:
-        victims = self._victims
+        victims: Sequence[int] = self._victims
         if self._silent:
             victims = [victim for victim in victims if victim not in self._silent]
         if not victims:
