@@ -11,12 +11,15 @@ import numpy as np
 
 from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.store.result import FORMAT, FORMAT_VERSION, digest_of
+from pyramidai_mpi.store.seal import SEAL, seal_of
 from pyramidai_mpi.tree import TreeLevel
 from pyramidai_mpi.types import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import numpy.typing as npt
 
 
 @contextmanager
@@ -35,43 +38,98 @@ def open_result(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
     with file:
-        if file.attrs.get("format") != FORMAT:
-            raise InputError(f"{path}: no result of this program: its format is {file.attrs.get('format')!r}")
-        if file.attrs.get("format_version") != FORMAT_VERSION:
-            raise InputError(
-                f"{path}: has format version {file.attrs.get('format_version')!r}, expected {FORMAT_VERSION}"
-            )
-        if not file.attrs.get("complete"):
-            raise InputError(f"{path}: is not complete; run the analysis again")
         try:
+            _check_file(path, file)
             yield file
-        except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise InputError(f"{path}: damaged result file: {error}") from error
 
 
-def read_levels(file: h5py.File) -> dict[int, TreeLevel]:
-    """The analysed tiles of every level."""
-    return {
-        int(n): TreeLevel(
-            index=group["index"][...],
-            probability=group["probability"][...],
-            decision=group["decision"][...],
-            parent=group["parent"][...],
+def _check_file(path: Path, file: h5py.File) -> None:
+    """See that it is a complete result of this format, reaches nowhere else, and is as it was written."""
+    if file.attrs.get("format") != FORMAT:
+        raise InputError(f"{path}: no result of this program: its format is {file.attrs.get('format')!r:.80}")
+    if file.attrs.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: has format version {file.attrs.get('format_version')!r:.80}, expected {FORMAT_VERSION}"
         )
-        for n, group in file["levels"].items()
-    }
+    if not file.attrs.get("complete"):
+        raise InputError(f"{path}: is not complete; run the analysis again")
+    try:
+        found = seal_of(file)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; do not trust it, run the analysis again") from error
+    if found != file.attrs.get(SEAL):
+        raise InputError(f"{path}: was damaged or changed after it was written; run the analysis again")
+
+
+def read_levels(file: h5py.File) -> dict[int, TreeLevel]:
+    """The analysed tiles of every level, level 0 first.
+
+    Raises
+    ------
+    InputError
+        When they are no tree: tables of wrong types or lengths, rows out of order, a parent that is not there.
+    """
+    groups = file["levels"]
+    n_classes = len(file["model"].attrs["classes"])
+    levels: dict[int, TreeLevel] = {}
+    n_parents = 0
+    if set(groups) != {str(n) for n in range(len(groups))}:
+        raise InputError(f"{file.filename}: has the levels {sorted(groups)}, expected 0..{len(groups) - 1}")
+    for n in reversed(range(len(groups))):
+        group = groups[str(n)]
+        level = TreeLevel(
+            index=_table(group, "index", np.dtype(np.uint32), (2,)),
+            probability=_table(group, "probability", np.dtype(np.float32), (n_classes,)),
+            decision=_table(group, "decision", np.dtype(np.uint8), ()),
+            parent=_table(group, "parent", np.dtype(np.int64), ()),
+        )
+        order = level.index[:, 1].astype(np.int64) << 32 | level.index[:, 0]
+        first_parent = -1 if n == len(groups) - 1 else 0
+        if (
+            not len(level.index) == len(level.probability) == len(level.decision) == len(level.parent)
+            or (np.diff(order) <= 0).any()
+            or (level.decision > max(Decision)).any()
+            or ((level.parent < min(first_parent, n_parents - 1)) | (level.parent >= n_parents)).any()
+        ):
+            raise InputError(f"{file.filename}: the tables of level {n} do not fit each other")
+        levels[n] = level
+        n_parents = len(level.index)
+    return dict(sorted(levels.items()))
+
+
+def _table(group: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> npt.NDArray[Any]:
+    table = group[name]
+    if table.dtype != dtype or table.ndim != len(row) + 1 or table.shape[1:] != row:
+        raise InputError(
+            f"{group.file.filename}: {table.name} is {table.dtype} {table.shape}, expected {dtype} (any, *{row})"
+        )
+    return np.asarray(table[...])
 
 
 def read_digest(path: Path) -> str:
-    """The digest of a result file, computed from its content (see `store.result.digest_of`)."""
+    """The digest of a result file, computed from its content (see `store.result.digest_of`).
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, or its content is not that of which it was written.
+    """
     with open_result(path) as file:
         levels = read_levels(file)
-        return digest_of(
+        digest = digest_of(
             str(file["slide"].attrs["quickhash"]),
             tuple(str(sha256) for sha256 in file["model"].attrs["level_sha256"]),
-            [float(file[f"levels/{n}"].attrs["threshold"]) for n in sorted(levels)],
+            [float(file[f"levels/{n}"].attrs["threshold"]) for n in levels],
             levels,
         )
+        if digest != file.attrs["digest"]:
+            raise InputError(
+                f"{path}: its tables give the digest {digest[:16]}..., written was {file.attrs['digest']!s:.16}...; "
+                "run the analysis again"
+            )
+        return digest
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.errors import InputError, InternalError
 from pyramidai_mpi.store.reader import read_digest
 from pyramidai_mpi.store.result import FORMAT, FORMAT_VERSION
+from pyramidai_mpi.store.seal import FILE_VERSIONS, SEAL, seal_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from pyramidai_mpi.store.result import Execution, Result
 
 _CHUNK_ROWS = 16384
-_COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+_COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+_FEATURE_CHUNK_BYTES = 1 << 18
 
 TABLES = ("coords", "index", "probability", "decision", "parent")
 """Names of a level's tables."""
@@ -87,7 +89,7 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
     software_version
         Version of this package.
     """
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+    with h5py.File(path, "w", libver=FILE_VERSIONS) as file:
         file.attrs.update(
             format=FORMAT,
             format_version=FORMAT_VERSION,
@@ -118,10 +120,18 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
             level_sha256=list(result.model.level_sha256),
             yaml=result.model.yaml_text,
         )
-        mask = file.create_dataset("tissue/mask", data=result.tissue.mask.astype(np.uint8), **_COMPRESSION)
+        mask = _create_table(file, "tissue/mask", result.tissue.mask.astype(np.uint8))
         mask.attrs.update(downsample=result.tissue.downsample, method=result.tissue.method)
         _create_levels(file, result)
-        file.create_dataset("failed", data=result.failed)
+        _create_table(file, "failed", result.failed)
+
+
+def _create_table(group: h5py.Group, name: str, rows: npt.NDArray[Any]) -> h5py.Dataset:
+    """A table with its rows, checksummed; a chunked one needs at least one."""
+    if rows.size == 0:
+        return group.create_dataset(name, data=rows)
+    chunks = (min(len(rows), _CHUNK_ROWS), *rows.shape[1:])
+    return group.create_dataset(name, data=rows, chunks=chunks, **_COMPRESSION)
 
 
 def _create_levels(file: h5py.File, result: Result) -> None:
@@ -138,9 +148,11 @@ def _create_levels(file: h5py.File, result: Result) -> None:
             threshold=level.threshold,
         )
         if level.n_features:
-            # contiguous and uncompressed: float32 features hardly shrink, and ranks write rows that share no chunk
+            # uncompressed, as float32 features hardly shrink, but with checksums
             shape = (len(result.tree.levels[n]), level.n_features)
-            group.create_dataset("features", shape=shape, dtype=np.float32)
+            rows_a_chunk = min(max(1, _FEATURE_CHUNK_BYTES // (4 * level.n_features)), shape[0])
+            checked = {"chunks": (rows_a_chunk, level.n_features), "fletcher32": True} if shape[0] else {}
+            group.create_dataset("features", shape=shape, dtype=np.float32, **checked)
         for name, rows in whole.tables[n].items():
             if len(rows) == 0:  # a chunked table needs at least one row
                 group.create_dataset(name, shape=rows.shape, dtype=rows.dtype)
@@ -162,7 +174,8 @@ class FeatureWriter:
 
     def __init__(self, path: Path, comm: Any = None) -> None:
         self._collective = comm is not None
-        self._file = h5py.File(path, "r+", **({"driver": "mpio", "comm": comm} if self._collective else {}))
+        parallel = {"driver": "mpio", "comm": comm} if self._collective else {}
+        self._file = h5py.File(path, "r+", libver=FILE_VERSIONS, **parallel)
 
     def write(self, level: int, first_row: int, rows: npt.NDArray[np.float32]) -> None:
         """Write rows, float32 (n, F) with n maybe 0, from `first_row` on."""
@@ -179,7 +192,7 @@ class FeatureWriter:
 
 def write_slab(path: Path, slab: Slab) -> None:
     """Fill rows from one process that has the file for itself."""
-    with h5py.File(path, "r+") as file:
+    with h5py.File(path, "r+", libver=FILE_VERSIONS) as file:
         for n, tables in enumerate(slab.tables):
             for name, rows in tables.items():
                 if len(rows):
@@ -194,7 +207,7 @@ def write_slab_collectively(path: Path, slab: Slab, comm: Any) -> None:
     rank is raised after the last of them.
     """
     failure: OSError | RuntimeError | None = None
-    with h5py.File(path, "r+", driver="mpio", comm=comm) as file:
+    with h5py.File(path, "r+", libver=FILE_VERSIONS, driver="mpio", comm=comm) as file:
         for n, tables in enumerate(slab.tables):
             for name in TABLES:
                 dataset = file[f"levels/{n}/{name}"]
@@ -226,22 +239,25 @@ def _write_rows_collectively(dataset: h5py.Dataset, first_row: int, rows: npt.ND
 
 
 def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
-    """Add how the result came about, mark the file complete, and check it by reading it back.
+    """Add how the result came about, mark the file complete, seal it, and check it by reading it back.
 
     Raises
     ------
     InternalError
         When the file does not hold what was to be written.
     """
-    with h5py.File(path, "r+") as file:
+    with h5py.File(path, "r+", libver=FILE_VERSIONS) as file:
         group = file.create_group("execution")
         for name, value in execution.attributes.items():
             group.attrs[name] = _storable(value) if isinstance(value, str) else value
-        group.create_dataset("ranks", data=execution.ranks)
+        _create_table(group, "ranks", execution.ranks)
         file.attrs["complete"] = True
-    found = read_digest(path)
-    if found != expected_digest:
-        raise InternalError(f"{path}: reads back as {found[:16]}..., written was {expected_digest[:16]}...")
+        file.attrs["digest"] = expected_digest
+        file.attrs[SEAL] = seal_of(file)
+    try:
+        read_digest(path)
+    except InputError as error:
+        raise InternalError(f"{path}: does not hold what was to be written: {error}") from error
 
 
 def _storable(text: str) -> str:

@@ -39,7 +39,9 @@ def test_the_groups_and_tables_are_those_of_the_design(file):
 
 
 ATTRIBUTES = {
-    "/": {"format", "format_version", "software_version", "created", "complete", "n_tiles_failed"},
+    "/": {
+        "format", "format_version", "software_version", "created", "complete", "n_tiles_failed", "digest", "seal",
+    },
     "slide": {"name", "quickhash", "vendor", "dimensions", "mpp", "bounds_x", "bounds_y"},
     "model": {
         "name", "classes", "positive_class", "tile_size", "scale_factor", "base_mpp", "stain", "level_sha256", "yaml",
