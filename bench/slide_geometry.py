@@ -123,7 +123,7 @@ def _window(rings: dict[str, list[npt.NDArray[np.float64]]], area: float) -> tup
     if rings["positive"]:
         points = np.concatenate(rings["positive"])
         low, high = points.min(axis=0), points.max(axis=0)
-    margin = 0.8 * np.sqrt(area) + 2 * ROOT
+    margin = np.sqrt(area) + 2 * ROOT
     first = np.maximum(np.floor((low - margin) / ROOT), 0).astype(int) * ROOT
     last = np.ceil((high + margin) / ROOT).astype(int) * ROOT
     return (int(first[0]), int(first[1])), (int(last[1] - first[1]), int(last[0] - first[0]))
