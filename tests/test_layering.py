@@ -32,6 +32,8 @@ LAYERS = [
         "export",
         "training",
         "synth",
+        "sampling",
+        "quantisation",
     ],
     ["cli", "testing"],
 ]
@@ -41,8 +43,8 @@ ENTRANCES = {"__init__", "__main__"}
 # Where a heavy library may be imported: a module, or a folder when the name ends in a dot.
 GATES = {
     "openslide": ["slides.openslide_reader"],
-    "onnxruntime": ["inference.onnx_engine"],
-    "onnx": ["inference.network_check", "training.weights"],  # checked here, written there
+    "onnxruntime": ["inference.onnx_engine", "inference.quantise"],
+    "onnx": ["inference.network_check", "inference.quantise", "training.weights"],  # checked here, written there
     "h5py": ["store."],
     "skimage": ["segmentation", "evaluation.lesions"],  # tissue; what hangs together is a lesion
     "mpi4py": ["sched.transport", "gather", "store.", "cli."],

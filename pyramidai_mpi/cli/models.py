@@ -78,3 +78,69 @@ def build(
     if not trained:
         click.echo(f"{output}: random weights: for benchmarks only, its answers mean nothing")
     return 0
+
+
+@command.command("quantize")
+@click.argument("model", type=_PATH, metavar="MODEL")
+@click.option(
+    "--calibrate", type=_PATH, multiple=True, required=True, metavar="SLIDE", help="A slide whose tissue shows ranges."
+)
+@click.option("-o", "--output", type=_PATH, metavar="DIR", help="Folder of the package.  [default: MODEL-int8]")
+@click.option("--mpp", type=click.FloatRange(0, min_open=True), help="µm per pixel of slides that do not say.")
+@click.option(
+    "--tiles", type=click.IntRange(2), default=64, show_default=True, help="To calibrate with, per slide and level."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of tiles.")
+@click.option(
+    "--max-changed",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Largest share of changed decisions at which the package is written.",
+)
+def quantize(
+    model: Path,
+    calibrate: tuple[Path, ...],
+    output: Path | None,
+    mpp: float | None,
+    tiles: int,
+    seed: int,
+    max_changed: float,
+) -> int:
+    """Write a copy of MODEL with its convolutions in 8-bit integers, and report what that changes.
+
+    Half of the tiles drawn from the slides calibrate, the other half compare the two packages.
+    """
+    import tempfile
+
+    import numpy as np
+
+    from pyramidai_mpi.errors import InputError, OutputExistsError
+    from pyramidai_mpi.job import open_package
+    from pyramidai_mpi.quantisation import quantise, write_quantised
+    from pyramidai_mpi.sampling import sample_tiles
+
+    package = open_package(model, check_networks=True).with_positive_class(None)
+    folder = output or model.with_name(f"{model.name}-int8")
+    if folder.exists():
+        raise OutputExistsError(f"{folder}: exists already; name another folder with -o")
+    drawn = sample_tiles(calibrate, package, 2 * tiles, seed, mpp=mpp)
+    halves = [[np.concatenate([part[i::2] for part in parts]) for parts in drawn] for i in (0, 1)]
+    with tempfile.TemporaryDirectory() as scratch:
+        done = quantise(package, halves[0], halves[1], Path(scratch))
+    click.echo("level  tiles  tiles/s float32  tiles/s int8  faster  max diff  mean diff  changed  positives kept")
+    for level in done.report.levels:
+        click.echo(
+            f"{level.level:5}  {level.tiles:5}  {level.float_tiles_per_s:15.1f}  {level.int8_tiles_per_s:12.1f}  "
+            f"{level.int8_tiles_per_s / level.float_tiles_per_s:6.2f}  {level.max_difference:8.4f}  "
+            f"{level.mean_difference:9.5f}  {level.changed:7}  {level.kept_positives} of {level.float_positives}"
+        )
+    share = done.report.changed_share
+    if not share <= max_changed:
+        raise InputError(
+            f"{model}: in integers {share:.2%} of the decisions change, more than --max-changed {max_changed:.2%}; "
+            "nothing was written; calibrate with more slides, or allow it"
+        )
+    write_quantised(package, done.graphs, folder)
+    click.echo(f"{folder}: {share:.2%} of the decisions change")
+    return 0

@@ -55,6 +55,13 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
         _check_value(path, "second output", outputs[1], onnx.TensorProto.FLOAT, (None, None))
 
 
+def input_name(path: Path) -> str:
+    """Name of a network's only input; of a file that `check_network` has seen."""
+    graph = onnx.load(path, load_external_data=False).graph
+    stored_weights = {tensor.name for tensor in graph.initializer}
+    return str(next(value.name for value in graph.input if value.name not in stored_weights))
+
+
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """All stored tensors of a graph: weights, constants, and those of the graphs within its nodes."""
     yield from graph.initializer

@@ -1,0 +1,77 @@
+"""Tiles of tissue drawn at random from slides, at every level of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.config import RunSettings
+from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.job import open_job, rule_of, segment_slide
+from pyramidai_mpi.slides.base import UnreadableRegionError
+from pyramidai_mpi.types import tiles_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pyramidai_mpi.inference.package import ModelPackage
+    from pyramidai_mpi.slides.pyramid import SlidePyramid
+    from pyramidai_mpi.types import RgbArray, TileArray
+
+
+def sample_tiles(
+    slides: Sequence[Path], package: ModelPackage, per_slide: int, seed: int, *, mpp: float | None = None
+) -> list[list[RgbArray]]:
+    """Draw tiles that an exhaustive run would look at, without replacement.
+
+    Parameters
+    ----------
+    slides, package
+        Which slides, and the model that says spacings and size of tiles.
+    per_slide
+        Most tiles of each level of each slide; a slide with little tissue has fewer.
+    seed
+        Equal seeds draw equal tiles.
+    mpp
+        µm per level-0 pixel, for slides that do not say.
+
+    Returns
+    -------
+    list of list of ndarray
+        For each level, level 0 first, and each slide: uint8 (n, T, T, 3). Unreadable tiles are left out.
+
+    Raises
+    ------
+    InputError
+        When a slide cannot be opened, or none holds tissue.
+    """
+    drawn: list[list[RgbArray]] = [[] for _ in range(package.n_levels)]
+    for number, slide in enumerate(slides):
+        settings = RunSettings(slide=slide, model=package.folder, output=slide, mpp=mpp)
+        job = open_job(settings, package)
+        try:
+            rule = rule_of(job, segment_slide(job))
+            tiles = rule.roots()
+            for level in range(package.n_levels - 1, -1, -1):
+                rng = np.random.default_rng([seed, number, level])
+                chosen = tiles[np.sort(rng.permutation(len(tiles))[:per_slide])]
+                drawn[level].append(_read(job.pyramid, chosen))
+                tiles = rule.children(tiles) if level else tiles_at(0, np.empty((0, 2), np.int64))
+        finally:
+            job.pyramid.reader.close()
+    if not any(len(part) for parts in drawn for part in parts):
+        raise InputError(f"{slides[0]}: no tissue found on any of the slides; give slides with tissue")
+    return drawn
+
+
+def _read(pyramid: SlidePyramid, tiles: TileArray) -> RgbArray:
+    side = pyramid.grid.tile_size
+    read = []
+    for tile in tiles:
+        try:
+            read.append(pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"])))
+        except UnreadableRegionError:
+            continue
+    return np.stack(read) if read else np.empty((0, side, side, 3), np.uint8)
