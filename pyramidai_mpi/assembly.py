@@ -181,6 +181,7 @@ def run_facts(job: Job, ranks: npt.NDArray[np.void]) -> dict[str, str | int | fl
         "policy": settings.policy,
         "seed": settings.seed,
         "batch_size": settings.batch_size,
+        "reader": job.pyramid.reader.info.reader,
         "min_tissue": settings.min_tissue,
         "n_ranks": len(ranks),
         "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),

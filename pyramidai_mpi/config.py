@@ -51,6 +51,8 @@ class RunSettings:
         Keep the networks' feature vectors.
     writer
         ``auto``, ``serial`` or ``mpio``: who writes the result file.
+    reader
+        ``auto``, ``openslide`` or ``tiff``: what decodes the slide's pixels (see `slides.opening`).
     command_line
         For provenance.
     """
@@ -70,6 +72,7 @@ class RunSettings:
     positive_class: str | None = None
     features: bool = False
     writer: str = "auto"
+    reader: str = "auto"
     command_line: str = ""
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from pyramidai_mpi.inference.package import YAML_NAME, ModelPackage, load_packag
 from pyramidai_mpi.inference.wsinfer import CONFIG_NAME, load_wsinfer
 from pyramidai_mpi.provenance import host_name
 from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+from pyramidai_mpi.slides.opening import open_slide
 from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
 from pyramidai_mpi.store.placing import check_target
 from pyramidai_mpi.tissue import TissueMap, mask_downsample, mask_pixels_per_tile
@@ -173,7 +173,7 @@ def open_job(settings: RunSettings, package: ModelPackage) -> Job:
     InputError
         When the slide cannot be opened, does not tell its pixel size, or is too coarse for the model.
     """
-    reader = OpenSlideReader(settings.slide)
+    reader = open_slide(settings.slide, settings.reader)
     mpp = settings.mpp or reader.info.mpp
     if mpp is None:
         raise InputError(f"{settings.slide}: does not say how large its pixels are; give µm per pixel with --mpp")

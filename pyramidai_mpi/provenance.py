@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import socket
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 _LIBRARIES = ("mpi4py", "numpy", "h5py", "onnxruntime", "openslide-python", "openslide-bin", "scikit-image")
+_DECODERS = ("imagecodecs", "simplejpeg")  # may be absent
 
 
 def host_name() -> str:
@@ -24,4 +26,8 @@ def cpu_description() -> str:
 
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that can change a result, by distribution name."""
-    return {name: version(name) for name in _LIBRARIES}
+    versions = {name: version(name) for name in _LIBRARIES}
+    for name in _DECODERS:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

@@ -45,6 +45,8 @@ GATES = {
     "openslide": ["slides.openslide_reader"],
     "onnxruntime": ["inference.onnx_engine", "inference.quantise"],
     "onnx": ["inference.network_check", "inference.quantise", "training.weights"],  # checked here, written there
+    "simplejpeg": ["slides.tile_codecs"],
+    "imagecodecs": ["slides.tile_codecs", "synth.pyramid"],
     "h5py": ["store."],
     "skimage": ["segmentation", "evaluation.lesions"],  # tissue; what hangs together is a lesion
     "mpi4py": ["sched.transport", "gather", "store.", "cli."],

@@ -90,6 +90,13 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Rank 0 writes the file of a single slide, or all ranks do where h5py has MPI. Same content.",
 )
+@click.option(
+    "--reader",
+    type=click.Choice(("auto", "openslide", "tiff")),
+    default="auto",
+    show_default=True,
+    help="What decodes the slide's pixels. Same pixels, so the same result.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing result files.")
 @click.option("--no-progress", is_flag=True, help="No bar, even on a terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
@@ -110,6 +117,7 @@ def command(
     positive_class: str | None,
     features: bool,
     writer: str,
+    reader: str,
     overwrite: bool,
     no_progress: bool,
     verbose: bool,
@@ -145,6 +153,7 @@ def command(
         positive_class=positive_class,
         features=features,
         writer=writer,
+        reader=reader,
         overwrite=overwrite,
         command_line=shlex.join(sys.argv),
     )

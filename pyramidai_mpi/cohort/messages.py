@@ -100,6 +100,7 @@ class Passport:
             stored_exact=tuple(described["stored_exact"]),
             mpp=described["mpp"],
             l0_bounds=tuple(described["l0_bounds"]),
+            reader=described["reader"],
         )
         return cls(info, facts["quickhash"], facts["mpp"], facts["host"], unpack_mask(data[end:]))
 

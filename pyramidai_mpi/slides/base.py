@@ -41,6 +41,8 @@ class SlideInfo:
         µm per level-0 pixel, or None when the file does not say.
     l0_bounds
         x, y of the non-empty region's corner (``openslide.bounds-x``, ``-y``), (0, 0) when the file does not say.
+    reader
+        What decodes its pixels: ``openslide``, or ``tiff``, which leaves to OpenSlide what it cannot read exactly.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class SlideInfo:
     stored_exact: tuple[bool, ...]
     mpp: float | None
     l0_bounds: tuple[int, int]
+    reader: str = "openslide"
 
     @property
     def name(self) -> str:
