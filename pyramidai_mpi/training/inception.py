@@ -204,7 +204,8 @@ def random_network(seed: int) -> Inception:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return network.eval()
+    network.eval()
+    return network
 
 
 def load_weights(path: Path, seed: int = 0) -> tuple[Inception, bool]:
@@ -234,7 +235,8 @@ def load_weights(path: Path, seed: int = 0) -> tuple[Inception, bool]:
         raise InputError(f"{path}: no state dict (names and tensors); save it with torch.save(model.state_dict(), ...)")
     network = random_network(seed)
     _load(path, network, {name: value for name, value in state.items() if not name.startswith(_FOREIGN_HEADS)})
-    return network.eval(), "head.weight" in state
+    network.eval()
+    return network, "head.weight" in state
 
 
 def _load(path: Path, network: Inception, state: Mapping[str, torch.Tensor]) -> None:
@@ -252,7 +254,8 @@ def _load(path: Path, network: Inception, state: Mapping[str, torch.Tensor]) -> 
 
 def without_batch_norm(network: Inception) -> Inception:
     """A copy that computes the same with every batch norm folded into its convolution, in evaluation mode."""
-    network = copy.deepcopy(network).eval()
+    network = copy.deepcopy(network)
+    network.eval()
     for module in network.modules():
         if isinstance(module, _Conv) and isinstance(module.bn, nn.BatchNorm2d):
             module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
