@@ -55,9 +55,9 @@ class TissueMap:
     def counts(self) -> tuple[npt.NDArray[np.int64], ...]:
         """Mask pixels of tissue per tile: for each level int64 (rows, cols)."""
         q, f = self.pixels_per_tile, self.grid.scale_factor
-        levels = [_block_sums(self.mask, q, self.grid.shape(0))]
+        levels = [block_sums(self.mask, q, self.grid.shape(0))]
         for level in range(1, self.grid.n_levels):
-            levels.append(_block_sums(levels[-1], f, self.grid.shape(level)))
+            levels.append(block_sums(levels[-1], f, self.grid.shape(level)))
         return tuple(levels)
 
     def share(self, level: int) -> npt.NDArray[np.float64]:
@@ -72,9 +72,10 @@ class TissueMap:
         return np.asarray(self.counts[level] / (inside_y[:, None] * inside_x[None, :]).astype(np.float64))
 
 
-def _block_sums(
+def block_sums(
     values: npt.NDArray[np.bool_] | npt.NDArray[np.int64], block: int, shape: tuple[int, int]
 ) -> npt.NDArray[np.int64]:
+    """Sums over squares of `block` cells, int64 (rows, cols) for `shape` (cols, rows); 0 past the end of `values`."""
     cols, rows = shape
     padded = np.zeros((rows * block, cols * block), np.int64)
     # a mask may end one pixel past the last tile when the tile side is not a whole number of level-0 pixels

@@ -49,6 +49,7 @@ GATES = {
     "imagecodecs": ["slides.tile_codecs", "synth.pyramid"],
     "h5py": ["store."],
     "skimage": ["segmentation", "evaluation.lesions"],  # tissue; what hangs together is a lesion
+    "shapely": ["annotations."],
     "mpi4py": ["sched.transport", "gather", "store.", "cli."],
 }
 
