@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import h5py
     import numpy.typing as npt
 
     from pyramidai_mpi.annotations.truth import TruthOptions
+    from pyramidai_mpi.tree import TreeLevel
 
 DEFAULT_MIN_SHARE = 0.5
 """A tile is positive when at least this share of its tissue is tumour."""
@@ -161,7 +161,8 @@ def read_labelled(
         found = read_truth(truth, str(slide["name"]), (width, height), options)
         covered = found.coverage((mask.shape[0], mask.shape[1]), downsample)
         tissue = TissueMap(grid, mask, round(grid.l0_tile_side(0) / downsample))
-        levels = _label_file(file, tissue, covered, min_share)
+        column = list(model["classes"]).index(model["positive_class"])
+        levels = _label_tables(read_levels(file), column, tissue, covered, min_share)
         execution = dict(file["execution"].attrs)
         return LabelledResult(
             path=path,
@@ -217,11 +218,14 @@ def label_levels(
     return tuple(labels)
 
 
-def _label_file(
-    file: h5py.File, tissue: TissueMap, covered: npt.NDArray[np.integer], min_share: float
+def _label_tables(
+    by_level: Mapping[int, TreeLevel],
+    column: int,
+    tissue: TissueMap,
+    covered: npt.NDArray[np.integer],
+    min_share: float,
 ) -> tuple[DecidedLevel, ...]:
-    column = list(file["model"].attrs["classes"]).index(file["model"].attrs["positive_class"])
-    tables = [level for _, level in sorted(read_levels(file).items())]
+    tables = [level for _, level in sorted(by_level.items())]
     labels = label_levels(tissue, covered, [table.index for table in tables], min_share)
     return tuple(
         DecidedLevel(
