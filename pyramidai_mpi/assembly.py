@@ -53,9 +53,10 @@ RANK_DTYPE = np.dtype(
         ("cpu_s", "<f8"),
         ("read_s", "<f8"),
         ("infer_s", "<f8"),
+        ("journal_s", "<f8"),
     ]
 )
-"""One rank's account of a run. Times in seconds; `read_s` and `infer_s` are parts of `busy_s`."""
+"""One rank's account of a run. Times in seconds; `read_s`, `infer_s` and `journal_s` are parts of `busy_s`."""
 
 
 def hosts_of_ranks(comm: MPI.Intracomm) -> npt.NDArray[np.void]:
@@ -83,6 +84,7 @@ def rank_record(comm: MPI.Intracomm, stats: Stats, workload: TileWorkload) -> np
     record = _own_record(comm)
     record["read_s"] = workload.analyser.seconds.read
     record["infer_s"] = workload.analyser.seconds.infer
+    record["journal_s"] = workload.journal.seconds if workload.journal is not None else 0.0
     for name in RANK_DTYPE.names or ():
         if hasattr(stats, name):
             record[name] = getattr(stats, name)

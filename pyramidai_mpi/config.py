@@ -44,7 +44,9 @@ class RunSettings:
     allow_upsampling
         Serve levels finer than the slide.
     overwrite
-        Replace an existing output.
+        Replace an existing output, and begin anew whatever its journal says.
+    resume
+        Go on from the output's journal, if there is one.
     positive_class
         Name of the class whose probability decides; None takes the model's.
     features
@@ -69,6 +71,7 @@ class RunSettings:
     min_tissue: float = DEFAULT_MIN_TISSUE
     allow_upsampling: bool = False
     overwrite: bool = False
+    resume: bool = False
     positive_class: str | None = None
     features: bool = False
     writer: str = "auto"
@@ -82,6 +85,8 @@ class RunSettings:
             raise UsageError(f"--batch-size {self.batch_size}: expected 1 to {MOST_BATCH_SIZE}")
         if not 0 <= self.min_tissue <= 1:
             raise UsageError(f"--min-tissue {self.min_tissue:g}: expected a share in [0, 1]")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite exclude each other; give one")
 
 
 def parse_thresholds(words: Iterable[str]) -> dict[int, float]:

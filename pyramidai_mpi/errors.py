@@ -61,6 +61,12 @@ class StorageError(PyramidError):
     exit_code = ExitCode.IO
 
 
+class StoppedError(PyramidError):
+    """The user, the cluster or a time limit asked the run to stop; what was done is kept."""
+
+    exit_code = ExitCode.STOPPED
+
+
 class InternalError(PyramidError):
     """A bug: something the program promised itself does not hold."""
 
@@ -86,5 +92,5 @@ def failure_report(failure: BaseException, rank: int, size: int, host: str) -> s
 
 
 ERROR_OF_EXIT_CODE: dict[int, type[PyramidError]] = {
-    cls.exit_code: cls for cls in (UsageError, InputError, OutputExistsError, StorageError, InternalError)
+    cls.exit_code: cls for cls in (UsageError, InputError, OutputExistsError, StorageError, StoppedError, InternalError)
 }

@@ -77,15 +77,9 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
     Raises
     ------
     PyramidError
-        The same on all ranks: bad slide or model, output in the way, or a rank that sees other files.
+        The same on all ranks: bad slide or model, or a rank that sees other files.
     """
     job, error = None, None
-    try:
-        if comm.rank == 0:
-            check_settings_target(settings)
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
     package = agree_on_package(comm, settings)
     try:
         job = open_job(settings, package)
@@ -97,9 +91,9 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
     return job
 
 
-def check_settings_target(settings: RunSettings) -> None:
+def check_settings_target(settings: RunSettings, *, overwrite: bool) -> None:
     """Find out before the work whether the result could be placed after it, and would not replace its own input."""
-    check_target(settings.output, overwrite=settings.overwrite, inputs=[settings.slide, settings.model])
+    check_target(settings.output, overwrite=overwrite, inputs=[settings.slide, settings.model])
 
 
 def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.assembly import gather_result
+from pyramidai_mpi.claiming import claimed_output
 from pyramidai_mpi.errors import ExitCode, PyramidError
 from pyramidai_mpi.job import analyser_of, build_engines, find_tissue, prepare_job
 from pyramidai_mpi.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.recording import choose_parallel, locate_features, write_result
+from pyramidai_mpi.resuming import close_journal, open_journal, remove_journal, stopped_error, take_over
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.stopping import StopWish
 from pyramidai_mpi.store.spool import FeatureSpool
 from pyramidai_mpi.tile_workload import TileWorkload
 
@@ -59,7 +62,10 @@ class RunReport:
 
 
 def run_slide(
-    comm: MPI.Intracomm, settings: RunSettings, report_progress: Callable[[Progress], None] | None = None
+    comm: MPI.Intracomm,
+    settings: RunSettings,
+    report_progress: Callable[[Progress], None] | None = None,
+    stop: StopWish | None = None,
 ) -> RunReport | None:
     """Analyse one slide on all ranks and write its result file. Collective.
 
@@ -71,6 +77,8 @@ def run_slide(
         The same on all of them.
     report_progress
         Called on rank 0 from time to time.
+    stop
+        Says whether to stop early; None for never.
 
     Returns
     -------
@@ -79,12 +87,14 @@ def run_slide(
 
     Raises
     ------
+    StoppedError
+        On all ranks, when any of them was asked to stop. The journal stays, for ``resume``.
     PyramidError
-        The same on all ranks; no file is left behind.
+        The same on all ranks. There is no file under the output's name; once tiles were analysed, the journal stays.
     """
     clock = _PhaseClock()
-    with _private(comm) as own_comm:
-        result = _analyse(own_comm, settings, report_progress, clock)
+    with _private(comm) as own_comm, claimed_output(own_comm, settings):
+        result = _analyse(own_comm, settings, report_progress, stop or StopWish(), clock)
     return None if result is None else RunReport(result, clock.total())
 
 
@@ -92,24 +102,35 @@ def _analyse(
     comm: MPI.Intracomm,
     settings: RunSettings,
     report_progress: Callable[[Progress], None] | None,
+    stop: StopWish,
     clock: _PhaseClock,
 ) -> Result | None:
     job = prepare_job(comm, settings)
     try:
         rule = find_tissue(comm, job)
         clock.ends("tissue")
-        analyser = analyser_of(job, build_engines(comm, job.package, features=settings.features))
-        clock.ends("load")
+        engines = build_engines(comm, job.package, features=settings.features)
         spool = FeatureSpool() if settings.features else None
         parallel = choose_parallel(comm, settings.writer)
+        analyser = analyser_of(job, engines)
         workload = TileWorkload(analyser, rule, settings.mode, settings.batch_size, report_progress, spool)
-        roots = deal_round_robin(rule.first_tiles(settings.mode), comm.rank, comm.size)
-        outcome = schedule(comm, workload, roots, policy=Policy(settings.policy), seed=settings.seed)
+        journal = open_journal(comm, job, rule, engines, workload.n_features)
+        take_over(comm, journal, workload)
+        clock.ends("load")
+        roots = deal_round_robin(journal.frontier, comm.rank, comm.size)
+        policy = Policy(settings.policy)
+        with stop.heeded():
+            outcome = schedule(comm, workload, roots, policy=policy, seed=settings.seed, stop=stop.is_asked)
+            close_journal(comm, journal)
+            if outcome.stopped:
+                stop.leave()
+                raise stopped_error(comm, job, workload, stop.reason)
         clock.ends("analyse")
-        facts = {"writer": "mpio" if parallel else "serial", **clock.seconds}
+        facts = {"writer": "mpio" if parallel else "serial", "tiles_from_journal": journal.n_restored, **clock.seconds}
         result = gather_result(comm, job, workload, outcome.stats, facts)
         features = locate_features(comm, workload)
-        write_result(comm, result, settings.output, overwrite=settings.overwrite, parallel=parallel, features=features)
+        write_result(comm, result, settings.output, overwrite=journal.overwrite, parallel=parallel, features=features)
+        remove_journal(comm, job)
     finally:
         job.pyramid.reader.close()
     return result

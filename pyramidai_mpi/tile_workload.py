@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.analyser import Analyser
     from pyramidai_mpi.sched import Progress
+    from pyramidai_mpi.store.journal import JournalWriter
+    from pyramidai_mpi.store.restored import RestoredFile
     from pyramidai_mpi.store.spool import FeatureSpool
     from pyramidai_mpi.tree import TileRule
     from pyramidai_mpi.types import PredictionArray, TileArray
@@ -41,6 +43,8 @@ class TileWorkload:
         Called on rank 0 with the progress of the whole job.
     spool
         Takes the features, rows of a level as in `predictions`; None computes none.
+    journal
+        Takes each batch as soon as it is done; None keeps none.
     """
 
     analyser: Analyser
@@ -49,14 +53,16 @@ class TileWorkload:
     batch_size: int
     report: Callable[[Progress], None] | None = None
     spool: FeatureSpool | None = None
+    journal: JournalWriter | None = None
     dtype: np.dtype[np.void] = field(default=TILE_DTYPE, init=False)
     batch_by: str = field(default="level", init=False)
     _predictions: list[PredictionArray] = field(default_factory=list, init=False)
     _failed: list[npt.NDArray[np.void]] = field(default_factory=list, init=False)
+    _features_of_batch: npt.NDArray[np.float32] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.spool is not None:
-            self.analyser.keep_features = self.spool.append
+            self.analyser.keep_features = self._keep_features
 
     @property
     def n_features(self) -> tuple[int, ...]:
@@ -65,13 +71,31 @@ class TileWorkload:
 
     def expand(self, tasks: TileArray) -> TileArray:
         """Analyse tiles of one level and return the children of those to zoom into."""
+        self._features_of_batch = None
         predictions, failed = self.analyser.analyse(tasks)
+        # before anybody hears of the children: no tile is on disk whose parent is not
+        if self.journal is not None:
+            self.journal.append(predictions, failed, self._features_of_batch)
         self._predictions.append(predictions)
         if len(failed):
             self._failed.append(failed)
         if self.mode is Mode.REFERENCE:
             return np.empty(0, TILE_DTYPE)
         return self.rule.children(tasks[zooms_in(predictions, self.mode)])
+
+    def restore(self, file: RestoredFile) -> None:
+        """Take over what an earlier start of the run has finished.
+
+        Raises
+        ------
+        InputError, StorageError
+            When its features cannot be read, or cannot be kept.
+        """
+        self._predictions += file.predictions()
+        self._failed += file.failed()
+        if self.spool is not None:
+            for level, features in file.features(self.n_features):
+                self.spool.append(level, features)
 
     def on_progress(self, progress: Progress) -> None:
         """Pass the job's progress on."""
@@ -85,3 +109,8 @@ class TileWorkload:
     def failed(self) -> npt.NDArray[np.void]:
         """All unreadable tiles of this rank so far, records of `FAILED_DTYPE`."""
         return np.concatenate([np.empty(0, FAILED_DTYPE), *self._failed])
+
+    def _keep_features(self, level: int, features: npt.NDArray[np.float32]) -> None:
+        assert self.spool is not None
+        self.spool.append(level, features)
+        self._features_of_batch = features

@@ -84,6 +84,49 @@ def zooms_in(predictions: PredictionArray, mode: Mode) -> npt.NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
+class Resumption:
+    """Where a run goes on from.
+
+    Attributes
+    ----------
+    kept
+        bool (N,): the predictions that belong to the tree, each tile once.
+    frontier
+        Tiles that are known to belong to it and not analysed yet.
+    """
+
+    kept: npt.NDArray[np.bool_]
+    frontier: TileArray
+
+
+def find_frontier(predictions: PredictionArray, rule: TileRule, mode: Mode) -> Resumption:
+    """Find what is left to do from what a run has done: roots and children of zoomed tiles, minus what is done.
+
+    A tile counts only when it is a root or its parent counts: a prediction may have outlived that of its parent on
+    another host, and its turn then comes again. Of a tile that is there twice, the later record counts.
+
+    Parameters
+    ----------
+    predictions
+        Records of `prediction_dtype` (N,), oldest first.
+    """
+    keys = _keys(predictions)
+    kept = np.zeros(len(predictions), bool)
+    frontier = [np.empty(0, TILE_DTYPE)]
+    expected = rule.first_tiles(mode)
+    for _ in range(rule.grid.n_levels):
+        expected_keys = _keys(expected)
+        # of equal keys the last: the first in the reversed order
+        found, last = np.unique(keys[::-1], return_index=True)
+        chosen = (len(keys) - 1 - last)[np.isin(found, expected_keys)]
+        kept[chosen] = True
+        frontier.append(expected[~np.isin(expected_keys, keys[chosen])])
+        done = predictions[chosen]
+        expected = rule.children(done[zooms_in(done, mode)])
+    return Resumption(kept, np.concatenate(frontier))
+
+
+@dataclass(frozen=True)
 class TreeLevel:
     """The analysed tiles of one level in row-major order.
 
@@ -144,8 +187,14 @@ def build_tree(predictions: PredictionArray, rule: TileRule, mode: Mode) -> Exec
     Raises
     ------
     InternalError
-        When a root or a child of a zoomed tile is missing, a tile is there twice, or one is there without reason.
+        When a root or a child of a zoomed tile is missing, a tile is there twice, one is there without reason, or one
+        has no probability without being unreadable.
     """
+    blank = ~np.isfinite(predictions["probability"]).all(axis=1)
+    if not np.array_equal(blank, predictions["decision"] == Decision.UNREADABLE):
+        raise InternalError(
+            "tiles without a probability are not those that are unreadable; this is a bug, please report it"
+        )
     expected = np.concatenate([rule.first_tiles(mode), rule.children(predictions[zooms_in(predictions, mode)])])
     expected_keys, found_keys = np.sort(_keys(expected)), _keys(predictions)
     order = np.argsort(found_keys)

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pyramidai_mpi"
 
 # Section 3 of the design. A name is a module or a folder right under the package.
 LAYERS = [
-    ["errors", "last_words", "types", "config", "provenance"],
+    ["errors", "last_words", "types", "config", "provenance", "stopping"],
     ["grid", "tissue", "segmentation", "decision", "tree", "ledger", "metrics", "labelled"],
     ["slides", "inference", "store", "analyser", "shipped"],
     ["sched", "gather", "feature_exchange", "simulate"],
@@ -26,6 +26,8 @@ LAYERS = [
         "tile_workload",
         "assembly",
         "recording",
+        "claiming",
+        "resuming",
         "annotations",
         "tuning",
         "evaluation",

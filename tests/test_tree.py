@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as drawn
 
 from pyramidai_mpi.errors import ExitCode, InternalError
-from pyramidai_mpi.tree import build_tree, zooms_in
+from pyramidai_mpi.tree import build_tree, find_frontier, zooms_in
 from pyramidai_mpi.types import TILE_DTYPE, Decision, Mode, tiles_at
 from tests.trees import part_of, played, rule_of, tissue_in
 
@@ -242,3 +242,52 @@ def test_the_pyramidal_run_is_part_of_the_exhaustive_one(patchy):
     for n, level in pyramid.levels.items():
         assert set(map(tuple, level.index.tolist())) <= set(map(tuple, exhaustive.levels[n].index.tolist()))
     assert pyramid.n_tiles < exhaustive.n_tiles
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.3, 0.9, 1.0])
+def test_from_any_part_of_a_run_the_frontier_leads_to_the_whole(patchy, mode, share):
+    everything = played(patchy, decided, mode)
+    by_tile = dict(zip(tuples(everything), everything, strict=True))
+    chance = np.random.default_rng(int(share * 100))
+    done = everything[chance.random(len(everything)) < share]
+    resumption = find_frontier(done, patchy, mode)
+    # what a run does from there, tile by tile
+    found, waiting = tuples(done[resumption.kept]), tuples(resumption.frontier)
+    while waiting:
+        tile = waiting.pop()
+        found.append(tile)
+        own = np.array([by_tile[tile]])
+        waiting += tuples(patchy.children(own[zooms_in(own, mode)]))
+    assert len(found) == len(set(found))
+    assert set(found) == set(by_tile)
+
+
+def test_nothing_is_done_again_of_a_part_that_a_run_can_have_left(patchy):
+    """A tile is never done before its parent is."""
+    everything = played(patchy, decided, Mode.PYRAMID)
+    done = everything[np.argsort(-everything["level"].astype(int), kind="stable")][: len(everything) * 2 // 3]
+    resumption = find_frontier(done, patchy, Mode.PYRAMID)
+    assert resumption.kept.all()
+    assert not set(tuples(resumption.frontier)) & set(tuples(done))
+
+
+def test_tiles_without_their_parent_are_done_again_and_of_two_answers_the_later_counts(patchy):
+    everything = played(patchy, decided, Mode.PYRAMID)
+    rootless = everything[everything["level"] < 2]
+    resumption = find_frontier(rootless, patchy, Mode.PYRAMID)
+    assert not resumption.kept.any()
+    assert tuples(resumption.frontier) == tuples(patchy.roots())
+    resumption = find_frontier(np.concatenate([everything, everything]), patchy, Mode.PYRAMID)
+    assert resumption.kept.tolist() == [False] * len(everything) + [True] * len(everything)
+    assert len(resumption.frontier) == 0
+
+
+@pytest.mark.parametrize("probability", [0.5, np.nan])
+def test_no_probability_is_the_mark_of_an_unreadable_tile_and_of_no_other(patchy, probability):
+    predictions = played(patchy, decided)
+    blank = np.isnan(predictions["probability"]).any(axis=1)
+    other = np.argmax(~blank if np.isnan(probability) else blank)
+    predictions["probability"][other] = probability
+    with pytest.raises(InternalError, match="unreadable"):
+        build_tree(predictions, patchy, Mode.PYRAMID)

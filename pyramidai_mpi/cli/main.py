@@ -12,7 +12,7 @@ import click
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.cli.launcher import launched_rank, prepare_environment
-from pyramidai_mpi.errors import ExitCode, PyramidError
+from pyramidai_mpi.errors import ExitCode, PyramidError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,8 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with the exit code of the design."""
     code = run_command_line(list(sys.argv[1:] if arguments is None else arguments))
     # As soon as one rank has left with a code but 0, `srun -K1` and Open MPI's launchers terminate those that are about
-    # to leave with the same one, and report 143.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # to leave with the same one, and report 143. And who asked to stop may ask twice.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -86,6 +87,10 @@ def run_command_line(arguments: list[str]) -> int:
     except click.ClickException as error:
         say_error(_usage_line(error))
         return ExitCode.USAGE
+    except StoppedError as error:
+        if launched_rank() == 0:
+            click.echo(f"pyramidai: stopped: {error}", err=True)
+        return error.exit_code
     except PyramidError as error:
         say_error(str(error))
         return error.exit_code

@@ -20,6 +20,7 @@ from pyramidai_mpi.config import (
     plan_outputs,
 )
 from pyramidai_mpi.errors import ExitCode, StorageError
+from pyramidai_mpi.stopping import StopWish, parse_duration
 from pyramidai_mpi.types import Mode
 
 if TYPE_CHECKING:
@@ -97,7 +98,16 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="What decodes the slide's pixels. Same pixels, so the same result.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace existing result files.")
+@click.option("--overwrite", is_flag=True, help="Replace existing result files, and begin anew.")
+@click.option(
+    "--resume", is_flag=True, help="Go on from the journal of a run that was stopped or killed, where there is one."
+)
+@click.option(
+    "--time-limit",
+    metavar="TIME",
+    help="Stop a minute before this time is up, for --resume to go on: 30m, 2h, 1:30:00 or seconds. Under SLURM the "
+    "job's own limit is known.",
+)
 @click.option("--no-progress", is_flag=True, help="No bar, even on a terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
@@ -119,6 +129,8 @@ def command(
     writer: str,
     reader: str,
     overwrite: bool,
+    resume: bool,
+    time_limit: str | None,
     no_progress: bool,
     verbose: bool,
     quiet: bool,
@@ -155,15 +167,18 @@ def command(
         writer=writer,
         reader=reader,
         overwrite=overwrite,
+        resume=resume,
         command_line=shlex.join(sys.argv),
     )
     each = [replace(common, slide=slide, output=path) for slide, path in zip(slides, outputs, strict=True)]
+    stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
+    stop.listen()
     with mpi_session() as comm:
         _set_up_logging(comm.rank, verbose=verbose, quiet=quiet)
         bar_wanted = not (no_progress or quiet)
         if len(each) == 1:
-            return _run_one(comm, each[0], bar_wanted=bar_wanted)
-        return _run_several(comm, each, bar_wanted=bar_wanted)
+            return _run_one(comm, each[0], stop, bar_wanted=bar_wanted)
+        return _run_several(comm, each, stop, bar_wanted=bar_wanted)
 
 
 def _set_up_logging(rank: int, *, verbose: bool, quiet: bool) -> None:
@@ -176,24 +191,28 @@ def _set_up_logging(rank: int, *, verbose: bool, quiet: bool) -> None:
     )
 
 
-def _run_one(comm: MPI.Intracomm, settings: RunSettings, *, bar_wanted: bool) -> int:
+def _run_one(comm: MPI.Intracomm, settings: RunSettings, stop: StopWish, *, bar_wanted: bool) -> int:
+    from pyramidai_mpi.claiming import finished_before
     from pyramidai_mpi.cli.progress import choose_view
-    from pyramidai_mpi.gather import share_bytes
+    from pyramidai_mpi.gather import on_rank0, share_bytes
     from pyramidai_mpi.pipeline import run_slide
 
+    finished = on_rank0(comm, lambda: finished_before(settings))
+    if code := share_bytes(comm, None if comm.rank else b"" if finished is None else bytes([finished])):
+        log.info("%s: is there already, complete", settings.output)
+        return code[0]
     view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
     try:
-        report = run_slide(comm, settings, view.show if view else None)
+        report = run_slide(comm, settings, view.show if view else None, stop)
     finally:
         if view:
             view.close()
     if report is not None:
         _say_report(settings, report)
-    code = None if report is None else report.exit_code.to_bytes(1, "little")
-    return share_bytes(comm, code)[0]
+    return share_bytes(comm, None if report is None else bytes([report.exit_code]))[0]
 
 
-def _run_several(comm: MPI.Intracomm, each: list[RunSettings], *, bar_wanted: bool) -> int:
+def _run_several(comm: MPI.Intracomm, each: list[RunSettings], stop: StopWish, *, bar_wanted: bool) -> int:
     from pyramidai_mpi.cli.progress import choose_view
     from pyramidai_mpi.cohort import SlideOutcome, run_cohort
     from pyramidai_mpi.gather import share_bytes

@@ -27,8 +27,9 @@ def mpi_session() -> Iterator[MPI.Intracomm]:
     own exit code, a bug its traceback.
     """
     comm = _start_mpi()
-    # like Ctrl-C: leaves no half-written file behind and ends all ranks with the same code
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # like Ctrl-C: leaves no half-written file behind and ends all ranks with the same code
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.excepthook = lambda args: _end_all(comm, args.exc_value or args.exc_type())
     try:
         yield comm

@@ -106,7 +106,7 @@ class Owner:
         refused = []
         for slide in list(self._collected):
             try:
-                check_settings_target(self._each[slide])
+                check_settings_target(self._each[slide], overwrite=self._each[slide].overwrite)
             except PyramidError as error:
                 self._end(slide, Verdict(error.exit_code, str(error)))
                 refused.append(slide)

@@ -60,15 +60,18 @@ def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
     OutputExistsError
         When something took the name in the meantime and `overwrite` is not set; the temporary file stays.
     """
-    _fsync(temporary)
+    flush_file(temporary)
     if overwrite:
         temporary.replace(path)
     else:
         _rename_without_replacing(temporary, path)
-    # The file is in its place; a folder that cannot be flushed (no right to read it, some network file systems) leaves
-    # only a loss of power to be feared.
-    with contextlib.suppress(OSError):
-        _fsync(path.parent)
+    try:
+        flush_folder(path.parent)
+    except OSError:
+        # A name that a loss of power may take back is no success. What was replaced cannot come back.
+        if not overwrite:
+            discard(path)
+        raise
 
 
 def _rename_without_replacing(temporary: Path, path: Path) -> None:
@@ -93,10 +96,47 @@ def _rename_without_replacing(temporary: Path, path: Path) -> None:
             path.unlink()
             raise
     else:
-        temporary.unlink()
+        discard(temporary)  # the file has its name; what is left of the other one is swept away by the next run
 
 
-def _fsync(path: Path) -> None:
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of change (ns) of a file, which tell it from the one that replaces it; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, where the file system can.
+
+    Raises
+    ------
+    OSError
+        When the disk fails; not for what cannot be flushed (no right to read it, some network file systems).
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_file(path: Path) -> None:
+    """Flush a closed file to the disk.
+
+    Raises
+    ------
+    OSError
+        When the disk fails.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -106,12 +146,12 @@ def _fsync(path: Path) -> None:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what the system or HDF5 says of a failed write into one line for the user."""
+    """Turn what the system or HDF5 says of a failed write of `path` into one line for the user."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
         reason = _reason(error)
-        raise StorageError(f"{path.parent}: cannot write the result there: {reason}") from error
+        raise StorageError(f"{path.parent}: cannot write there: {reason}") from error
 
 
 def _reason(error: BaseException) -> str:
@@ -120,6 +160,14 @@ def _reason(error: BaseException) -> str:
         if text in str(error) or getattr(error, "errno", None) == number:
             return text
     return " ".join(str(error).split())[:200]
+
+
+def sweep(path: Path) -> None:
+    """Remove temporary files that killed runs have left beside an output; call it with the output's lock in hand."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".part"):
+                discard(path.parent / entry.name)
 
 
 def discard(temporary: Path) -> None:

@@ -188,3 +188,41 @@ def summarise(path: Path) -> ResultSummary:
             levels=tuple(levels),
             execution=dict(file["execution"].attrs),
         )
+
+
+@dataclass(frozen=True)
+class ResultOrigin:
+    """What a result was made from, as far as it says so; thresholds and hashes level by level, level 0 first."""
+
+    quickhash: str
+    mpp: float
+    level_sha256: tuple[str, ...]
+    positive_class: str
+    thresholds: tuple[float, ...]
+    mode: str
+    min_tissue: float
+    has_features: bool
+    n_tiles_failed: int
+
+
+def read_origin(path: Path) -> ResultOrigin:
+    """What a result file was made from.
+
+    Raises
+    ------
+    InputError
+        As `open_result`.
+    """
+    with open_result(path) as file:
+        levels = [file[f"levels/{n}"] for n in sorted(file["levels"], key=int)]
+        return ResultOrigin(
+            quickhash=str(file["slide"].attrs["quickhash"]),
+            mpp=float(file["slide"].attrs["mpp"]),
+            level_sha256=tuple(str(sha256) for sha256 in file["model"].attrs["level_sha256"]),
+            positive_class=str(file["model"].attrs["positive_class"]),
+            thresholds=tuple(float(level.attrs["threshold"]) for level in levels),
+            mode=str(file["execution"].attrs["mode"]),
+            min_tissue=float(file["execution"].attrs["min_tissue"]),
+            has_features=any("features" in level for level in levels),
+            n_tiles_failed=int(file.attrs["n_tiles_failed"]),
+        )

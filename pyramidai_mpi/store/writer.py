@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from pyramidai_mpi.errors import InputError, InternalError
+from pyramidai_mpi.store.placing import flush_file
 from pyramidai_mpi.store.reader import read_digest
 from pyramidai_mpi.store.result import FORMAT, FORMAT_VERSION
 from pyramidai_mpi.store.seal import FILE_VERSIONS, SEAL, seal_of
@@ -254,6 +255,7 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
         file.attrs["complete"] = True
         file.attrs["digest"] = expected_digest
         file.attrs[SEAL] = seal_of(file)
+    flush_file(path)  # what cannot be kept is to fail here, before it is read back and named
     try:
         read_digest(path)
     except InputError as error:

@@ -1,0 +1,134 @@
+"""Claiming an output before the work: one run at a time, nothing replaced unasked, nothing done twice."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.errors import ExitCode, InputError, OutputExistsError
+from pyramidai_mpi.gather import on_rank0
+from pyramidai_mpi.job import check_settings_target, open_job, open_package
+from pyramidai_mpi.store.journal_folder import JournalFolder
+from pyramidai_mpi.store.locking import OutputLock
+from pyramidai_mpi.store.placing import stamp_of, sweep
+from pyramidai_mpi.store.reader import read_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mpi4py import MPI
+
+    from pyramidai_mpi.config import RunSettings
+    from pyramidai_mpi.inference.package import ModelPackage
+
+
+@contextmanager
+def claimed_output(comm: MPI.Intracomm, settings: RunSettings) -> Iterator[None]:
+    """Hold a run's output for as long as the run lasts: rank 0 locks it. Collective.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, StorageError
+        On all ranks, as `claim`.
+    """
+    lock = on_rank0(comm, lambda: claim(settings))
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def claim(settings: RunSettings) -> OutputLock:
+    """Lock a run's output and see that the run may write there; sweep away what a killed one has left beside it.
+
+    Raises
+    ------
+    UsageError
+        The output is an input of the run.
+    OutputExistsError
+        The output or a journal of it is there and the settings do not say what to do, or another run writes it.
+    StorageError
+        The folder is missing or cannot be written.
+    """
+    check_settings_target(settings, overwrite=True)  # whether anything may be made there at all
+    lock = OutputLock.take(settings.output, patient=settings.resume)
+    try:
+        folder = JournalFolder.of(settings.output)
+        if folder.exists and not (settings.resume or settings.overwrite):
+            raise OutputExistsError(
+                f"{folder.path}: an earlier run was not finished; go on from it with --resume, or use --overwrite"
+            )
+        check_settings_target(settings, overwrite=settings.overwrite or _is_to_be_replaced(settings))
+        sweep(settings.output)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def finished_before(settings: RunSettings, package: ModelPackage | None = None) -> ExitCode | None:
+    """Exit code of a run that an earlier start has finished, where the settings ask to go on; None where it has not.
+
+    What a kill between the last two steps has left (the journal of a result that is in its place) is removed.
+
+    Parameters
+    ----------
+    package
+        The model, where it is open already.
+
+    Raises
+    ------
+    InputError
+        The result there is of other inputs or settings.
+    OutputExistsError
+        Another run is at work there.
+    """
+    if not (settings.resume and settings.output.is_file()) or _is_to_be_replaced(settings):
+        return None
+    check_settings_target(settings, overwrite=True)
+    lock = OutputLock.take(settings.output)
+    try:
+        origin = read_origin(settings.output)
+        job = open_job(settings, package or open_package(settings.model, check_networks=False))
+        job.pyramid.reader.close()
+        wanted = {
+            "slide": job.quickhash,
+            "µm/px": job.mpp,
+            "model": tuple(level.sha256 for level in job.package.levels),
+            "positive class": job.package.classes[job.package.score_column],
+            "thresholds": job.thresholds,
+            "mode": str(settings.mode),
+            "least tissue share": settings.min_tissue,
+            "features": settings.features,
+        }
+        found = {
+            "slide": origin.quickhash,
+            "µm/px": origin.mpp,
+            "model": origin.level_sha256,
+            "positive class": origin.positive_class,
+            "thresholds": origin.thresholds,
+            "mode": origin.mode,
+            "least tissue share": origin.min_tissue,
+            "features": origin.has_features,
+        }
+        differing = [name for name, value in wanted.items() if value != found[name]]
+        if differing:
+            raise InputError(
+                f"{settings.output}: is the finished result of a run with other {', '.join(differing)}; "
+                "name another output, or replace it with --overwrite"
+            )
+        JournalFolder.of(settings.output).remove()
+        sweep(settings.output)
+    finally:
+        lock.release()
+    return ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
+
+
+def _is_to_be_replaced(settings: RunSettings) -> bool:
+    """Whether the file under the output's name is the one that the journal's run was to replace."""
+    folder = JournalFolder.of(settings.output)
+    if not (settings.resume and folder.exists):
+        return False
+    manifest = folder.manifest()
+    return manifest is not None and manifest.replaces is not None and manifest.replaces == stamp_of(settings.output)

@@ -1,0 +1,114 @@
+"""What one rank has finished so far, in an append-only file that is good at whatever moment its writer dies.
+
+A file is a head and then frames, one a batch. The head says what the records look like and which run they belong to.
+A frame is ::
+
+    mark        4 bytes   b"PJF1"
+    number      uint32    0, 1, 2 ... within the file
+    tiles       uint32    prediction records in the payload
+    failed      uint32    records of unreadable tiles in the payload
+    length      uint32    bytes of the payload
+    head check  uint32    CRC-32 of the five fields before
+    payload               predictions, unreadable tiles, features (float32), one after the other
+    check       8 bytes   BLAKE2b of frame head and payload, with the head's own check as key
+
+Everything is little-endian. A frame goes out in one `write`, so whoever dies leaves at most its last frame torn. Damage
+with an intact frame somewhere after it is no torn end, and the file is refused. The key keeps frames of one file from
+passing for those of another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VERSION = 1
+MAGIC = b"pyramidai-journ\n"
+HEAD = struct.Struct("<16sII")
+"""Magic, version, length of the description that follows; after that, the check."""
+MARK = b"PJF1"
+FRAME = struct.Struct("<4sIIIII")
+CHECK_BYTES = 8
+MOST_PAYLOAD_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class RecordFormat:
+    """What the records of a journal look like, and which run they belong to.
+
+    Attributes
+    ----------
+    prediction, failed
+        Packed types of an analysed and of an unreadable tile; the former has a field ``level``.
+    widths
+        Length of each level's feature vectors, 0 where none are kept.
+    run
+        Hash of the run's manifest.
+    """
+
+    prediction: np.dtype[np.void]
+    failed: np.dtype[np.void]
+    widths: tuple[int, ...]
+    run: str
+
+    def to_bytes(self) -> bytes:
+        """The format as canonical JSON."""
+        description = {
+            "prediction": self.prediction.descr,
+            "failed": self.failed.descr,
+            "features": self.widths,
+            "run": self.run,
+        }
+        return json.dumps(description, sort_keys=True, separators=(",", ":")).encode()
+
+    def payload_bytes(self, level: int, n_tiles: int, n_failed: int) -> int:
+        """Length of the payload of so many tiles of one level."""
+        per_tile = self.prediction.itemsize + 4 * self.widths[level]
+        return n_tiles * per_tile + n_failed * self.failed.itemsize
+
+
+class FrameHead(NamedTuple):
+    """The fields before a frame's payload."""
+
+    mark: bytes
+    number: int
+    n_tiles: int
+    n_failed: int
+    length: int
+    head_check: int
+
+
+def file_head(description: bytes) -> tuple[bytes, bytes]:
+    """A file's head, and the key of its frames."""
+    head = HEAD.pack(MAGIC, VERSION, len(description)) + description
+    key = check_of(head, b"")
+    return head + key, key
+
+
+def frame_of(number: int, n_tiles: int, n_failed: int, payload: bytes, key: bytes) -> bytes:
+    """A whole frame."""
+    head = struct.pack("<4sIIII", MARK, number, n_tiles, n_failed, len(payload))
+    body = head + struct.pack("<I", zlib.crc32(head)) + payload
+    return body + check_of(body, key)
+
+
+def parse_frame_head(data: bytes) -> FrameHead | None:
+    """The fields of a frame's head, None when it is not intact."""
+    if len(data) < FRAME.size:
+        return None
+    head = FrameHead(*FRAME.unpack(data))
+    if head.mark != MARK or head.head_check != zlib.crc32(data[:-4]) or head.length > MOST_PAYLOAD_BYTES:
+        return None
+    return head
+
+
+def check_of(data: bytes, key: bytes) -> bytes:
+    """Checksum of a file's head, or with its key of one of its frames."""
+    return hashlib.blake2b(data, digest_size=CHECK_BYTES, key=key).digest()

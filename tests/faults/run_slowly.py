@@ -1,0 +1,22 @@
+"""The real command with tiles that take their time: run_slowly.py SECONDS-A-TILE ARGUMENTS..."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from pyramidai_mpi.analyser import Analyser
+from pyramidai_mpi.cli.main import main
+
+seconds = float(sys.argv[1])
+real = Analyser.analyse
+
+
+def slow(self: Analyser, tiles: Any, *others: Any) -> Any:
+    time.sleep(seconds * len(tiles))
+    return real(self, tiles, *others)
+
+
+Analyser.analyse = slow  # type: ignore[method-assign]
+main(sys.argv[2:])

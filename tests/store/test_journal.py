@@ -1,0 +1,248 @@
+"""A journal holds what was appended, up to a torn end; damage before that is refused, whatever bit it is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pyramidai_mpi.analyser import FAILED_DTYPE
+from pyramidai_mpi.errors import InputError, StorageError
+from pyramidai_mpi.store import journal
+from pyramidai_mpi.store.journal import JournalWriter
+from pyramidai_mpi.store.journal_format import RecordFormat
+from pyramidai_mpi.store.journal_reader import Batch, read_features, read_journal_file
+from pyramidai_mpi.types import Decision, prediction_dtype
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = RecordFormat(prediction_dtype(2), FAILED_DTYPE, (0, 3, 5), "ab" * 32)
+
+
+def batch(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Some tiles of one level, one of them unreadable in every second batch; with features where the level has any."""
+    rng = np.random.default_rng(number)
+    level, n = number % 3, 1 + number % 4
+    predictions = np.zeros(n, FORMAT.prediction)
+    predictions["level"] = level
+    predictions["col"], predictions["row"] = rng.integers(0, 1000, (2, n))
+    predictions["probability"] = rng.random((n, 2), np.float32)
+    predictions["decision"] = rng.integers(0, 2, n)
+    failed = np.zeros(number % 2, FORMAT.failed)
+    if len(failed):
+        predictions["decision"][-1], predictions["probability"][-1] = Decision.UNREADABLE, np.nan
+        for name in ("level", "col", "row"):
+            failed[name] = predictions[name][-1]
+        failed["reason"] = f"reason {number}".encode()
+    width = FORMAT.widths[level]
+    return predictions, failed, rng.random((n, width), np.float32) if width else None
+
+
+def write(path: Path, n_batches: int, record_format: RecordFormat = FORMAT) -> Path:
+    writer = JournalWriter(path, record_format)
+    for number in range(n_batches):
+        writer.append(*batch(number))
+    writer.close()
+    return path
+
+
+def assert_begins(found: list[Batch]) -> None:
+    """What was found are the first batches, to the last bit."""
+    for number, one in enumerate(found):
+        predictions, failed, _ = batch(number)
+        assert one.predictions.tobytes() == predictions.tobytes()
+        assert one.failed.tobytes() == failed.tobytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write(tmp_path_factory.mktemp("journal") / "whole.tiles", 12).read_bytes()
+
+
+def read_bytes(folder: Path, data: bytes) -> list[Batch]:
+    path = folder / "a.tiles"
+    path.write_bytes(data)
+    return read_journal_file(path, FORMAT)
+
+
+def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tiles", 9)
+    found = read_journal_file(path, FORMAT)
+    assert len(found) == 9
+    assert_begins(found)
+    features = list(read_features(path, found, FORMAT.widths))
+    expected = [(number % 3, batch(number)[2]) for number in range(9) if number % 3]
+    assert [level for level, _ in features] == [level for level, _ in expected]
+    for (_, rows), (_, own) in zip(features, expected, strict=True):
+        np.testing.assert_array_equal(rows, own)
+
+
+def test_every_batch_is_in_the_file_as_soon_as_it_is_appended(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
+    for number in range(5):
+        writer.append(*batch(number))
+        assert len(read_journal_file(tmp_path / "a.tiles", FORMAT)) == number + 1
+    writer.close()
+
+
+def test_a_rank_without_tiles_makes_no_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.tiles", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_is_ever_written_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tiles", 2)
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="exists"):
+        JournalWriter(path, FORMAT).append(*batch(0))
+    assert path.read_bytes() == before
+
+
+def test_cut_anywhere_it_gives_the_batches_that_are_whole(tmp_path: Path, whole: bytes) -> None:
+    lengths = [len(read_bytes(tmp_path, whole[:length])) for length in [*range(0, len(whole), 3), len(whole)]]
+    assert lengths[0] == 0
+    assert lengths[-1] == 12
+    assert set(lengths) == set(range(13))
+    assert lengths == sorted(lengths)
+
+
+@pytest.mark.parametrize("rest", [b"\0" * 50, b"\xff" * 3, b"PJF1" * 20], ids=["zeros", "ones", "marks"])
+def test_rubbish_after_the_last_batch_is_a_torn_end(tmp_path: Path, whole: bytes, rest: bytes) -> None:
+    found = read_bytes(tmp_path, whole + rest)
+    assert len(found) == 12
+    assert_begins(found)
+
+
+def test_2000_single_bit_flips_are_refused_or_without_effect(tmp_path: Path, whole: bytes) -> None:
+    rng = np.random.default_rng(6)
+    refused = shortened = 0
+    for place in rng.choice(8 * len(whole), 2000, replace=False).tolist():
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        try:
+            found = read_bytes(tmp_path, bytes(damaged))
+        except InputError as error:
+            assert "a.tiles" in str(error)
+            refused += 1
+        else:
+            # a damaged last batch looks torn; it is left out, and its tiles are analysed again
+            assert len(found) == 11
+            assert_begins(found)
+            shortened += 1
+    assert refused + shortened == 2000
+    last = len(whole) - len(write(tmp_path / "shorter.tiles", 11).read_bytes())
+    assert shortened / 2000 < 1.5 * last / len(whole)
+
+
+@pytest.mark.parametrize(
+    "rearranged",
+    [
+        pytest.param(lambda head, frames: [head, *frames[:3], *frames[4:]], id="one is missing"),
+        pytest.param(lambda head, frames: [head, *frames[:3], frames[2], *frames[3:]], id="one is there twice"),
+        pytest.param(lambda head, frames: [head, frames[1], frames[0], *frames[2:]], id="two have changed places"),
+        pytest.param(lambda head, frames: [*frames], id="the head is missing"),
+    ],
+)
+def test_batches_that_are_not_in_their_order_are_refused(tmp_path: Path, rearranged) -> None:
+    ends = [len(write(tmp_path / f"{n}.tiles", n).read_bytes()) for n in range(1, 7)]
+    data = (tmp_path / "6.tiles").read_bytes()
+    head_bytes = 24 + len(FORMAT.to_bytes()) + 8
+    frames = [data[start:end] for start, end in zip([head_bytes, *ends], ends, strict=False)]
+    with pytest.raises(InputError, match=r"a\.tiles"):
+        read_bytes(tmp_path, b"".join(rearranged(data[:head_bytes], frames)))
+
+
+def test_batches_of_another_file_do_not_pass(tmp_path: Path, whole: bytes) -> None:
+    other_format = RecordFormat(FORMAT.prediction, FORMAT.failed, FORMAT.widths, "cd" * 32)
+    other = write(tmp_path / "other.tiles", 12, other_format).read_bytes()
+    assert len(other) == len(whole)
+    half = len(whole) // 2
+    with pytest.raises(InputError):
+        read_bytes(tmp_path, whole[:half] + other[half:] + whole[half:])
+    with pytest.raises(InputError, match="another run"):
+        read_bytes(tmp_path, other)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=600))
+def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        assert read_bytes(tmp_path, data) == []
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_file_with_pieces_cut_pasted_and_overwritten_gives_true_batches_or_is_refused(
+    tmp_path: Path, whole: bytes, data: st.DataObject
+) -> None:
+    changed = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(changed)))
+        end = data.draw(st.integers(start, min(len(changed), start + 300)))
+        changed[start:end] = data.draw(st.one_of(st.binary(max_size=100), st.just(whole[: end - start])))
+    try:
+        found = read_bytes(tmp_path, bytes(changed))
+    except InputError:
+        return
+    assert_begins(found)
+
+
+def test_a_full_disk_is_an_error_that_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
+    writer.append(*batch(0))
+    real = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if len(data) < 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, bytes(data[: len(data) - 10]))  # there was room for nearly all
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StorageError, match=r"a\.tiles.*No space left.*--resume") as caught:
+        writer.append(*batch(1))
+    assert caught.value.exit_code == 74
+    monkeypatch.undo()
+    writer.close()
+    found = read_journal_file(tmp_path / "a.tiles", FORMAT)
+    assert len(found) == 1
+    assert_begins(found)
+
+
+def test_it_is_flushed_by_time_and_a_failing_disk_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert journal.SYNC_PERIOD_S <= 4.5
+    monkeypatch.setattr(journal, "SYNC_PERIOD_S", 0.01)
+    flushed = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(descriptor)
+        if len(flushed) > 2:  # the folder's, then one of the file's
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
+    with pytest.raises(StorageError, match="Input/output error"):
+        for number in range(1000):
+            writer.append(*batch(number))
+            time.sleep(0.01)
+    with pytest.raises(StorageError, match="Input/output error"):
+        writer.close()
+
+
+def test_what_was_not_flushed_in_time_is_flushed_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
+    writer.append(*batch(0))
+    monkeypatch.setattr(os, "fsync", fsync)
+    writer.append(*batch(1))
+    with pytest.raises(StorageError, match="Input/output error"):
+        writer.close()
