@@ -59,10 +59,10 @@ def lay_out(
 
 
 def draw_cohort(
-    geometries: list[SlideGeometry], *, noise: Noise | None = None, graded: bool = True, seed: int = 0
+    geometries: list[SlideGeometry], *, noise: Noise | None = None, full_at: float | None = 1.0, seed: int = 0
 ) -> Cohort:
     """Draw scores as good as Table 2 says for all slides, and halve them at random."""
-    model = fit_to_accuracy(geometries, graded=graded, noise=noise or Noise())
+    model = fit_to_accuracy(geometries, noise=noise or Noise(), full_at=full_at)
     trees = [draw_tree(geometry, model, seed) for geometry in geometries]
     rng = np.random.default_rng([seed, 2])
     halves: tuple[list[LabelledTree], list[LabelledTree]] = ([], [])
@@ -106,12 +106,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
     parser.add_argument("--free", type=int, default=TUMOR_FREE, help="slides without tumour")
+    parser.add_argument("--full-at", type=float, default=1.0, help="share of tumour from which a score answers fully")
     parser.add_argument("--by-class", action="store_true", help="scores answer to the label, not to the tumour share")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     geometries = lay_out(load_outlines(options.outlines), options.free, seed=options.seed)
-    report(describe(draw_cohort(geometries, graded=not options.by_class, seed=options.seed)), options.json)
+    full_at = None if options.by_class else options.full_at
+    report(describe(draw_cohort(geometries, full_at=full_at, seed=options.seed)), options.json)
 
 
 if __name__ == "__main__":

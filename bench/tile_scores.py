@@ -2,8 +2,10 @@
 
 The latent score of a tile of level n is normal: ``z = m_n g(s) + noise``, with noise of mean 0 and variance 1, and
 ``score = 1 / (1 + exp(-2 m_n z))``, which is the probability of tumour given z when both classes are equally frequent.
-`s` is the share of the tile's tissue that is tumour; ``g(s) = 2 s - 1`` when a network answers to how much tumour it
-sees (graded), or the sign of the label (by class). The noise is the sum of
+`s` is the share of the tile's tissue that is tumour. A network that answers to how much tumour it sees has
+``g(s) = 2 min(1, s / full_at) - 1``, which is 1 from a share `full_at` on; one that answers to the class has the sign
+of the label. The paper says nothing of either. ``full_at = 1`` was taken before any retention was computed; others are
+for comparison. The noise is the sum of
 
 - one number a slide, the same at all levels: stain and scanner;
 - a smooth field over the slide, of Gaussian correlation that falls to 1/e within a given length, a part of it the same
@@ -11,9 +13,9 @@ sees (graded), or the sign of the label (by class). The noise is the sum of
 - a number of each tile alone.
 
 `m_n` is fixed by the paper's Table 2 alone: with it the expected share of right calls at score 0.5 over balanced tiles
-is the accuracy of level n. By class that is ``m = inverse normal(accuracy)``; graded it is found by bisection over the
+is the accuracy of level n. By class that is ``m = inverse normal(accuracy)``; else it is found by bisection over the
 tumour shares of the cohort's tiles, with every positive tile weighing the same, and every negative one. Table 2 gives
-no sensitivity and specificity of their own: they are taken as equal by class, and follow from the shares when graded.
+no sensitivity and specificity of their own: they are equal by class, and else follow from the shares.
 """
 
 from __future__ import annotations
@@ -78,23 +80,19 @@ class ScoreModel:
         m of each level, level 0 first.
     noise
         See `Noise`.
-    graded
-        Whether the score answers to the share or to the label.
+    full_at
+        Share of tumour from which the answer is full; None for an answer to the label.
     """
 
     separation: tuple[float, ...]
     noise: Noise
-    graded: bool
-
-    def response(self, tumor: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """g(s), -1 for no tumour to 1."""
-        return response_to(tumor, graded=self.graded)
+    full_at: float | None
 
 
-def response_to(tumor: npt.NDArray[np.floating], *, graded: bool) -> npt.NDArray[np.float64]:
-    """g(s), -1 to 1."""
-    if graded:
-        return np.asarray(2.0 * tumor.astype(np.float64) - 1.0)
+def response_to(tumor: npt.NDArray[np.floating], full_at: float | None) -> npt.NDArray[np.float64]:
+    """g(s), -1 for no tumour to 1."""
+    if full_at is not None:
+        return np.asarray(2.0 * np.minimum(tumor.astype(np.float64) / full_at, 1.0) - 1.0)
     return np.where(tumor >= POSITIVE_SHARE, 1.0, -1.0)
 
 
@@ -110,20 +108,24 @@ class ShareCounts:
     def _positive(self) -> npt.NDArray[np.bool_]:
         return np.asarray(self._shares >= POSITIVE_SHARE)
 
-    def accuracy(self, separation: float, *, graded: bool) -> float:
+    def accuracy(self, separation: float, full_at: float | None) -> float:
         """Expected share of right calls at score 0.5, positive and negative tiles weighing the same in all.
 
         NaN without tiles of either kind.
         """
         if self._positive.all() or not self._positive.any():
             return float("nan")
-        right = ndtr(separation * response_to(self._shares, graded=graded) * np.where(self._positive, 1, -1))
+        right = ndtr(separation * response_to(self._shares, full_at) * np.where(self._positive, 1, -1))
         parts = [np.average(right[kind], weights=self._counts[kind]) for kind in (self._positive, ~self._positive)]
         return float(np.mean(parts))
 
 
 def fit_to_accuracy(
-    cohort: Sequence[SlideGeometry], accuracy: Sequence[float] = PAPER_ACCURACY, *, graded: bool, noise: Noise
+    cohort: Sequence[SlideGeometry],
+    accuracy: Sequence[float] = PAPER_ACCURACY,
+    *,
+    noise: Noise,
+    full_at: float | None = 1.0,
 ) -> ScoreModel:
     """The model whose expected accuracies are the given ones; no score is drawn and no retention computed.
 
@@ -135,18 +137,18 @@ def fit_to_accuracy(
     """
     separations = []
     for n, wanted in enumerate(accuracy):
-        if not graded:
+        if full_at is None:
             separations.append(NormalDist().inv_cdf(wanted))
             continue
         counts = ShareCounts([slide.levels[n].tumor for slide in cohort])
         low, high = 0.0, 64.0
-        if not counts.accuracy(high, graded=True) >= wanted:
+        if not counts.accuracy(high, full_at) >= wanted:
             raise ValueError(f"level {n}: no separation gives an accuracy of {wanted}")
         while high - low > 1e-12:
             middle = (low + high) / 2
-            low, high = (middle, high) if counts.accuracy(middle, graded=True) < wanted else (low, middle)
+            low, high = (middle, high) if counts.accuracy(middle, full_at) < wanted else (low, middle)
         separations.append(high)
-    return ScoreModel(tuple(separations), noise, graded)
+    return ScoreModel(tuple(separations), noise, full_at)
 
 
 def draw_tree(geometry: SlideGeometry, model: ScoreModel, seed: int = 0) -> LabelledTree:
@@ -160,7 +162,7 @@ def draw_tree(geometry: SlideGeometry, model: ScoreModel, seed: int = 0) -> Labe
         tiles = geometry.levels[n]
         field = np.sqrt(noise.shared) * common.at(n) + np.sqrt(1 - noise.shared) * _Field(rng, geometry, noise).at(n)
         own = np.sqrt(noise.own) * rng.standard_normal(len(tiles.tumor))
-        z = model.separation[n] * model.response(tiles.tumor) + whole + np.sqrt(noise.field) * field + own
+        z = model.separation[n] * response_to(tiles.tumor, model.full_at) + whole + np.sqrt(noise.field) * field + own
         score = expit(2 * model.separation[n] * z).astype(np.float32)
         levels.append(LabelledLevel(tiles.index, score, tiles.tumor >= POSITIVE_SHARE, tiles.parent))
     return LabelledTree(geometry.slide, tuple(levels))

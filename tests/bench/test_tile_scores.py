@@ -43,22 +43,22 @@ def balanced_accuracy(trees, level: int) -> float:
 
 
 def test_by_class_the_separation_is_the_normal_quantile_of_the_accuracy() -> None:
-    model = fit_to_accuracy([], graded=False, noise=Noise())
+    model = fit_to_accuracy([], full_at=None, noise=Noise())
     assert norm.cdf(model.separation) == pytest.approx(PAPER_ACCURACY, abs=1e-12)
 
 
-def test_graded_shares_spread_evenly_have_the_accuracy_of_the_integral() -> None:
+def test_shares_spread_evenly_have_the_accuracy_of_the_integral() -> None:
     evenly = patch(lambda c, r, n: (np.arange(len(c)) + 0.5) / len(c))
-    model = fit_to_accuracy([evenly], (0.8, 0.8, 0.8), graded=True, noise=Noise())
+    model = fit_to_accuracy([evenly], (0.8, 0.8, 0.8), full_at=1.0, noise=Noise())
     mean, _ = quad(lambda s: norm.cdf(model.separation[0] * abs(2 * s - 1)), 0, 1)
     assert mean == pytest.approx(0.8, abs=1e-5)
 
 
-@pytest.mark.parametrize("graded", [False, True], ids=["by class", "graded"])
-def test_drawn_scores_have_the_accuracies_of_table_2(graded: bool) -> None:
+@pytest.mark.parametrize("full_at", [None, 1.0, 0.25], ids=["by class", "by share", "by a quarter"])
+def test_drawn_scores_have_the_accuracies_of_table_2(full_at: float | None) -> None:
     outlines = {"positive": [[[60000, 60000], [75000, 61000], [69000, 76000]]]}
     slides = [build_geometry(f"s{k}", outlines, TissueModel(mean_tiles=9000)) for k in range(3)]
-    model = fit_to_accuracy(slides, graded=graded, noise=OWN_ONLY)
+    model = fit_to_accuracy(slides, full_at=full_at, noise=OWN_ONLY)
     trees = [draw_tree(slide, model, seed) for slide in slides for seed in range(4)]
     for level, wanted in enumerate(PAPER_ACCURACY):
         n = min(sum((tree.levels[level].positive == kind).sum() for tree in trees) for kind in (True, False))
@@ -67,13 +67,13 @@ def test_drawn_scores_have_the_accuracies_of_table_2(graded: bool) -> None:
 
 def test_an_accuracy_that_no_separation_reaches_is_refused() -> None:
     with pytest.raises(ValueError, match="no separation"):
-        fit_to_accuracy([patch(lambda c, r, n: np.where(c % 2, 0.5, 0.0))], graded=True, noise=Noise())
+        fit_to_accuracy([patch(lambda c, r, n: np.where(c % 2, 0.5, 0.0))], full_at=1.0, noise=Noise())
 
 
 def test_half_of_the_evidence_means_half_of_the_tumour() -> None:
     """Where the score says p, and both classes are equally frequent, a share p is tumour."""
     slides = [patch(half, name=str(k)) for k in range(30)]
-    model = fit_to_accuracy(slides, graded=False, noise=OWN_ONLY)
+    model = fit_to_accuracy(slides, full_at=None, noise=OWN_ONLY)
     levels = [draw_tree(slide, model).levels[0] for slide in slides]
     score = np.concatenate([level.score for level in levels])
     positive = np.concatenate([level.positive for level in levels])
@@ -86,7 +86,7 @@ def test_half_of_the_evidence_means_half_of_the_tumour() -> None:
 def test_the_noise_has_the_variances_and_the_length_that_it_is_told() -> None:
     noise = Noise(slide=0.2, field=0.5, length_um=6 * TILE_UM, shared=0.5)
     slides = [patch(lambda c, r, n: np.zeros(1), name=str(k)) for k in range(400)]
-    model = fit_to_accuracy([], graded=False, noise=noise)
+    model = fit_to_accuracy([], full_at=None, noise=noise)
     z = [latent(draw_tree(slide, model), model) for slide in slides]
     level0 = np.array([levels[0].reshape(64, 64) for levels in z]) + model.separation[0]
     assert level0.mean() == pytest.approx(0, abs=0.1)
@@ -103,7 +103,7 @@ def test_the_noise_has_the_variances_and_the_length_that_it_is_told() -> None:
 
 def test_seeded_means_deterministic() -> None:
     slide = patch(half)
-    model = fit_to_accuracy([slide], graded=False, noise=Noise())
+    model = fit_to_accuracy([slide], full_at=None, noise=Noise())
     one, two, other = (draw_tree(slide, model, seed).levels[0].score for seed in (1, 1, 2))
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
