@@ -10,7 +10,7 @@ import numpy as np
 
 from pyramidai_mpi.decision import decide
 from pyramidai_mpi.slides.base import UnreadableRegionError
-from pyramidai_mpi.types import TILE_DTYPE, Decision, prediction_dtype
+from pyramidai_mpi.types import MOST_LEVELS, TILE_DTYPE, Decision, prediction_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,10 +27,19 @@ FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
 
 @dataclass
 class PhaseSeconds:
-    """Wall seconds of one rank's worker thread, by phase."""
+    """Wall seconds of one rank's worker thread.
+
+    Attributes
+    ----------
+    read, infer
+        By phase.
+    levels
+        float64 (MOST_LEVELS,), both phases together by level.
+    """
 
     read: float = 0.0
     infer: float = 0.0
+    levels: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(MOST_LEVELS))
 
 
 @dataclass
@@ -97,7 +106,9 @@ class Analyser:
         engine, wanted = self.engines[level], self.keep_features is not None
         probability[readable], features = engine.predict(pixels[: len(readable)], features=wanted)
         self.seconds.read += read - started
-        self.seconds.infer += time.perf_counter() - read
+        inferred = time.perf_counter()
+        self.seconds.infer += inferred - read
+        self.seconds.levels[level] += inferred - started
 
         if self.keep_features is not None and features is not None:
             rows = np.full((len(tiles), features.shape[1]), np.nan, np.float32)

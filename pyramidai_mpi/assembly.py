@@ -20,6 +20,7 @@ from pyramidai_mpi.store.result import (
 )
 from pyramidai_mpi.tissue import METHOD, mask_downsample
 from pyramidai_mpi.tree import build_tree
+from pyramidai_mpi.types import MOST_LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,9 +55,11 @@ RANK_DTYPE = np.dtype(
         ("read_s", "<f8"),
         ("infer_s", "<f8"),
         ("journal_s", "<f8"),
+        ("level_s", "<f8", (MOST_LEVELS,)),
     ]
 )
-"""One rank's account of a run. Times in seconds; `read_s`, `infer_s` and `journal_s` are parts of `busy_s`."""
+"""One rank's account of a run. Times in seconds; `read_s`, `infer_s`, `journal_s` are parts of `busy_s`, `level_s` is
+`read_s` and `infer_s` together by level, level 0 first."""
 
 
 def hosts_of_ranks(comm: MPI.Intracomm) -> npt.NDArray[np.void]:
@@ -85,6 +88,7 @@ def rank_record(comm: MPI.Intracomm, stats: Stats, workload: TileWorkload) -> np
     record["read_s"] = workload.analyser.seconds.read
     record["infer_s"] = workload.analyser.seconds.infer
     record["journal_s"] = workload.journal.seconds if workload.journal is not None else 0.0
+    record["level_s"] = workload.analyser.seconds.levels
     for name in RANK_DTYPE.names or ():
         if hasattr(stats, name):
             record[name] = getattr(stats, name)

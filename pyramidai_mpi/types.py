@@ -10,6 +10,9 @@ import numpy.typing as npt
 TILE_DTYPE = np.dtype([("level", "u1"), ("col", "<u4"), ("row", "<u4")])
 """One tile as a packed 9-byte record: analysis level (0 = finest), column and row in that level's tile grid."""
 
+MOST_LEVELS = 16
+"""Levels that a model can have: what four bits of a tile's key hold (see `tree`)."""
+
 TileArray = npt.NDArray[np.void]
 """Array of `TILE_DTYPE` records."""
 

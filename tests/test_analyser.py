@@ -140,5 +140,9 @@ def test_a_long_reason_is_cut_and_not_lost(lossless_slide, engines):
 def test_time_is_booked_by_phase(lossless_slide, engines):
     analyser = analyser_of(lossless_slide, engines)
     analyser.analyse(tiles_at(0, np.array([[0, 0]])))
-    assert analyser.seconds.read > 0
-    assert analyser.seconds.infer > 0
+    analyser.analyse(tiles_at(2, np.array([[0, 0]])))
+    seconds = analyser.seconds
+    assert seconds.read > 0
+    assert seconds.infer > 0
+    assert (seconds.levels > 0).nonzero()[0].tolist() == [0, 2]
+    assert seconds.levels.sum() == pytest.approx(seconds.read + seconds.infer)

@@ -31,6 +31,7 @@ LAYERS = [
         "annotations",
         "tuning",
         "evaluation",
+        "classification",
         "export",
         "training",
         "synth",
@@ -50,7 +51,10 @@ GATES = {
     "simplejpeg": ["slides.tile_codecs"],
     "imagecodecs": ["slides.tile_codecs", "synth.pyramid"],
     "h5py": ["store."],
-    "skimage": ["segmentation", "evaluation.lesions"],  # tissue; what hangs together is a lesion
+    "skimage": ["segmentation", "evaluation.lesions", "classification.features"],  # tissue; lesions; shapes of regions
+    "scipy": ["evaluation.lesions"],
+    "sklearn": ["classification.forest", "classification.classifier"],
+    "skops": ["classification.storage"],
     "shapely": ["annotations."],
     "mpi4py": ["sched.transport", "gather", "store.", "cli."],
 }
@@ -219,7 +223,8 @@ def test_what_works_from_a_stored_result_never_sees_the_scheduler():
     strays = [
         str(one)
         for one, name in inner_imports()
-        if room_of(one.importer) in {"store", "export", "tuning", "evaluation"} and room_of(name) == "sched"
+        if room_of(one.importer) in {"store", "export", "tuning", "evaluation", "classification"}
+        and room_of(name) == "sched"
     ]
     assert not strays
 
@@ -253,7 +258,8 @@ def test_torch_is_imported_in_training_alone():
     assert {room_of(name) for name in importers} == {"training"}, importers
 
 
-HEAVY = ["mpi4py", "numpy", "h5py", "onnx", "onnxruntime", "openslide", "skimage", "scipy", "torch", "PIL", "tifffile"]
+HEAVY = ["mpi4py", "numpy", "h5py", "onnx", "onnxruntime", "openslide", "skimage", "scipy", "sklearn", "skops", "torch",
+         "PIL", "tifffile"]  # fmt: skip
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -283,7 +289,7 @@ def test_asking_for_help_loads_nothing_heavy(arguments):
     assert loaded_by(run, *arguments) == set()
 
 
-@pytest.mark.parametrize("command", ["run", "digest", "info", "export"])
+@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "classify"])
 def test_asking_for_help_on_a_command_starts_no_mpi_and_no_library_of_its_work(command):
     run = "import runpy; runpy.run_module('pyramidai_mpi', run_name='__main__', alter_sys=True)"
     assert loaded_by(run, command, "--help") <= {"numpy"}

@@ -11,11 +11,9 @@ import numpy as np
 from pyramidai_mpi.annotations.coverage import UNIT
 from pyramidai_mpi.annotations.truth import Truth, read_truth
 from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.grid import Grid
 from pyramidai_mpi.labelled import LabelledLevel, LabelledTree
-from pyramidai_mpi.store.reader import open_result, read_levels
+from pyramidai_mpi.store.reader import open_result, read_level_seconds, read_levels, read_rule
 from pyramidai_mpi.tissue import TissueMap, block_sums
-from pyramidai_mpi.tree import TileRule
 from pyramidai_mpi.types import Decision, Mode
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.annotations.truth import TruthOptions
-    from pyramidai_mpi.tree import TreeLevel
+    from pyramidai_mpi.tree import TileRule, TreeLevel
 
 DEFAULT_MIN_SHARE = 0.5
 """A tile is positive when at least this share of its tissue is tumour."""
@@ -76,6 +74,8 @@ class LabelledResult:
         What was repaired, clipped, left out or looks odd about the truth.
     execution
         The run's provenance: settings and seconds.
+    level_seconds
+        float64 (N,), working seconds of all ranks on each level; None when the file does not tell.
     """
 
     path: Path
@@ -94,6 +94,7 @@ class LabelledResult:
     min_share: float
     notes: tuple[str, ...]
     execution: Mapping[str, Any]
+    level_seconds: npt.NDArray[np.float64] | None
 
     @cached_property
     def reference_index(self) -> npt.NDArray[np.int64]:
@@ -148,19 +149,11 @@ def read_labelled(
     with open_result(path) as file:
         slide, model = file["slide"].attrs, file["model"].attrs
         width, height = (int(side) for side in slide["dimensions"])
-        grid = Grid(
-            width,
-            height,
-            int(model["tile_size"]),
-            int(model["scale_factor"]),
-            len(file["levels"]),
-            float(file["levels/0"].attrs["downsample"]),
-        )
-        mask = file["tissue/mask"][...].astype(bool)
+        rule = read_rule(file)
+        grid, tissue, mask = rule.grid, rule.tissue, rule.tissue.mask
         downsample = float(file["tissue/mask"].attrs["downsample"])
         found = read_truth(truth, str(slide["name"]), (width, height), options)
         covered = found.coverage((mask.shape[0], mask.shape[1]), downsample)
-        tissue = TissueMap(grid, mask, round(grid.l0_tile_side(0) / downsample))
         column = list(model["classes"]).index(model["positive_class"])
         levels = _label_tables(read_levels(file), column, tissue, covered, min_share)
         execution = dict(file["execution"].attrs)
@@ -174,13 +167,14 @@ def read_labelled(
             model_name=str(model["name"]),
             level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
             model_yaml=str(model["yaml"]),
-            rule=TileRule(tissue, float(execution["min_tissue"])),
+            rule=rule,
             thresholds=tuple(float(file[f"levels/{n}"].attrs["threshold"]) for n in range(grid.n_levels)),
             levels=levels,
             truth=found,
             min_share=min_share,
             notes=(*found.notes, *_doubts(mask, covered)),
             execution=execution,
+            level_seconds=read_level_seconds(file),
         )
 
 

@@ -23,6 +23,7 @@ _COMMANDS = {
     "info": "Describe a slide, a result or a model.",
     "export": "Draw a result over the thumbnail of its slide.",
     "models": "Build model packages.",
+    "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
 

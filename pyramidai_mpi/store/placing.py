@@ -170,6 +170,25 @@ def sweep(path: Path) -> None:
                 discard(path.parent / entry.name)
 
 
+@contextmanager
+def placed(target: Path, *, overwrite: bool = False, inputs: Sequence[Path] = ()) -> Iterator[Path]:
+    """Give a temporary name to fill; what was written gets its own name at the end, or nothing is left behind.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, StorageError
+        As `check_target`; and when writing fails.
+    """
+    check_target(target, overwrite=overwrite, inputs=inputs)
+    temporary = temporary_name(target)
+    try:
+        with storage_errors(temporary):
+            yield temporary
+            place(temporary, target, overwrite=overwrite)
+    finally:
+        discard(temporary)
+
+
 def discard(temporary: Path) -> None:
     """Remove a temporary file, if it is there."""
     with contextlib.suppress(OSError):

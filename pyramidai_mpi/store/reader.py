@@ -10,9 +10,11 @@ import h5py
 import numpy as np
 
 from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.grid import Grid
 from pyramidai_mpi.store.result import FORMAT, FORMAT_VERSION, digest_of
 from pyramidai_mpi.store.seal import SEAL, seal_of
-from pyramidai_mpi.tree import TreeLevel
+from pyramidai_mpi.tissue import TissueMap
+from pyramidai_mpi.tree import TileRule, TreeLevel
 from pyramidai_mpi.types import Decision
 
 if TYPE_CHECKING:
@@ -106,6 +108,37 @@ def _table(group: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, .
             f"{group.file.filename}: {table.name} is {table.dtype} {table.shape}, expected {dtype} (any, *{row})"
         )
     return np.asarray(table[...])
+
+
+def read_rule(file: h5py.File) -> TileRule:
+    """Which tiles exist on the slide of a result: its grids, its tissue, and the share that makes a root."""
+    model, mask = file["model"].attrs, file["tissue/mask"]
+    width, height = (int(side) for side in file["slide"].attrs["dimensions"])
+    grid = Grid(
+        l0_width=width,
+        l0_height=height,
+        tile_size=int(model["tile_size"]),
+        scale_factor=int(model["scale_factor"]),
+        n_levels=len(file["levels"]),
+        base_downsample=float(file["levels/0"].attrs["downsample"]),
+    )
+    pixels_per_tile = round(grid.l0_tile_side(0) / float(mask.attrs["downsample"]))
+    return TileRule(
+        TissueMap(grid, mask[...].astype(bool), pixels_per_tile), float(file["execution"].attrs["min_tissue"])
+    )
+
+
+def read_level_seconds(file: h5py.File) -> npt.NDArray[np.float64] | None:
+    """Working seconds of all ranks on each level, float64 (N,), level 0 first.
+
+    None when the file does not tell: that of a cohort, whose slides share the ranks, or of a run that was resumed, whose
+    earlier seconds are lost.
+    """
+    ranks = file["execution/ranks"][...]
+    if "level_s" not in (ranks.dtype.names or ()) or file["execution"].attrs.get("tiles_from_journal", 0):
+        return None
+    seconds = np.asarray(ranks["level_s"].sum(axis=0)[: len(file["levels"])], np.float64)
+    return seconds if seconds.sum() > 0 else None
 
 
 def read_digest(path: Path) -> str:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.store.reader import open_result, read_digest, read_levels, summarise
+from pyramidai_mpi.store.reader import open_result, read_digest, read_level_seconds, read_levels, read_rule, summarise
+from pyramidai_mpi.store.result import Execution
 from tests.results import result_of, write_file
+from tests.trees import rule_of
 
 
 @pytest.fixture
@@ -32,6 +34,40 @@ def test_what_was_written_is_read(path):
     for n, level in levels.items():
         for name in ("index", "probability", "decision", "parent"):
             assert getattr(level, name).tobytes() == getattr(result.tree.levels[n], name).tobytes()
+
+
+def test_the_rule_of_tiles_is_read_back(tmp_path):
+    mask = np.random.default_rng(3).random((35, 45)) < 0.2
+    result = result_of(mask, execution=timed({"min_tissue": 0.05}))
+    with open_result(write_file(tmp_path / "out.h5", result)) as file:
+        found, made = read_rule(file), rule_of(mask)
+    assert found.grid == made.grid
+    assert found.reference_tiles().tobytes() == made.reference_tiles().tobytes()
+    assert len(found.reference_tiles()) == result.n_reference_tiles
+
+
+def timed(attributes, *seconds: tuple[float, ...]) -> Execution:
+    ranks = np.zeros(max(len(seconds), 1), [("rank", "<i4"), ("level_s", "<f8", (16,))])
+    for rank, one in enumerate(seconds):
+        ranks["level_s"][rank, : len(one)] = one
+    return Execution(attributes, ranks)
+
+
+@pytest.mark.parametrize(
+    ("execution", "expected"),
+    [
+        (timed({}, (3.0, 0.5, 0.25), (4.0, 0.0, 0.5)), [7.0, 0.5, 0.75]),
+        (timed({"tiles_from_journal": 0}, (3.0, 0.5, 0.25)), [3.0, 0.5, 0.25]),
+        (timed({"tiles_from_journal": 9}, (3.0, 0.5, 0.25)), None),
+        (timed({}, ()), None),
+        (result_of().execution, None),
+    ],
+    ids=["two ranks", "one rank", "resumed: earlier seconds are lost", "a cohort", "an older file"],
+)
+def test_seconds_of_each_level_are_those_of_all_ranks(tmp_path, execution, expected):
+    with open_result(write_file(tmp_path / "out.h5", result_of(execution=execution))) as file:
+        seconds = read_level_seconds(file)
+    assert (seconds if seconds is None else seconds.tolist()) == expected
 
 
 def test_a_summary_counts_what_is_in_the_file(path):

@@ -1,0 +1,1 @@
+"""Tumour slide or not: a classifier of whole slides on what a result says of their tiles."""

@@ -1,0 +1,173 @@
+"""What a result says of every level-0 tile of its slide, pruned ones included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.decision import decide
+from pyramidai_mpi.errors import InputError, UsageError
+from pyramidai_mpi.store.reader import open_result, read_levels, read_rule
+from pyramidai_mpi.types import Decision, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.tree import TileRule, TreeLevel
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """Scores of one slide on the grid of its level-0 tiles.
+
+    Attributes
+    ----------
+    slide, quickhash
+        File name and quick hash of the slide.
+    l0_size
+        Width and height in level-0 pixels.
+    run
+        Which tiles the scores are of, in words: the run's mode, and the thresholds of a pyramidal one.
+    level_sha256
+        Hashes of the networks, level 0 first.
+    score
+        float32 (rows, cols): score of the last look at each tile of a reference run, its own or that of the nearest
+        ancestor that could be read; NaN where there is no such tile, or nothing could be read.
+    """
+
+    slide: str
+    quickhash: str
+    l0_size: tuple[int, int]
+    run: str
+    level_sha256: tuple[str, ...]
+    score: npt.NDArray[np.float32]
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """Tiles with a score, bool (rows, cols)."""
+        return ~np.isnan(self.score)
+
+
+def read_score_map(path: Path, thresholds: Mapping[int, float] | None = None, *, pyramid: bool = False) -> ScoreMap:
+    """Read a result of any mode.
+
+    Parameters
+    ----------
+    path
+        Result file.
+    thresholds
+        Of a pyramidal run to make of an exhaustive result, by level; the result's own where a level is not named.
+    pyramid
+        Make it even where no threshold is given.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, or is to become a pyramidal run and is not exhaustive.
+    UsageError
+        When a threshold names a level that the result has not.
+    """
+    with open_result(path) as file:
+        slide, model = file["slide"].attrs, file["model"].attrs
+        mode = Mode(str(file["execution"].attrs["mode"]))
+        column = list(model["classes"]).index(model["positive_class"])
+        rule, levels = read_rule(file), read_levels(file)
+        own = {n: float(file[f"levels/{n}"].attrs["threshold"]) for n in sorted(levels)}
+        if pyramid or thresholds:
+            if mode is not Mode.EXHAUSTIVE:
+                raise InputError(
+                    f"{path}: is the result of a {mode} run; a pyramidal one can be made of an exhaustive one only"
+                )
+            if unknown := set(thresholds or {}) - set(own):
+                raise UsageError(f"--threshold {min(unknown)}=...: {path} has levels 0 to {len(own) - 1}")
+            own |= thresholds or {}
+            levels = prune(levels, column, own)
+            mode = Mode.PYRAMID
+        run = str(mode)
+        if mode is Mode.PYRAMID:
+            run += ", thresholds " + ", ".join(f"{n}={value:g}" for n, value in own.items())
+        width, height = (int(side) for side in slide["dimensions"])
+        return ScoreMap(
+            slide=str(slide["name"]),
+            quickhash=str(slide["quickhash"]),
+            l0_size=(width, height),
+            run=run,
+            level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
+            score=project_scores(levels, rule, column),
+        )
+
+
+def prune(levels: Mapping[int, TreeLevel], column: int, thresholds: Mapping[int, float]) -> dict[int, TreeLevel]:
+    """Keep of an exhaustive run the tiles that a pyramidal run of these thresholds analyses.
+
+    Parameters
+    ----------
+    levels
+        Analysed tiles by level.
+    column
+        Class of the score.
+    thresholds
+        Of each level.
+    """
+    kept: dict[int, TreeLevel] = {}
+    zoomed = np.empty(0, bool)
+    for n in sorted(levels, reverse=True):
+        level = levels[n]
+        decision = decide(level.probability, column, thresholds[n])
+        reached = np.ones(len(level), bool) if n == max(levels) else zoomed[level.parent]
+        zoomed = reached & (decision != Decision.STOP)
+        kept[n] = replace(
+            level,
+            index=level.index[reached],
+            probability=level.probability[reached],
+            decision=decision[reached],
+            parent=level.parent[reached],
+        )
+    return kept
+
+
+def project_scores(levels: Mapping[int, TreeLevel], rule: TileRule, column: int) -> npt.NDArray[np.float32]:
+    """Give every level-0 tile the score of the last look at it (Reinbigler et al. 2025, section 4.4).
+
+    Parameters
+    ----------
+    levels
+        Analysed tiles by level.
+    rule
+        Which tiles exist.
+    column
+        Class of the score.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (rows, cols) of level 0; see `ScoreMap.score`.
+
+    Raises
+    ------
+    ValueError
+        When a tile lies outside the slide.
+    """
+    grid = rule.grid
+    score = np.full((1, 1), np.nan, np.float32)
+    for n in range(grid.n_levels - 1, -1, -1):
+        cols, rows = grid.shape(n)
+        if n == grid.n_levels - 1:
+            score = np.full((rows, cols), np.nan, np.float32)
+        else:
+            score = score.repeat(grid.scale_factor, axis=0).repeat(grid.scale_factor, axis=1)[:rows, :cols]
+        level = levels[n]
+        readable = level.decision != Decision.UNREADABLE
+        if (level.index >= (cols, rows)).any():
+            raise ValueError(f"a tile of level {n} lies outside the slide")
+        col, row = level.index[readable].T
+        score[row, col] = level.probability[readable, column]
+    tiles = rule.reference_tiles()
+    shown = np.full(score.shape, np.nan, np.float32)
+    shown[tiles["row"], tiles["col"]] = score[tiles["row"], tiles["col"]]
+    return shown

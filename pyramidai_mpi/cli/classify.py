@@ -1,0 +1,206 @@
+"""``pyramidai classify``: tumour slide or not, from the tiles of results."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyramidai_mpi.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from pyramidai_mpi.classification.score_map import ScoreMap
+
+_PATH = click.Path(path_type=Path)
+_RESULTS = click.argument("results", type=_PATH, nargs=-1, required=True, metavar="RESULT.h5...")
+
+
+def _common(function: Callable[..., int]) -> Callable[..., int]:
+    """Options that fit and predict share."""
+    options: list[Any] = [
+        click.option("--labels", type=_PATH, metavar="F.csv", help="Table of slide name, tumor or normal."),
+        click.option(
+            "--truth", type=_PATH, metavar="DIR", help="Annotations: a slide with any tumour is a tumour slide."
+        ),
+        click.option(
+            "--pyramid", is_flag=True, help="Make the pyramidal run of each (exhaustive) result, and use that."
+        ),
+        click.option(
+            "--threshold", multiple=True, metavar="LEVEL=VALUE", help="With these thresholds in place of its own."
+        ),
+        click.option("--csv", "table", type=_PATH, metavar="F.csv", help="Write each slide's probability."),
+        click.option("--resamples", type=click.IntRange(10), default=2000, show_default=True, help="For intervals."),
+        click.option("--overwrite", is_flag=True, help="Replace existing files."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.group("classify")
+def command() -> None:
+    """Tell tumour slides from normal ones by the results of their analysis.
+
+    A tile that the pyramid did not zoom into lends its score to all level-0 tiles below it, so that results of every
+    mode can be used, and even mixed.
+    """
+
+
+@command.command("fit")
+@_RESULTS
+@click.option("-o", "--output", type=_PATH, required=True, metavar="MODEL.skops", help="The classifier.")
+@click.option(
+    "--features",
+    type=click.Choice(["histogram", "heatmap"]),
+    default="heatmap",
+    show_default=True,
+    help="Bagged trees on the histogram of tile scores, or a random forest on 30 features of the heatmap.",
+)
+@click.option("--bins", type=click.IntRange(2, 1000), default=20, show_default=True, help="Of the histogram.")
+@click.option("--trees", type=click.IntRange(1, 10_000), default=200, show_default=True, help="To grow.")
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Of the cross-validation.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of trees, folds and resamples.")
+@_common
+def fit(
+    results: tuple[Path, ...],
+    output: Path,
+    features: str,
+    bins: int,
+    trees: int,
+    folds: int,
+    seed: int,
+    labels: Path | None,
+    truth: Path | None,
+    pyramid: bool,
+    threshold: tuple[str, ...],
+    table: Path | None,
+    resamples: int,
+    overwrite: bool,
+) -> int:
+    """Fit a classifier on results of slides that are known.
+
+    Printed are its figures on slides it had not seen, by cross-validation; the classifier written is fitted on all.
+    """
+    from pyramidai_mpi.classification.classifier import cross_validate, fit_classifier, judge_slides
+    from pyramidai_mpi.classification.features import FeatureKind
+    from pyramidai_mpi.classification.storage import save_classifier
+    from pyramidai_mpi.store.placing import check_target
+
+    for target in (output, table):
+        if target is not None:
+            check_target(target, overwrite=overwrite, inputs=results)
+    if (labels is None) == (truth is None):
+        raise UsageError("classify fit needs to know the slides: give either --labels or --truth")
+    maps = _read_maps(results, threshold, pyramid=pyramid)
+    tumor = _tumor_slides(maps, labels, truth)
+    kind = FeatureKind(features)
+    classifier = fit_classifier(maps, tumor, kind, bins=bins, seed=seed, n_trees=trees)
+    probability = cross_validate(maps, tumor, kind, bins=bins, seed=seed, folds=folds, n_trees=trees)
+    figures = judge_slides(probability, tumor, n_resamples=resamples, seed=seed)
+    save_classifier(classifier, output, overwrite=overwrite)
+    click.echo(f"{output}: {features} of {classifier.n_tumor} tumour and {classifier.n_normal} normal slides")
+    for run in classifier.runs:
+        click.echo(f"tiles of: {run}")
+    click.echo(f"cross-validated: {figures}")
+    if table is not None:
+        _write_table(table, maps, probability, tumor, overwrite=overwrite)
+    return 0
+
+
+@command.command("predict")
+@click.argument("model", type=_PATH, metavar="MODEL.skops")
+@_RESULTS
+@_common
+def predict(
+    model: Path,
+    results: tuple[Path, ...],
+    labels: Path | None,
+    truth: Path | None,
+    pyramid: bool,
+    threshold: tuple[str, ...],
+    table: Path | None,
+    resamples: int,
+    overwrite: bool,
+) -> int:
+    """Say of each result's slide how likely it is a tumour slide.
+
+    With --labels or --truth, say also how good that was.
+    """
+    from pyramidai_mpi.classification.classifier import CALLED_TUMOR, judge_slides
+    from pyramidai_mpi.classification.storage import load_classifier
+    from pyramidai_mpi.store.placing import check_target
+
+    if labels is not None and truth is not None:
+        raise UsageError("give --labels or --truth, not both")
+    if table is not None:
+        check_target(table, overwrite=overwrite, inputs=[model, *results])
+    classifier = load_classifier(model)
+    maps = _read_maps(results, threshold, pyramid=pyramid)
+    tumor = None if labels is None and truth is None else _tumor_slides(maps, labels, truth)
+    probability = classifier.predict(maps)
+    for one, value in zip(maps, probability.tolist(), strict=True):
+        click.echo(f"{value:.3f}  {'tumour' if value >= CALLED_TUMOR else 'normal'}  {one.slide}")
+    for run in sorted({one.run for one in maps} - set(classifier.runs)):
+        click.echo(f"note: fitted on tiles of: {'; '.join(classifier.runs)}. These are of: {run}", err=True)
+    if tumor is not None:
+        click.echo(str(judge_slides(probability, tumor, n_resamples=resamples)))
+    if table is not None:
+        _write_table(table, maps, probability, tumor, overwrite=overwrite)
+    return 0
+
+
+def _read_maps(results: Sequence[Path], threshold: Sequence[str], *, pyramid: bool) -> list[ScoreMap]:
+    from pyramidai_mpi.classification.score_map import read_score_map
+    from pyramidai_mpi.config import parse_thresholds
+
+    thresholds = parse_thresholds(threshold)
+    return [read_score_map(path, thresholds, pyramid=pyramid) for path in results]
+
+
+def _tumor_slides(maps: Sequence[ScoreMap], labels: Path | None, truth: Path | None) -> npt.NDArray[np.bool_]:
+    import numpy as np
+
+    if labels is not None:
+        from pyramidai_mpi.classification.slide_labels import read_labels
+
+        table = read_labels(labels)
+        return np.array([table.is_tumor(one.slide) for one in maps], bool)
+    assert truth is not None
+    return np.array([_holds_tumor(truth, one) for one in maps], bool)
+
+
+def _holds_tumor(truth: Path, one: ScoreMap) -> bool:
+    from pyramidai_mpi.annotations.truth import read_truth
+
+    width, height = one.l0_size
+    step = 32
+    covered = read_truth(truth, one.slide, one.l0_size).coverage((-(-height // step), -(-width // step)), step)
+    return bool(covered.any())
+
+
+def _write_table(
+    path: Path,
+    maps: Sequence[ScoreMap],
+    probability: npt.NDArray[np.float64],
+    tumor: npt.NDArray[np.bool_] | None,
+    *,
+    overwrite: bool,
+) -> None:
+    from pyramidai_mpi.store.placing import placed
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["slide", "probability", *(["tumor"] if tumor is not None else [])])
+    for row, one in enumerate(maps):
+        label = [] if tumor is None else ["true" if tumor[row] else "false"]
+        writer.writerow([one.slide, repr(float(probability[row])), *label])
+    with placed(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(text.getvalue().encode(errors="backslashreplace"))

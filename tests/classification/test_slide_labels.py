@@ -1,0 +1,69 @@
+"""Tables of slides as people have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyramidai_mpi.classification.slide_labels import read_labels
+from pyramidai_mpi.errors import InputError
+
+CAMELYON = Path(__file__).resolve().parents[3] / "shared" / "data" / "camelyon16"
+
+
+def table(path: Path, text: str):
+    path.write_text(text, encoding="utf-8")
+    return read_labels(path)
+
+
+@pytest.mark.parametrize("word", ["tumor", "Tumour", " TRUE ", "1", "yes", "positive"])
+def test_words_for_tumour(tmp_path, word):
+    assert table(tmp_path / "l.csv", f"a.tif,{word}\nb.tif,normal\n").is_tumor("a.tif") is True
+
+
+@pytest.mark.parametrize("word", ["normal", "False", "0", "no", "negative"])
+def test_words_for_normal(tmp_path, word):
+    assert table(tmp_path / "l.csv", f"slide,label\na,{word},IDC,Macro\n").is_tumor("a.svs") is False
+
+
+def test_names_are_compared_without_case_and_endings(tmp_path):
+    labels = table(tmp_path / "l.csv", "Normal_001.tif.npy,False\ntumor_002,True\nTCGA-1.ab.svs,yes\n")
+    assert labels.is_tumor("normal_001.tif") is False
+    assert labels.is_tumor("Tumor_002.TIF") is True
+    assert labels.is_tumor("TCGA-1.ab.svs") is True
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "names no slide"),
+        ("slide,label\n", "names no slide"),
+        ("slide,label\na.tif,maybe\n", "line 2"),
+        ("a.tif,1\n\nb.tif\n", "line 3"),
+        ("b.tif,1\n", "does not name slide 'a.tif'"),
+        ("a.tif,1\na.svs,0\n", None),
+        ("a,1\na,0\n", "both tumour and normal"),
+    ],
+)
+def test_a_table_that_does_not_say_is_refused(tmp_path, text, part):
+    if part is None:  # another ending, another slide: the exact name decides
+        assert table(tmp_path / "l.csv", text).is_tumor("a.tif") is True
+        return
+    with pytest.raises(InputError, match=part) as caught:
+        table(tmp_path / "l.csv", text).is_tumor("a.tif")
+    assert "l.csv" in str(caught.value)
+
+
+def test_a_missing_table_is_bad_input(tmp_path):
+    with pytest.raises(InputError, match=r"l\.csv"):
+        read_labels(tmp_path / "l.csv")
+
+
+@pytest.mark.real
+def test_the_tables_of_camelyon16_are_read():
+    if not CAMELYON.is_dir():
+        pytest.skip(f"{CAMELYON} is missing")
+    labels, reference = read_labels(CAMELYON / "labels.csv"), read_labels(CAMELYON / "reference.csv")
+    assert sum(labels.is_tumor(f"tumor_{n:03}.tif") for n in range(1, 111)) == 110
+    assert sum(reference.is_tumor(f"test_{n:03}.tif") for n in range(1, 130) if f"test_{n:03}" in reference.tumor) == 49
