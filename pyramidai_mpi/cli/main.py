@@ -22,8 +22,9 @@ _COMMANDS = {
     "digest": "Print the digest of a result: equal results, equal digests.",
     "info": "Describe a slide, a result or a model.",
     "export": "Draw a result over the thumbnail of its slide.",
-    "models": "Build model packages.",
     "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
+    "models": "Build and quantise model packages.",
+    "train": "Train a model package on annotated slides.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
 

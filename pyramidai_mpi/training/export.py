@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pyramidai_mpi.training.inception import without_batch_norm
+from pyramidai_mpi.training.tile_network import without_batch_norm
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.training.inception import Inception
+    from pyramidai_mpi.training.tile_network import TileNetwork
 
 TILE = 224
 _OPSET = 18
 
 
-def to_onnx(network: Inception) -> bytes:
+def to_onnx(network: TileNetwork) -> bytes:
     """Serialise a network with batch norm folded.
 
     Input ``tiles``, uint8 ``(batch, 224, 224, 3)``; outputs ``probabilities``, float32 ``(batch, 2)``, and

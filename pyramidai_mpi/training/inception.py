@@ -7,14 +7,13 @@ to the heads of such a file (``fc``, ``AuxLogits``) is left out.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.training.tile_network import ConvBlock, TileNetwork, randomise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,27 +21,7 @@ if TYPE_CHECKING:
 
 DENSE = 224
 FEATURES = 2048
-_EPSILON = 1e-3
 _FOREIGN_HEADS = ("fc.", "AuxLogits.")
-
-
-class _Conv(nn.Module):
-    """Convolution without bias, batch norm, ReLU."""
-
-    def __init__(
-        self,
-        channels: int,
-        out: int,
-        kernel: int | tuple[int, int],
-        stride: int = 1,
-        padding: int | tuple[int, int] = 0,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, out, kernel, stride, padding, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(out, eps=_EPSILON)
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.bn(self.conv(maps)))
 
 
 def _average(maps: torch.Tensor) -> torch.Tensor:
@@ -58,13 +37,13 @@ class _MixedA(nn.Module):
 
     def __init__(self, channels: int, pooled: int) -> None:
         super().__init__()
-        self.branch1x1 = _Conv(channels, 64, 1)
-        self.branch5x5_1 = _Conv(channels, 48, 1)
-        self.branch5x5_2 = _Conv(48, 64, 5, padding=2)
-        self.branch3x3dbl_1 = _Conv(channels, 64, 1)
-        self.branch3x3dbl_2 = _Conv(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = _Conv(96, 96, 3, padding=1)
-        self.branch_pool = _Conv(channels, pooled, 1)
+        self.branch1x1 = ConvBlock(channels, 64, 1)
+        self.branch5x5_1 = ConvBlock(channels, 48, 1)
+        self.branch5x5_2 = ConvBlock(48, 64, 5, padding=2)
+        self.branch3x3dbl_1 = ConvBlock(channels, 64, 1)
+        self.branch3x3dbl_2 = ConvBlock(64, 96, 3, padding=1)
+        self.branch3x3dbl_3 = ConvBlock(96, 96, 3, padding=1)
+        self.branch_pool = ConvBlock(channels, pooled, 1)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         five = self.branch5x5_2(self.branch5x5_1(maps))
@@ -77,10 +56,10 @@ class _MixedB(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.branch3x3 = _Conv(channels, 384, 3, stride=2)
-        self.branch3x3dbl_1 = _Conv(channels, 64, 1)
-        self.branch3x3dbl_2 = _Conv(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = _Conv(96, 96, 3, stride=2)
+        self.branch3x3 = ConvBlock(channels, 384, 3, stride=2)
+        self.branch3x3dbl_1 = ConvBlock(channels, 64, 1)
+        self.branch3x3dbl_2 = ConvBlock(64, 96, 3, padding=1)
+        self.branch3x3dbl_3 = ConvBlock(96, 96, 3, stride=2)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(maps)))
@@ -92,16 +71,16 @@ class _MixedC(nn.Module):
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.branch1x1 = _Conv(channels, 192, 1)
-        self.branch7x7_1 = _Conv(channels, inner, 1)
-        self.branch7x7_2 = _Conv(inner, inner, (1, 7), padding=(0, 3))
-        self.branch7x7_3 = _Conv(inner, 192, (7, 1), padding=(3, 0))
-        self.branch7x7dbl_1 = _Conv(channels, inner, 1)
-        self.branch7x7dbl_2 = _Conv(inner, inner, (7, 1), padding=(3, 0))
-        self.branch7x7dbl_3 = _Conv(inner, inner, (1, 7), padding=(0, 3))
-        self.branch7x7dbl_4 = _Conv(inner, inner, (7, 1), padding=(3, 0))
-        self.branch7x7dbl_5 = _Conv(inner, 192, (1, 7), padding=(0, 3))
-        self.branch_pool = _Conv(channels, 192, 1)
+        self.branch1x1 = ConvBlock(channels, 192, 1)
+        self.branch7x7_1 = ConvBlock(channels, inner, 1)
+        self.branch7x7_2 = ConvBlock(inner, inner, (1, 7), padding=(0, 3))
+        self.branch7x7_3 = ConvBlock(inner, 192, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_1 = ConvBlock(channels, inner, 1)
+        self.branch7x7dbl_2 = ConvBlock(inner, inner, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_3 = ConvBlock(inner, inner, (1, 7), padding=(0, 3))
+        self.branch7x7dbl_4 = ConvBlock(inner, inner, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_5 = ConvBlock(inner, 192, (1, 7), padding=(0, 3))
+        self.branch_pool = ConvBlock(channels, 192, 1)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(maps)))
@@ -115,12 +94,12 @@ class _MixedD(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.branch3x3_1 = _Conv(channels, 192, 1)
-        self.branch3x3_2 = _Conv(192, 320, 3, stride=2)
-        self.branch7x7x3_1 = _Conv(channels, 192, 1)
-        self.branch7x7x3_2 = _Conv(192, 192, (1, 7), padding=(0, 3))
-        self.branch7x7x3_3 = _Conv(192, 192, (7, 1), padding=(3, 0))
-        self.branch7x7x3_4 = _Conv(192, 192, 3, stride=2)
+        self.branch3x3_1 = ConvBlock(channels, 192, 1)
+        self.branch3x3_2 = ConvBlock(192, 320, 3, stride=2)
+        self.branch7x7x3_1 = ConvBlock(channels, 192, 1)
+        self.branch7x7x3_2 = ConvBlock(192, 192, (1, 7), padding=(0, 3))
+        self.branch7x7x3_3 = ConvBlock(192, 192, (7, 1), padding=(3, 0))
+        self.branch7x7x3_4 = ConvBlock(192, 192, 3, stride=2)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         three = self.branch3x3_2(self.branch3x3_1(maps))
@@ -133,15 +112,15 @@ class _MixedE(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.branch1x1 = _Conv(channels, 320, 1)
-        self.branch3x3_1 = _Conv(channels, 384, 1)
-        self.branch3x3_2a = _Conv(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3_2b = _Conv(384, 384, (3, 1), padding=(1, 0))
-        self.branch3x3dbl_1 = _Conv(channels, 448, 1)
-        self.branch3x3dbl_2 = _Conv(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a = _Conv(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3dbl_3b = _Conv(384, 384, (3, 1), padding=(1, 0))
-        self.branch_pool = _Conv(channels, 192, 1)
+        self.branch1x1 = ConvBlock(channels, 320, 1)
+        self.branch3x3_1 = ConvBlock(channels, 384, 1)
+        self.branch3x3_2a = ConvBlock(384, 384, (1, 3), padding=(0, 1))
+        self.branch3x3_2b = ConvBlock(384, 384, (3, 1), padding=(1, 0))
+        self.branch3x3dbl_1 = ConvBlock(channels, 448, 1)
+        self.branch3x3dbl_2 = ConvBlock(448, 384, 3, padding=1)
+        self.branch3x3dbl_3a = ConvBlock(384, 384, (1, 3), padding=(0, 1))
+        self.branch3x3dbl_3b = ConvBlock(384, 384, (3, 1), padding=(1, 0))
+        self.branch_pool = ConvBlock(channels, 192, 1)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         three = self.branch3x3_1(maps)
@@ -151,7 +130,7 @@ class _MixedE(nn.Module):
         return torch.cat([self.branch1x1(maps), *fans, self.branch_pool(_average(maps))], 1)
 
 
-class Inception(nn.Module):
+class Inception(TileNetwork):
     """The network from uint8 tiles to probabilities.
 
     Input uint8 (B, 224, 224, 3), RGB; outputs float32 (B, 2), normal and tumour, and float32 (B, 2048), pooled maps.
@@ -160,11 +139,11 @@ class Inception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = _Conv(3, 32, 3, stride=2)
-        self.Conv2d_2a_3x3 = _Conv(32, 32, 3)
-        self.Conv2d_2b_3x3 = _Conv(32, 64, 3, padding=1)
-        self.Conv2d_3b_1x1 = _Conv(64, 80, 1)
-        self.Conv2d_4a_3x3 = _Conv(80, 192, 3)
+        self.Conv2d_1a_3x3 = ConvBlock(3, 32, 3, stride=2)
+        self.Conv2d_2a_3x3 = ConvBlock(32, 32, 3)
+        self.Conv2d_2b_3x3 = ConvBlock(32, 64, 3, padding=1)
+        self.Conv2d_3b_1x1 = ConvBlock(64, 80, 1)
+        self.Conv2d_4a_3x3 = ConvBlock(80, 192, 3)
         self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = _MixedA(192, 32), _MixedA(256, 64), _MixedA(288, 64)
         self.Mixed_6a = _MixedB(288)
         self.Mixed_6b, self.Mixed_6c = _MixedC(768, 128), _MixedC(768, 160)
@@ -190,20 +169,11 @@ class Inception(nn.Module):
         odds: torch.Tensor = self.head(torch.relu(self.dense(features)))
         return odds
 
-    def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Probabilities and features, as above."""
-        features = self.features(tiles)
-        tumor = torch.sigmoid(self.logit(features))
-        return torch.cat([1 - tumor, tumor], 1), features
-
 
 def random_network(seed: int) -> Inception:
     """A network whose weights mean nothing: for benchmarks, where only its cost counts."""
-    torch.manual_seed(seed)
     network = Inception()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    randomise(network, seed)
     network.eval()
     return network
 
@@ -250,13 +220,3 @@ def _load(path: Path, network: Inception, state: Mapping[str, torch.Tensor]) -> 
         if names:
             raise InputError(f"{path}: {what} {names[0]} ({len(names)} such), expected the layers of InceptionV3")
     network.load_state_dict(dict(state), strict=False)
-
-
-def without_batch_norm(network: Inception) -> Inception:
-    """A copy that computes the same with every batch norm folded into its convolution, in evaluation mode."""
-    network = copy.deepcopy(network)
-    network.eval()
-    for module in network.modules():
-        if isinstance(module, _Conv) and isinstance(module.bn, nn.BatchNorm2d):
-            module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
-    return network

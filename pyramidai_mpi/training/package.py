@@ -70,7 +70,13 @@ class TrainingRecord:
 
 
 def write_package(
-    folder: Path, name: str, graphs: Sequence[bytes], thresholds: Sequence[float], *, random_weights: bool = False
+    folder: Path,
+    name: str,
+    graphs: Sequence[bytes],
+    thresholds: Sequence[float],
+    *,
+    base_mpp: float = BASE_MPP,
+    random_weights: bool = False,
 ) -> None:
     """Write ``model.yaml`` and ``level<n>.onnx`` into a folder, which is made if need be.
 
@@ -80,6 +86,8 @@ def write_package(
         Of the package.
     graphs, thresholds
         Serialised networks and their thresholds, level 0 first.
+    base_mpp
+        µm per pixel of level 0.
     random_weights
         Whether the networks were never trained, which the description then says.
     """
@@ -103,7 +111,7 @@ def write_package(
         "positive_class": "tumor",
         "tile_size": TILE,
         "scale_factor": SCALE_FACTOR,
-        "base_mpp": BASE_MPP,
+        "base_mpp": base_mpp,
         "stain": {"method": "none"},
         "input": {"layout": "NHWC", "dtype": "uint8"},
         "inputs": [],

@@ -12,8 +12,9 @@ import onnxruntime  # noqa: E402
 from pyramidai_mpi.errors import InputError  # noqa: E402
 from pyramidai_mpi.inference.package import load_package  # noqa: E402
 from pyramidai_mpi.training.export import to_onnx  # noqa: E402
-from pyramidai_mpi.training.inception import Inception, load_weights, random_network, without_batch_norm  # noqa: E402
+from pyramidai_mpi.training.inception import Inception, load_weights, random_network  # noqa: E402
 from pyramidai_mpi.training.package import write_package  # noqa: E402
+from pyramidai_mpi.training.tile_network import without_batch_norm  # noqa: E402
 
 
 @pytest.fixture(scope="module")

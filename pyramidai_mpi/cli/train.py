@@ -1,0 +1,144 @@
+"""``pyramidai train``: a model package from annotated slides."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyramidai_mpi.inference.package import ModelPackage
+    from pyramidai_mpi.training.levels import Progress
+
+_PATH = click.Path(path_type=Path)
+_TILE = 224
+
+
+@click.command("train")
+@click.argument("slides", nargs=-1, required=True, type=_PATH, metavar="SLIDE...")
+@click.option("--truth", type=_PATH, required=True, metavar="DIR", help="Annotations, one file a slide.")
+@click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder of the package.")
+@click.option("--arch", type=click.Choice(["small", "inception_v3"]), default="small", show_default=True)
+@click.option("--weights", type=_PATH, metavar="FILE", help="InceptionV3's state dict to start from.")
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True)
+@click.option(
+    "--tiles", type=click.IntRange(1), default=200, show_default=True, help="Most per slide, level and class."
+)
+@click.option("--levels", type=click.IntRange(1, 15), default=3, show_default=True)
+@click.option("--base-mpp", type=click.FloatRange(0, min_open=True), default=0.25, show_default=True)
+@click.option("--mpp", type=click.FloatRange(0, min_open=True), help="µm per pixel of slides that do not say.")
+@click.option(
+    "--min-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Tumour's share of a positive tile's tissue.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="torch's name, such as cpu or cuda:0.")
+@click.option("--threads", type=click.IntRange(1), help="Of torch.  [default: all cores]")
+@click.option("--work", type=_PATH, metavar="DIR", help="Keeps tiles and states.  [default: OUTPUT.work]")
+@click.option("-q", "--quiet", is_flag=True, help="No bar.")
+def command(
+    slides: tuple[Path, ...],
+    truth: Path,
+    output: Path,
+    arch: str,
+    weights: Path | None,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    tiles: int,
+    levels: int,
+    base_mpp: float,
+    mpp: float | None,
+    min_share: float,
+    seed: int,
+    device: str,
+    threads: int | None,
+    work: Path | None,
+    quiet: bool,
+) -> int:
+    """Train one network a level on annotated SLIDEs and write a package.
+
+    Slides are split into 60 % to train, 20 % to choose the best epoch and 20 % to test. The same command goes on where
+    a stopped training was.
+    """
+    from pyramidai_mpi.errors import InputError, OutputExistsError, StorageError, UsageError
+
+    if output.exists():
+        raise OutputExistsError(f"{output}: exists already; name another folder")
+    if len({slide.resolve() for slide in slides}) < len(slides):
+        raise UsageError("a slide is named twice; it could train and test at once")
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise InputError(f"training needs {error.name}; pip install 'pyramidai-mpi[train]'") from error
+    from pyramidai_mpi.training.dataset import TilePlan, holds_tumor, split_slides
+    from pyramidai_mpi.training.fitting import FitSettings
+    from pyramidai_mpi.training.levels import accuracy_table, train_levels, write_card
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    plan = TilePlan(_bare_model(output, levels, base_mpp), truth, min_share, tiles, seed, mpp)
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {device}: torch cannot use it: {' '.join(str(error).split())[:200]}") from error
+    split = split_slides(slides, [holds_tumor(slide, plan) for slide in slides], seed)
+    folder = work or output.with_name(f"{output.name}.work")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made: {error.strerror}; name another with --work") from error
+    settings = FitSettings(epochs, batch_size, learning_rate, seed, chosen)
+    with _bar(quiet=quiet) as show:
+        results = train_levels(split, plan, arch, settings, weights, folder, output, output.name, show)
+    write_card(output / "README.md", output.name, shlex.join(["pyramidai", *sys.argv[1:]]), split, plan, results)
+    for line in accuracy_table(results):
+        click.echo(line)
+    click.echo(f"{output}: thresholds are 0.5; choose better ones with pyramidai tune. {folder} can be deleted")
+    return 0
+
+
+def _bare_model(folder: Path, levels: int, base_mpp: float) -> ModelPackage:
+    """Tile size and spacings of a package that is yet to be made."""
+    from pyramidai_mpi.inference.package import ModelLevel, ModelPackage
+
+    return ModelPackage(
+        folder=folder,
+        name=folder.name,
+        classes=("normal", "tumor"),
+        positive_class=1,
+        tile_size=_TILE,
+        scale_factor=2,
+        base_mpp=base_mpp,
+        stain="none",
+        levels=tuple(ModelLevel(n, folder / f"level{n}.onnx", 0.5, "") for n in range(levels)),
+        yaml_text="",
+    )
+
+
+@contextmanager
+def _bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar that follows what is told."""
+    from tqdm import tqdm
+
+    with tqdm(unit="", disable=True if quiet else None, leave=False) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.set_description(progress.what, refresh=False)
+            bar.total = progress.total
+            bar.n = progress.done
+            bar.refresh()
+
+        yield show

@@ -1,0 +1,194 @@
+"""Training one network: tiles turned and flipped at random, Adam, binary cross-entropy; goes on where it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pyramidai_mpi.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyramidai_mpi.training.dataset import LabelledTiles
+    from pyramidai_mpi.training.tile_network import TileNetwork
+    from pyramidai_mpi.types import RgbArray
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    epochs, batch_size, learning_rate
+        Passes over the tiles, tiles a step, Adam's step.
+    seed
+        Of the order of tiles and of what is done to them; with the epoch, so that a resumed training draws the same.
+    device
+        torch's name, such as cpu or cuda.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a training went.
+
+    Attributes
+    ----------
+    losses, accuracies
+        Mean loss on the training tiles and accuracy on the validation tiles, per epoch.
+    best_epoch
+        The one whose weights were kept: of the best accuracy, the last of equals; from 0.
+    """
+
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    best_epoch: int
+
+
+def fit(
+    network: TileNetwork,
+    train: LabelledTiles,
+    validation: LabelledTiles,
+    settings: FitSettings,
+    checkpoint: Path,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Fit:
+    """Train a network in place and leave it with the weights of its best epoch, in evaluation mode.
+
+    Parameters
+    ----------
+    network
+        With the weights to start from.
+    train, validation
+        Tiles with labels.
+    settings
+        How.
+    checkpoint
+        File that holds the state after each epoch; when it is there, training goes on from it.
+    progress
+        Called after every step with epoch, tiles seen of it, and its tiles in all.
+
+    Raises
+    ------
+    InputError
+        When the checkpoint is of another training.
+    """
+    device = torch.device(settings.device)
+    network.to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    losses: list[float] = []
+    accuracies: list[float] = []
+    best: dict[str, torch.Tensor] = {}
+    if checkpoint.exists():
+        state = _load(checkpoint, settings)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        losses, accuracies, best = state["losses"], state["accuracies"], state["best"]
+    loss_of = nn.BCEWithLogitsLoss()
+    for epoch in range(len(losses), settings.epochs):
+        rng = np.random.default_rng([settings.seed, epoch])
+        torch.manual_seed(settings.seed * 1000 + epoch)
+        network.train()
+        order, total = rng.permutation(len(train)), 0.0
+        # the last step takes what is left, but for a single tile, of which batch norm can make nothing
+        for start in range(0, len(order) - 1, settings.batch_size):
+            chosen = np.sort(order[start : start + settings.batch_size])
+            tiles = torch.from_numpy(turned(train.pixels[chosen], rng)).to(device)
+            truth = torch.from_numpy(train.positive[chosen].astype(np.float32)[:, np.newaxis]).to(device)
+            loss = loss_of(network.logit(network.features(tiles)), truth)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += float(loss.detach()) * len(chosen)
+            if progress is not None:
+                progress(epoch, start + len(chosen), len(order))
+        losses.append(total / len(order))
+        accuracies.append(accuracy(score(network, validation.pixels, settings), validation.positive))
+        if accuracies[-1] >= max(accuracies):
+            best = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        _save(checkpoint, settings, network, optimizer, losses, accuracies, best)
+    network.load_state_dict(best)
+    network.to("cpu")
+    network.eval()
+    best_epoch = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
+    return Fit(tuple(losses), tuple(accuracies), best_epoch)
+
+
+def turned(tiles: RgbArray, rng: np.random.Generator) -> RgbArray:
+    """Each tile of uint8 (n, T, T, 3) in one of its eight orientations, drawn at random."""
+    out = np.empty_like(tiles)
+    for position, way in enumerate(rng.integers(0, 8, len(tiles)).tolist()):
+        tile = np.rot90(tiles[position], way % 4)
+        out[position] = tile[:, ::-1] if way >= 4 else tile
+    return out
+
+
+def score(network: TileNetwork, pixels: RgbArray, settings: FitSettings) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Probability of tumour for each tile, float32 (n,)."""
+    network.eval()
+    found = np.empty(len(pixels), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(pixels), settings.batch_size):
+            tiles = torch.from_numpy(np.ascontiguousarray(pixels[start : start + settings.batch_size]))
+            found[start : start + len(tiles)] = network(tiles.to(settings.device))[0][:, 1].cpu().numpy()
+    return found
+
+
+def accuracy(scores: np.ndarray[Any, Any], positive: np.ndarray[Any, Any]) -> float:
+    """Share of tiles on the right side of 0.5; NaN without tiles."""
+    return float(((scores >= 0.5) == positive).mean()) if len(positive) else float("nan")
+
+
+def _save(
+    path: Path,
+    settings: FitSettings,
+    network: TileNetwork,
+    optimizer: torch.optim.Optimizer,
+    losses: list[float],
+    accuracies: list[float],
+    best: dict[str, torch.Tensor],
+) -> None:
+    partial = path.with_name(f"partial-{path.name}")
+    state = {
+        "settings": _facts(settings),
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "losses": losses,
+        "accuracies": accuracies,
+        "best": best,
+    }
+    try:
+        torch.save(state, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise StorageError(f"{path}: cannot be written: {' '.join(str(error).split())[:200]}") from error
+
+
+def _load(path: Path, settings: FitSettings) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location=settings.device, weights_only=True)
+        matches = state["settings"] == _facts(settings)
+    except Exception as error:  # torch.load raises whatever the unpickler meets
+        raise InputError(f"{path}: not a state that training can go on from; delete it to start anew") from error
+    if not matches:
+        raise InputError(f"{path}: is of a training with other settings; delete its folder to start anew")
+    loaded: dict[str, Any] = state
+    return loaded
+
+
+def _facts(settings: FitSettings) -> dict[str, float]:
+    """What a resumed training must have in common; more epochs are welcome, another device too."""
+    return {"batch_size": settings.batch_size, "learning_rate": settings.learning_rate, "seed": settings.seed}

@@ -1,0 +1,117 @@
+"""``pyramidai train`` on a few annotated slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install pyramidai_mpi[train]")
+
+from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
+from pyramidai_mpi.errors import InputError, UsageError  # noqa: E402
+from pyramidai_mpi.inference.onnx_engine import OnnxEngine  # noqa: E402
+from pyramidai_mpi.inference.package import load_package  # noqa: E402
+from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
+from pyramidai_mpi.training.compact import new_network  # noqa: E402
+from pyramidai_mpi.training.dataset import LabelledTiles, Split, split_slides  # noqa: E402
+from pyramidai_mpi.training.fitting import FitSettings, fit, score, turned  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("slides")
+    paths = [folder / f"s{seed}.tif" for seed in range(4)]
+    for seed, path in enumerate(paths):
+        write_slide(SynthSpec(2600, 2600, seed=seed + 20, tumor_share=0.4 if seed else 0.0), path)
+    return paths
+
+
+def words(slides: list[Path], out: Path, *options: str) -> list[str]:
+    fixed = ["--truth", str(slides[0].parent), "-o", str(out), "--levels", "1", "--tiles", "12", "--threads", "1", "-q"]
+    return ["train", *map(str, slides), *fixed, *options]
+
+
+def test_a_package_comes_out_that_stopped_and_resumed_is_the_same(slides, tmp_path, capsys) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert run_command_line(words(slides, whole, "--epochs", "3")) == 0
+    assert "| 0 |" in capsys.readouterr().out
+    # the state of a training that was stopped after its first epoch is that of one of one epoch
+    first = tmp_path / "first"
+    assert run_command_line(words(slides, first, "--epochs", "1", "--work", str(tmp_path / "work"))) == 0
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*.np?")}
+    assert run_command_line(words(slides, stopped, "--epochs", "3", "--work", str(tmp_path / "work"))) == 0
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}, "tiles were read again"
+    package = load_package(whole)
+    tiles = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8)
+    scores = [OnnxEngine(load_package(f).levels[0], package).predict(tiles)[0] for f in (whole, stopped, first)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+    assert not np.allclose(scores[0], scores[2], atol=1e-5)
+    card = (whole / "README.md").read_text()
+    assert all(slide.name in card for slide in slides)
+
+
+def test_a_state_of_other_settings_is_refused(slides, tmp_path, capsys) -> None:
+    work = ["--work", str(tmp_path / "work"), "--epochs", "1"]
+    assert run_command_line(words(slides, tmp_path / "a", *work)) == 0
+    assert run_command_line(words(slides, tmp_path / "b", *work, "--learning-rate", "0.01")) == 65
+    assert "other settings" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_slide_without_truth_is_named(slides, tmp_path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    bad = [*map(str, slides), "--truth", str(tmp_path / "empty"), "-o", str(tmp_path / "m"), "-q"]
+    assert run_command_line(["train", *bad]) == 65
+    assert "s0" in capsys.readouterr().err
+
+
+def test_no_slide_is_in_two_splits_and_each_split_has_tumour() -> None:
+    slides = [Path(f"{n}.tif") for n in range(17)]
+    tumor = [n % 3 != 0 for n in range(17)]
+    split = split_slides(slides, tumor, seed=1)
+    assert sorted(slide for part in split.values() for slide in part) == sorted(slides)
+    for kind, share in ((Split.TRAIN, 0.6), (Split.VALIDATION, 0.2), (Split.TEST, 0.2)):
+        with_tumor = sum(tumor[slides.index(slide)] for slide in split[kind])
+        assert with_tumor == round(share * sum(tumor)) or kind is Split.TRAIN
+        assert with_tumor >= 1
+    assert split_slides(slides, tumor, seed=1) == split
+    assert split_slides(slides, tumor, seed=2) != split
+
+
+def test_two_slides_with_tumour_are_too_few() -> None:
+    with pytest.raises(UsageError, match="one each"):
+        split_slides([Path("a"), Path("b"), Path("c")], [True, True, False], seed=0)
+
+
+def test_tiles_are_turned_into_all_eight_orientations() -> None:
+    tile = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    many = turned(np.broadcast_to(tile, (200, 2, 2, 3)), np.random.default_rng(0))
+    wanted = {np.rot90(side, k).tobytes() for side in (tile, tile[:, ::-1]) for k in range(4)}
+    assert {one.tobytes() for one in many} == wanted
+    assert len(wanted) == 8
+
+
+def test_what_can_be_learned_is_learned(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    positive = np.arange(48) % 2 == 0
+    pixels = rng.integers(0, 60, (48, 32, 32, 3)).astype(np.uint8) + np.where(positive, 150, 60)[
+        :, None, None, None
+    ].astype(np.uint8)
+    tiles = LabelledTiles(pixels, positive)
+    network = new_network(0)
+    settings = FitSettings(epochs=12, batch_size=8, learning_rate=1e-3)
+    seen = []
+    done = fit(network, tiles, tiles, settings, tmp_path / "s.pt", lambda *where: seen.append(where))
+    assert done.accuracies[done.best_epoch] == 1.0
+    assert ((score(network, pixels, settings) >= 0.5) == positive).all()
+    assert done.losses[-1] < done.losses[0]
+    assert seen[-1] == (11, 48, 48)
+
+
+def test_a_damaged_state_is_refused(tmp_path) -> None:
+    (tmp_path / "s.pt").write_bytes(b"no state")
+    tiles = LabelledTiles(np.zeros((4, 32, 32, 3), np.uint8), np.array([True, False] * 2))
+    with pytest.raises(InputError, match="delete it"):
+        fit(new_network(0), tiles, tiles, FitSettings(epochs=1), tmp_path / "s.pt")
