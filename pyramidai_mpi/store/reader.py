@@ -131,8 +131,8 @@ def read_rule(file: h5py.File) -> TileRule:
 def read_level_seconds(file: h5py.File) -> npt.NDArray[np.float64] | None:
     """Working seconds of all ranks on each level, float64 (N,), level 0 first.
 
-    None when the file does not tell: that of a cohort, whose slides share the ranks, or of a run that was resumed, whose
-    earlier seconds are lost.
+    None when the file does not tell: that of a cohort, whose slides share the ranks, or of a run that was resumed,
+    whose earlier seconds are lost.
     """
     ranks = file["execution/ranks"][...]
     if "level_s" not in (ranks.dtype.names or ()) or file["execution"].attrs.get("tiles_from_journal", 0):

@@ -142,7 +142,7 @@ def score(network: TileNetwork, pixels: RgbArray, settings: FitSettings) -> np.n
     found = np.empty(len(pixels), np.float32)
     with torch.inference_mode():
         for start in range(0, len(pixels), settings.batch_size):
-            tiles = torch.from_numpy(np.ascontiguousarray(pixels[start : start + settings.batch_size]))
+            tiles = torch.from_numpy(pixels[start : start + settings.batch_size].copy())
             found[start : start + len(tiles)] = network(tiles.to(settings.device))[0][:, 1].cpu().numpy()
     return found
 
