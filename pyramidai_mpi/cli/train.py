@@ -79,21 +79,14 @@ def command(
     if len({slide.resolve() for slide in slides}) < len(slides):
         raise UsageError("a slide is named twice; it could train and test at once")
     try:
-        import torch
+        from pyramidai_mpi.training.fitting import FitSettings, usable_device
     except ModuleNotFoundError as error:
         raise InputError(f"training needs {error.name}; pip install 'pyramidai-mpi[train]'") from error
     from pyramidai_mpi.training.dataset import TilePlan, holds_tumor, split_slides
-    from pyramidai_mpi.training.fitting import FitSettings
     from pyramidai_mpi.training.levels import accuracy_table, train_levels, write_card
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     plan = TilePlan(_bare_model(output, levels, base_mpp), truth, min_share, tiles, seed, mpp)
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device}: torch cannot use it: {' '.join(str(error).split())[:200]}") from error
+    chosen = usable_device(device, threads)
     split = split_slides(slides, [holds_tumor(slide, plan) for slide in slides], seed)
     folder = work or output.with_name(f"{output.name}.work")
     try:

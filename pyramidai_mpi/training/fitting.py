@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyramidai_mpi.errors import InputError, StorageError
+from pyramidai_mpi.errors import InputError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +125,24 @@ def fit(
     network.eval()
     best_epoch = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
     return Fit(tuple(losses), tuple(accuracies), best_epoch)
+
+
+def usable_device(name: str, threads: int | None) -> str:
+    """The device to train on: `name`, or for ``auto`` a GPU where there is one; with so many threads on the CPU.
+
+    Raises
+    ------
+    UsageError
+        When torch cannot use it.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name}: torch cannot use it: {' '.join(str(error).split())[:200]}") from error
+    return chosen
 
 
 def turned(tiles: RgbArray, rng: np.random.Generator) -> RgbArray:

@@ -16,7 +16,7 @@ from pyramidai_mpi.inference.package import load_package  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
 from pyramidai_mpi.training.compact import new_network  # noqa: E402
 from pyramidai_mpi.training.dataset import LabelledTiles, Split, split_slides  # noqa: E402
-from pyramidai_mpi.training.fitting import FitSettings, fit, score, turned  # noqa: E402
+from pyramidai_mpi.training.fitting import FitSettings, fit, score, turned, usable_device  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,13 @@ def test_what_can_be_learned_is_learned(tmp_path) -> None:
     assert ((score(network, pixels, settings) >= 0.5) == positive).all()
     assert done.losses[-1] < done.losses[0]
     assert seen[-1] == (11, 48, 48)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_a_usage_error(device) -> None:
+    with pytest.raises(UsageError, match=device):
+        usable_device(device, None)
+    assert usable_device("auto", None) in {"cpu", "cuda"}
 
 
 def test_a_damaged_state_is_refused(tmp_path) -> None:
