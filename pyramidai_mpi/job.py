@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from pyramidai_mpi.inference.wsinfer import CONFIG_NAME, load_wsinfer
 from pyramidai_mpi.provenance import host_name
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.slides.opening import open_slide
+from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
 from pyramidai_mpi.store.placing import check_target
 from pyramidai_mpi.tissue import TissueMap, mask_downsample, mask_pixels_per_tile
@@ -80,7 +82,15 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
         The same on all ranks: bad slide or model, or a rank that sees other files.
     """
     job, error = None, None
-    package = agree_on_package(comm, settings)
+    # the other ranks load no file that rank 0 has not seen a child survive
+    with try_opening(settings.slide, settings.reader) if comm.rank == 0 else nullcontext() as trial:
+        package = agree_on_package(comm, settings)
+        try:
+            if trial is not None:
+                trial.check()
+        except PyramidError as caught:
+            error = caught
+    agree(comm, error)
     try:
         job = open_job(settings, package)
     except PyramidError as caught:

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pyramidai_mpi"
 LAYERS = [
     ["errors", "last_words", "types", "config", "provenance", "stopping"],
     ["grid", "tissue", "segmentation", "decision", "tree", "ledger", "metrics", "labelled"],
-    ["slides", "inference", "store", "analyser", "shipped"],
+    ["slides", "inference", "store", "analyser", "shipped", "trial"],
     ["sched", "gather", "feature_exchange", "simulate"],
     [
         "pipeline",

@@ -36,9 +36,10 @@ def write_slide(
     *,
     mpp: float | tuple[float, float] | None = 0.25,
     compression: str | None = "jpeg",
+    bigtiff: bool = False,
 ) -> Path:
     """A generic tiled TIFF of these images, finest first; without `mpp` it does not say how large its pixels are."""
-    with tifffile.TiffWriter(path) as tiff:
+    with tifffile.TiffWriter(path, bigtiff=bigtiff) as tiff:
         for n, image in enumerate(levels):
             options = {}
             if mpp is not None:
@@ -96,6 +97,52 @@ def move_tile_to_the_end(path: Path, col: int, row: int) -> None:
     data = path.read_bytes()
     path.write_bytes(data + data[offset : offset + count])
     _set_entry(path, "TileOffsets", col, row, 0, len(data))
+
+
+def zero_tail(path: Path, col: int, row: int, length: int, page: int = 0) -> None:
+    """Overwrite the last bytes of a stored tile with zeros."""
+    offset, count = stored_tile(path, col, row, page)
+    with path.open("r+b") as file:
+        file.seek(offset + count - length)
+        file.write(bytes(length))
+
+
+def claim_bytes(path: Path, col: int, row: int, count: int) -> None:
+    """Set a stored tile's byte count to anything; beyond 4 GiB in a BigTIFF only."""
+    if count < 1 << 32:
+        _set_entry(path, "TileByteCounts", col, row, 0, count)
+        return
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        page = tiff.pages[0]
+        counts = list(page.databytecounts)
+        counts[row * -(-page.imagewidth // STORED_TILE) + col] = count
+        page.tags["TileByteCounts"].overwrite(counts, dtype=16)
+
+
+def point_beyond_the_end(path: Path, col: int, row: int) -> None:
+    """Let a stored tile start after the end of the file."""
+    _set_entry(path, "TileOffsets", col, row, 0, path.stat().st_size + 1000)
+
+
+def set_field(path: Path, name: str, value: int, page: int = 0) -> None:
+    """Overwrite the (first) value of a field of a page, as it is stored."""
+    with tifffile.TiffFile(path) as tiff:
+        tag = tiff.pages[page].tags[name]
+        code, place = {3: "<H", 4: "<I", 16: "<Q"}[int(tag.dtype)], tag.valueoffset
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(struct.pack(code, value))
+
+
+def link_pages(path: Path, page: int, following: int | None) -> None:
+    """Let a page's directory be followed by another page's, or by none. Of a classic TIFF."""
+    with tifffile.TiffFile(path) as tiff:
+        places = [one.offset for one in tiff.pages]
+    data = bytearray(path.read_bytes())
+    entries = struct.unpack_from("<H", data, places[page])[0]
+    target = 0 if following is None else places[following]
+    struct.pack_into("<I", data, places[page] + 2 + 12 * entries, target)
+    path.write_bytes(data)
 
 
 def _set_entry(path: Path, table: str, col: int, row: int, page: int, value: int) -> None:

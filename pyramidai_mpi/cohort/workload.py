@@ -12,6 +12,7 @@ from pyramidai_mpi.cohort.messages import Kind, Passport, Verdict, encode_featur
 from pyramidai_mpi.errors import PyramidError
 from pyramidai_mpi.job import analyser_of, open_job, open_job_as_known, rule_of, segment_slide
 from pyramidai_mpi.provenance import host_name
+from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.tree import zooms_in
 from pyramidai_mpi.types import TILE_DTYPE, Mode
 
@@ -140,6 +141,8 @@ class CohortWorkload:
 
     def _open_slide(self, slide: int) -> npt.NDArray[np.void]:
         try:
+            with try_opening(self.each[slide].slide, self.each[slide].reader) as trial:
+                trial.check()
             job = open_job(self.each[slide], self.package)
             passport = Passport(job.pyramid.reader.info, job.quickhash, job.mpp, host_name(), segment_slide(job))
         except PyramidError as error:

@@ -14,6 +14,7 @@ from PIL import Image
 from pyramidai_mpi.errors import InputError, input_errors
 from pyramidai_mpi.slides.base import SlideInfo, UnreadableRegionError
 from pyramidai_mpi.slides.spacing import nominal_downsample
+from pyramidai_mpi.slides.stored_tiles import StoredTiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,8 @@ MPP_ANISOTROPY_TOLERANCE = 0.02
 # their shares: at the corners of stored tiles alpha was seen to come out as 253 or 254. A pixel that is not in the file
 # has 0, or its neighbour's share. Level 0 lies on whole pixels.
 _OPAQUE_REDUCED = 250
+# A million pixels a side: no scanner makes such slides, but a damaged size may claim to be one.
+_MOST_L0_PIXELS = 10**12
 
 
 class OpenSlideReader:
@@ -44,24 +47,33 @@ class OpenSlideReader:
     Raises
     ------
     InputError
-        When the file is missing, is no slide or is too damaged to open.
+        When the file is missing, is no slide or is too damaged to open; when reading, once it has been written to since
+        it was opened, because its pixels would be of two slides.
     """
 
     def __init__(self, path: Path) -> None:
+        self._stamp = _stamp(path)
         self._handle = _open(path)
         try:
             self.info = _describe(path, self._handle)
+            self.stored_tiles = StoredTiles(path, self.info.vendor, self.info.stored_sizes)
         except openslide.OpenSlideError as error:
             self._handle.close()
             raise InputError(f"{path}: damaged slide: {error}") from error
+        except InputError:
+            self._handle.close()
+            raise
 
     def read(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray:
         """See `SlideReader.read`."""
+        self._check_stored_tiles(l0_corner, stored_level, size)
         try:
             region = self._handle.read_region(l0_corner, stored_level, size)
         except openslide.OpenSlideError as error:
+            self.check_unchanged()
             self._reopen()
             raise UnreadableRegionError(str(error)) from error
+        self.check_unchanged()
         rgba = np.asarray(region)
         if rgba[..., 3].min() >= _opaque(stored_level):
             return np.ascontiguousarray(rgba[..., :3])
@@ -75,19 +87,41 @@ class OpenSlideReader:
     ) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
         """See `SlideReader.read_what_is_there`."""
         try:
+            self._check_stored_tiles(l0_corner, stored_level, size)
             region = self._handle.read_region(l0_corner, stored_level, size)
-        except openslide.OpenSlideError:
-            with contextlib.suppress(UnreadableRegionError):
-                self._reopen()
+        except (openslide.OpenSlideError, UnreadableRegionError) as error:
+            self.check_unchanged()
+            if isinstance(error, openslide.OpenSlideError):
+                with contextlib.suppress(UnreadableRegionError):
+                    self._reopen()
             shape = (size[1], size[0])
             inside = self._is_there(np.zeros(shape, np.uint8), l0_corner, stored_level)
             return np.full((*shape, 3), 255, np.uint8), inside
+        self.check_unchanged()
         alpha = np.asarray(region)[..., 3]
         return _on_white(region), self._is_there(alpha, l0_corner, stored_level)
 
     def close(self) -> None:
         """Release the file."""
         self._handle.close()
+        self.stored_tiles.close()
+
+    def check_unchanged(self) -> None:
+        """Raise `InputError` when the file has been written to since it was opened."""
+        now = _stamp(self.info.path)
+        if None not in (now, self._stamp) and now != self._stamp:
+            raise InputError(
+                f"{self.info.path}: was written to while it was being read; wait until it is complete and run again"
+            )
+
+    def _check_stored_tiles(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        downsample = self.info.stored_downsamples[stored_level]
+        # OpenSlide's idea of an inexact level's downsample may lie a pixel off ours
+        margin = 0 if self.info.stored_exact[stored_level] else 1
+        corner = (l0_corner[0] / downsample - margin, l0_corner[1] / downsample - margin)
+        defect = self.stored_tiles.defect(stored_level, corner, (size[0] + 2 * margin, size[1] + 2 * margin))
+        if defect is not None:
+            raise UnreadableRegionError(defect)
 
     def _reopen(self) -> None:
         try:
@@ -119,6 +153,15 @@ class OpenSlideReader:
         return there
 
 
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of the last change of a slide's (main) file; None while it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # an open handle reads on; whatever it cannot read is unreadable
+    return status.st_size, status.st_mtime_ns
+
+
 def _opaque(stored_level: int) -> int:
     """Least alpha of a pixel that is in the file."""
     return 255 if stored_level == 0 else _OPAQUE_REDUCED
@@ -145,6 +188,8 @@ def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
     properties = handle.properties
     if min(handle.dimensions) <= 0:
         raise InputError(f"{path}: damaged slide, its size is {handle.dimensions}; copy it again")
+    if math.prod(handle.dimensions) > _MOST_L0_PIXELS:
+        raise InputError(f"{path}: damaged slide, it claims to have {handle.dimensions} pixels; copy it again")
     return SlideInfo(
         path=path,
         vendor=str(properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")),

@@ -45,7 +45,7 @@ class TiffReader:
     Raises
     ------
     InputError
-        When OpenSlide cannot open the file.
+        When OpenSlide cannot open the file; when reading, once it has been written to since it was opened.
     """
 
     def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
@@ -66,7 +66,10 @@ class TiffReader:
     def read(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray:
         """See `SlideReader.read`."""
         pixels = self._read_fast(l0_corner, stored_level, size)
-        return self._slow.read(l0_corner, stored_level, size) if pixels is None else pixels
+        if pixels is None:
+            return self._slow.read(l0_corner, stored_level, size)
+        self._slow.check_unchanged()
+        return pixels
 
     def read_what_is_there(
         self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
@@ -75,6 +78,7 @@ class TiffReader:
         pixels = self._read_fast(l0_corner, stored_level, size)
         if pixels is None:
             return self._slow.read_what_is_there(l0_corner, stored_level, size)
+        self._slow.check_unchanged()
         return pixels, np.ones((size[1], size[0]), bool)
 
     def close(self) -> None:
@@ -98,7 +102,7 @@ class TiffReader:
             pixels.fill(255)
         tile_width, tile_height = level.tile_size
         for col, row in _tiles_in(level, left, top, right, bottom):
-            tile = self._tile(stored_level, level, row * level.columns + col)
+            tile = self._tile(stored_level, level, col, row)
             if tile is None:
                 return None
             tile_left, tile_top = col * tile_width, row * tile_height
@@ -109,8 +113,9 @@ class TiffReader:
             ]
         return pixels
 
-    def _tile(self, stored_level: int, level: TiffLevel, number: int) -> RgbArray | None:
+    def _tile(self, stored_level: int, level: TiffLevel, col: int, row: int) -> RgbArray | None:
         """Pixels of a stored tile, None when it is not there or not sound."""
+        number = row * level.columns + col
         key = (stored_level, number)
         kept = self._cache.get(key)
         if kept is not None:
@@ -118,6 +123,8 @@ class TiffReader:
             return kept
         offset, count = int(level.offsets[number]), int(level.counts[number])
         if count <= 0 or offset <= 0 or offset + count > self._file_bytes:
+            return None
+        if self._slow.stored_tiles.tile_defect(stored_level, col, row) is not None:
             return None
         try:
             tile = level.decode(os.pread(self._file, count, offset))
