@@ -1,4 +1,4 @@
-"""``pyramidai export``: pictures from a result."""
+"""``pyramidai export``: tables, pictures and files for other programs from a result."""
 
 from __future__ import annotations
 
@@ -11,12 +11,52 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("export")
 @click.argument("result", type=_PATH, metavar="OUT.h5")
-@click.option("--overlay", type=_PATH, required=True, metavar="F.png", help="Heatmap over the slide's thumbnail.")
-@click.option("--slide", type=_PATH, required=True, metavar="SLIDE", help="The slide that the result was made from.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def command(result: Path, overlay: Path, slide: Path, overwrite: bool) -> int:
-    """Draw OUT.h5 as a picture."""
-    from pyramidai_mpi.export.overlay import write_overlay
+@click.option("--geojson", type=_PATH, metavar="F", help="Tiles for QuPath, children within parents; .gz compresses.")
+@click.option("--merge", is_flag=True, help="GeoJSON holds the outlines of positive regions instead.")
+@click.option("--flat", is_flag=True, help="GeoJSON holds tiles side by side, for programs other than QuPath.")
+@click.option("--csv", type=_PATH, metavar="F", help="Tiles, with WSInfer's columns first.")
+@click.option("--heatmap", type=_PATH, metavar="F.tif", help="Scores as pyramidal OME BigTIFF.")
+@click.option("--overlay", type=_PATH, metavar="F.png", help="Picture of scores, and of the last look at every place.")
+@click.option("--deepzoom", type=_PATH, metavar="DIR", help="The overlay as Deep Zoom, for a browser.")
+@click.option(
+    "--clam", type=_PATH, metavar="DIR", help="Coordinates and features for CLAM and TRIDENT, a folder a level."
+)
+@click.option(
+    "--slide", type=_PATH, metavar="SLIDE", help="The slide of the result, to draw over; else its tissue mask."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def command(
+    result: Path,
+    geojson: Path | None,
+    merge: bool,
+    flat: bool,
+    csv: Path | None,
+    heatmap: Path | None,
+    overlay: Path | None,
+    deepzoom: Path | None,
+    clam: Path | None,
+    slide: Path | None,
+    overwrite: bool,
+) -> int:
+    """Make files for people and other programs out of OUT.h5."""
+    from pyramidai_mpi.export.formats import Format, Order, carry_out
 
-    write_overlay(result, slide, overlay, overwrite=overwrite)
+    if (merge or flat) and geojson is None:
+        raise click.UsageError("--merge and --flat go with --geojson")
+    if merge and flat:
+        raise click.UsageError("--merge and --flat exclude each other")
+    wanted = {
+        Format.GEOJSON: geojson,
+        Format.CSV: csv,
+        Format.HEATMAP: heatmap,
+        Format.OVERLAY: overlay,
+        Format.DEEPZOOM: deepzoom,
+        Format.CLAM: clam,
+    }
+    orders = [Order(one, target, merge=merge, flat=flat) for one, target in wanted.items() if target is not None]
+    if not orders:
+        options = ", ".join(f"--{one}" for one in wanted)
+        raise click.UsageError(f"nothing to export; give at least one of {options}")
+    for order in orders:
+        carry_out(order, result, slide, overwrite=overwrite)
     return 0

@@ -21,7 +21,7 @@ _COMMANDS = {
     "run": "Analyse slides (the default: `pyramidai SLIDE` is `pyramidai run SLIDE`).",
     "digest": "Print the digest of a result: equal results, equal digests.",
     "info": "Describe a slide, a result or a model.",
-    "export": "Draw a result over the thumbnail of its slide.",
+    "export": "Make tables, pictures and files for other programs out of a result.",
     "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
     "models": "Build and quantise model packages.",
     "train": "Train a model package on annotated slides.",

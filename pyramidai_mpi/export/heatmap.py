@@ -1,55 +1,187 @@
-"""The probability map of a result on the grid of its tissue mask."""
+"""The heatmap as a pyramidal BigTIFF: exact numbers for programs, grey values for slide viewers.
+
+OpenSlide reads 8 bits a sample (it asks libtiff for RGBA and fails on float32). The file therefore holds two pyramids
+of the same pixels, each single-channel and tiled:
+
+- OME image 0, ``probability``: float32, the score as it is stored, NaN where there is no tissue or no score;
+- OME image 1, ``view``: uint8, 0 where there is none, else 1 + 254 times the score, rounded.
+
+The view comes first in the file and its reduced levels stand both in the chain of directories, where OpenSlide looks,
+and among the first one's sub-directories, where OME readers look. A reduced pixel is the largest score of the 2 x 2
+below it: still one tile's very number, and no positive spot is lost from the overview.
+"""
 
 from __future__ import annotations
 
+import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
+import tifffile
 
-from pyramidai_mpi.types import Decision
+from pyramidai_mpi.export.mosaic import read_mosaic, tissue_rows
+from pyramidai_mpi.store.placing import placed
+from pyramidai_mpi.store.reader import open_result
+from pyramidai_mpi.store.tables import read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    import h5py
     import numpy.typing as npt
 
-    from pyramidai_mpi.tree import TreeLevel
+    from pyramidai_mpi.export.mosaic import Mosaic
+    from pyramidai_mpi.store.tables import Header
+
+_TILE = 256
+_OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
-def paint_heatmap(
-    levels: Mapping[int, TreeLevel],
-    shape: tuple[int, int],
-    *,
-    positive_class: int,
-    pixels_per_tile: int,
-    scale_factor: int,
-) -> npt.NDArray[np.float32]:
-    """Score of the last look at every place: a tile's, where none of its children was analysed.
+def write_heatmap(result: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Write the score of every tissue pixel, on the grid of the tissue mask (about 32 level-0 pixels a pixel).
 
-    Parameters
-    ----------
-    levels
-        Analysed tiles by level.
-    shape
-        Height and width of the mask.
-    positive_class
-        Column of the score.
-    pixels_per_tile
-        Mask pixels along the side of a level-0 tile.
-    scale_factor
-        Ratio of tile sides between neighbouring levels.
+    Where the pyramid did not zoom in, the last tile's score stands for all of its tissue. Memory is that of a band of
+    rows beside one number for each level-0 tile.
 
-    Returns
-    -------
-    numpy.ndarray
-        float32 (H, W); NaN where nothing was analysed, or only unreadable tiles.
+    Raises
+    ------
+    InputError
+        When the result cannot be read.
+    OutputExistsError, StorageError
+        When the target is in the way or cannot be written.
     """
-    heatmap = np.full(shape, np.nan, np.float32)
-    for n in sorted(levels, reverse=True):
-        side = pixels_per_tile * scale_factor**n
-        level = levels[n]
-        readable = level.decision != Decision.UNREADABLE
-        scores = level.probability[readable, positive_class]
-        for (col, row), score in zip(level.index[readable].tolist(), scores, strict=True):
-            heatmap[row * side : (row + 1) * side, col * side : (col + 1) * side] = score
-    return heatmap
+    with open_result(result) as file:
+        header = read_header(file)
+        picture = _Picture(file, header, read_mosaic(file, header))
+        with placed(target, overwrite=overwrite, inputs=[result]) as temporary:
+            _write_pyramids(temporary, picture)
+
+
+def quantised(score: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Grey values of the view: 0 for NaN, else 1 + 254 times the score, rounded."""
+    grey = np.rint(1 + 254 * np.clip(np.nan_to_num(score.astype(np.float64)), 0, 1))
+    return np.where(np.isnan(score), 0, grey).astype(np.uint8)
+
+
+def halved(score: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The largest number of each 2 x 2 pixels, NaN where all are; sides are rounded up."""
+    height, width = score.shape
+    padded = np.pad(score, ((0, height % 2), (0, width % 2)), constant_values=np.nan)
+    return np.fmax(
+        np.fmax(padded[::2, ::2], padded[1::2, ::2]),
+        np.fmax(padded[::2, 1::2], padded[1::2, 1::2]),
+    )
+
+
+class _Picture:
+    """The heatmap's pixels, any level of its pyramid, in bands of tile rows."""
+
+    def __init__(self, file: h5py.File, header: Header, mosaic: Mosaic) -> None:
+        self._file, self.header, self._mosaic = file, header, mosaic
+        self.shape = header.mask_shape
+        self.mpp = header.slide.mpp * header.mask_downsample
+
+    @property
+    def n_levels(self) -> int:
+        """Levels until all fits into one tile."""
+        return max(1, int(np.ceil(np.log2(max(self.shape) / _TILE))) + 1)
+
+    def shape_of(self, level: int) -> tuple[int, int]:
+        """Height and width of a level, rounded up."""
+        return -(-self.shape[0] // 2**level), -(-self.shape[1] // 2**level)
+
+    def tiles(self, level: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Tiles of a level, row by row, float32; those at the edge filled up with NaN."""
+        height, width = self.shape_of(level)
+        for top in range(0, height, _TILE):
+            band = np.full((_TILE, -(-width // _TILE) * _TILE), np.nan, np.float32)
+            pixels = self._band(level, top, min(top + _TILE, height))
+            band[: pixels.shape[0], :width] = pixels
+            for left in range(0, band.shape[1], _TILE):
+                yield band[:, left : left + _TILE]
+
+    def _band(self, level: int, top: int, bottom: int) -> npt.NDArray[np.float32]:
+        if level:
+            height = self.shape_of(level - 1)[0]
+            middle = (top + bottom) // 2
+            # in parts, so that no level's memory grows with its reduction
+            if bottom - top > 1 and (bottom - top) << level > _TILE:
+                return np.concatenate([self._band(level, top, middle), self._band(level, middle, bottom)])
+            return halved(self._band(level - 1, 2 * top, min(2 * bottom, height)))
+        downsample, width = self.header.mask_downsample, self.shape[1]
+        score = self._mosaic.scores(top, bottom, width, downsample)
+        tissue = tissue_rows(self._file, self.header, top, bottom, width, downsample)
+        return np.where(tissue, score, np.float32(np.nan))
+
+
+def _write_pyramids(path: Path, picture: _Picture) -> None:
+    with tifffile.TiffWriter(path, bigtiff=True, ome=False, byteorder="<") as tiff:
+        description = _ome_xml(picture).encode()
+        _write_pyramid(tiff, picture, np.dtype(np.uint8), quantised, description)
+        _write_pyramid(tiff, picture, np.dtype(np.float32), lambda score: score, None)
+    _chain_reduced_levels(path)
+
+
+def _write_pyramid(
+    tiff: tifffile.TiffWriter,
+    picture: _Picture,
+    dtype: np.dtype[np.generic],
+    encode: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.generic]],
+    description: bytes | None,
+) -> None:
+    for level in range(picture.n_levels):
+        pixels_per_cm = 1e4 / (picture.mpp * 2**level)
+        tiff.write(
+            map(encode, picture.tiles(level)),
+            shape=picture.shape_of(level),
+            dtype=dtype,
+            tile=(_TILE, _TILE),
+            photometric="minisblack",
+            compression="zlib",
+            subfiletype=1 if level else 0,
+            subifds=(picture.n_levels - 1 or None) if level == 0 else None,
+            resolution=(pixels_per_cm, pixels_per_cm),
+            resolutionunit="CENTIMETER",
+            description=description if level == 0 else None,
+            software=False,
+            metadata=None,
+        )
+
+
+def _chain_reduced_levels(path: Path) -> None:
+    """Hang the view's reduced levels between its first directory and the next image's."""
+    with tifffile.TiffFile(path, is_ome=False) as tiff:
+        view, exact = tiff.pages[0], tiff.pages[1]
+        chain = [view.offset, *(view.subifds or ()), exact.offset]
+    with path.open("r+b") as file:
+        for here, following in pairwise(chain):
+            file.seek(here)
+            (n_tags,) = struct.unpack("<Q", file.read(8))
+            file.seek(here + 8 + 20 * n_tags)  # BigTIFF: 8 bytes of count, 20 a tag, then the next directory
+            file.write(struct.pack("<Q", following))
+
+
+def _ome_xml(picture: _Picture) -> str:
+    """Description of both images; the exact one is image 0 and stands behind the view's directories."""
+    height, width = picture.shape
+    name = picture.header.model.positive_class
+    images = []
+    for number, (title, kind, directory) in enumerate(
+        [("probability", "float", picture.n_levels), ("view", "uint8", 0)]
+    ):
+        images.append(
+            f'<Image ID="Image:{number}" Name="{title}"><Pixels ID="Pixels:{number}" DimensionOrder="XYCZT" '
+            f'Type="{kind}" SizeX="{width}" SizeY="{height}" SizeC="1" SizeZ="1" SizeT="1" '
+            f'PhysicalSizeX="{picture.mpp!r}" PhysicalSizeXUnit="µm" '
+            f'PhysicalSizeY="{picture.mpp!r}" PhysicalSizeYUnit="µm">'
+            f'<Channel ID="Channel:{number}:0" Name={quoteattr(name)} SamplesPerPixel="1"/>'
+            f'<TiffData IFD="{directory}" PlaneCount="1"/></Pixels></Image>'
+        )
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="{_OME}" '
+        f'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="{_OME} {_OME}/ome.xsd">'
+        f"{''.join(images)}</OME>"
+    )

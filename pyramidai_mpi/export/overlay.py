@@ -1,53 +1,40 @@
-"""The picture everybody wants first: the heatmap over the slide's thumbnail, with a legend."""
+"""The picture everybody wants first: scores over the slide, and how closely each place was looked at."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.export.heatmap import paint_heatmap
-from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
-from pyramidai_mpi.slides.pyramid import read_thumbnail
-from pyramidai_mpi.store.placing import check_target, discard, place, storage_errors, temporary_name
-from pyramidai_mpi.store.reader import open_result, read_levels
+from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour
+from pyramidai_mpi.store.placing import placed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy.typing as npt
-
+    from pyramidai_mpi.export.picture import Picture
     from pyramidai_mpi.types import RgbArray
 
-# Blue, yellow, red: score 0, 1/2, 1. Readable with the common colour-vision deficiencies, unlike green to red.
-_COLOURS = np.array([[49, 54, 149], [254, 224, 144], [165, 0, 38]], np.float64)
-_STRENGTH = 0.55
-_LEGEND_HEIGHT = 28
+_LONG_SIDE = 1400
+_BAND = 512
+_GAP, _FOOT, _FONT_PX = 16, 40, 18
+_RAMP_WIDTH = 180
+_INK = (30, 30, 30)
+_MICRON = "um"  # Pillow's own font has no µ
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    heatmap: npt.NDArray[np.float32]
-    mask: npt.NDArray[np.bool_]
-    downsample: float
-    positive_class: str
-
-
-def write_overlay(result: Path, slide: Path, target: Path, *, overwrite: bool = False) -> None:
-    """Draw a result over its slide and write a PNG.
+def write_overlay(result: Path, target: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:
+    """Draw a result and write a PNG of two panels: the scores, and the level of the last look at every place.
 
     Parameters
     ----------
     result
         Result file.
-    slide
-        The slide it was made from.
     target
         PNG to write.
+    slide
+        The slide it was made from; without it the panels are drawn over the tissue mask.
     overwrite
         Replace an existing file.
 
@@ -58,63 +45,77 @@ def write_overlay(result: Path, slide: Path, target: Path, *, overwrite: bool = 
     OutputExistsError, StorageError
         When the target is in the way or cannot be written.
     """
-    check_target(target, overwrite=overwrite, inputs=[result, slide])
-    drawing = _read_drawing(result, slide)
-    reader = OpenSlideReader(slide)
-    try:
-        thumbnail, _ = read_thumbnail(reader, drawing.downsample)
-    finally:
-        reader.close()
-    picture = _with_legend(blend(thumbnail, drawing.heatmap, drawing.mask), drawing.positive_class)
-    temporary = temporary_name(target)
-    try:
-        with storage_errors(temporary):
-            picture.save(temporary, format="PNG", optimize=True)
-            place(temporary, target, overwrite=overwrite)
-    finally:
-        discard(temporary)
+    inputs = [result] if slide is None else [result, slide]
+    with placed(target, overwrite=overwrite, inputs=inputs) as temporary:
+        with open_picture(result, slide, long_side=_LONG_SIDE) as picture:
+            drawn = _draw(picture)
+        drawn.save(temporary, format="PNG")
 
 
-def _read_drawing(result: Path, slide: Path) -> _Drawing:
-    with open_result(result) as file:
-        if not slide.is_file() or quickhash(slide) != file["slide"].attrs["quickhash"]:
-            raise InputError(f"{slide}: is not the slide that {result} was made from ({file['slide'].attrs['name']})")
-        model = file["model"].attrs
-        mask = file["tissue/mask"][...].astype(bool)
-        downsample = float(file["tissue/mask"].attrs["downsample"])
-        l0_tile_side = float(model["tile_size"]) * float(file["levels/0"].attrs["downsample"])
-        positive_class = str(model["positive_class"])
-        heatmap = paint_heatmap(
-            read_levels(file),
-            (mask.shape[0], mask.shape[1]),
-            positive_class=list(model["classes"]).index(positive_class),
-            pixels_per_tile=round(l0_tile_side / downsample),
-            scale_factor=int(model["scale_factor"]),
-        )
-    return _Drawing(heatmap, mask, downsample, positive_class)
+def panels_side_by_side(width: int, height: int) -> bool:
+    """Whether the panels stand beside each other; wide ones stand below each other."""
+    return width <= 1.3 * height
 
 
-def blend(thumbnail: RgbArray, heatmap: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> RgbArray:
-    """Colour the tissue of a thumbnail (H, W, 3) by a heatmap (H, W) where it has a value."""
-    shown = mask & np.isfinite(heatmap)
-    position = np.clip(heatmap[shown].astype(np.float64), 0, 1)
-    anchors = np.linspace(0, 1, len(_COLOURS))
-    colour = np.stack([np.interp(position, anchors, _COLOURS[:, channel]) for channel in range(3)], axis=1)
-    blended = thumbnail.copy()
-    blended[shown] = np.rint((1 - _STRENGTH) * thumbnail[shown] + _STRENGTH * colour).astype(np.uint8)
-    return blended
+def scale_bar(um_px: float, width: int) -> tuple[int, str]:
+    """Length in pixels and label of a scale bar of 1, 2 or 5 times a power of ten, at most a fifth of the width."""
+    most = um_px * width / 5
+    power = 10.0 ** np.floor(np.log10(most))
+    length = next(step * power for step in (5, 2, 1) if step * power <= most)
+    return round(length / um_px), f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} {_MICRON}"
 
 
-def _with_legend(pixels: RgbArray, positive_class: str) -> Image.Image:
-    height, width = pixels.shape[:2]
-    picture = Image.new("RGB", (max(width, 240), height + _LEGEND_HEIGHT), (255, 255, 255))
-    picture.paste(Image.fromarray(pixels), (0, 0))
-    ramp = np.linspace(0, 1, 120)
-    anchors = np.linspace(0, 1, len(_COLOURS))
-    colours = np.stack([np.interp(ramp, anchors, _COLOURS[:, channel]) for channel in range(3)], axis=1)
-    bar = np.broadcast_to(colours.astype(np.uint8), (12, len(ramp), 3))
-    picture.paste(Image.fromarray(np.ascontiguousarray(bar)), (20, height + 8))
-    draw = ImageDraw.Draw(picture)
-    draw.text((8, height + 8), "0", fill=(0, 0, 0))
-    draw.text((144, height + 8), f"1  {positive_class}", fill=(0, 0, 0))
-    return picture
+def _draw(picture: Picture) -> Image.Image:
+    overlay = _stacked([picture.overlay(*rows) for rows in _bands(picture)])
+    look = _stacked([picture.look(*rows) for rows in _bands(picture)])
+    height, width = overlay.shape[:2]
+    panel = max(width, 480)
+    beside = panels_side_by_side(width, height)
+    second = (panel + _GAP, 0) if beside else (0, height + _FOOT)
+    size = (2 * panel + _GAP, height + _FOOT) if beside else (panel, 2 * (height + _FOOT))
+    sheet = Image.new("RGB", size, (255, 255, 255))
+    sheet.paste(Image.fromarray(overlay), (0, 0))
+    sheet.paste(Image.fromarray(look), second)
+    draw = ImageDraw.Draw(sheet)
+    draw.font = ImageFont.load_default(_FONT_PX)
+    _draw_ramp(sheet, draw, picture.header.model.positive_class, (8, height + 8))
+    _draw_scale_bar(draw, picture, (panel, height + 8), width)
+    _draw_levels(draw, picture, (second[0] + 8, second[1] + height + 8))
+    return sheet
+
+
+def _bands(picture: Picture) -> list[tuple[int, int]]:
+    height = picture.size[1]
+    return [(top, min(top + _BAND, height)) for top in range(0, height, _BAND)]
+
+
+def _stacked(bands: list[RgbArray]) -> RgbArray:
+    return np.concatenate(bands)
+
+
+def _draw_ramp(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, corner: tuple[int, int]) -> None:
+    x, y = corner
+    draw.text((x, y), "0", fill=_INK)
+    ramp = score_colour(np.linspace(0, 1, _RAMP_WIDTH)).astype(np.uint8)
+    sheet.paste(Image.fromarray(np.ascontiguousarray(np.broadcast_to(ramp, (_FONT_PX, *ramp.shape)))), (x + 18, y + 3))
+    draw.text((x + 18 + _RAMP_WIDTH + 8, y), f"1   {name}", fill=_INK)
+
+
+def _draw_scale_bar(draw: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int], width: int) -> None:
+    length, label = scale_bar(picture.header.slide.mpp * picture.downsample, width)
+    x, y = corner[0] - 8 - length, corner[1]
+    draw.text((x - 8 - draw.textlength(label), y), label, fill=_INK)
+    draw.rectangle((x, y + 9, x + length, y + 14), fill=_INK)
+
+
+def _draw_levels(draw: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int]) -> None:
+    x, y = corner
+    draw.text((x, y), "last look:", fill=_INK)
+    x += int(draw.textlength("last look:")) + 14
+    levels = picture.header.levels
+    for n in range(len(levels) - 1, -1, -1):
+        red, green, blue = look_colour(np.array([n]), len(levels))[0].astype(int).tolist()
+        draw.rectangle((x, y + 3, x + 18, y + 20), fill=(red, green, blue))
+        label = f"{levels[n].spacing_um_px:.2g} {_MICRON}/px"
+        draw.text((x + 24, y), label, fill=_INK)
+        x += 24 + int(draw.textlength(label)) + 16

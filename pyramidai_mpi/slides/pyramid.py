@@ -110,8 +110,10 @@ def _extend_edge(source: RgbArray, axis: int, first: int, extent: int) -> None:
             lines[outside] = lines[inside]
 
 
-def read_thumbnail(reader: SlideReader, downsample: float) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
-    """The whole slide, reduced.
+def read_thumbnail(
+    reader: SlideReader, downsample: float, rows: tuple[int, int] | None = None
+) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+    """The whole slide, reduced, or a band of it.
 
     Parameters
     ----------
@@ -119,22 +121,25 @@ def read_thumbnail(reader: SlideReader, downsample: float) -> tuple[RgbArray, np
         The slide.
     downsample
         Level-0 pixels per pixel of the thumbnail.
+    rows
+        First row of the thumbnail and the one after the last; None reads all.
 
     Returns
     -------
     rgb : numpy.ndarray
-        uint8 (H, W, 3), H and W rounded up; white outside the slide.
+        uint8 (H, W, 3), H and W of the whole rounded up; white outside the slide.
     readable : numpy.ndarray
         bool (H, W): False where any pixel behind it could not be had.
     """
     info = reader.info
     width, height = (math.ceil(extent / downsample) for extent in info.l0_size)
+    first, last = (0, height) if rows is None else rows
     fine_enough = [i for i, d in enumerate(info.stored_downsamples) if d <= downsample * (1 + 1e-9)]
     stored_level = max(fine_enough, key=lambda i: info.stored_downsamples[i], default=0)
     stored = info.stored_downsamples[stored_level]
     ratio = downsample / stored
-    rgb = np.empty((height, width, 3), np.uint8)
-    readable = np.empty((height, width), bool)
+    rgb = np.empty((last - first, width, 3), np.uint8)
+    readable = np.empty((last - first, width), bool)
 
     def fill(left: int, top: int, right: int, bottom: int) -> None:
         first_x, last_x = source_range(left, right, ratio)
@@ -153,10 +158,10 @@ def read_thumbnail(reader: SlideReader, downsample: float) -> tuple[RgbArray, np
         # where pixels were readable travels as a fourth channel: anything short of full is unreadable
         source = np.dstack([pixels, np.where(there, np.uint8(255), np.uint8(0))])
         block = resample(source, (first_x, first_y), (left, top), (right - left, bottom - top), ratio)
-        rgb[top:bottom, left:right] = block[..., :3]
-        readable[top:bottom, left:right] = block[..., 3] == 255
+        rgb[top - first : bottom - first, left:right] = block[..., :3]
+        readable[top - first : bottom - first, left:right] = block[..., 3] == 255
 
-    for top in range(0, height, _THUMBNAIL_BLOCK):
+    for top in range(first, last, _THUMBNAIL_BLOCK):
         for left in range(0, width, _THUMBNAIL_BLOCK):
-            fill(left, top, min(left + _THUMBNAIL_BLOCK, width), min(top + _THUMBNAIL_BLOCK, height))
+            fill(left, top, min(left + _THUMBNAIL_BLOCK, width), min(top + _THUMBNAIL_BLOCK, last))
     return rgb, readable

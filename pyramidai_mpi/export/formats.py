@@ -1,0 +1,117 @@
+"""The names of the export formats, and how each is written. Loads a format's libraries when it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Format(StrEnum):
+    """What a result can be made into."""
+
+    GEOJSON = "geojson"
+    CSV = "csv"
+    HEATMAP = "heatmap"
+    OVERLAY = "overlay"
+    DEEPZOOM = "deepzoom"
+    CLAM = "clam"
+
+
+_SUFFIXES = {
+    Format.GEOJSON: ".geojson",
+    Format.CSV: ".csv",
+    Format.HEATMAP: ".heatmap.tif",
+    Format.OVERLAY: ".overlay.png",
+    Format.DEEPZOOM: ".deepzoom",
+    Format.CLAM: ".clam",
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """One thing to make of a result.
+
+    Attributes
+    ----------
+    format
+        What.
+    target
+        File, or folder for ``deepzoom`` and ``clam``.
+    merge, flat
+        Of GeoJSON: outlines of positive regions instead of tiles; tiles without nesting.
+    """
+
+    format: Format
+    target: Path
+    merge: bool = False
+    flat: bool = False
+
+
+def parse_formats(words: str) -> tuple[Format, ...]:
+    """Formats from words such as ``csv,geojson``, each once.
+
+    Raises
+    ------
+    UsageError
+        When a word names no format.
+    """
+    formats: dict[Format, None] = {}
+    for word in filter(None, (word.strip() for word in words.split(","))):
+        if word not in list(Format):
+            raise UsageError(f"--export {word}: expected some of {', '.join(Format)}, joined by commas")
+        formats[Format(word)] = None
+    return tuple(formats)
+
+
+def orders_beside(result: Path, formats: Sequence[Format]) -> tuple[Order, ...]:
+    """Where ``run --export`` writes: the result's name with another ending."""
+    return tuple(Order(one, result.with_name(result.stem + _SUFFIXES[one])) for one in formats)
+
+
+def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:
+    """Make one thing of a result.
+
+    Raises
+    ------
+    InputError
+        When the result cannot be read, or the slide is another one than the result's.
+    OutputExistsError, StorageError
+        When the target is in the way or cannot be written.
+    """
+    target = order.target
+    match order.format:
+        case Format.GEOJSON if order.merge:
+            from pyramidai_mpi.export.outlines import write_outlines
+
+            write_outlines(result, target, overwrite=overwrite)
+        case Format.GEOJSON:
+            from pyramidai_mpi.export.geojson import write_geojson
+
+            write_geojson(result, target, overwrite=overwrite, flat=order.flat)
+        case Format.CSV:
+            from pyramidai_mpi.export.csv_table import write_csv
+
+            write_csv(result, target, overwrite=overwrite)
+        case Format.HEATMAP:
+            from pyramidai_mpi.export.heatmap import write_heatmap
+
+            write_heatmap(result, target, overwrite=overwrite)
+        case Format.OVERLAY:
+            from pyramidai_mpi.export.overlay import write_overlay
+
+            write_overlay(result, target, slide, overwrite=overwrite)
+        case Format.DEEPZOOM:
+            from pyramidai_mpi.export.deepzoom import write_deepzoom
+
+            write_deepzoom(result, target, slide, overwrite=overwrite)
+        case Format.CLAM:
+            from pyramidai_mpi.export.clam import write_clam
+
+            write_clam(result, target, overwrite=overwrite)

@@ -1,0 +1,130 @@
+"""The last look at every place of a slide, on the grid of its level-0 tiles.
+
+A tile of any level covers whole level-0 tiles, so this grid holds every probability as it is: one number for each
+level-0 tile, 8 MB for a slide of 300000 x 300000 pixels. All pictures are drawn from it, in bands of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.store.tables import iter_rows, read_mask_rows
+from pyramidai_mpi.types import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import h5py
+    import numpy.typing as npt
+
+    from pyramidai_mpi.grid import Grid
+    from pyramidai_mpi.store.tables import Header, TileRows
+
+
+NEVER = -1
+"""In `Mosaic.look`: no readable tile lies here."""
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Score of the last look at every place: a tile's own, where none of its children was read.
+
+    Attributes
+    ----------
+    score
+        float32 (rows, cols) of level-0 tiles; NaN where nothing was analysed, or only unreadable tiles.
+    look
+        int8 (rows, cols): level of the tile that gave the score, `NEVER` where there is none.
+    l0_tile_side
+        Side of a level-0 tile in level-0 pixels.
+    """
+
+    score: npt.NDArray[np.float32]
+    look: npt.NDArray[np.int8]
+    l0_tile_side: float
+
+    def tiles_at(self, first: int, last: int, downsample: float, axis: int) -> npt.NDArray[np.int64]:
+        """Level-0 tile row (axis 0) or column (axis 1) under the centre of each picture pixel `first` to `last`."""
+        centre = (np.arange(first, last) + 0.5) * downsample
+        # a picture may end one pixel past the last tile when the tile side is not a whole number of level-0 pixels
+        return np.asarray(np.minimum((centre // self.l0_tile_side).astype(np.int64), self.score.shape[axis] - 1))
+
+    def scores(self, top: int, bottom: int, width: int, downsample: float) -> npt.NDArray[np.float32]:
+        """Rows `top` to `bottom` (excluded) of a picture `width` pixels wide, float32.
+
+        Parameters
+        ----------
+        downsample
+            Level-0 pixels per pixel of the picture.
+        """
+        return self.score[np.ix_(self.tiles_at(top, bottom, downsample, 0), self.tiles_at(0, width, downsample, 1))]
+
+    def looks(self, top: int, bottom: int, width: int, downsample: float) -> npt.NDArray[np.int8]:
+        """Like `scores`, of `look`."""
+        return self.look[np.ix_(self.tiles_at(top, bottom, downsample, 0), self.tiles_at(0, width, downsample, 1))]
+
+
+def paint_mosaic(grid: Grid, rows_of: Callable[[int], Iterable[TileRows]], score_column: int) -> Mosaic:
+    """Lay the tiles of all levels over each other, the finest on top.
+
+    Parameters
+    ----------
+    grid
+        Tile geometry.
+    rows_of
+        Gives the analysed tiles of a level in blocks.
+    score_column
+        Column of the score among the probabilities.
+    """
+    cols, rows = grid.shape(0)
+    score = np.full((rows, cols), np.nan, np.float32)
+    look = np.full((rows, cols), NEVER, np.int8)
+    for level in range(grid.n_levels - 1, -1, -1):
+        level_cols, level_rows = grid.shape(level)
+        own = np.full((level_rows, level_cols), np.nan, np.float32)
+        for block in rows_of(level):
+            readable = block.decision != Decision.UNREADABLE
+            index = block.index[readable]
+            own[index[:, 1], index[:, 0]] = block.probability[readable, score_column]
+        times = grid.scale_factor**level
+        own = own.repeat(times, axis=0)[:rows].repeat(times, axis=1)[:, :cols]
+        seen = np.isfinite(own)
+        score[seen] = own[seen]
+        look[seen] = level
+    return Mosaic(score, look, grid.l0_tile_side(0))
+
+
+def read_mosaic(file: h5py.File, header: Header) -> Mosaic:
+    """Lay the tiles of a stored result over each other.
+
+    Raises
+    ------
+    InputError
+        When the result is damaged.
+    """
+    return paint_mosaic(header.grid, lambda level: iter_rows(file, level), header.score_column)
+
+
+def tissue_rows(
+    file: h5py.File, header: Header, top: int, bottom: int, width: int, downsample: float
+) -> npt.NDArray[np.bool_]:
+    """Where a picture's pixels are tissue: rows `top` to `bottom` (excluded) of `width` pixels, bool.
+
+    Parameters
+    ----------
+    downsample
+        Level-0 pixels per pixel of the picture.
+
+    Raises
+    ------
+    InputError
+        When the result is damaged.
+    """
+    ratio = downsample / header.mask_downsample
+    mask_height, mask_width = header.mask_shape
+    y = np.minimum(((np.arange(top, bottom) + 0.5) * ratio).astype(np.int64), mask_height - 1)
+    x = np.minimum(((np.arange(width) + 0.5) * ratio).astype(np.int64), mask_width - 1)
+    return np.asarray(read_mask_rows(file, int(y[0]), int(y[-1]) + 1)[np.ix_(y - y[0], x)])

@@ -1,0 +1,142 @@
+"""A result as a picture, in bands of rows: scores or levels of the last look, over the slide or its tissue mask."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.export.mosaic import NEVER, read_mosaic, tissue_rows
+from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+from pyramidai_mpi.slides.pyramid import read_thumbnail
+from pyramidai_mpi.store.reader import open_result
+from pyramidai_mpi.store.tables import read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import h5py
+    import numpy.typing as npt
+
+    from pyramidai_mpi.export.mosaic import Mosaic
+    from pyramidai_mpi.slides.base import SlideReader
+    from pyramidai_mpi.store.tables import Header
+    from pyramidai_mpi.types import RgbArray
+
+# Blue, yellow, red: score 0, 1/2, 1. Readable with the common colour-vision deficiencies, unlike green to red.
+_SCORE_ANCHORS = ((49, 54, 149), (254, 224, 144), (165, 0, 38))
+# Coarsest to finest look; from the map "viridis" (Smith and van der Walt 2015), readable likewise.
+_LOOK_ANCHORS = ((253, 231, 37), (33, 145, 140), (68, 1, 84))
+_STRENGTH = 0.55
+_TISSUE, _BACKGROUND = (222, 205, 214), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Draws any rows of a result, at any downsample.
+
+    Attributes
+    ----------
+    file, header, mosaic
+        The open result.
+    reader
+        Its slide; None draws over the tissue mask.
+    downsample
+        Level-0 pixels per pixel of the picture.
+    """
+
+    file: h5py.File
+    header: Header
+    mosaic: Mosaic
+    reader: SlideReader | None
+    downsample: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, the last partial pixel counted."""
+        width, height = (math.ceil(extent / self.downsample) for extent in self.header.slide.l0_size)
+        return width, height
+
+    def slide(self, top: int, bottom: int) -> RgbArray:
+        """Rows of the slide, or of its tissue mask in two colours: uint8 (bottom - top, width, 3)."""
+        if self.reader is not None:
+            return read_thumbnail(self.reader, self.downsample, (top, bottom))[0]
+        return np.where(self._tissue(top, bottom)[..., None], _TISSUE, _BACKGROUND).astype(np.uint8)
+
+    def overlay(self, top: int, bottom: int) -> RgbArray:
+        """Rows of the slide with its tissue coloured by score."""
+        score = self.mosaic.scores(top, bottom, self.size[0], self.downsample)
+        shown = self._tissue(top, bottom) & np.isfinite(score)
+        return _tinted(self.slide(top, bottom), shown, score_colour(score[shown]))
+
+    def look(self, top: int, bottom: int) -> RgbArray:
+        """Rows of the slide with its tissue coloured by the level of the last look."""
+        look = self.mosaic.looks(top, bottom, self.size[0], self.downsample)
+        shown = self._tissue(top, bottom) & (look != NEVER)
+        return _tinted(self.slide(top, bottom), shown, look_colour(look[shown], len(self.header.levels)))
+
+    def _tissue(self, top: int, bottom: int) -> npt.NDArray[np.bool_]:
+        return tissue_rows(self.file, self.header, top, bottom, self.size[0], self.downsample)
+
+
+@contextmanager
+def open_picture(
+    result: Path, slide: Path | None, *, downsample: float | None = None, long_side: int | None = None
+) -> Iterator[Picture]:
+    """Open a result, and its slide where it is at hand, for drawing.
+
+    Parameters
+    ----------
+    result
+        Result file.
+    slide
+        The slide it was made from, or None.
+    downsample
+        Level-0 pixels per pixel of the picture; None takes the tissue mask's, or follows `long_side`.
+    long_side
+        Pixels of the longer side of the picture; never more than the slide has.
+
+    Raises
+    ------
+    InputError
+        When the result cannot be read, or the slide is another one than the result's.
+    """
+    with open_result(result) as file:
+        header = read_header(file)
+        if slide is not None and (not slide.is_file() or quickhash(slide) != header.slide.quickhash):
+            raise InputError(f"{slide}: is not the slide that {result} was made from ({header.slide.name})")
+        if long_side is not None:
+            downsample = max(1.0, max(header.slide.l0_size) / long_side)
+        reader = None if slide is None else OpenSlideReader(slide)
+        try:
+            yield Picture(file, header, read_mosaic(file, header), reader, downsample or header.mask_downsample)
+        finally:
+            if reader is not None:
+                reader.close()
+
+
+def score_colour(score: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Colours of scores (N,): float64 (N, 3), 0 to 255."""
+    return _along(np.clip(score.astype(np.float64), 0, 1), _SCORE_ANCHORS)
+
+
+def look_colour(look: npt.NDArray[np.integer], n_levels: int) -> npt.NDArray[np.float64]:
+    """Colours of levels (N,): float64 (N, 3), 0 to 255."""
+    return _along(1 - look.astype(np.float64) / max(1, n_levels - 1), _LOOK_ANCHORS)
+
+
+def _along(position: npt.NDArray[np.float64], anchors: tuple[tuple[int, int, int], ...]) -> npt.NDArray[np.float64]:
+    places = np.linspace(0, 1, len(anchors))
+    return np.stack([np.interp(position, places, channel) for channel in zip(*anchors, strict=True)], axis=-1)
+
+
+def _tinted(pixels: RgbArray, shown: npt.NDArray[np.bool_], colour: npt.NDArray[np.float64]) -> RgbArray:
+    tinted = pixels.copy()
+    tinted[shown] = np.rint((1 - _STRENGTH) * pixels[shown] + _STRENGTH * colour).astype(np.uint8)
+    return tinted

@@ -1,0 +1,87 @@
+"""The CSV says what the result says, in WSInfer's columns."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from pyramidai_mpi.errors import InputError, OutputExistsError
+from pyramidai_mpi.export.csv_table import write_csv
+from tests.results import result_of, write_file
+
+# what wsinfer/write_geojson.py of WSInfer looks for in its CSV: these four, and columns that begin with prob_
+WSINFER = ["minx", "miny", "width", "height", "prob_normal", "prob_tumor"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_file(tmp_path / "out.h5", result_of())
+
+
+@pytest.fixture
+def rows(path, tmp_path):
+    write_csv(path, tmp_path / "tiles.csv")
+    with (tmp_path / "tiles.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_columns_are_wsinfers_then_ours(rows):
+    assert list(rows[0]) == [*WSINFER, "level", "col", "row", "decision", "parent"]
+
+
+def test_every_tile_is_there_once_with_all_its_numbers(rows, path):
+    with h5py.File(path) as file:
+        for n, group in file["levels"].items():
+            own = [row for row in rows if row["level"] == n]
+            assert np.array_equal([[int(row["minx"]), int(row["miny"])] for row in own], group["coords"][...])
+            assert np.array_equal([[int(row["col"]), int(row["row"])] for row in own], group["index"][...])
+            assert [int(row["decision"]) for row in own] == group["decision"][...].tolist()
+            assert [int(row["parent"]) for row in own] == group["parent"][...].tolist()
+            assert {row["width"] for row in own} == {row["height"] for row in own} == {str(64 * 2 ** int(n))}
+            probability = np.array([[float(row[name] or "nan") for name in WSINFER[4:]] for row in own])
+            assert np.array_equal(probability.astype(np.float32), group["probability"][...], equal_nan=True)
+        assert len(rows) == sum(len(group["index"]) for group in file["levels"].values())
+
+
+def test_an_unreadable_tile_has_empty_probabilities(rows):
+    for row in rows:
+        assert (row["prob_tumor"] == "") == (row["prob_normal"] == "") == (row["decision"] == "2")
+    assert any(row["decision"] == "2" for row in rows)
+
+
+def test_a_class_with_a_comma_in_its_name_is_one_column(tmp_path):
+    made = result_of()
+    model = replace(made.model, classes=("normal, or 50% so", "Tumör"), positive_class="Tumör")
+    write_csv(write_file(tmp_path / "out.h5", replace(made, model=model)), tmp_path / "tiles.csv")
+    with (tmp_path / "tiles.csv").open(newline="", encoding="utf-8") as file:
+        first = next(csv.DictReader(file))
+    assert list(first)[4:6] == ["prob_normal, or 50% so", "prob_Tumör"]
+    assert None not in first
+
+
+def test_a_result_without_tiles_gives_the_title_alone(tmp_path):
+    path = write_file(tmp_path / "out.h5", result_of(np.zeros((10, 12), bool)))
+    write_csv(path, tmp_path / "tiles.csv")
+    assert (tmp_path / "tiles.csv").read_text().count("\n") == 1
+
+
+def test_an_existing_file_is_kept_unless_told_otherwise(path, tmp_path):
+    target = tmp_path / "tiles.csv"
+    target.write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"tiles\.csv"):
+        write_csv(path, target)
+    assert target.read_text() == "mine"
+    write_csv(path, target, overwrite=True)
+    assert target.read_text().startswith("minx")
+
+
+def test_damage_found_on_the_way_leaves_nothing_behind(path, tmp_path):
+    with h5py.File(path, "r+") as file:
+        del file["levels/2/parent"]
+    with pytest.raises(InputError, match=r"out\.h5: .*damaged"):
+        write_csv(path, tmp_path / "tiles.csv")
+    assert [each.name for each in tmp_path.iterdir()] == ["out.h5"]
