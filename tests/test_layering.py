@@ -55,7 +55,7 @@ GATES = {
     "scipy": ["evaluation.lesions"],
     "sklearn": ["classification.forest", "classification.classifier"],
     "skops": ["classification.storage"],
-    "shapely": ["annotations."],
+    "shapely": ["annotations.", "export.outlines"],  # truth, and what was found
     "mpi4py": ["sched.transport", "gather", "store.", "cli."],
 }
 

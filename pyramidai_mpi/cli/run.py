@@ -19,13 +19,16 @@ from pyramidai_mpi.config import (
     parse_thresholds,
     plan_outputs,
 )
-from pyramidai_mpi.errors import ExitCode, StorageError
+from pyramidai_mpi.errors import ExitCode, PyramidError, StorageError
 from pyramidai_mpi.stopping import StopWish, parse_duration
 from pyramidai_mpi.types import Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mpi4py import MPI
 
+    from pyramidai_mpi.export.formats import Format
     from pyramidai_mpi.pipeline import RunReport
 
 log = logging.getLogger(__name__)
@@ -98,7 +101,13 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="What decodes the slide's pixels. Same pixels, so the same result.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace existing result files, and begin anew.")
+@click.option(
+    "--export",
+    default="",
+    metavar="FORMAT,...",
+    help="Then make these beside the result: geojson, csv, heatmap, overlay, deepzoom, clam (see pyramidai export).",
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files, and begin anew.")
 @click.option(
     "--resume", is_flag=True, help="Go on from the journal of a run that was stopped or killed, where there is one."
 )
@@ -128,6 +137,7 @@ def command(
     features: bool,
     writer: str,
     reader: str,
+    export: str,
     overwrite: bool,
     resume: bool,
     time_limit: str | None,
@@ -141,6 +151,7 @@ def command(
     the work among ranks; the result is the same for any number of them.
     """
     from pyramidai_mpi.cli.session import mpi_session
+    from pyramidai_mpi.export.formats import check_orders, orders_beside, parse_formats
     from pyramidai_mpi.shipped import default_model
 
     if verbose and quiet:
@@ -171,14 +182,18 @@ def command(
         command_line=shlex.join(sys.argv),
     )
     each = [replace(common, slide=slide, output=path) for slide, path in zip(slides, outputs, strict=True)]
+    formats = parse_formats(export)
+    if not resume:
+        for path in outputs:
+            check_orders(orders_beside(path, formats), overwrite=overwrite)
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
     stop.listen()
     with mpi_session() as comm:
         _set_up_logging(comm.rank, verbose=verbose, quiet=quiet)
         bar_wanted = not (no_progress or quiet)
         if len(each) == 1:
-            return _run_one(comm, each[0], stop, bar_wanted=bar_wanted)
-        return _run_several(comm, each, stop, bar_wanted=bar_wanted)
+            return _run_one(comm, each[0], formats, stop, bar_wanted=bar_wanted)
+        return _run_several(comm, each, formats, stop, bar_wanted=bar_wanted)
 
 
 def _set_up_logging(rank: int, *, verbose: bool, quiet: bool) -> None:
@@ -191,14 +206,17 @@ def _set_up_logging(rank: int, *, verbose: bool, quiet: bool) -> None:
     )
 
 
-def _run_one(comm: MPI.Intracomm, settings: RunSettings, stop: StopWish, *, bar_wanted: bool) -> int:
+def _run_one(
+    comm: MPI.Intracomm, settings: RunSettings, formats: Sequence[Format], stop: StopWish, *, bar_wanted: bool
+) -> int:
     from pyramidai_mpi.claiming import finished_before
     from pyramidai_mpi.cli.progress import choose_view
     from pyramidai_mpi.gather import on_rank0, share_bytes
     from pyramidai_mpi.pipeline import run_slide
 
     finished = on_rank0(comm, lambda: finished_before(settings))
-    if code := share_bytes(comm, None if comm.rank else b"" if finished is None else bytes([finished])):
+    done = b"" if finished is None else bytes([_export(finished, [settings], formats)])
+    if code := share_bytes(comm, None if comm.rank else done):
         log.info("%s: is there already, complete", settings.output)
         return code[0]
     view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
@@ -207,12 +225,16 @@ def _run_one(comm: MPI.Intracomm, settings: RunSettings, stop: StopWish, *, bar_
     finally:
         if view:
             view.close()
+    code = b""
     if report is not None:
         _say_report(settings, report)
-    return share_bytes(comm, None if report is None else bytes([report.exit_code]))[0]
+        code = bytes([_export(report.exit_code, [settings], formats)])
+    return share_bytes(comm, None if comm.rank else code)[0]
 
 
-def _run_several(comm: MPI.Intracomm, each: list[RunSettings], stop: StopWish, *, bar_wanted: bool) -> int:
+def _run_several(
+    comm: MPI.Intracomm, each: list[RunSettings], formats: Sequence[Format], stop: StopWish, *, bar_wanted: bool
+) -> int:
     from pyramidai_mpi.cli.progress import choose_view
     from pyramidai_mpi.cohort import SlideOutcome, run_cohort
     from pyramidai_mpi.gather import share_bytes
@@ -231,14 +253,35 @@ def _run_several(comm: MPI.Intracomm, each: list[RunSettings], stop: StopWish, *
     finally:
         if view:
             view.close()
+    code = b""
     if report is not None:
         failed = [outcome for outcome in report.outcomes if outcome.exit_code not in _COMPLETE]
         if failed:
             reasons = "".join(f"\n  {outcome.line}" for outcome in failed)
             log.error("%d of %d slides failed:%s", len(failed), len(each), reasons)
         log.info("%d slides, %.1f s on %d ranks", len(each), report.wall_s, comm.size)
-    code = None if report is None else report.exit_code.to_bytes(1, "little")
-    return share_bytes(comm, code)[0]
+        complete = [outcome.settings for outcome in report.outcomes if outcome.exit_code in _COMPLETE]
+        code = bytes([_export(report.exit_code, complete, formats)])
+    return share_bytes(comm, None if comm.rank else code)[0]
+
+
+def _export(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[Format]) -> int:
+    """Make the wanted files of each complete result; the exit code is the first failure's, else the run's."""
+    from pyramidai_mpi.cli.main import say_error
+    from pyramidai_mpi.export.formats import carry_out, orders_beside
+
+    failures = []
+    for settings in complete:
+        for order in orders_beside(settings.output, formats):
+            if settings.resume and order.target.exists():
+                continue  # made by an earlier start
+            try:
+                carry_out(order, settings.output, settings.slide, overwrite=settings.overwrite)
+                log.info("%s: %s", order.format, order.target)
+            except PyramidError as error:
+                say_error(f"{error} (the result {settings.output} is complete)")
+                failures.append(error.exit_code)
+    return failures[0] if failures else code
 
 
 def _say_report(settings: RunSettings, report: RunReport) -> None:

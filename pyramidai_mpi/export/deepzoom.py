@@ -50,15 +50,15 @@ def write_deepzoom(result: Path, folder: Path, slide: Path | None = None, *, ove
     _check_folder(folder, overwrite=overwrite)
     temporary = temporary_name(folder)
     try:
-        with storage_errors(temporary):
+        downsample = None if slide is None else _DOWNSAMPLE
+        with open_picture(result, slide, downsample=downsample) as picture, storage_errors(temporary):
+            width, height = picture.size
             temporary.mkdir()
-            with open_picture(result, slide, downsample=None if slide is None else _DOWNSAMPLE) as picture:
-                width, height = picture.size
-                (temporary / f"{_NAME}.dzi").write_text(_descriptor(width, height), encoding="utf-8")
-                deepest = _Level(temporary / f"{_NAME}_files", (max(width, height) - 1).bit_length())
-                for top in range(0, height, _TILE):
-                    deepest.add(picture.overlay(top, min(top + _TILE, height)))
-                deepest.finish()
+            deepest = _Level(temporary / f"{_NAME}_files", (max(width, height) - 1).bit_length())
+            (temporary / f"{_NAME}.dzi").write_text(_descriptor(width, height), encoding="utf-8")
+            for top in range(0, height, _TILE):
+                deepest.add(picture.overlay(top, min(top + _TILE, height)))
+            deepest.finish()
             _place_folder(temporary, folder, overwrite=overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -75,6 +75,21 @@ def orders_beside(result: Path, formats: Sequence[Format]) -> tuple[Order, ...]:
     return tuple(Order(one, result.with_name(result.stem + _SUFFIXES[one])) for one in formats)
 
 
+def check_orders(orders: Sequence[Order], *, overwrite: bool = False) -> None:
+    """Find out before the work whether its files could be placed after it.
+
+    Raises
+    ------
+    OutputExistsError, StorageError
+        When a target is in the way or cannot be written.
+    """
+    from pyramidai_mpi.store.placing import check_target
+
+    for order in orders:
+        if order.format not in {Format.DEEPZOOM, Format.CLAM}:  # folders: looked at when they are written
+            check_target(order.target, overwrite=overwrite)
+
+
 def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:
     """Make one thing of a result.
 

@@ -2,9 +2,9 @@
 
 QuPath's rules, from its ``PathObjectTypeAdapters`` and ``GsonTools`` (qupath-core, since 0.4): the kind of object
 stands in ``properties.objectType``; ``classification`` has a ``name`` and a ``color`` of three integers (one packed
-integer under that name is refused; up to 0.3 it stood under ``colorRGB``); ``measurements`` is one object of numbers;
-children stand as features in ``properties.childObjects``. Slides with bounds are shown from the corner of their bounds on
-(``OpenslideImageServer``), so that corner is taken off the coordinates.
+integer under that name is refused; up to 0.3 it stood under ``colorRGB``); ``measurements`` is one object of
+numbers; children stand as features in ``properties.childObjects``. Slides with bounds are shown from the corner of
+their bounds on (``OpenslideImageServer``), so that corner is taken off the coordinates.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import h5py
     import numpy.typing as npt
 
-    from pyramidai_mpi.store.tables import Header, TileRows
+    from pyramidai_mpi.store.tables import Header, ResultFile, TileRows
 
 _POSITIVE = (200, 0, 0)
 _UNREADABLE = (128, 128, 128)
@@ -186,7 +185,7 @@ class _FeatureTexts:
         return np.where(rows.decision == Decision.ZOOM, self._positive, others.argmax(axis=1))
 
 
-def _bands(file: h5py.File, header: Header) -> Iterator[list[TileRows]]:
+def _bands(file: ResultFile, header: Header) -> Iterator[list[TileRows]]:
     """The tiles of each row of roots with all their descendants, level 0 first.
 
     Tiles are stored row by row, so a band is a slice of every level's tables.

@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import h5py
     import numpy.typing as npt
 
     from pyramidai_mpi.export.mosaic import Mosaic
-    from pyramidai_mpi.store.tables import Header
+    from pyramidai_mpi.store.tables import Header, ResultFile
 
 _TILE = 256
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
@@ -79,7 +78,7 @@ def halved(score: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 class _Picture:
     """The heatmap's pixels, any level of its pyramid, in bands of tile rows."""
 
-    def __init__(self, file: h5py.File, header: Header, mosaic: Mosaic) -> None:
+    def __init__(self, file: ResultFile, header: Header, mosaic: Mosaic) -> None:
         self._file, self.header, self._mosaic = file, header, mosaic
         self.shape = header.mask_shape
         self.mpp = header.slide.mpp * header.mask_downsample

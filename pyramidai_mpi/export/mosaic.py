@@ -17,11 +17,10 @@ from pyramidai_mpi.types import Decision
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    import h5py
     import numpy.typing as npt
 
     from pyramidai_mpi.grid import Grid
-    from pyramidai_mpi.store.tables import Header, TileRows
+    from pyramidai_mpi.store.tables import Header, ResultFile, TileRows
 
 
 NEVER = -1
@@ -97,7 +96,7 @@ def paint_mosaic(grid: Grid, rows_of: Callable[[int], Iterable[TileRows]], score
     return Mosaic(score, look, grid.l0_tile_side(0))
 
 
-def read_mosaic(file: h5py.File, header: Header) -> Mosaic:
+def read_mosaic(file: ResultFile, header: Header) -> Mosaic:
     """Lay the tiles of a stored result over each other.
 
     Raises
@@ -109,7 +108,7 @@ def read_mosaic(file: h5py.File, header: Header) -> Mosaic:
 
 
 def tissue_rows(
-    file: h5py.File, header: Header, top: int, bottom: int, width: int, downsample: float
+    file: ResultFile, header: Header, top: int, bottom: int, width: int, downsample: float
 ) -> npt.NDArray[np.bool_]:
     """Where a picture's pixels are tissue: rows `top` to `bottom` (excluded) of `width` pixels, bool.
 

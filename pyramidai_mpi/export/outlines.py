@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import h5py
     import numpy.typing as npt
 
-    from pyramidai_mpi.store.tables import Header
+    from pyramidai_mpi.store.tables import Header, ResultFile
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def write_outlines(result: Path, target: Path, *, overwrite: bool = False) -> No
                 collection.add([_feature(region, header, text)])
 
 
-def find_regions(file: h5py.File, header: Header) -> Iterator[Region]:
+def find_regions(file: ResultFile, header: Header) -> Iterator[Region]:
     """All positive regions of an open result, the largest first.
 
     Raises

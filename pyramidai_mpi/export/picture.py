@@ -12,7 +12,7 @@ import numpy as np
 from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.export.mosaic import NEVER, read_mosaic, tissue_rows
 from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+from pyramidai_mpi.slides.opening import open_slide
 from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.store.reader import open_result
 from pyramidai_mpi.store.tables import read_header
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import h5py
     import numpy.typing as npt
 
     from pyramidai_mpi.export.mosaic import Mosaic
     from pyramidai_mpi.slides.base import SlideReader
-    from pyramidai_mpi.store.tables import Header
+    from pyramidai_mpi.store.tables import Header, ResultFile
     from pyramidai_mpi.types import RgbArray
 
 # Blue, yellow, red: score 0, 1/2, 1. Readable with the common colour-vision deficiencies, unlike green to red.
@@ -51,7 +50,7 @@ class Picture:
         Level-0 pixels per pixel of the picture.
     """
 
-    file: h5py.File
+    file: ResultFile
     header: Header
     mosaic: Mosaic
     reader: SlideReader | None
@@ -113,7 +112,7 @@ def open_picture(
             raise InputError(f"{slide}: is not the slide that {result} was made from ({header.slide.name})")
         if long_side is not None:
             downsample = max(1.0, max(header.slide.l0_size) / long_side)
-        reader = None if slide is None else OpenSlideReader(slide)
+        reader = None if slide is None else open_slide(slide)
         try:
             yield Picture(file, header, read_mosaic(file, header), reader, downsample or header.mask_downsample)
         finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import h5py
 import numpy as np
 
 from pyramidai_mpi.errors import InputError
@@ -15,8 +16,10 @@ from pyramidai_mpi.store.result import LevelRecord, ModelRecord, SlideRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import h5py
     import numpy.typing as npt
+
+ResultFile: TypeAlias = h5py.File
+"""An open result, as `store.reader.open_result` gives it."""
 
 BLOCK_ROWS = 65536
 
@@ -98,7 +101,7 @@ class TileRows:
 
 
 @contextmanager
-def damage_is_named(file: h5py.File) -> Iterator[None]:
+def damage_is_named(file: ResultFile) -> Iterator[None]:
     """Turn what HDF5 says of a result that cannot be read into one line for the user.
 
     Raises
@@ -112,7 +115,7 @@ def damage_is_named(file: h5py.File) -> Iterator[None]:
         raise InputError(f"{file.filename}: damaged result file: {error}") from error
 
 
-def read_header(file: h5py.File) -> Header:
+def read_header(file: ResultFile) -> Header:
     """Read the description of an open result.
 
     Raises
@@ -164,7 +167,7 @@ def _read_level(group: h5py.Group) -> LevelRecord:
     )
 
 
-def read_rows(file: h5py.File, level: int, first: int, last: int) -> TileRows:
+def read_rows(file: ResultFile, level: int, first: int, last: int) -> TileRows:
     """Rows `first` to `last` (excluded) of a level.
 
     Raises
@@ -185,7 +188,7 @@ def read_rows(file: h5py.File, level: int, first: int, last: int) -> TileRows:
         )
 
 
-def iter_rows(file: h5py.File, level: int, block_rows: int = BLOCK_ROWS) -> Iterator[TileRows]:
+def iter_rows(file: ResultFile, level: int, block_rows: int = BLOCK_ROWS) -> Iterator[TileRows]:
     """All rows of a level, a block at a time.
 
     Raises
@@ -198,7 +201,7 @@ def iter_rows(file: h5py.File, level: int, block_rows: int = BLOCK_ROWS) -> Iter
         yield read_rows(file, level, first, min(first + block_rows, n_rows))
 
 
-def iter_column(file: h5py.File, level: int, name: str, block_rows: int = BLOCK_ROWS) -> Iterator[npt.NDArray[Any]]:
+def iter_column(file: ResultFile, level: int, name: str, block_rows: int = BLOCK_ROWS) -> Iterator[npt.NDArray[Any]]:
     """One table of a level, a block at a time.
 
     Raises
@@ -212,7 +215,7 @@ def iter_column(file: h5py.File, level: int, name: str, block_rows: int = BLOCK_
         yield block
 
 
-def read_mask_rows(file: h5py.File, top: int, bottom: int) -> npt.NDArray[np.bool_]:
+def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bool_]:
     """Rows `top` to `bottom` (excluded) of the tissue mask, bool.
 
     Raises
@@ -224,6 +227,6 @@ def read_mask_rows(file: h5py.File, top: int, bottom: int) -> npt.NDArray[np.boo
         return np.asarray(file["tissue/mask"][top:bottom], dtype=bool)
 
 
-def _length(file: h5py.File, level: int) -> int:
+def _length(file: ResultFile, level: int) -> int:
     with damage_is_named(file):
         return len(file[f"levels/{level}/index"])

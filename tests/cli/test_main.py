@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 from dataclasses import replace
 
 import h5py
@@ -94,6 +97,9 @@ def test_other_ranks_keep_silent(call, monkeypatch):
         (["a.tif", "-o", "out.h5", "--results-dir", "."], "--results-dir"),
         (["digest"], "OUT.h5"),
         (["export", "out.h5"], "--overlay"),
+        (["export", "out.h5", "--merge"], "--geojson"),
+        (["export", "out.h5", "--geojson", "f", "--merge", "--flat"], "--flat"),
+        (["a.tif", "--export", "csv,word"], "word"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -173,6 +179,56 @@ def test_info_on_a_model_that_does_not_fit_its_description_is_bad_input(call, tm
     code, _, err = call("info", write_package(tmp_path / "model", n_classes=3))
     assert code == 65
     assert_one_line(err, "level0.onnx", "expected")
+
+
+def test_export_makes_everything_that_is_asked_for_in_one_go(call, tmp_path):
+    path = write_file(tmp_path / "out.h5", result_of())
+    wanted = {
+        "--geojson": "tiles.geojson.gz",
+        "--csv": "tiles.csv",
+        "--heatmap": "heatmap.tif",
+        "--overlay": "overlay.png",
+        "--deepzoom": "zoom",
+        "--clam": "bags",
+    }
+    words = [word for pair in wanted.items() for word in pair]
+    assert call("export", path, *words) == (0, "", "")
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(["out.h5", *wanted.values()])
+    assert call("export", path, "--geojson", "regions.geojson", "--merge")[0] == 0
+    features = json.loads((tmp_path / "regions.geojson").read_text())["features"]
+    assert {feature["properties"]["objectType"] for feature in features} == {"annotation"}
+
+
+@pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay", "--deepzoom"])
+def test_what_an_export_finds_in_its_way_it_leaves_untouched(call, tmp_path, option):
+    path = write_file(tmp_path / "out.h5", result_of())
+    (tmp_path / "mine").write_text("mine")
+    code, _, err = call("export", path, option, "mine")
+    assert code == 73
+    assert_one_line(err, "mine")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay", "--clam"])
+def test_an_export_never_replaces_the_result_it_is_made_of(call, tmp_path, option):
+    path = write_file(tmp_path / "out.h5", result_of())
+    before = path.read_bytes()
+    assert call("export", path, option, path, "--overwrite")[0] in {64, 74}
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay"])
+def test_a_disk_that_fills_up_during_an_export_is_told_and_leaves_nothing(call, tmp_path, monkeypatch, option):
+    path = write_file(tmp_path / "out.h5", result_of())
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = call("export", path, option, "file")
+    assert code == 74
+    assert_one_line(err, "No space left on device")
+    assert [each.name for each in tmp_path.iterdir()] == ["out.h5"]
 
 
 def test_export_draws_an_overlay(call, tmp_path, slide):

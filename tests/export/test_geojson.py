@@ -17,8 +17,8 @@ from pyramidai_mpi.types import Decision, Mode
 from tests.results import result_of, write_file
 
 # What QuPath reads, from qupath-core/src/main/java/qupath/lib/io (v0.4 and later):
-# - PathObjectTypeAdapters.PathObjectTypeAdapter.parseObject: objectType is one of these, anything else becomes an annotation;
-#   measurements must be an object (before 0.4 an array); children are looked for in properties.childObjects.
+# - PathObjectTypeAdapters.PathObjectTypeAdapter.parseObject: objectType is one of these, anything else becomes an
+#   annotation; measurements must be an object (before 0.4 an array); children are looked for in childObjects.
 OBJECT_TYPES = {"annotation", "detection", "tile", "cell", "tmaCore", "root"}
 
 

@@ -27,7 +27,9 @@ def test_a_tissue_pixel_shows_the_finest_readable_tile_over_it(tmp_path, mode):
         height, width = header.mask_shape
         score = mosaic.scores(0, height, width, header.mask_downsample)
         look = mosaic.looks(0, height, width, header.mask_downsample)
-        assert np.array_equal(tissue_rows(file, header, 3, height, width, header.mask_downsample), result.tissue.mask[3:])
+        assert np.array_equal(
+            tissue_rows(file, header, 3, height, width, header.mask_downsample), result.tissue.mask[3:]
+        )
     known = {
         (n, int(col), int(row)): level.probability[i, 1]
         for n, level in result.tree.levels.items()

@@ -138,7 +138,9 @@ def test_deep_zoom_of_a_large_picture_is_cut_into_tiles(tmp_path):
     path = write_file(tmp_path / "out.h5", result_of(np.random.default_rng(0).random((300, 700)) < 0.1))
     write_deepzoom(path, tmp_path / "zoom")
     files = {each.relative_to(tmp_path / "zoom/overlay_files").as_posix() for each in tmp_path.rglob("*.jpeg")}
-    assert {name for name in files if name.startswith("10/")} == {f"10/{c}_{r}.jpeg" for c in range(3) for r in range(2)}
+    assert {name for name in files if name.startswith("10/")} == {
+        f"10/{c}_{r}.jpeg" for c in range(3) for r in range(2)
+    }
     assert {name for name in files if name.startswith("9/")} == {"9/0_0.jpeg", "9/1_0.jpeg"}
     with Image.open(tmp_path / "zoom/overlay_files/10/2_1.jpeg") as corner:
         assert corner.size == (700 - 512, 300 - 256)
