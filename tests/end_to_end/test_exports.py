@@ -1,0 +1,74 @@
+"""``run --export`` leaves the files beside the result, and the result whatever becomes of them."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.end_to_end.conftest import digest_of, pyramidai
+from tests.end_to_end.test_damage import tissue_slide
+from tests.packages import write_package
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two slides and a model."""
+    folder = tmp_path_factory.mktemp("exports")
+    tissue_slide(folder / "a.tif")
+    tissue_slide(folder / "b.tif", reduced_level=True)
+    write_package(folder / "model", side=64, thresholds=(0.5, 0.45, 0.3))
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_two_ranks_write_each_file_once_and_a_second_start_finds_them(folder, tmp_path):
+    words = [folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5", "--export", "csv,geojson,overlay"]
+    done = pyramidai(*words, ranks=2)
+    assert done.returncode == 0
+    assert names(tmp_path) == ["a.csv", "a.geojson", "a.h5", "a.overlay.png"]
+    written = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    (tmp_path / "a.csv").unlink()
+    assert pyramidai(*words, "--resume", ranks=2).returncode == 0
+    assert names(tmp_path) == sorted(written)
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name != "a.csv"}
+    assert kept.items() <= written.items()
+
+
+def test_a_file_in_the_way_is_found_before_the_work(folder, tmp_path):
+    (tmp_path / "a.csv").write_text("mine")
+    done = pyramidai(folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5", "--export", "csv", ranks=2)
+    assert done.returncode == 73
+    assert names(tmp_path) == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text() == "mine"
+
+
+def test_an_export_that_fails_gives_its_code_and_the_result_stays(folder, tmp_path):
+    (tmp_path / "a.deepzoom").mkdir()
+    (tmp_path / "a.deepzoom" / "mine").touch()
+    words = [folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5", "--export", "deepzoom,csv"]
+    done = pyramidai(*words, ranks=2)
+    assert done.returncode == 73
+    assert "a.deepzoom" in done.stderr
+    assert names(tmp_path) == ["a.csv", "a.deepzoom", "a.h5"]
+    assert len(digest_of(tmp_path / "a.h5")) == 64
+
+
+def test_every_slide_of_a_pool_gets_its_files(folder, tmp_path):
+    done = pyramidai(
+        folder / "a.tif", folder / "b.tif", "--model", folder / "model", "--results-dir", tmp_path, "--export", "csv",
+        ranks=2,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert names(tmp_path) == ["a.csv", "a.h5", "b.csv", "b.h5"]
+    with (tmp_path / "b.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) > 10
