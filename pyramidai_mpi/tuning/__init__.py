@@ -1,0 +1,1 @@
+"""Choosing thresholds with known consequences, from labelled trees of exhaustive runs alone."""
