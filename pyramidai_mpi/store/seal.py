@@ -1,115 +1,120 @@
-"""What makes a change of any bit of a result file show, and what a file may hold at all.
+"""The seal of a result file: what makes a change of any bit show before HDF5 meets it.
 
-Three checks meet, each over what the others leave out. HDF5's newer structures (from 1.10 on) carry checksums over
-everything but rows and texts. Rows carry Fletcher checksums, chunk by chunk, verified as they are read. Texts lie in a
-heap without any: they enter the *seal*, a SHA-256 over all attributes and the layout of all tables, kept in the file.
+HDF5 keeps texts in heaps without checksums, and its library trusts them: seen with version 2.0.0, one flipped bit there
+makes it run in a circle for ever. So a finished file is followed by a trailer, which HDF5 ignores: a SHA-256 over all
+bytes before it, checked before the library opens the file. Left out are the rows of feature tables, which may be most
+of a large file and carry checksums of their own; the trailer says where they are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from typing import TYPE_CHECKING, Any
-
-import h5py
-import numpy as np
+import os
+import struct
+from typing import TYPE_CHECKING, BinaryIO
 
 from pyramidai_mpi.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import h5py
 
 FILE_VERSIONS = ("v110", "v110")
-"""Structures to write: the oldest that carry checksums throughout, which a cluster's HDF5 1.10 still reads."""
+"""HDF5 structures to write: the oldest with checksums throughout (but for texts), which HDF5 1.10 still reads."""
 
-SEAL = "seal"
-"""The root's attribute that holds the seal."""
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MAGIC = b"pyramidai-seal/1"
+_END = struct.Struct("<Q32s16s")
+"""The trailer's end: number of ranges, SHA-256, magic. Before it the ranges left out, two uint64 each."""
 
-_MOST_OBJECTS = 1000
-_DEEPEST = 8
-# gzip shrinks by 1032 at most: a table that claims more rows than its bytes can hold was made to exhaust the memory
-_MOST_SHRINKING = 1100
-# further filters would be libraries that HDF5 loads from wherever HDF5_PLUGIN_PATH points
-_KNOWN_FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
+_RANGE = struct.Struct("<QQ")
+_MOST_RANGES = 1 << 20
+_BLOCK = 1 << 20
 
 
-def objects_of(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
-    """Every group and table with its path, the root first, in the order of names.
+def seal_file(path: Path, left_out: Sequence[tuple[int, int]]) -> None:
+    """Append the trailer to a finished file.
+
+    Parameters
+    ----------
+    path
+        The file, closed.
+    left_out
+        First and last (excluded) byte of the parts that the seal is not to cover, in any order.
+    """
+    ranges = _joined(left_out)
+    with path.open("r+b") as file:
+        length = file.seek(0, os.SEEK_END)
+        seal = _seal_of(file, length, ranges)
+        file.seek(length)
+        file.write(_packed(ranges) + _END.pack(len(ranges), seal, _MAGIC))
+
+
+def check_seal(path: Path) -> None:
+    """See that a file is what was sealed, without HDF5.
 
     Raises
     ------
     InputError
-        When the file reaches beyond itself (links to elsewhere, tables kept elsewhere), runs in circles, or holds what
-        no result holds: other filters or types, or tables that claim more than their bytes could hold.
+        When it has no seal, or another than its bytes give.
+    OSError
+        When it cannot be read.
     """
-    bytes_on_disk = file.id.get_filesize()
-    seen: set[Any] = set()
-
-    def visit(path: str, item: h5py.Group | h5py.Dataset, depth: int) -> Iterator[tuple[str, Any]]:
-        place = h5py.h5o.get_info(item.id).addr
-        if place in seen or depth > _DEEPEST or len(seen) >= _MOST_OBJECTS:
-            raise InputError(f"{path} is there twice, or one of too many objects, which no result holds")
-        seen.add(place)
-        if isinstance(item, h5py.Dataset):
-            _check_table(path, item, bytes_on_disk)
-        yield path, item
-        if isinstance(item, h5py.Group):
-            for name in sorted(item):
-                if not isinstance(item.get(name, getlink=True), h5py.HardLink):
-                    raise InputError(f"{path}{name!r} is a link to elsewhere, which no result holds")
-                if item.get(name, getclass=True) not in (h5py.Group, h5py.Dataset):
-                    raise InputError(f"{path}{name!r} is neither group nor table")
-                yield from visit(f"{path}{name}/", item[name], depth + 1)
-
-    yield from visit("/", file["/"], 0)
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _END.size, 0))
+        end = file.read()
+        n_ranges, seal, magic = _END.unpack(end) if len(end) == _END.size else (0, b"", b"")
+        length = size - _END.size - n_ranges * _RANGE.size
+        file.seek(0)
+        if file.read(len(_HDF5)) != _HDF5:
+            raise InputError(f"{path}: is no HDF5 file")
+        if magic != _MAGIC or length < 0 or n_ranges > _MOST_RANGES:
+            raise InputError(f"{path}: is no sealed result: cut, changed after it was written, or not of this program")
+        file.seek(length)
+        ranges = list(_RANGE.iter_unpack(file.read(n_ranges * _RANGE.size)))
+        edges = [0, *(edge for pair in ranges for edge in pair), length]
+        if edges != sorted(edges) or _seal_of(file, length, ranges) != seal:
+            raise InputError(f"{path}: was damaged or changed after it was written; run the analysis again")
 
 
-def _check_table(path: str, table: h5py.Dataset, bytes_on_disk: int) -> None:
-    properties = table.id.get_create_plist()
-    if properties.get_layout() not in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
-        raise InputError(f"{path} is a view of tables elsewhere, which no result holds")
-    if properties.get_external_count():
-        raise InputError(f"{path} is kept in another file, which no result does")
-    filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
-    if filters - _KNOWN_FILTERS:
-        raise InputError(f"{path} needs the unknown filters {sorted(filters - _KNOWN_FILTERS)}")
-    if table.dtype.hasobject or table.shape is None:
-        raise InputError(f"{path} is of a type that no result holds")
-    stored = table.id.get_storage_size()
-    if stored > bytes_on_disk or math.prod(table.shape) * table.dtype.itemsize > stored * _MOST_SHRINKING:
-        raise InputError(f"{path} claims shape {table.shape}, more than its {stored} bytes can hold")
+def _seal_of(file: BinaryIO, length: int, ranges: Sequence[tuple[int, int]]) -> bytes:
+    """SHA-256 over the first `length` bytes but for `ranges`, which are in order, and over these."""
+    seal = hashlib.sha256(_packed(ranges))
+    start = 0
+    for first, last in [*ranges, (length, length)]:
+        file.seek(start)
+        while start < first:
+            block = file.read(min(_BLOCK, first - start))
+            if not block:
+                raise InputError("the file was cut while it was being read")
+            seal.update(block)
+            start += len(block)
+        start = last
+    return seal.digest()
 
 
-def seal_of(file: h5py.File) -> str:
-    """SHA-256 over all attributes but the seal itself, and the names, types and shapes of all tables.
-
-    Raises
-    ------
-    InputError
-        See `objects_of`.
-    """
-    seal = hashlib.sha256()
-    for path, item in objects_of(file):
-        layout = f"{item.dtype.descr} {item.shape}" if isinstance(item, h5py.Dataset) else "group"
-        seal.update(_framed(path.encode(errors="surrogateescape"), layout.encode()))
-        for name in sorted(item.attrs):
-            if (path, name) != ("/", SEAL):
-                seal.update(_framed(name.encode(errors="surrogateescape"), *_parts(item.attrs[name])))
-    return seal.hexdigest()
+def _packed(ranges: Sequence[tuple[int, int]]) -> bytes:
+    return b"".join(_RANGE.pack(*pair) for pair in ranges)
 
 
-def _parts(value: Any) -> tuple[bytes, ...]:
-    """An attribute's type, shape and value as bytes."""
-    if isinstance(value, h5py.Empty):
-        return (b"empty",)
-    if isinstance(value, str):
-        return b"text", value.encode(errors="surrogateescape")
-    array = np.asarray(value)
-    if array.dtype.hasobject:
-        return f"texts {array.shape}".encode(), *(str(t).encode(errors="surrogateescape") for t in array.flat)
-    return f"{array.dtype.str} {array.shape}".encode(), array.tobytes()
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in order, neighbours joined."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and joined[-1][1] == first:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return joined
 
 
-def _framed(*parts: bytes) -> bytes:
-    """Parts with their lengths, so that none can pass for the end of its neighbour."""
-    return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+def rows_on_disk(table: h5py.Dataset) -> list[tuple[int, int]]:
+    """First and last (excluded) byte of each chunk of a table."""
+    if table.chunks is None:
+        return []
+    places: list[tuple[int, int]] = []
+    table.id.chunk_iter(lambda chunk: places.append((chunk.byte_offset, chunk.byte_offset + chunk.size)))
+    return places

@@ -17,7 +17,7 @@ from pyramidai_mpi.errors import InputError, InternalError
 from pyramidai_mpi.store.placing import flush_file
 from pyramidai_mpi.store.reader import read_digest
 from pyramidai_mpi.store.result import FORMAT, FORMAT_VERSION
-from pyramidai_mpi.store.seal import FILE_VERSIONS, SEAL, seal_of
+from pyramidai_mpi.store.seal import FILE_VERSIONS, rows_on_disk, seal_file
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _CHUNK_ROWS = 16384
 _COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
-_FEATURE_CHUNK_BYTES = 1 << 18
+_FEATURE_CHUNK_BYTES = 1 << 20
 
 TABLES = ("coords", "index", "probability", "decision", "parent")
 """Names of a level's tables."""
@@ -254,7 +254,9 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
         _create_table(group, "ranks", execution.ranks)
         file.attrs["complete"] = True
         file.attrs["digest"] = expected_digest
-        file.attrs[SEAL] = seal_of(file)
+        features = [level["features"] for level in file["levels"].values() if "features" in level]
+        left_out = [place for table in features for place in rows_on_disk(table)]
+    seal_file(path, left_out)
     flush_file(path)  # what cannot be kept is to fail here, before it is read back and named
     try:
         read_digest(path)

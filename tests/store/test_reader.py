@@ -9,6 +9,7 @@ import pytest
 from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.store.reader import open_result, read_digest, read_level_seconds, read_levels, read_rule, summarise
 from pyramidai_mpi.store.result import Execution
+from pyramidai_mpi.store.seal import seal_file
 from tests.results import result_of, write_file
 from tests.trees import rule_of
 
@@ -109,13 +110,14 @@ def test_a_cut_file_is_refused(path):
 def test_another_programs_hdf5_is_refused(path, read):
     with h5py.File(path, "w") as file:
         file["coords"] = np.zeros((3, 2))
-    assert "no result" in refusal(path, read)
+    assert "not of this program" in refusal(path, read)
 
 
 @pytest.mark.parametrize("read", [read_digest, summarise])
 def test_another_version_of_the_format_is_refused(path, read):
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 2
+    seal_file(path, [])
     assert "version 2, expected 1" in refusal(path, read).replace("np.int64(2)", "2")
 
 
@@ -123,6 +125,7 @@ def test_another_version_of_the_format_is_refused(path, read):
 def test_an_incomplete_result_is_refused(path, read):
     with h5py.File(path, "r+") as file:
         file.attrs["complete"] = False
+    seal_file(path, [])
     assert "not complete" in refusal(path, read)
 
 
@@ -131,4 +134,5 @@ def test_an_incomplete_result_is_refused(path, read):
 def test_a_result_that_lacks_a_part_is_refused(path, read, part):
     with h5py.File(path, "r+") as file:
         del file[part]
+    seal_file(path, [])
     refusal(path, read)

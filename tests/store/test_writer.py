@@ -40,7 +40,7 @@ def test_the_groups_and_tables_are_those_of_the_design(file):
 
 ATTRIBUTES = {
     "/": {
-        "format", "format_version", "software_version", "created", "complete", "n_tiles_failed", "digest", "seal",
+        "format", "format_version", "software_version", "created", "complete", "n_tiles_failed", "digest",
     },
     "slide": {"name", "quickhash", "vendor", "dimensions", "mpp", "bounds_x", "bounds_y"},
     "model": {
