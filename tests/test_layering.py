@@ -54,6 +54,7 @@ GATES = {
     "skimage": ["segmentation", "evaluation.lesions", "classification.features"],  # tissue; lesions; shapes of regions
     "scipy": ["evaluation.lesions"],
     "sklearn": ["classification.forest", "classification.classifier"],
+    "matplotlib": ["evaluation.plots", "simulate.plot"],
     "skops": ["classification.storage"],
     "shapely": ["annotations.", "export.outlines"],  # truth, and what was found
     "mpi4py": ["sched.transport", "gather", "store.", "cli."],
@@ -258,8 +259,8 @@ def test_torch_is_imported_in_training_alone():
     assert {room_of(name) for name in importers} == {"training"}, importers
 
 
-HEAVY = ["mpi4py", "numpy", "h5py", "onnx", "onnxruntime", "openslide", "skimage", "scipy", "sklearn", "skops", "torch",
-         "PIL", "tifffile"]  # fmt: skip
+HEAVY = ["mpi4py", "numpy", "h5py", "onnx", "onnxruntime", "openslide", "skimage", "scipy", "sklearn", "skops",
+         "matplotlib", "torch", "PIL", "tifffile"]  # fmt: skip
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -289,7 +290,7 @@ def test_asking_for_help_loads_nothing_heavy(arguments):
     assert loaded_by(run, *arguments) == set()
 
 
-@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "classify"])
+@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "evaluate", "classify"])
 def test_asking_for_help_on_a_command_starts_no_mpi_and_no_library_of_its_work(command):
     run = "import runpy; runpy.run_module('pyramidai_mpi', run_name='__main__', alter_sys=True)"
     assert loaded_by(run, command, "--help") <= {"numpy"}

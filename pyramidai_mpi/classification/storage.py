@@ -82,6 +82,17 @@ def load_classifier(path: Path) -> SlideClassifier:
         raise InputError(f"{path}: no usable slide classifier: {reason}; fit it again with classify fit") from error
 
 
+def require_extra() -> None:
+    """See that the libraries of the extra are there, before any work.
+
+    Raises
+    ------
+    UsageError
+        When they are not.
+    """
+    _skops()
+
+
 def _skops() -> Any:
     try:
         import skops.io

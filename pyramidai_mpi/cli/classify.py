@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyramidai_mpi.cli.truth_options import parse_truth_options, truth_options
 from pyramidai_mpi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from pyramidai_mpi.annotations.truth import TruthOptions
     from pyramidai_mpi.classification.score_map import ScoreMap
 
 _PATH = click.Path(path_type=Path)
@@ -30,6 +32,7 @@ def _common(function: Callable[..., int]) -> Callable[..., int]:
         click.option(
             "--truth", type=_PATH, metavar="DIR", help="Annotations: a slide with any tumour is a tumour slide."
         ),
+        truth_options,
         click.option(
             "--pyramid", is_flag=True, help="Make the pyramidal run of each (exhaustive) result, and use that."
         ),
@@ -79,6 +82,9 @@ def fit(
     seed: int,
     labels: Path | None,
     truth: Path | None,
+    tumor_class: tuple[str, ...],
+    exclude_class: tuple[str, ...],
+    mask_value: int | None,
     pyramid: bool,
     threshold: tuple[str, ...],
     table: Path | None,
@@ -91,16 +97,17 @@ def fit(
     """
     from pyramidai_mpi.classification.classifier import cross_validate, fit_classifier, judge_slides
     from pyramidai_mpi.classification.features import FeatureKind
-    from pyramidai_mpi.classification.storage import save_classifier
+    from pyramidai_mpi.classification.storage import require_extra, save_classifier
     from pyramidai_mpi.store.placing import check_target
 
+    require_extra()
     for target in (output, table):
         if target is not None:
             check_target(target, overwrite=overwrite, inputs=results)
     if (labels is None) == (truth is None):
         raise UsageError("classify fit needs to know the slides: give either --labels or --truth")
     maps = _read_maps(results, threshold, pyramid=pyramid)
-    tumor = _tumor_slides(maps, labels, truth)
+    tumor = _tumor_slides(maps, labels, truth, parse_truth_options(tumor_class, exclude_class, mask_value))
     kind = FeatureKind(features)
     classifier = fit_classifier(maps, tumor, kind, bins=bins, seed=seed, n_trees=trees)
     probability = cross_validate(maps, tumor, kind, bins=bins, seed=seed, folds=folds, n_trees=trees)
@@ -124,6 +131,9 @@ def predict(
     results: tuple[Path, ...],
     labels: Path | None,
     truth: Path | None,
+    tumor_class: tuple[str, ...],
+    exclude_class: tuple[str, ...],
+    mask_value: int | None,
     pyramid: bool,
     threshold: tuple[str, ...],
     table: Path | None,
@@ -144,7 +154,11 @@ def predict(
         check_target(table, overwrite=overwrite, inputs=[model, *results])
     classifier = load_classifier(model)
     maps = _read_maps(results, threshold, pyramid=pyramid)
-    tumor = None if labels is None and truth is None else _tumor_slides(maps, labels, truth)
+    tumor = (
+        None
+        if labels is None and truth is None
+        else _tumor_slides(maps, labels, truth, parse_truth_options(tumor_class, exclude_class, mask_value))
+    )
     probability = classifier.predict(maps)
     for one, value in zip(maps, probability.tolist(), strict=True):
         click.echo(f"{value:.3f}  {'tumour' if value >= CALLED_TUMOR else 'normal'}  {one.slide}")
@@ -165,7 +179,9 @@ def _read_maps(results: Sequence[Path], threshold: Sequence[str], *, pyramid: bo
     return [read_score_map(path, thresholds, pyramid=pyramid) for path in results]
 
 
-def _tumor_slides(maps: Sequence[ScoreMap], labels: Path | None, truth: Path | None) -> npt.NDArray[np.bool_]:
+def _tumor_slides(
+    maps: Sequence[ScoreMap], labels: Path | None, truth: Path | None, options: TruthOptions
+) -> npt.NDArray[np.bool_]:
     import numpy as np
 
     if labels is not None:
@@ -174,16 +190,16 @@ def _tumor_slides(maps: Sequence[ScoreMap], labels: Path | None, truth: Path | N
         table = read_labels(labels)
         return np.array([table.is_tumor(one.slide) for one in maps], bool)
     assert truth is not None
-    return np.array([_holds_tumor(truth, one) for one in maps], bool)
+    return np.array([_holds_tumor(truth, one, options) for one in maps], bool)
 
 
-def _holds_tumor(truth: Path, one: ScoreMap) -> bool:
+def _holds_tumor(truth: Path, one: ScoreMap, options: TruthOptions) -> bool:
     from pyramidai_mpi.annotations.truth import read_truth
 
     width, height = one.l0_size
     step = 32
-    covered = read_truth(truth, one.slide, one.l0_size).coverage((-(-height // step), -(-width // step)), step)
-    return bool(covered.any())
+    found = read_truth(truth, one.slide, one.l0_size, options)
+    return bool(found.coverage((-(-height // step), -(-width // step)), step).any())
 
 
 def _write_table(

@@ -11,8 +11,8 @@ from pyramidai_mpi.classification.score_map import project_scores, prune, read_s
 from pyramidai_mpi.errors import InputError, UsageError
 from pyramidai_mpi.tree import build_tree
 from pyramidai_mpi.types import Decision, Mode
-from tests.classification.slides import THRESHOLDS, Scores, scored_result
 from tests.results import write_file
+from tests.scored import THRESHOLDS, Scores, scored_result
 from tests.trees import played, rule_of, tissue_in
 
 UNREAD = Decision.UNREADABLE

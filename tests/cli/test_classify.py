@@ -12,7 +12,7 @@ from sklearn import metrics
 from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.types import Mode
 from tests.annotations.files import SQUARE, feature, geojson
-from tests.classification.slides import write_slides
+from tests.scored import write_slides
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -43,11 +43,11 @@ def assert_one_line(err: str, *parts: str) -> None:
 def test_help_lists_the_commands(call, words):
     code, out, err = call(*words)
     assert (code, err) == (0, "")
-    for command in ("run", "digest", "info", "export", "classify", "synth", "mpirun -n 12", "srun"):
+    for command in ("run", "digest", "info", "export", "evaluate", "classify", "synth", "mpirun -n 12", "srun"):
         assert command in out
 
 
-@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "classify", "synth"])
+@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "evaluate", "classify", "synth"])
 def test_every_command_has_help(call, command):
     code, out, _ = call(command, "--help")
     assert code == 0

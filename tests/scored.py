@@ -10,6 +10,7 @@ import numpy as np
 from pyramidai_mpi.store.result import Execution, LevelRecord, Result, SlideRecord, TissueRecord
 from pyramidai_mpi.tree import build_tree
 from pyramidai_mpi.types import Decision, Mode
+from tests.annotations.files import feature
 from tests.results import result_of, write_file
 from tests.trees import TILE, played, rule_of
 
@@ -33,13 +34,28 @@ class Scores:
         x, y = (col + 0.5) * side, (row + 0.5) * side
         return self.has_tumor and bool(np.hypot(x - self.cols / 2, y - self.rows / 2) < 3 + self.seed % 3)
 
+    def outlines(self) -> list[dict]:
+        """Truth as GeoJSON: the square of every level-0 tile in the tumour."""
+        return [
+            feature([[[x * TILE, y * TILE] for x, y in ((c, r), (c + 1, r), (c + 1, r + 1), (c, r + 1))]])
+            for r in range(self.rows)
+            for c in range(self.cols)
+            if self.in_tumor(0, c, r)
+        ]
+
     def of(self, level: int, col: int, row: int) -> float:
         rng = np.random.default_rng([self.seed, level, col, row])
         return float(rng.uniform(0.55, 1.0) if self.in_tumor(level, col, row) else rng.uniform(0.0, 0.45) ** 1.5)
 
 
-def scored_result(scores: Scores, mode: Mode = Mode.EXHAUSTIVE, name: str | None = None) -> Result:
-    """A result of a run of this mode, decided by `THRESHOLDS`."""
+def scored_result(
+    scores: Scores,
+    mode: Mode = Mode.EXHAUSTIVE,
+    name: str | None = None,
+    mpp: float = 0.25,
+    level_s: tuple[float, ...] = (),
+) -> Result:
+    """A result of a run decided by `THRESHOLDS`, whose two ranks worked `level_s` seconds on each level."""
     mask = np.ones((2 * scores.rows, 2 * scores.cols), bool)
     mask[:6, :9] = False  # glass
     rule = rule_of(mask)
@@ -58,11 +74,11 @@ def scored_result(scores: Scores, mode: Mode = Mode.EXHAUSTIVE, name: str | None
         result_of(mask),
         slide=SlideRecord(
             name, f"{scores.seed:02x}{int(scores.has_tumor)}" * 8, "generic-tiff",
-            (grid.l0_width, grid.l0_height), 0.25, (0, 0),
+            (grid.l0_width, grid.l0_height), mpp, (0, 0),
         ),
         tissue=TissueRecord(mask, 32.0, "otsu-hsv-1"),
         levels=tuple(
-            LevelRecord(TILE, TILE * 2**n, n, 2.0**n, grid.level_dimensions(n), 0.25 * 2**n, THRESHOLDS[n])
+            LevelRecord(TILE, TILE * 2**n, n, 2.0**n, grid.level_dimensions(n), mpp * 2**n, THRESHOLDS[n])
             for n in range(3)
         ),
         tree=tree,
@@ -71,8 +87,11 @@ def scored_result(scores: Scores, mode: Mode = Mode.EXHAUSTIVE, name: str | None
         mode=str(mode),
         n_reference_tiles=len(rule.reference_tiles()),
         execution=Execution(
-            {"mode": str(mode), "min_tissue": 0.05, "n_ranks": 2, "analyse_s": 0.01 * tree.n_tiles},
-            np.array([(0, 3.5), (1, 4.5)], [("rank", "<i4"), ("busy_s", "<f8")]),
+            {"mode": str(mode), "min_tissue": 0.05, "n_ranks": 2},
+            np.array(
+                [(rank, share * np.pad(level_s, (0, 16 - len(level_s)))) for rank, share in ((0, 0.25), (1, 0.75))],
+                [("rank", "<i4"), ("level_s", "<f8", (16,))],
+            ),
         ),
     )  # fmt: skip
 

@@ -1,0 +1,112 @@
+"""An evaluation as JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from pyramidai_mpi.evaluation.froc import FALSE_POSITIVES_A_SLIDE
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.evaluation.bootstrap import Estimate
+    from pyramidai_mpi.evaluation.cohort import CohortEvaluation, Froc
+    from pyramidai_mpi.evaluation.ratios import BothMeans
+    from pyramidai_mpi.evaluation.slide import SlideEvaluation
+
+FORMAT = "pyramidai-evaluation/1"
+
+
+def evaluation_json(cohort: CohortEvaluation) -> str:
+    """All figures as JSON; what is not defined is null."""
+    record = {
+        "format": FORMAT,
+        "intervals": {"confidence": 0.95, "resamples": cohort.n_resamples, "seed": cohort.seed},
+        "retention": _means(cohort.retention),
+        "speedup_tiles": _means(cohort.tile_speedup),
+        "speedup_seconds": _means(cohort.time_speedup) | {"slides_estimated": cohort.time_estimated},
+        "tile_roc": [
+            {
+                "level": one.level,
+                "auc": _estimate(one.pooled),
+                "tumor_tiles": one.n_positive,
+                "other_tiles": one.n_negative,
+                "auc_per_slide": [_number(value) for value in one.per_slide.tolist()],
+            }
+            for one in cohort.roc
+        ],
+        "froc": {"pyramid": _froc(cohort.pyramid_froc), "reference": _froc(cohort.reference_froc)},
+        "slides": [_slide(one) for one in cohort.slides],
+    }
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def evaluation_csv(cohort: CohortEvaluation) -> str:
+    """One row a slide."""
+    text = io.StringIO()
+    records = [_slide(one) for one in cohort.slides]
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(
+            {name: " | ".join(value) if isinstance(value, list) else value for name, value in record.items()}
+        )
+    return text.getvalue()
+
+
+def _slide(one: SlideEvaluation) -> dict[str, Any]:
+    cost, pyramid, reference = one.cost, one.pyramid, one.reference
+    known = cost is not None and not one.retention_unknown
+    return {
+        "slide": one.slide,
+        "results": one.sources,
+        "tiles": cost and cost.n_analysed,
+        "reference_tiles": cost and cost.n_reference_tiles,
+        "speedup_tiles": cost and cost.speedup,
+        "true_positives": cost.true_positives if cost and known else None,
+        "kept": cost.kept if cost and known else None,
+        "retention": cost.retention if cost and known else None,
+        "retention_unknown": one.retention_unknown or None,
+        "seconds": _number(one.seconds.pyramid),
+        "reference_seconds": _number(one.seconds.reference),
+        "speedup_seconds": _number(one.seconds.speedup),
+        "seconds_are": one.seconds.how or None,
+        "lesions": one.n_lesions,
+        "isolated_tumor_cells": one.n_isolated,
+        "lesions_hit": pyramid and int((pyramid.findings.lesion_score > 0).sum()),
+        "false_positives": pyramid and len(pyramid.findings.false_score),
+        "reference_lesions_hit": reference and int((reference.findings.lesion_score > 0).sum()),
+        "reference_false_positives": reference and len(reference.findings.false_score),
+        "notes": list(one.notes),
+    }
+
+
+def _means(means: BothMeans) -> dict[str, Any]:
+    return {"mean_of_ratios": _estimate(means.mean_of_ratios), "ratio_of_means": _estimate(means.ratio_of_means)}
+
+
+def _estimate(one: Estimate) -> dict[str, Any]:
+    return {"value": _number(one.value), "low": _number(one.low), "high": _number(one.high), "slides": one.n_slides}
+
+
+def _froc(froc: Froc | None) -> dict[str, Any] | None:
+    if froc is None:
+        return None
+    return {
+        "score": _estimate(froc.score),
+        "lesions": froc.n_lesions,
+        "sensitivity_at": {
+            f"{rate:g}": _number(value)
+            for rate, value in zip(FALSE_POSITIVES_A_SLIDE, froc.curve.at_rates.tolist(), strict=True)
+        },
+        "curve": [
+            {"false_positives": x, "sensitivity": _number(y)}
+            for x, y in zip(froc.curve.false_positives.tolist(), froc.curve.sensitivity.tolist(), strict=True)
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
