@@ -1,6 +1,23 @@
 """Pyramidal analysis of gigapixel images with MPI work stealing.
 
-Importing the package starts neither MPI nor any heavy library.
+Importing the package starts neither MPI nor any heavy library; using `open_result` or `analyse` does.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.notebook import analyse, open_result
+
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "analyse", "open_result"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"analyse", "open_result"}:
+        from pyramidai_mpi import notebook
+
+        return getattr(notebook, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

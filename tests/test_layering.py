@@ -38,7 +38,7 @@ LAYERS = [
         "sampling",
         "quantisation",
     ],
-    ["cli", "testing"],
+    ["cli", "notebook", "testing"],
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 ENTRANCES = {"__init__", "__main__"}
@@ -57,7 +57,7 @@ GATES = {
     "matplotlib": ["evaluation.plots", "simulate.plot"],
     "skops": ["classification.storage"],
     "shapely": ["annotations.", "export.outlines"],  # truth, and what was found
-    "mpi4py": ["sched.transport", "gather", "store.", "cli."],
+    "mpi4py": ["sched.transport", "gather", "store.", "cli.", "notebook"],
 }
 
 # For type checkers alone: a workload is told of a progress, an outcome holds tasks.
