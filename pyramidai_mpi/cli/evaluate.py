@@ -65,7 +65,7 @@ def command(
     from pyramidai_mpi.annotations.labels import read_labelled
     from pyramidai_mpi.config import parse_thresholds
     from pyramidai_mpi.evaluation.cohort import evaluate_cohort
-    from pyramidai_mpi.evaluation.pairing import pair_results
+    from pyramidai_mpi.evaluation.pairing import group_results, runs_of
     from pyramidai_mpi.evaluation.records import evaluation_csv, evaluation_json
     from pyramidai_mpi.evaluation.slide import DetectionRule, evaluate_slide
     from pyramidai_mpi.evaluation.tables import evaluation_lines
@@ -80,9 +80,11 @@ def command(
         check_target(target, overwrite=overwrite, inputs=results)
     options = parse_truth_options(tumor_class, exclude_class, mask_value)
     changes = parse_thresholds(threshold)
-    runs = pair_results([read_labelled(path, truth, min_share=min_share, options=options) for path in results])
     rule = DetectionRule(detection_threshold, detection_radius)
-    slides = [evaluate_slide(one, rule, one.changed_thresholds(changes)) for one in runs]
+    slides = []
+    for paths in group_results(results):
+        runs = runs_of([read_labelled(path, truth, min_share=min_share, options=options) for path in paths])
+        slides.append(evaluate_slide(runs, rule, runs.changed_thresholds(changes)))
     cohort = evaluate_cohort(slides, n_resamples=resamples, seed=seed)
     for line in evaluation_lines(cohort):
         click.echo(line)

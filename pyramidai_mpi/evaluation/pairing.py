@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.errors import InputError, UsageError
-from pyramidai_mpi.types import Mode
+from pyramidai_mpi.store.reader import read_origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from pyramidai_mpi.annotations.labels import LabelledResult
     from pyramidai_mpi.labelled import LabelledLevel
@@ -94,28 +95,47 @@ class SlideRuns:
         return ", ".join(found)
 
 
-def pair_results(results: Sequence[LabelledResult]) -> tuple[SlideRuns, ...]:
-    """Put results of the same slide together, by its quick hash, in order of appearance.
+def group_results(paths: Sequence[Path]) -> tuple[tuple[Path, ...], ...]:
+    """Put the files of the same slide together, by its quick hash, in order of appearance.
+
+    Their tiles are not read, so that a large cohort can be gone through slide by slide.
 
     Raises
     ------
     UsageError
         When two results of one slide are of the same mode.
     InputError
-        When the results are not all of one model, or cut a slide into other tiles.
+        When a file cannot be read, or they are not all of one model.
     """
-    by_slide: dict[str, SlideRuns] = {}
+    by_slide: dict[str, dict[str, Path]] = {}
+    first: tuple[str, ...] = ()
+    for path in paths:
+        origin = read_origin(path)
+        first = first or origin.level_sha256
+        if origin.level_sha256 != first:
+            raise InputError(f"{path}: is of another model than {paths[0]}; evaluate one model at a time")
+        modes = by_slide.setdefault(origin.quickhash, {})
+        if other := modes.get(origin.mode):
+            raise UsageError(f"{other} and {path} are both {origin.mode} runs of one slide; give one of them")
+        modes[origin.mode] = path
+    return tuple(tuple(modes.values()) for modes in by_slide.values())
+
+
+def runs_of(results: Sequence[LabelledResult]) -> SlideRuns:
+    """Put the results of one slide together.
+
+    Parameters
+    ----------
+    results
+        A group of `group_results`.
+
+    Raises
+    ------
+    InputError
+        When they cut the slide into other tiles.
+    """
+    runs = SlideRuns(**{str(one.mode): one for one in results})
     for one in results:
-        if one.level_sha256 != results[0].level_sha256:
-            raise InputError(
-                f"{one.path}: is of another model ({one.model_name}) than {results[0].path} "
-                f"({results[0].model_name}); evaluate one model at a time"
-            )
-        runs = by_slide.get(one.quickhash, SlideRuns())
-        other = {Mode.PYRAMID: runs.pyramid, Mode.REFERENCE: runs.reference, Mode.EXHAUSTIVE: runs.exhaustive}[one.mode]
-        if other is not None:
-            raise UsageError(f"{other.path} and {one.path} are both {one.mode} runs of {one.slide}; give one of them")
-        if by_slide.get(one.quickhash) and runs.widest.rule.grid != one.rule.grid:
+        if one.rule.grid != runs.widest.rule.grid:
             raise InputError(f"{one.path}: has other tiles than {runs.widest.path}; run both at the same --mpp")
-        by_slide[one.quickhash] = replace(runs, **{str(one.mode): one})
-    return tuple(by_slide.values())
+    return runs

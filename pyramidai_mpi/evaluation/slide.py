@@ -46,6 +46,14 @@ class DetectionRule:
 
 
 @dataclass(frozen=True)
+class ScoredTiles:
+    """Tiles of one level: score float32 (N,), NaN where unreadable, and whether it is tumour, bool (N,)."""
+
+    score: npt.NDArray[np.float32]
+    positive: Bools
+
+
+@dataclass(frozen=True)
 class Pointing:
     """Places that a run points at, judged.
 
@@ -82,7 +90,7 @@ class SlideEvaluation:
     n_lesions, n_isolated
         Lesions to find, and those of isolated tumour cells.
     scored
-        The levels of the widest run, for tile ROC; level 0 first.
+        Tiles of the widest run, for tile ROC; level 0 first.
     all_tiles
         Whether these are all tiles, or only those that a pyramidal run came to.
     pyramid, reference
@@ -99,7 +107,7 @@ class SlideEvaluation:
     n_tumor_tiles: int
     n_lesions: int
     n_isolated: int
-    scored: tuple[LabelledLevel, ...]
+    scored: tuple[ScoredTiles, ...]
     all_tiles: bool
     pyramid: Pointing | None
     reference: Pointing | None
@@ -148,7 +156,7 @@ def evaluate_slide(runs: SlideRuns, rule: DetectionRule, thresholds: Sequence[fl
         n_tumor_tiles=int(widest.levels[0].positive.sum()),
         n_lesions=lesions.n_to_find,
         n_isolated=lesions.n_isolated,
-        scored=widest.levels,
+        scored=tuple(ScoredTiles(level.score, level.positive) for level in widest.levels),
         all_tiles=full is not None,
         pyramid=points(None if pyramid is None else pyramid[0]),
         reference=points(full),

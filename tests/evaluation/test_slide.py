@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from pyramidai_mpi.annotations.labels import LabelledResult, read_labelled
 from pyramidai_mpi.errors import InputError, UsageError
-from pyramidai_mpi.evaluation.pairing import pair_results
+from pyramidai_mpi.evaluation.pairing import group_results, runs_of
 from pyramidai_mpi.evaluation.slide import DetectionRule, evaluate_slide
 from pyramidai_mpi.types import Mode
 from tests.annotations.files import geojson
@@ -63,7 +63,7 @@ def walk(scores: Scores = SCORES, thresholds: tuple[float, ...] = THRESHOLDS) ->
 
 
 def evaluated(*results: LabelledResult, thresholds=None, rule=DetectionRule()):  # noqa: B008
-    (runs,) = pair_results(results)
+    runs = runs_of(results)
     return evaluate_slide(runs, rule, thresholds)
 
 
@@ -91,7 +91,7 @@ def test_tiles_and_retention_are_those_counted_by_hand(tmp_path, modes):
 
 def test_other_thresholds_are_judged_on_an_exhaustive_result(tmp_path):
     thresholds = (0.6, 0.7, 0.9)
-    (runs,) = pair_results([labelled(tmp_path, Mode.EXHAUSTIVE)])
+    runs = runs_of([labelled(tmp_path, Mode.EXHAUSTIVE)])
     assert runs.changed_thresholds({0: 0.6, 1: 0.7, 2: 0.9}) == thresholds
     assert runs.changed_thresholds({1: 0.7}) == (0.5, 0.7, 0.3)
     found, by_hand = evaluated(runs.exhaustive, thresholds=thresholds), walk(thresholds=thresholds)
@@ -102,7 +102,7 @@ def test_other_thresholds_are_judged_on_an_exhaustive_result(tmp_path):
     with pytest.raises(UsageError, match="levels 0 to 2"):
         runs.changed_thresholds({3: 0.1})
     for modes in ((Mode.PYRAMID,), (Mode.PYRAMID, Mode.EXHAUSTIVE), (Mode.REFERENCE,)):
-        (others,) = pair_results([labelled(tmp_path, mode) for mode in modes])
+        others = runs_of([labelled(tmp_path, mode) for mode in modes])
         with pytest.raises(UsageError, match="--threshold"):
             others.changed_thresholds({1: 0.7})
 
@@ -160,22 +160,25 @@ def test_a_run_points_at_the_lesion_and_past_it(tmp_path):
     assert alone.reference.n_detections == candidates
 
 
-def test_runs_that_do_not_belong_together_are_refused(tmp_path):
-    one = labelled(tmp_path, Mode.PYRAMID)
-    with pytest.raises(UsageError, match="both pyramid runs"):
-        pair_results([one, one])
-    from dataclasses import replace
-
-    with pytest.raises(InputError, match="another model"):
-        pair_results([one, replace(labelled(tmp_path, Mode.EXHAUSTIVE), level_sha256=("99",))])
-    other_grid = replace(one.rule, tissue=replace(one.rule.tissue, grid=replace(one.rule.grid, base_downsample=2.0)))
+def test_runs_that_cut_the_slide_otherwise_are_refused(tmp_path):
+    one, other = labelled(tmp_path, Mode.PYRAMID), labelled(tmp_path, Mode.EXHAUSTIVE)
+    grid = replace(one.rule.grid, base_downsample=2.0)
     with pytest.raises(InputError, match="other tiles"):
-        pair_results([one, replace(labelled(tmp_path, Mode.EXHAUSTIVE), rule=other_grid)])
+        runs_of([one, replace(other, rule=replace(one.rule, tissue=replace(one.rule.tissue, grid=grid)))])
 
 
-def test_several_slides_stay_apart(tmp_path):
+def test_files_are_grouped_by_slide_in_order(tmp_path):
     modes = (Mode.PYRAMID, Mode.EXHAUSTIVE)
     results = [labelled(tmp_path, mode, Scores(seed, True)) for mode in modes for seed in (1, 2)]
-    first, second = pair_results(results)
-    assert first.pyramid is results[0]
-    assert second.exhaustive is results[3]
+    paths = [one.path for one in results]
+    assert group_results(paths) == ((paths[0], paths[2]), (paths[1], paths[3]))
+    assert runs_of(results[::2]).pyramid is results[0]
+    with pytest.raises(UsageError, match="both pyramid runs"):
+        group_results([paths[0], paths[2], paths[0]])
+
+
+def test_files_of_two_models_are_not_evaluated_together(tmp_path):
+    result = scored_result(Scores(2, True))
+    other = replace(result, model=replace(result.model, level_sha256=("99", "98", "97")))
+    with pytest.raises(InputError, match=r"b\.h5: is of another model"):
+        group_results([write_file(tmp_path / "a.h5", scored_result(SCORES)), write_file(tmp_path / "b.h5", other)])
