@@ -10,6 +10,7 @@ import numpy as np
 
 from pyramidai_mpi.decision import decide
 from pyramidai_mpi.slides.base import UnreadableRegionError
+from pyramidai_mpi.slides.source import TileSource
 from pyramidai_mpi.types import MOST_LEVELS, TILE_DTYPE, Decision, prediction_dtype
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.inference.base import Engine
     from pyramidai_mpi.slides.pyramid import SlidePyramid
+    from pyramidai_mpi.slides.source import Found
     from pyramidai_mpi.types import PredictionArray, TileArray
 
 FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
@@ -46,7 +48,7 @@ class PhaseSeconds:
 class Analyser:
     """Reads tiles of one slide, runs their level's network and decides.
 
-    Used by one thread at a time.
+    Used by one thread at a time, but for `prepare` and `close`.
 
     Attributes
     ----------
@@ -61,6 +63,8 @@ class Analyser:
     keep_features
         Called with (level, float32 (n, F)) for each batch, rows as its predictions, NaN where unreadable; None computes
         no features.
+    read_ahead
+        ``auto``, ``always`` or ``never``: whether `prepare` reads pixels (see `slides.source`).
     seconds
         Time spent so far.
     """
@@ -71,15 +75,32 @@ class Analyser:
     n_classes: int
     positive_class: int
     keep_features: Callable[[int, npt.NDArray[np.float32]], None] | None = None
+    read_ahead: str = "auto"
     seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
 
-    def analyse(self, tiles: TileArray) -> tuple[PredictionArray, npt.NDArray[np.void]]:
+    def __post_init__(self) -> None:
+        self._source = TileSource(self.pyramid, self.read_ahead)
+
+    def prepare(self, tiles: TileArray) -> list[Found | None]:
+        """Begin to read tiles of one level, for `analyse` to be given what comes of it; from another thread."""
+        places = zip(tiles["col"].tolist(), tiles["row"].tolist(), strict=True)
+        return self._source.prepare(int(tiles["level"][0]), places)
+
+    def close(self) -> None:
+        """Close the slide; `prepare` does nothing from now on."""
+        self._source.close()
+
+    def analyse(
+        self, tiles: TileArray, prepared: Sequence[Found | None] | None = None
+    ) -> tuple[PredictionArray, npt.NDArray[np.void]]:
         """Analyse a batch of tiles of one level.
 
         Parameters
         ----------
         tiles
             `TILE_DTYPE` records that share one level.
+        prepared
+            One entry a tile of what `prepare` has found, None for what is to be read now.
 
         Returns
         -------
@@ -95,11 +116,13 @@ class Analyser:
         reasons: dict[int, str] = {}
         readable: list[int] = []
         for position, tile in enumerate(tiles):
-            try:
-                pixels[len(readable)] = self.pyramid.read_tile(level, int(tile["col"]), int(tile["row"]))
-            except UnreadableRegionError as error:
-                reasons[position] = str(error)
+            found = prepared[position] if prepared is not None else None
+            if found is None:
+                found = self._source.read(level, int(tile["col"]), int(tile["row"]))
+            if isinstance(found, UnreadableRegionError):
+                reasons[position] = str(found)
             else:
+                pixels[len(readable)] = found
                 readable.append(position)
         read = time.perf_counter()
         probability = np.full((len(tiles), self.n_classes), np.nan, np.float32)

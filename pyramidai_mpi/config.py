@@ -55,6 +55,8 @@ class RunSettings:
         ``auto``, ``serial`` or ``mpio``: who writes the result file.
     reader
         ``auto``, ``openslide`` or ``tiff``: what decodes the slide's pixels (see `slides.opening`).
+    read_ahead
+        ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
     command_line
         For provenance.
     """
@@ -76,6 +78,7 @@ class RunSettings:
     features: bool = False
     writer: str = "auto"
     reader: str = "auto"
+    read_ahead: str = "auto"
     command_line: str = ""
 
     def __post_init__(self) -> None:

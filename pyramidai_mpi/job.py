@@ -254,7 +254,14 @@ def build_engines(comm: MPI.Intracomm, package: ModelPackage, *, features: bool 
 def analyser_of(job: Job, engines: Sequence[Engine]) -> Analyser:
     """Put a slide and the engines together."""
     package = job.package
-    return Analyser(job.pyramid, engines, job.thresholds, len(package.classes), package.score_column)
+    return Analyser(
+        job.pyramid,
+        engines,
+        job.thresholds,
+        len(package.classes),
+        package.score_column,
+        read_ahead=job.settings.read_ahead,
+    )
 
 
 def find_tissue(comm: MPI.Intracomm, job: Job) -> TileRule:

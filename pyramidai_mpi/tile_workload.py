@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.analyser import Analyser
     from pyramidai_mpi.sched import Progress
+    from pyramidai_mpi.slides.source import Found
     from pyramidai_mpi.store.journal import JournalWriter
     from pyramidai_mpi.store.restored import RestoredFile
     from pyramidai_mpi.store.spool import FeatureSpool
@@ -69,10 +70,14 @@ class TileWorkload:
         """Length of each level's feature vectors, 0 where none are kept."""
         return tuple(engine.n_features if self.spool is not None else 0 for engine in self.analyser.engines)
 
-    def expand(self, tasks: TileArray) -> TileArray:
+    def prepare(self, tasks: TileArray) -> list[Found | None]:
+        """Begin to read tiles of one level."""
+        return self.analyser.prepare(tasks)
+
+    def expand(self, tasks: TileArray, prepared: list[Found | None] | None = None) -> TileArray:
         """Analyse tiles of one level and return the children of those to zoom into."""
         self._features_of_batch = None
-        predictions, failed = self.analyser.analyse(tasks)
+        predictions, failed = self.analyser.analyse(tasks, prepared)
         # before anybody hears of the children: no tile is on disk whose parent is not
         if self.journal is not None:
             self.journal.append(predictions, failed, self._features_of_batch)

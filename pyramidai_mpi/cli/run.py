@@ -102,6 +102,13 @@ _PATH = click.Path(path_type=Path)
     help="What decodes the slide's pixels. Same pixels, so the same result.",
 )
 @click.option(
+    "--read-ahead",
+    type=click.Choice(("auto", "always", "never")),
+    default="auto",
+    show_default=True,
+    help="Read tiles while others are computed; auto: while reading is mostly waiting. Same result.",
+)
+@click.option(
     "--export",
     default="",
     metavar="FORMAT,...",
@@ -138,6 +145,7 @@ def command(
     writer: str,
     reader: str,
     export: str,
+    read_ahead: str,
     overwrite: bool,
     resume: bool,
     time_limit: str | None,
@@ -177,6 +185,7 @@ def command(
         features=features,
         writer=writer,
         reader=reader,
+        read_ahead=read_ahead,
         overwrite=overwrite,
         resume=resume,
         command_line=shlex.join(sys.argv),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.inference.package import ModelPackage
     from pyramidai_mpi.job import Job
     from pyramidai_mpi.sched import Progress
+    from pyramidai_mpi.slides.source import Found
     from pyramidai_mpi.tree import TileRule
     from pyramidai_mpi.types import TileArray
 
@@ -104,7 +105,13 @@ class CohortWorkload:
         self.batch_by = "group"
         self._open: OrderedDict[int, _Open] = OrderedDict()
 
-    def expand(self, tasks: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    def prepare(self, tasks: npt.NDArray[np.void]) -> list[Found | None]:
+        """Begin to read tiles of one level of one slide, if it is open here."""
+        slide, level = divmod(int(tasks["group"][0]), _LEVELS)
+        opened = self._open.get(slide) if level != _OPENING else None
+        return [None] * len(tasks) if opened is None else opened.analyser.prepare(tiles_of(tasks, level))
+
+    def expand(self, tasks: npt.NDArray[np.void], prepared: list[Found | None] | None = None) -> npt.NDArray[np.void]:
         """Open a slide, or analyse tiles of one level of one slide; return what is to be looked at next."""
         slide, level = divmod(int(tasks["group"][0]), _LEVELS)
         if level == _OPENING:
@@ -115,7 +122,7 @@ class CohortWorkload:
             self.post.to_owner(Kind.REFUSED, slide, Verdict(error.exit_code, str(error)).to_bytes())
             return np.empty(0, COHORT_DTYPE)
         tiles = tiles_of(tasks, level)
-        predictions, failed = opened.analyser.analyse(tiles)
+        predictions, failed = opened.analyser.analyse(tiles, prepared)
         if len(failed):
             self.post.to_owner(Kind.UNREADABLE, slide, failed.tobytes())
         self.post.to_owner(Kind.PREDICTIONS, slide, predictions.tobytes())
@@ -136,7 +143,7 @@ class CohortWorkload:
     def close(self) -> None:
         """Close all slides."""
         for opened in self._open.values():
-            opened.job.pyramid.reader.close()
+            opened.analyser.close()
         self._open.clear()
 
     def _open_slide(self, slide: int) -> npt.NDArray[np.void]:
@@ -171,5 +178,5 @@ class CohortWorkload:
         self._open[slide] = opened
         while len(self._open) > _MOST_OPEN_SLIDES:
             _, oldest = self._open.popitem(last=False)
-            oldest.job.pyramid.reader.close()
+            oldest.analyser.close()
         return opened

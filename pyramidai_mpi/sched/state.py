@@ -146,7 +146,7 @@ class RankState:
             self._run_dry()
             return None
         self._worker_waits = self._dry_spell_is_known = False
-        batch = queue.take_batch(min(self._batch_size, -(-held // self._batch_divisor)))
+        batch = queue.take_batch(self._next_batch_size(held))
         self._in_hand = len(batch)
         left = held - self._in_hand
         if left and self._waiting:
@@ -157,6 +157,16 @@ class RankState:
         elif self.rules.asks_before_dry:
             self._look_for_work()
         return batch
+
+    def peek_batch(self) -> Tasks | None:
+        """Copy of the tasks that `take_batch` would give now, which stay anybody's; None when there are none."""
+        held = len(self._queue)
+        if not held or self._ending.stopping or self._ending.finished:
+            return None
+        return self._queue.peek_batch(self._next_batch_size(held))
+
+    def _next_batch_size(self, held: int) -> int:
+        return min(self._batch_size, -(-held // self._batch_divisor))
 
     def finish_batch(self, children: Tasks) -> None:
         """The batch taken last was expanded and gave `children` (n,)."""

@@ -73,14 +73,22 @@ class TaskQueue:
         The deepest stack that can fill the batch serves it, and the largest one if none can: half-empty batches of
         the deepest level would be cheap in memory and dear in time.
         """
+        self._value_of_batch = value = self._value_to_serve(limit)
+        return self._from_end(value, limit)
+
+    def peek_batch(self, limit: int) -> Tasks:
+        """Copy of what `take_batch` would take now, which stays where it is; of a queue that is not empty."""
+        stack = self._stacks[self._value_to_serve(limit)]
+        return np.frombuffer(stack[-limit * self._item :], self._dtype)
+
+    def _value_to_serve(self, limit: int) -> Hashable:
         wanted = limit * self._item
         order, stacks = self._order, self._stacks
         value = order[-1]
         if len(order) > 1 and len(stacks[value]) < wanted:
             largest = max(reversed(order), key=lambda v: len(stacks[v]))
             value = next((v for v in reversed(order) if len(stacks[v]) >= wanted), largest)
-        self._value_of_batch = value
-        return self._from_end(value, limit)
+        return value
 
     def take_leaf(self) -> Tasks:
         """Take the newest task of the deepest value: an array (1,), or (0,) if there is none."""

@@ -10,7 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from pyramidai_mpi.sched.workload import Tasks, checked_tasks
+from pyramidai_mpi.sched.look_ahead import LookAhead
+from pyramidai_mpi.sched.workload import Prepares, Tasks, checked_tasks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,20 +79,32 @@ class Worker(threading.Thread):
         self._dtype = dtype
         self._main_bell = main_bell
         self._closing = False
+        self._look_ahead: LookAhead | None = None
+        if isinstance(workload, Prepares):
+            self._expand_prepared = workload.expand
+            self._look_ahead = LookAhead(state, lock, workload, workload.batch_size, self._fail)
 
     def close(self) -> None:
         """Let the thread end, after its batch if it has one, and wait for that."""
         self._closing = True
         self.bell.ring()
         self.join()
+        if self._look_ahead is not None:
+            self._look_ahead.close()
 
     def run(self) -> None:
         """Body of the thread."""
         try:
+            if self._look_ahead is not None:
+                self._look_ahead.start()
             self._work()
-        except BaseException as failure:  # handed to the main thread, which ends the job with it
-            self.failure = failure
-            self._main_bell.ring()
+        except BaseException as failure:
+            self._fail(failure)
+
+    def _fail(self, failure: BaseException) -> None:
+        """Hand `failure` to the main thread, which ends the job with it."""
+        self.failure = failure
+        self._main_bell.ring()
 
     def _work(self) -> None:
         children: Tasks | None = None
@@ -108,5 +121,11 @@ class Worker(threading.Thread):
                 self.bell.wait()
                 continue
             start = time.perf_counter()
-            children = checked_tasks(self._expand(batch), self._dtype, "children returned by expand()")
+            children = checked_tasks(self._do(batch), self._dtype, "children returned by expand()")
             self.busy_s += time.perf_counter() - start
+
+    def _do(self, batch: Tasks) -> object:
+        if self._look_ahead is None:
+            return self._expand(batch)
+        self._look_ahead.look_again()
+        return self._expand_prepared(batch, self._look_ahead.collect(batch))

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyramidai_mpi.sched.outcome import Progress
 
 Tasks: TypeAlias = npt.NDArray[Any]
@@ -19,7 +21,8 @@ class Workload(Protocol):
     """Tree-shaped work.
 
     A workload may also have an attribute ``batch_by`` (a field of `dtype`, or None): one batch then holds one value of
-    that field only; and methods ``on_progress(progress)`` (see `ReportsProgress`) and ``on_poll()`` (see `IsPolled`).
+    that field only; and methods ``on_progress(progress)`` (see `ReportsProgress`), ``on_poll()`` (see `IsPolled`) and
+    ``prepare(tasks)`` (see `Prepares`).
 
     Attributes
     ----------
@@ -47,6 +50,25 @@ class Workload(Protocol):
         ndarray (m,), m >= 0
             The children, of the same dtype.
         """
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A workload that can begin with tasks before their turn, such as reading what they need."""
+
+    def prepare(self, tasks: Tasks) -> Sequence[Any]:
+        """Begin with `tasks` (n,), of one value of ``batch_by``; return one result a task.
+
+        Called from one thread of its own, at the same time as `expand`, with tasks that are likely to come next on this
+        rank. They may be stolen all the same, or come later or in another batch. The results of those that come are
+        handed to ``expand(tasks, prepared)``, a list of one entry a task: its result, None where there is none.
+        An exception ends the job, as one in `expand` does.
+        """
+        ...
+
+    def expand(self, tasks: Tasks, prepared: list[Any] | None = None) -> Tasks:
+        """See `Workload.expand`."""
         ...
 
 

@@ -77,12 +77,15 @@ class ClosedReader:
         """See `SlideReader.read_what_is_there`."""
         raise UnreadableRegionError(f"{self.info.name} is not open here")
 
+    def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        """See `SlideReader.expect`."""
+
     def close(self) -> None:
         """Nothing is open."""
 
 
 class SlideReader(Protocol):
-    """Pixels of one slide. Used by one thread at a time."""
+    """Pixels of one slide. Used by one thread at a time, but for `expect`."""
 
     @property
     def info(self) -> SlideInfo:
@@ -112,6 +115,10 @@ class SlideReader(Protocol):
         self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
     ) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
         """Like `read`, without raising: pixels, and where (height, width) they could be had."""
+        ...
+
+    def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        """Have the system fetch what a `read` of this region will need, without waiting for it; from any thread."""
         ...
 
     def close(self) -> None:

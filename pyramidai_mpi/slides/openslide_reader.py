@@ -37,7 +37,7 @@ class OpenSlideReader:
     """A slide behind OpenSlide.
 
     An OpenSlide handle that met an error stays in error for ever, so every failed read reopens the file: one bad tile
-    costs that tile and no other. Not safe for use from two threads at once.
+    costs that tile and no other.
 
     Parameters
     ----------
@@ -100,6 +100,9 @@ class OpenSlideReader:
         self.check_unchanged()
         alpha = np.asarray(region)[..., 3]
         return _on_white(region), self._is_there(alpha, l0_corner, stored_level)
+
+    def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        """See `SlideReader.expect`; OpenSlide does not tell where the bytes are."""
 
     def close(self) -> None:
         """Release the file."""

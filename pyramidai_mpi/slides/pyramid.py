@@ -87,19 +87,35 @@ class SlidePyramid:
         """
         plan = self.plans[level]
         side = self.grid.tile_size
+        l0_corner, (first_x, first_y), size = self._source_of(plan, t_col, t_row)
+        source = self.reader.read(l0_corner, plan.stored_level, size)
         if plan.ratio == 1:
-            l0_x, l0_y = self.grid.l0_corner(level, np.array([[t_col, t_row]]))[0]
-            return self.reader.read((int(l0_x), int(l0_y)), plan.stored_level, (side, side))
+            return source
         out_origin = (t_col * side, t_row * side)
-        first_x, last_x = source_range(out_origin[0], out_origin[0] + side, plan.ratio)
-        first_y, last_y = source_range(out_origin[1], out_origin[1] + side, plan.ratio)
-        l0_corner = (round(first_x * plan.stored_downsample), round(first_y * plan.stored_downsample))
-        source = self.reader.read(l0_corner, plan.stored_level, (last_x - first_x, last_y - first_y))
         if plan.ratio < 1:
             width, height = self.reader.info.stored_sizes[plan.stored_level]
             _extend_edge(source, 1, first_x, width)
             _extend_edge(source, 0, first_y, height)
         return resample(source, (first_x, first_y), out_origin, (side, side), plan.ratio)
+
+    def expect_tile(self, level: int, t_col: int, t_row: int) -> None:
+        """Say that a tile will be read soon."""
+        plan = self.plans[level]
+        l0_corner, _, size = self._source_of(plan, t_col, t_row)
+        self.reader.expect(l0_corner, plan.stored_level, size)
+
+    def _source_of(
+        self, plan: LevelPlan, t_col: int, t_row: int
+    ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Region of the stored level behind a tile: corner in level-0 pixels, corner in its own pixels, size."""
+        side = self.grid.tile_size
+        if plan.ratio == 1:
+            l0_x, l0_y = self.grid.l0_corner(plan.level, np.array([[t_col, t_row]]))[0]
+            return (int(l0_x), int(l0_y)), (t_col * side, t_row * side), (side, side)
+        first_x, last_x = source_range(t_col * side, (t_col + 1) * side, plan.ratio)
+        first_y, last_y = source_range(t_row * side, (t_row + 1) * side, plan.ratio)
+        l0_corner = (round(first_x * plan.stored_downsample), round(first_y * plan.stored_downsample))
+        return l0_corner, (first_x, first_y), (last_x - first_x, last_y - first_y)
 
 
 def _extend_edge(source: RgbArray, axis: int, first: int, extent: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 48 << 20
 """Decoded tiles that a reader keeps: 64 of 512 x 512, a row of tiles of a slide 30000 pixels wide."""
+_MOST_EXPECTED = 4096
+"""Stored tiles remembered as expected, not to be asked for again and again."""
 
 
 class TiffReader:
@@ -55,6 +58,7 @@ class TiffReader:
         with input_errors(path):
             self._file = os.open(path, os.O_RDONLY)
         self._file_bytes = os.fstat(self._file).st_size
+        self._expected: set[tuple[int, int]] = set()
         self._cache: OrderedDict[tuple[int, int], RgbArray] = OrderedDict()
         self._cache_left = cache_bytes
 
@@ -80,6 +84,25 @@ class TiffReader:
             return self._slow.read_what_is_there(l0_corner, stored_level, size)
         self._slow.check_unchanged()
         return pixels, np.ones((size[1], size[0]), bool)
+
+    def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        """See `SlideReader.expect`."""
+        level = self._levels[stored_level]
+        if level is None or not hasattr(os, "posix_fadvise"):  # macOS has none
+            return
+        left, top = l0_corner[0] // level.downsample, l0_corner[1] // level.downsample
+        for col, row in _tiles_in(level, left, top, left + size[0], top + size[1]):
+            number = row * level.columns + col
+            key = (stored_level, number)
+            if key in self._cache or key in self._expected or level.counts[number] <= 0:
+                continue
+            if len(self._expected) >= _MOST_EXPECTED:
+                self._expected.clear()
+            self._expected.add(key)
+            with suppress(OSError):  # advice only: what is wrong with the file shows when it is read
+                os.posix_fadvise(
+                    self._file, int(level.offsets[number]), int(level.counts[number]), os.POSIX_FADV_WILLNEED
+                )
 
     def close(self) -> None:
         """Release the file."""

@@ -20,11 +20,17 @@ pytestmark = pytest.mark.mpi
     ("ranks", "options"),
     [
         pytest.param(1, ["--batch-size", "3"], id="one rank, small batches"),
-        pytest.param(2, ["--seed", "1"], id="two ranks"),
-        pytest.param(3, ["--seed", "2", "--policy", "steal-one"], id="three ranks, the paper's stealing"),
-        pytest.param(5, ["--seed", "3", "--batch-size", "64"], id="five ranks, large batches"),
+        pytest.param(
+            2, ["--seed", "1", "--reader", "openslide", "--read-ahead", "always"], id="two ranks, OpenSlide, ahead"
+        ),
+        pytest.param(
+            3,
+            ["--seed", "2", "--policy", "steal-one", "--reader", "tiff", "--read-ahead", "always"],
+            id="three ranks, the paper's stealing, tiff, ahead",
+        ),
+        pytest.param(5, ["--seed", "3", "--batch-size", "64", "--read-ahead", "never"], id="five ranks, large batches"),
         pytest.param(5, ["--policy", "static", "--batch-size", "1"], id="five ranks, no stealing, single tiles"),
-        pytest.param(12, ["--seed", "4"], id="twelve ranks"),
+        pytest.param(12, ["--seed", "4", "--read-ahead", "always"], id="twelve ranks, ahead"),
     ],
 )
 def test_the_digest_does_not_depend_on_how_the_work_was_shared(
@@ -35,6 +41,7 @@ def test_the_digest_does_not_depend_on_how_the_work_was_shared(
     assert digest_of(output) == digest_of(pyramid_run)
     with h5py.File(output) as file:
         assert file["execution/ranks"].shape == (ranks,)
+        assert file["execution"].attrs["reader"] == ("openslide" if "openslide" in options else "tiff")
         assert file["execution/ranks"]["tasks"].sum() == sum(len(group["index"]) for group in file["levels"].values())
 
 
