@@ -63,7 +63,7 @@ def read_score_map(path: Path, thresholds: Mapping[int, float] | None = None, *,
     thresholds
         Of a pyramidal run to make of an exhaustive result, by level; the result's own where a level is not named.
     pyramid
-        Make it even where no threshold is given.
+        Make it even where no threshold is given; the result of a pyramidal run is taken as it is.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def read_score_map(path: Path, thresholds: Mapping[int, float] | None = None, *,
         column = list(model["classes"]).index(model["positive_class"])
         rule, levels = read_rule(file), read_levels(file)
         own = {n: float(file[f"levels/{n}"].attrs["threshold"]) for n in sorted(levels)}
-        if pyramid or thresholds:
+        if thresholds or (pyramid and mode is not Mode.PYRAMID):
             if mode is not Mode.EXHAUSTIVE:
                 raise InputError(
                     f"{path}: is the result of a {mode} run; a pyramidal one can be made of an exhaustive one only"

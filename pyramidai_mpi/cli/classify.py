@@ -33,9 +33,7 @@ def _common(function: Callable[..., int]) -> Callable[..., int]:
             "--truth", type=_PATH, metavar="DIR", help="Annotations: a slide with any tumour is a tumour slide."
         ),
         truth_options,
-        click.option(
-            "--pyramid", is_flag=True, help="Make the pyramidal run of each (exhaustive) result, and use that."
-        ),
+        click.option("--pyramid", is_flag=True, help="Use what a pyramidal run has seen, of exhaustive results too."),
         click.option(
             "--threshold", multiple=True, metavar="LEVEL=VALUE", help="With these thresholds in place of its own."
         ),

@@ -85,7 +85,7 @@ def command(
     for paths in group_results(results):
         runs = runs_of([read_labelled(path, truth, min_share=min_share, options=options) for path in paths])
         slides.append(evaluate_slide(runs, rule, runs.changed_thresholds(changes)))
-    cohort = evaluate_cohort(slides, n_resamples=resamples, seed=seed)
+    cohort = evaluate_cohort(slides, rule, n_resamples=resamples, seed=seed)
     for line in evaluation_lines(cohort):
         click.echo(line)
     for path, text in ((json_file, evaluation_json), (csv_file, evaluation_csv)):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.evaluation.bootstrap import Estimate
     from pyramidai_mpi.evaluation.froc import FrocCurve
     from pyramidai_mpi.evaluation.ratios import BothMeans
-    from pyramidai_mpi.evaluation.slide import Pointing, SlideEvaluation
+    from pyramidai_mpi.evaluation.slide import DetectionRule, Pointing, SlideEvaluation
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
@@ -89,6 +89,8 @@ class CohortEvaluation:
         Of each level, level 0 first.
     pyramid_froc, reference_froc
         None where no slide has such a run.
+    rule
+        How places are picked for FROC.
     n_resamples, seed
         Of the intervals.
     """
@@ -101,12 +103,13 @@ class CohortEvaluation:
     roc: tuple[LevelRoc, ...]
     pyramid_froc: Froc | None
     reference_froc: Froc | None
+    rule: DetectionRule
     n_resamples: int
     seed: int
 
 
 def evaluate_cohort(
-    slides: Sequence[SlideEvaluation], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+    slides: Sequence[SlideEvaluation], rule: DetectionRule, *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> CohortEvaluation:
     """Put the figures of several slides together.
 
@@ -114,6 +117,8 @@ def evaluate_cohort(
     ----------
     slides
         At least one.
+    rule
+        How their places were picked.
     n_resamples, seed
         Of drawing slides for the 95 % intervals.
     """
@@ -137,6 +142,7 @@ def evaluate_cohort(
         roc=tuple(_level_roc(slides, level, counts) for level in range(max(len(one.scored) for one in slides))),
         pyramid_froc=_froc([one.pyramid for one in slides], n_resamples, seed),
         reference_froc=_froc([one.reference for one in slides], n_resamples, seed),
+        rule=rule,
         n_resamples=n_resamples,
         seed=seed,
     )

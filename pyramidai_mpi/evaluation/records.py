@@ -24,6 +24,7 @@ def evaluation_json(cohort: CohortEvaluation) -> str:
     record = {
         "format": FORMAT,
         "intervals": {"confidence": 0.95, "resamples": cohort.n_resamples, "seed": cohort.seed},
+        "detections": {"threshold": cohort.rule.threshold, "radius_um": cohort.rule.radius_um},
         "retention": _means(cohort.retention),
         "speedup_tiles": _means(cohort.tile_speedup),
         "speedup_seconds": _means(cohort.time_speedup) | {"slides_estimated": cohort.time_estimated},
@@ -51,7 +52,7 @@ def evaluation_csv(cohort: CohortEvaluation) -> str:
     writer.writeheader()
     for record in records:
         writer.writerow(
-            {name: " | ".join(value) if isinstance(value, list) else value for name, value in record.items()}
+            {name: " | ".join(map(str, value)) if isinstance(value, list) else value for name, value in record.items()}
         )
     return text.getvalue()
 
@@ -62,6 +63,7 @@ def _slide(one: SlideEvaluation) -> dict[str, Any]:
     return {
         "slide": one.slide,
         "results": one.sources,
+        "thresholds": list(one.thresholds),
         "tiles": cost and cost.n_analysed,
         "reference_tiles": cost and cost.n_reference_tiles,
         "speedup_tiles": cost and cost.speedup,

@@ -79,6 +79,8 @@ class SlideEvaluation:
         Its file name.
     sources
         Which runs the figures come from, in words.
+    thresholds
+        Of the pyramidal run, or of the result when there is none; level 0 first.
     cost
         The pyramidal run in tiles; None without one. Without a reference its `true_positives` and `kept` are 0.
     retention_unknown
@@ -101,6 +103,7 @@ class SlideEvaluation:
 
     slide: str
     sources: str
+    thresholds: tuple[float, ...]
     cost: RunCost | None
     retention_unknown: str
     seconds: RunSeconds
@@ -131,7 +134,8 @@ def evaluate_slide(runs: SlideRuns, rule: DetectionRule, thresholds: Sequence[fl
     lesions = find_lesions(tumor, widest.mpp)
     pyramid = runs.pyramidal_levels(thresholds)
     full = runs.full_level0
-    l0_threshold = (thresholds or runs.decided_by.thresholds)[0]
+    decided_at = tuple(thresholds or runs.decided_by.thresholds)
+    l0_threshold = decided_at[0]
 
     def points(level: LabelledLevel | None) -> Pointing | None:
         if level is None:
@@ -150,6 +154,7 @@ def evaluate_slide(runs: SlideRuns, rule: DetectionRule, thresholds: Sequence[fl
     return SlideEvaluation(
         slide=widest.slide,
         sources=runs.sources(thresholds),
+        thresholds=decided_at,
         cost=cost,
         retention_unknown=_why_no_retention(cost, full),
         seconds=UNKNOWN_SECONDS if cost is None else seconds_of(runs, cost),

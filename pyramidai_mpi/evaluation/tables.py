@@ -22,7 +22,7 @@ def evaluation_lines(cohort: CohortEvaluation) -> Iterator[str]:
     """Tables of an evaluation: slide by slide, all together, tile ROC, FROC."""
     slides = cohort.slides
     with_tumor = sum(one.n_tumor_tiles > 0 or one.n_lesions + one.n_isolated > 0 for one in slides)
-    yield f"{len(slides)} slides, {with_tumor} with tumour"
+    yield f"{len(slides)} slides, {with_tumor} with tumour; {_thresholds(slides)}"
     yield ""
     yield from _columns([_HEAD, *(_slide_row(one) for one in slides)])
     for one in slides:
@@ -65,10 +65,20 @@ def evaluation_lines(cohort: CohortEvaluation) -> Iterator[str]:
             *_froc_rows("reference run", cohort.reference_froc),
         ]
     )
-    if not any(one.n_lesions for one in slides):
+    if any(one.n_lesions for one in slides):
+        lowest = "level 0's threshold" if cohort.rule.threshold is None else f"{cohort.rule.threshold:g}"
+        yield f"places: highest tiles within {cohort.rule.radius_um:g} µm, of scores from {lowest} on"
+    else:
         yield "no lesion to find on any slide: no FROC"
     yield ""
     yield f"[95 % intervals: {cohort.n_resamples} draws of slides, seed {cohort.seed}]"
+
+
+def _thresholds(slides: Sequence[SlideEvaluation]) -> str:
+    chosen = {one.thresholds for one in slides}
+    if len(chosen) > 1:
+        return "thresholds differ between slides"
+    return "thresholds " + " ".join(f"{level}={value:g}" for level, value in enumerate(min(chosen)))
 
 
 def _slide_row(one: SlideEvaluation) -> tuple[str, ...]:

@@ -92,6 +92,10 @@ def test_a_pyramidal_result_cannot_be_pruned_again(tmp_path):
     path = write_file(tmp_path / "out.h5", scored_result(Scores(1, True), Mode.PYRAMID))
     with pytest.raises(InputError, match=r"out.h5.*pyramid run"):
         read_score_map(path, {1: 0.2})
+    np.testing.assert_array_equal(read_score_map(path, pyramid=True).score, read_score_map(path).score)
+    reference = write_file(tmp_path / "reference.h5", scored_result(Scores(1, True), Mode.REFERENCE))
+    with pytest.raises(InputError, match=r"reference.h5.*reference run"):
+        read_score_map(reference, pyramid=True)
 
 
 def test_a_result_without_its_mode_is_damaged(tmp_path):

@@ -100,7 +100,8 @@ def test_the_figures_are_those_computed_here(call, folder, arguments, tmp_path):
     rows = list(csv.DictReader((tmp_path / "e.csv").open()))
     assert [(row["slide"], int(row["tiles"])) for row in rows] == [(one["slide"], one["tiles"]) for one in slides]
 
-    assert "5 slides, 3 with tumour" in out
+    assert "5 slides, 3 with tumour; thresholds 0=0.5 1=0.4 2=0.3" in out
+    assert record["detections"] == {"threshold": None, "radius_um": 200.0}
     for name in ("normal_001.tif", "normal_002.tif"):
         assert f"{name}: no tumour tile: not in retention" in out
     for line in ("mean of ratios", "ratio of means", "speedup in seconds (5 estimated)", "tile ROC", "lesion FROC"):
@@ -149,6 +150,7 @@ def test_other_thresholds_change_the_pyramid_and_not_the_reference(call, argumen
     own, strict, free = ([one["tiles"] for one in record["slides"]] for record in records)
     assert all(a >= b for a, b in zip(own, strict, strict=True))
     assert sum(strict) < sum(own) < sum(free)
+    assert {tuple(one["thresholds"]) for one in records[1]["slides"]} == {(0.5, 0.4, 0.9)}
     assert records[2]["retention"]["mean_of_ratios"]["value"] == 1.0
     assert len({json.dumps(record["froc"]["reference"]) for record in records}) == 1
 
