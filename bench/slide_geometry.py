@@ -13,7 +13,7 @@ Which tiles exist, and which is whose child, is decided by the package's own `Ti
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +92,17 @@ class SlideGeometry:
 
     slide: str
     levels: tuple[LevelGeometry, ...]
+
+
+def labelled_from_below(geometry: SlideGeometry) -> SlideGeometry:
+    """Tiles all tumour or not at all: level 0 by half of their tissue, above where any level-0 descendant is."""
+    found = [(geometry.levels[0].tumor >= 0.5).astype(np.float32)]
+    for below, tiles in zip(geometry.levels[:-1], geometry.levels[1:], strict=True):
+        tumor = np.zeros(len(tiles.tumor), np.float32)
+        tumor[below.parent[found[-1] > 0]] = 1
+        found.append(tumor)
+    levels = [replace(tiles, tumor=tumor) for tiles, tumor in zip(geometry.levels, found, strict=True)]
+    return SlideGeometry(geometry.slide, tuple(levels))
 
 
 def build_geometry(slide: str, outlines: dict[str, Any], tissue: TissueModel, seed: int = 0) -> SlideGeometry:

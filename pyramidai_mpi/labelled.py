@@ -6,7 +6,7 @@ tile is reached when all its ancestors are zoomed into. Everything that chooses 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,6 +99,20 @@ class LabelledTree:
             zoomed = masks[-1] & (above.passes(thresholds[n + 1]) | np.isnan(above.score))
             masks.append(zoomed[self.levels[n].parent])
         return tuple(reversed(masks))
+
+    def labelled_from_below(self) -> LabelledTree:
+        """The same tree with tiles above level 0 positive where any level-0 descendant is.
+
+        What a network that decides on zooming in is asked: whether there is something to find below. Labels by the
+        tile's own share of tumour call a lesion smaller than half a tile negative, and no threshold that separates
+        these labels well then finds it.
+        """
+        levels = [self.levels[0]]
+        for above in self.levels[1:]:
+            positive = np.zeros(len(above), bool)
+            positive[levels[-1].parent[levels[-1].positive]] = True
+            levels.append(replace(above, positive=positive))
+        return replace(self, levels=tuple(levels))
 
     def true_positives(self, l0_threshold: float) -> Bools:
         """Level-0 tiles that are tumour and that a reference run calls so, bool (N,)."""

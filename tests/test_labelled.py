@@ -59,6 +59,19 @@ def test_a_slide_without_tumour_has_no_retention(two_roots) -> None:
     assert np.isnan(two_roots.cost_of([2.0, 0.5]).retention)
 
 
+def test_labelled_from_below_a_tile_is_positive_where_any_descendant_is() -> None:
+    level2 = level([0.5, 0.5], [True, False], [-1, -1], 2)
+    level1 = level([0.5] * 4, [True, False, False, True], [0, 0, 1, 1], 2)
+    level0 = level([0.5] * 5, [False, False, True, False, True], [0, 1, 2, 3, 2], 5)
+    found = LabelledTree("x", (level0, level1, level2)).labelled_from_below()
+    assert [one.positive.tolist() for one in found.levels] == [
+        [False, False, True, False, True],
+        [False, False, True, False],
+        [False, True],
+    ]
+    assert found.levels[1].score is level1.score
+
+
 @pytest.mark.parametrize("n_levels", [1, 2, 3, 4])
 def test_a_full_grid_passed_through_costs_the_geometric_sum(n_levels: int) -> None:
     side = 2 ** (n_levels - 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from shapely.geometry import Polygon, box
 
-from bench.slide_geometry import CELLS, LEVELS, TILE_PX, TissueModel, build_geometry
+from bench.slide_geometry import CELLS, LEVELS, TILE_PX, TissueModel, build_geometry, labelled_from_below
 
 TISSUE = TissueModel(mean_tiles=900)
 
@@ -58,6 +58,13 @@ def test_tumour_shares_of_tiles_full_of_tissue_are_shapelys_areas() -> None:
         assert crossed > 5
     area = sum(tiles.tumor.sum() for tiles in geometry.levels[:1])
     assert area == pytest.approx(lesion.area, rel=0.01)
+
+
+def test_labelled_from_below_a_lesion_of_one_tile_is_positive_at_every_level() -> None:
+    geometry = build_geometry("tiny", {"positive": [square(402, 641, 1)]}, TISSUE)
+    assert [positives(geometry, level) for level in range(LEVELS)] == [{(402, 641)}, set(), set()]
+    found = labelled_from_below(geometry)
+    assert [positives(found, level) for level in range(LEVELS)] == [{(402, 641)}, {(201, 320)}, {(100, 160)}]
 
 
 def test_every_tile_lies_under_its_parent_and_every_parent_has_a_child() -> None:
