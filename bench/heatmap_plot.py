@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.export.heatmap import paint_heatmap
-from pyramidai_mpi.tree import TreeLevel
-from pyramidai_mpi.types import Decision
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -24,14 +20,16 @@ if TYPE_CHECKING:
 def heatmap_of(tree: LabelledTree, thresholds: Sequence[float] | None) -> Floats:
     """Score of the last look at each level-0 tile, float32 (rows, cols); None: of a reference run."""
     corner, shape = _frame(tree)
+    heatmap = np.full(shape, np.nan, np.float32)
     reached = tree.reached(thresholds) if thresholds is not None else (np.ones(len(tree.levels[0]), bool),)
-    levels = {}
-    for n, (level, mask) in enumerate(zip(tree.levels, reached, strict=False)):
-        score = level.score[mask]
-        decision = np.where(np.isnan(score), Decision.UNREADABLE, Decision.STOP).astype(np.uint8)
-        index = level.index[mask] - (corner // tree.scale_factor**n).astype(np.uint32)
-        levels[n] = TreeLevel(index, score[:, None], decision, level.parent[mask])
-    return paint_heatmap(levels, shape, positive_class=0, pixels_per_tile=1, scale_factor=tree.scale_factor)
+    for n in range(len(reached) - 1, -1, -1):
+        level, side = tree.levels[n], tree.scale_factor**n
+        shown = reached[n] & ~np.isnan(level.score)
+        col, row = (level.index[shown].astype(np.int64) * side - corner).T
+        for down in range(side):
+            for right in range(side):
+                heatmap[row + down, col + right] = level.score[shown]
+    return heatmap
 
 
 def truth_of(tree: LabelledTree) -> Floats:
