@@ -54,7 +54,7 @@ GATES = {
     "skimage": ["segmentation", "evaluation.lesions", "classification.features"],  # tissue; lesions; shapes of regions
     "scipy": ["evaluation.lesions"],
     "sklearn": ["classification.forest", "classification.classifier"],
-    "matplotlib": ["evaluation.plots", "simulate.plot"],
+    "matplotlib": ["evaluation.plots", "simulate.plot", "tuning.plots"],
     "skops": ["classification.storage"],
     "shapely": ["annotations.", "export.outlines"],  # truth, and what was found
     "mpi4py": ["sched.transport", "gather", "store.", "cli.", "notebook"],

@@ -22,6 +22,7 @@ _COMMANDS = {
     "digest": "Print the digest of a result: equal results, equal digests.",
     "info": "Describe a slide, a result or a model.",
     "export": "Make tables, pictures and files for other programs out of a result.",
+    "tune": "Choose the thresholds from annotated slides.",
     "evaluate": "Compare results with ground truth: what the pyramid keeps, misses and gains.",
     "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
     "models": "Build and quantise model packages.",

@@ -22,7 +22,7 @@ _MAX_YAML_BYTES = 1 << 20
 _REQUIRED = frozenset(
     {"format", "name", "classes", "positive_class", "tile_size", "scale_factor", "base_mpp", "levels"}
 )
-_OPTIONAL = frozenset({"stain", "input", "inputs", "decision", "description", "weights"})
+_OPTIONAL = frozenset({"stain", "input", "inputs", "decision", "description", "weights", "tuning"})
 _LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
 
 
@@ -206,6 +206,7 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         raise InputError(f"{path}: positive_class is {entries['positive_class']!r}, expected one of {classes!r}")
     _expect(path, "input", entries.get("input", {}), {"layout": "NHWC", "dtype": "uint8"})
     _expect(path, "decision", entries.get("decision", {}), {"type": "threshold"})
+    _mapping(path, "tuning", entries.get("tuning", {}), frozenset(), None)
     if entries.get("inputs"):
         raise InputError(f"{path}: inputs is {entries['inputs']!r}, expected []: further graph inputs are reserved")
     return ModelPackage(
@@ -259,11 +260,13 @@ def _check_file(path: Path, level: ModelLevel) -> None:
         )
 
 
-def _mapping(path: Path, where: str, value: Any, required: frozenset[str], optional: frozenset[str]) -> dict[str, Any]:
+def _mapping(
+    path: Path, where: str, value: Any, required: frozenset[str], optional: frozenset[str] | None
+) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: {where} must be a mapping, found {value!r:.80}")
-    unknown = sorted(set(value) - required - optional)
-    if unknown:
+    unknown = sorted(set(value) - required - optional) if optional is not None else []
+    if optional is not None and unknown:
         raise InputError(f"{path}: {where} has the unknown key {unknown[0]!r}; known: {sorted(required | optional)}")
     missing = sorted(required - set(value))
     if missing:

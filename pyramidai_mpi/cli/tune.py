@@ -1,0 +1,198 @@
+"""``pyramidai tune``: thresholds from annotated slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pyramidai_mpi.cli.truth_options import parse_truth_options, truth_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pyramidai_mpi.tuning.comparison import Comparison
+    from pyramidai_mpi.tuning.material import Material
+    from pyramidai_mpi.tuning.promise import Promise
+    from pyramidai_mpi.tuning.strategies import Choice
+    from pyramidai_mpi.tuning.tuned_package import TuningRecord
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("tune")
+@click.argument("results", type=_PATH, nargs=-1, required=True, metavar="RESULT.h5...")
+@click.option("--truth", type=_PATH, required=True, metavar="DIR", help="Annotations, one file a slide.")
+@click.option(
+    "--objective",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="Retention to keep, mean over slides.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["optimal", "metric-based", "empirical"]),
+    help="Whose thresholds are chosen; all are shown.  [default: optimal]",
+)
+@click.option(
+    "--guarantee",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="ALPHA",
+    help="Promise an expected miss rate on new slides instead.",
+)
+@click.option(
+    "--calibration-share",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="--guarantee: share of the slides that calibrate, more where ALPHA takes more.",
+)
+@click.option(
+    "--count-negative-slides", is_flag=True, help="--guarantee: slides without tumour count, missing nothing."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="--guarantee: split of slides.")
+@click.option(
+    "--test", "tests", type=_PATH, multiple=True, metavar="RESULT.h5", help="Slides to measure on. Repeatable."
+)
+@click.option(
+    "--min-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Share of a tile's tissue that is tumour, from which the tile is positive.",
+)
+@truth_options
+@click.option("--model", type=_PATH, metavar="DIR", help="Package that made the results.  [default: the shipped one]")
+@click.option("-o", "--output", type=_PATH, metavar="OUT", help="Package to write: a folder, or its model.yaml.")
+@click.option("--plots", type=_PATH, metavar="DIR", help="Write the figures there.")
+@click.option("--overwrite", is_flag=True, help="Replace existing figures and the thresholds of an existing package.")
+def command(
+    results: tuple[Path, ...],
+    truth: Path,
+    objective: float,
+    strategy: str | None,
+    guarantee: float | None,
+    calibration_share: float,
+    count_negative_slides: bool,
+    seed: int,
+    tests: tuple[Path, ...],
+    min_share: float,
+    tumor_class: tuple[str, ...],
+    exclude_class: tuple[str, ...],
+    mask_value: int | None,
+    model: Path | None,
+    output: Path | None,
+    plots: Path | None,
+    overwrite: bool,
+) -> int:
+    """Choose the thresholds of levels 1 up from results of `run --mode exhaustive` (files, or folders of them).
+
+    The truth is found by the slides' names: NAME.xml (ASAP), NAME.geojson (QuPath), NAME_mask.tif, or a line in
+    negative.txt for a slide without tumour. A tile is positive when enough of its tissue is tumour.
+    """
+    from pyramidai_mpi.errors import UsageError
+    from pyramidai_mpi.inference.package import load_package
+    from pyramidai_mpi.shipped import default_model
+    from pyramidai_mpi.store.placing import check_target
+    from pyramidai_mpi.tuning import report
+    from pyramidai_mpi.tuning.comparison import Comparison
+    from pyramidai_mpi.tuning.material import read_material
+    from pyramidai_mpi.tuning.promise import PromiseRequest, make_promise
+    from pyramidai_mpi.tuning.tuned_package import check_output, check_source, output_folder, write_tuned
+
+    if guarantee is not None and strategy is not None:
+        raise UsageError("--guarantee chooses thresholds its own way; leave --strategy away")
+    if plots is not None:
+        from pyramidai_mpi.tuning.plots import NAMES
+
+        for name in NAMES:
+            check_target(plots / name, overwrite=overwrite)
+    package = folder = None
+    if output is not None:
+        package, folder = load_package(model or default_model()), output_folder(output)
+        check_output(package, folder, overwrite=overwrite)
+    options = parse_truth_options(tumor_class, exclude_class, mask_value)
+    material = read_material(_files(results), truth, min_share=min_share, options=options)
+    if package is not None:
+        check_source(package, material.level_sha256)
+    test = None
+    if tests:
+        test = read_material(_files(tests), truth, min_share=min_share, options=options, like=material)
+    _say(report.material_lines(material, "training"))
+    if test:
+        _say(report.material_lines(test, "test"))
+    comparison = Comparison(material.cohort, test.cohort if test else None)
+    if comparison.table:
+        _say(["", *report.beta_lines(comparison.table)])
+    attempts = comparison.attempts(objective)
+    _say(["", *report.comparison_lines(attempts, material.cohort, comparison.test)])
+    promise = None
+    if guarantee is not None:
+        request = PromiseRequest(guarantee, calibration_share, count_negative_slides, seed)
+        promise = make_promise(material.cohort, request)
+        _say(["", *report.promise_lines(promise)])
+    choice = _chosen(comparison, promise, strategy or "optimal", objective)
+    _say(["", *report.choice_lines(choice, comparison)])
+    if plots is not None:
+        from pyramidai_mpi.tuning.plots import draw_all
+
+        _say(f"wrote {path}" for path in draw_all(plots, comparison.table, comparison.curves(), overwrite=overwrite))
+    if package is not None and folder is not None:
+        written = write_tuned(
+            package, folder, choice.thresholds, _record(material, choice, promise), overwrite=overwrite
+        )
+        click.echo(f"wrote {written}")
+    return 0
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """Result files: those given, and of folders all that they hold."""
+    from pyramidai_mpi.errors import InputError
+
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.glob("*.h5")) if path.is_dir() else [path]
+        if not inside:
+            raise InputError(f"{path}: holds no result file (*.h5)")
+        found += inside
+    return found
+
+
+def _chosen(comparison: Comparison, promise: Promise | None, strategy: str, objective: float) -> Choice:
+    from pyramidai_mpi.errors import InputError
+    from pyramidai_mpi.tuning.strategies import Choice
+
+    if promise is not None:
+        measured = comparison.cohort.measure(promise.guarantee.thresholds)
+        return Choice("guarantee", float("nan"), measured)
+    attempt = comparison.attempt(strategy, objective)
+    if attempt.choice is None:
+        raise InputError(attempt.reason)
+    return attempt.choice
+
+
+def _record(material: Material, choice: Choice, promise: Promise | None) -> TuningRecord:
+    from datetime import UTC, datetime
+
+    import pyramidai_mpi
+    from pyramidai_mpi.tuning.tuned_package import TuningRecord
+
+    return TuningRecord(
+        strategy=choice.strategy,
+        objective=choice.objective,
+        min_share=material.min_share,
+        retention=choice.measured.retention,
+        speedup=choice.measured.speedup,
+        slides=material.slides,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        software_version=pyramidai_mpi.__version__,
+        alpha=promise.guarantee.alpha if promise else float("nan"),
+        calibration=[material.slides[k] for k in promise.calibration_slides] if promise else (),
+    )
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)

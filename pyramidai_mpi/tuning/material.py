@@ -1,0 +1,108 @@
+"""Exhaustive results and their truth as cohorts to tune on and to test on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.annotations.labels import DEFAULT_MIN_SHARE, read_labelled
+from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.tuning.cohort import Cohort
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pyramidai_mpi.annotations.truth import TruthOptions
+
+
+@dataclass(frozen=True)
+class SlideId:
+    """A slide that thresholds were chosen on.
+
+    Attributes
+    ----------
+    name, quickhash
+        As in its result.
+    """
+
+    name: str
+    quickhash: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """Slides of one model.
+
+    Attributes
+    ----------
+    cohort
+        Scores and labels.
+    slides
+        Which slides they are of, in the cohort's order.
+    model_name, level_sha256
+        The model that gave the scores.
+    min_share
+        Share of a tile's tissue that had to be tumour.
+    notes
+        What was odd about the truth, one line each.
+    """
+
+    cohort: Cohort
+    slides: tuple[SlideId, ...]
+    model_name: str
+    level_sha256: tuple[str, ...]
+    min_share: float
+    notes: tuple[str, ...]
+
+
+def read_material(
+    results: Sequence[Path],
+    truth: Path,
+    *,
+    min_share: float = DEFAULT_MIN_SHARE,
+    options: TruthOptions | None = None,
+    like: Material | None = None,
+) -> Material:
+    """Read exhaustive results and label their tiles.
+
+    Parameters
+    ----------
+    results
+        Result files, at least one.
+    truth
+        See `annotations.truth.read_truth`.
+    min_share, options
+        See `annotations.labels.read_labelled`.
+    like
+        Other slides, of the same model; none of these may be among them.
+
+    Raises
+    ------
+    InputError
+        When a result or truth cannot be used, a result is of another mode or model, two have different thresholds at
+        level 0, or a slide is there twice.
+    """
+    seen: dict[str, Path | str] = {slide.quickhash: "the training slides" for slide in (like.slides if like else ())}
+    sha256, l0 = (like.level_sha256, like.cohort.l0_threshold) if like else (None, None)
+    trees, slides, notes, name = [], [], [], ""
+    for path in results:
+        labelled = read_labelled(path, truth, min_share=min_share, options=options)
+        trees.append(labelled.tree())
+        sha256, l0 = sha256 or labelled.level_sha256, labelled.thresholds[0] if l0 is None else l0
+        if labelled.level_sha256 != sha256:
+            raise InputError(f"{path}: was made with other networks than {results[0]}; tune the results of one model")
+        if labelled.thresholds[0] != l0:
+            raise InputError(
+                f"{path}: has threshold {labelled.thresholds[0]:g} at level 0, {results[0]} has {l0:g}; run the slides "
+                "with one threshold at level 0, which says what is positive"
+            )
+        if labelled.quickhash in seen:
+            raise InputError(f"{path}: slide {labelled.slide} is there twice, in {seen[labelled.quickhash]} too")
+        seen[labelled.quickhash] = path
+        slides.append(SlideId(labelled.slide, labelled.quickhash))
+        notes += [f"{labelled.slide}: {note}" for note in labelled.notes]
+        name = labelled.model_name
+    assert sha256 is not None
+    assert l0 is not None
+    return Material(Cohort(tuple(trees), l0), tuple(slides), name, sha256, min_share, tuple(notes))

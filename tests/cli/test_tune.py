@@ -1,0 +1,165 @@
+"""``pyramidai tune`` from result files to a package and figures, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from pyramidai_mpi.annotations.labels import label_result
+from pyramidai_mpi.cli.main import run_command_line
+from pyramidai_mpi.errors import ExitCode
+from pyramidai_mpi.inference.package import load_package
+from pyramidai_mpi.store.result import SlideRecord
+from pyramidai_mpi.types import Mode
+from tests.results import result_of
+from tests.tuning.files import make_clinic, write_case
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory):
+    return make_clinic(tmp_path_factory.mktemp("clinic"))
+
+
+def tune(clinic, *arguments) -> int:
+    return run_command_line(["tune", *map(str, clinic.results), "--truth", str(clinic.truth), *map(str, arguments)])
+
+
+def replayed(clinic, thresholds):
+    """Mean retention and all tiles of these thresholds, from the files alone."""
+    costs = [label_result(path, clinic.truth).cost_of(thresholds) for path in clinic.results]
+    return np.mean([cost.retention for cost in costs if cost.true_positives]), sum(cost.n_analysed for cost in costs)
+
+
+@pytest.mark.parametrize("form", ["folder", "model.yaml"])
+def test_the_package_written_keeps_the_objective_and_says_how(clinic, tmp_path, capsys, form) -> None:
+    folder = tmp_path / "tuned"
+    output = folder if form == "folder" else folder / "model.yaml"
+    assert tune(clinic, "--model", clinic.model, "--objective", "0.9", "-o", output) == ExitCode.OK
+    package = load_package(folder)
+    thresholds = package.thresholds({})
+    retention, tiles = replayed(clinic, thresholds)
+    assert thresholds[0] == 0.5
+    assert retention >= 0.9
+    assert [level.sha256 for level in package.levels] == [level.sha256 for level in load_package(clinic.model).levels]
+    block = yaml.safe_load((folder / "model.yaml").read_text())["tuning"]
+    assert (block["strategy"], block["objective"], block["positive_from_tumor_share"]) == ("optimal", 0.9, 0.5)
+    assert block["training_retention"] == pytest.approx(retention, abs=1e-6)
+    assert [slide["quickhash"] for slide in block["slides"]] == [f"{k:02d}" * 32 for k in range(4)]
+    said = capsys.readouterr().out
+    assert "1 of them have no true positive tile: they count for the speedup, not for the retention" in said
+    assert f"pooled {replayed(clinic, (0.5, 0, 0))[1] * 16 / 21 / tiles:.2f}" in said
+
+
+def test_a_package_in_place_is_tuned_on_request_only(clinic, tmp_path, capsys) -> None:
+    assert tune(clinic, "--model", clinic.model, "-o", tmp_path / "tuned") == ExitCode.OK
+    again = ("--model", clinic.model, "--strategy", "empirical", "--objective", "0.5", "-o", tmp_path / "tuned")
+    assert tune(clinic, *again) == ExitCode.OUTPUT_EXISTS
+    before = (tmp_path / "tuned" / "level1.onnx").stat().st_mtime_ns
+    assert tune(clinic, *again, "--overwrite") == ExitCode.OK
+    assert yaml.safe_load((tmp_path / "tuned" / "model.yaml").read_text())["tuning"]["strategy"] == "empirical"
+    assert (tmp_path / "tuned" / "level1.onnx").stat().st_mtime_ns == before
+
+
+def test_every_strategy_stands_in_the_table_with_its_test_figures(clinic, capsys) -> None:
+    train = replace(clinic, results=clinic.results[:2])
+    assert tune(train, "--test", clinic.results[2], "--test", clinic.results[3], "--objective", "0.8") == ExitCode.OK
+    said = capsys.readouterr().out
+    rows = {name: re.search(rf"^  {name} .*\|.*\|.*$", said, re.MULTILINE) for name in ("optimal", "no pruning")}
+    assert all(rows.values()), said
+    kept = label_result(clinic.results[2], clinic.truth)
+    thresholds = [float(t) for t in re.search(r"level 1: (\S+), level 2: (\S+) ", said).groups()]
+    retention = kept.cost_of((0.5, *thresholds)).retention
+    assert f"test slides: retention {retention:.4f}" in said
+    assert re.search(r"no pruning +- +pass +pass \| +1\.0000 +0\.76 +0\.76 \| +1\.0000 +0\.76 +0\.76", said)
+
+
+def test_a_guarantee_says_what_it_promises_and_on_which_slides(clinic, tmp_path, capsys) -> None:
+    output = tmp_path / "safe"
+    assert tune(clinic, "--guarantee", "0.5", "--model", clinic.model, "-o", output) == ExitCode.OK
+    said = capsys.readouterr().out
+    assert "expected miss rate at most 0.5 on a new slide with tumour (slides without do not count)" in said
+    block = yaml.safe_load((output / "model.yaml").read_text())["tuning"]
+    assert block["guaranteed_miss_rate"] == 0.5
+    assert "objective" not in block
+    assert len(block["calibration_slides"]) == 2
+    assert tune(clinic, "--guarantee", "0.5", "--count-negative-slides") == ExitCode.OK
+    assert "slides without count, with nothing to miss" in capsys.readouterr().out
+
+
+def test_too_few_slides_promise_nothing(clinic, capsys) -> None:
+    assert tune(clinic, "--guarantee", "0.1") == ExitCode.BAD_INPUT
+    assert "takes at least 9 calibration slides" in capsys.readouterr().err
+
+
+def test_figures_are_written_as_png_and_svg(clinic, tmp_path) -> None:
+    assert tune(clinic, "--test", clinic.results[0], "--plots", tmp_path) == ExitCode.BAD_INPUT  # a training slide
+    train = replace(clinic, results=clinic.results[1:])
+    assert tune(train, "--test", clinic.results[0], "--plots", tmp_path) == ExitCode.OK
+    for stem in ("betas", "objectives", "tradeoff"):
+        assert (tmp_path / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (tmp_path / f"{stem}.svg").read_text()[:600]
+    assert tune(train, "--plots", tmp_path) == ExitCode.OUTPUT_EXISTS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--objective", "0"], ExitCode.USAGE, "'--objective': 0"),
+        (["--objective", "1.5"], ExitCode.USAGE, "'--objective': 1.5"),
+        (["--min-share", "0"], ExitCode.USAGE, "'--min-share': 0"),
+        (["--guarantee", "1"], ExitCode.USAGE, "'--guarantee': 1"),
+        (["--guarantee", "0.5", "--strategy", "optimal"], ExitCode.USAGE, "leave --strategy away"),
+        (["--plots", "nowhere"], ExitCode.IO, "no such folder"),
+        (["-o", "thresholds.yaml"], ExitCode.USAGE, "called model.yaml"),
+        (["-o", "nowhere/tuned"], ExitCode.IO, "nowhere: no such folder"),
+        (["--model", "nowhere", "-o", "tuned"], ExitCode.BAD_INPUT, "nowhere"),
+        (["-o", "tuned"], ExitCode.BAD_INPUT, "other networks than those that made the results"),
+        (["--objective", "0.9999", "--strategy", "metric-based"], ExitCode.BAD_INPUT, "no beta from 1 to 14"),
+    ],
+)
+def test_what_cannot_be_is_one_line(clinic, tmp_path, monkeypatch, capsys, arguments, code, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert tune(clinic, *arguments) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def of_slide(name: str, quickhash: str = "ff" * 32) -> SlideRecord:
+    return SlideRecord(name, quickhash, "generic-tiff", (1280, 1280), 0.25, (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("networks", "made with other networks"),
+        ("threshold", r"threshold 0\.4 at level 0"),
+        ("twice", "is there twice"),
+        ("mode", "run the slide with --mode exhaustive"),
+        ("truth", "no truth for slide 'other'"),
+    ],
+)
+def test_results_that_do_not_go_together_are_refused(clinic, tmp_path, capsys, case, message) -> None:
+    plain = result_of(np.ones((40, 40), bool), mode=Mode.EXHAUSTIVE)
+    known = {"slide": of_slide("case0.tif")}
+    changes = {
+        "networks": known | {"model": replace(plain.model, level_sha256=("00" * 32,) * 3)},
+        "threshold": known | {"levels": (replace(plain.levels[0], threshold=0.4), *plain.levels[1:])},
+        "twice": {},
+        "mode": known | {"mode": Mode.PYRAMID},
+        "truth": {"slide": of_slide("other.tif")},
+    }[case]
+    odd = write_case(tmp_path / "odd.h5", clinic.model, 0, 500, **changes)
+    assert tune(replace(clinic, results=[*clinic.results, odd])) == ExitCode.BAD_INPUT
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_folder_of_results_is_all_of_them(clinic, capsys) -> None:
+    assert tune(replace(clinic, results=[clinic.results[0].parent])) == ExitCode.OK
+    assert "training: 4 slides" in capsys.readouterr().out
+    assert tune(replace(clinic, results=[clinic.truth])) == ExitCode.BAD_INPUT
