@@ -82,10 +82,18 @@ def input_errors(path: object) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}; check the path and its rights") from error
 
 
+def printable(text: str) -> str:
+    """Text whose every character shows: a name in it can neither start a line nor command the terminal.
+
+    Line breaks, escapes, characters that turn the direction of writing and bytes of no known encoding become escapes.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def failure_report(failure: BaseException, rank: int, size: int, host: str) -> str:
     """What a rank writes before it ends the job: one line when the error is the user's to mend, else the traceback."""
     if isinstance(failure, PyramidError) and not isinstance(failure, InternalError):
-        return f"pyramidai: error: {' '.join(str(failure).split())} (rank {rank}, host {host})\n"
+        return f"pyramidai: error: {printable(' '.join(str(failure).split()))} (rank {rank}, host {host})\n"
     trace = "".join(traceback.format_exception(failure))
     where = f"rank {rank} of {size} on host {host}"
     return f"{trace}pyramidai: {where} failed as above, which is a bug; ending the whole job\n"

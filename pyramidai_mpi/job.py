@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.analyser import Analyser
-from pyramidai_mpi.errors import InputError, PyramidError, input_errors
+from pyramidai_mpi.errors import InputError, InternalError, PyramidError, input_errors
 from pyramidai_mpi.gather import agree, allgather, share_bytes
+from pyramidai_mpi.inference.loading_trial import try_loading
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine, settle_batch_shape
-from pyramidai_mpi.inference.package import YAML_NAME, ModelPackage, load_package
-from pyramidai_mpi.inference.wsinfer import CONFIG_NAME, load_wsinfer
+from pyramidai_mpi.inference.opening import read_package
 from pyramidai_mpi.provenance import host_name
+from pyramidai_mpi.shipped import default_model
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.slides.opening import open_slide
 from pyramidai_mpi.slides.opening_trial import try_opening
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.config import RunSettings
     from pyramidai_mpi.inference.base import Engine
+    from pyramidai_mpi.inference.package import ModelPackage
     from pyramidai_mpi.slides.base import SlideReader
 
 log = logging.getLogger(__name__)
@@ -151,21 +153,23 @@ def _other_files(what: str, first_host: str) -> InputError:
 
 
 def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
-    """Read a model package and, on request, check its networks' shapes, types and opset.
+    """Read a model package and, on request, check its networks' shapes, types and opset, and that they load and run.
 
     Raises
     ------
     InputError
         When anything in it does not fit.
     """
-    is_wsinfer = (folder / CONFIG_NAME).is_file() and not (folder / YAML_NAME).is_file()
-    package = load_wsinfer(folder) if is_wsinfer else load_package(folder)
-    if check_networks:
-        # loads the onnx library, which the other ranks then need not
+    package = read_package(folder)
+    if check_networks and folder.resolve() == default_model().resolve():
+        # as trustworthy as the program that it came with; loads the onnx library, which the other ranks then need not
         from pyramidai_mpi.inference.network_check import check_network
 
         for level in package.levels:
             check_network(level, package)
+    elif check_networks:
+        with try_loading(folder) as trial:
+            trial.check()
     return package
 
 
@@ -290,7 +294,15 @@ def pack_mask(mask: npt.NDArray[np.bool_]) -> bytes:
 
 
 def unpack_mask(packed: bytes) -> npt.NDArray[np.bool_]:
-    """Inverse of `pack_mask`."""
-    height, width = (int(extent) for extent in np.frombuffer(packed[:16], "<i8"))
+    """Inverse of `pack_mask`.
+
+    Raises
+    ------
+    InternalError
+        When the bytes are no packed mask.
+    """
+    height, width = (int(extent) for extent in np.frombuffer(packed[:16], "<i8")) if len(packed) >= 16 else (-1, -1)
+    if min(height, width) < 0 or len(packed) != 16 + -(-height * width // 8):
+        raise InternalError(f"{len(packed)} bytes are no mask of {height} x {width} pixels")
     bits = np.unpackbits(np.frombuffer(packed[16:], np.uint8), count=height * width)
     return bits.reshape(height, width).astype(bool)

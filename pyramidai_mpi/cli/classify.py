@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyramidai_mpi.cli.truth_options import parse_truth_options, truth_options
-from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,7 +159,7 @@ def predict(
     )
     probability = classifier.predict(maps)
     for one, value in zip(maps, probability.tolist(), strict=True):
-        click.echo(f"{value:.3f}  {'tumour' if value >= CALLED_TUMOR else 'normal'}  {one.slide}")
+        click.echo(f"{value:.3f}  {'tumour' if value >= CALLED_TUMOR else 'normal'}  {printable(one.slide)}")
     for run in sorted({one.run for one in maps} - set(classifier.runs)):
         click.echo(f"note: fitted on tiles of: {'; '.join(classifier.runs)}. These are of: {run}", err=True)
     if tumor is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.errors import input_errors
+from pyramidai_mpi.errors import input_errors, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(what: Path) -> int:
     """Describe a slide, a result file or a model folder."""
     for line in _describe(what):
-        click.echo(line)
+        click.echo(printable(line))
     return 0
 
 

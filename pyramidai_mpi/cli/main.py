@@ -12,7 +12,7 @@ import click
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.cli.launcher import launched_rank, prepare_environment
-from pyramidai_mpi.errors import ExitCode, PyramidError, StoppedError
+from pyramidai_mpi.errors import ExitCode, PyramidError, StoppedError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,4 +115,4 @@ def _usage_line(error: click.ClickException) -> str:
 def say_error(message: str) -> None:
     """One line on standard error, once for all ranks."""
     if launched_rank() == 0:
-        click.echo(f"pyramidai: error: {' '.join(message.split())}", err=True)
+        click.echo(f"pyramidai: error: {printable(' '.join(message.split()))}", err=True)

@@ -19,7 +19,7 @@ from pyramidai_mpi.config import (
     parse_thresholds,
     plan_outputs,
 )
-from pyramidai_mpi.errors import ExitCode, PyramidError, StorageError
+from pyramidai_mpi.errors import ExitCode, PyramidError, StorageError, printable
 from pyramidai_mpi.stopping import StopWish, parse_duration
 from pyramidai_mpi.types import Mode
 
@@ -207,12 +207,17 @@ def command(
 
 def _set_up_logging(rank: int, *, verbose: bool, quiet: bool) -> None:
     level = logging.WARNING if quiet or rank else logging.INFO
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else level,
-        format=f"%(asctime)s {f'rank {rank}: ' if rank or verbose else ''}%(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    prefix = f"rank {rank}: " if rank or verbose else ""
+    handler.setFormatter(_PrintableFormatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.DEBUG if verbose else level, handlers=[handler])
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Shows every character; of line breaks only those of our own lists, whose lines are indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n  ".join(printable(line) for line in super().format(record).split("\n  "))
 
 
 def _run_one(

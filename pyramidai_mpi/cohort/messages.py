@@ -85,7 +85,20 @@ class Passport:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Passport:
-        """Inverse of `to_bytes`."""
+        """Inverse of `to_bytes`.
+
+        Raises
+        ------
+        InternalError
+            When the bytes are no passport.
+        """
+        try:
+            return cls._parsed(data)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InternalError(f"a passport of {len(data)} bytes that cannot be read: {error!r:.80}") from error
+
+    @classmethod
+    def _parsed(cls, data: bytes) -> Passport:
         end = 4 + int.from_bytes(data[:4], "little")
         if len(data) < end + 16:
             raise InternalError(f"a passport of {len(data)} bytes")
@@ -160,7 +173,7 @@ def decode_features(payload: bytes, widths: Sequence[int]) -> tuple[int, npt.NDA
         When the payload is none.
     """
     level = int.from_bytes(payload[:4], "little")
-    if level >= len(widths) or not widths[level] or (len(payload) - 4) % (4 * widths[level]):
+    if len(payload) < 4 or level >= len(widths) or not widths[level] or (len(payload) - 4) % (4 * widths[level]):
         raise InternalError(f"{len(payload)} bytes are no features of level {level}")
     return level, np.frombuffer(payload, np.float32, offset=4).reshape(-1, widths[level])
 

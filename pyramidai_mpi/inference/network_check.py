@@ -12,7 +12,7 @@ import onnx
 from pyramidai_mpi.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from pyramidai_mpi.inference.package import ModelLevel, ModelPackage
@@ -36,7 +36,7 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
     except Exception as error:  # protobuf's DecodeError has no public name
         raise InputError(f"{path}: not an ONNX file: {error}") from error
     _check_opset(path, model)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
         raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
     stored_weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored_weights]
@@ -62,12 +62,25 @@ def input_name(path: Path) -> str:
     return str(next(value.name for value in graph.input if value.name not in stored_weights))
 
 
+def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
+    for training in model.training_info:
+        yield from _tensors(training.initialization)
+        yield from _tensors(training.algorithm)
+
+
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """All stored tensors of a graph: weights, constants, and those of the graphs within its nodes."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
-    for node in graph.node:
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):

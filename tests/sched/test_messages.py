@@ -6,6 +6,8 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pyramidai_mpi.errors import InternalError
 from pyramidai_mpi.sched.messages import (
@@ -60,3 +62,15 @@ def test_a_damaged_message_is_refused(message, change):
 def test_a_message_without_tasks_has_16_bytes():
     assert len(encode(StealRequest(1), 0)) == 16
     assert len(encode(StealReply(1, TASKS), 0)) == 16 + 2 * TASK.itemsize
+
+
+@given(st.binary(max_size=80))
+@example(b"")
+def test_any_bytes_are_a_message_or_refused_and_a_message_says_what_it_was_sent_as(data):
+    try:
+        epoch, message = decode(data, TASK)
+    except InternalError:
+        return
+    again = encode(message, epoch)
+    assert len(again) == len(data)
+    assert (again[0], again[4:8], again[16:]) == (data[0], data[4:8], data[16:])  # kind, epoch, tasks or counts
