@@ -31,7 +31,7 @@ def claimed_output(comm: MPI.Intracomm, settings: RunSettings) -> Iterator[None]
     UsageError, OutputExistsError, StorageError
         On all ranks, as `claim`.
     """
-    lock = on_rank0(comm, lambda: claim(settings))
+    lock = on_rank0(comm, lambda: claim(settings, patient=settings.resume))
     try:
         yield
     finally:
@@ -39,8 +39,13 @@ def claimed_output(comm: MPI.Intracomm, settings: RunSettings) -> Iterator[None]
             lock.release()
 
 
-def claim(settings: RunSettings) -> OutputLock:
+def claim(settings: RunSettings, *, patient: bool) -> OutputLock:
     """Lock a run's output and see that the run may write there; sweep away what a killed one has left beside it.
+
+    Parameters
+    ----------
+    patient
+        See `OutputLock.take`.
 
     Raises
     ------
@@ -52,19 +57,30 @@ def claim(settings: RunSettings) -> OutputLock:
         The folder is missing or cannot be written.
     """
     check_settings_target(settings, overwrite=True)  # whether anything may be made there at all
-    lock = OutputLock.take(settings.output, patient=settings.resume)
+    lock = OutputLock.take(settings.output, patient=patient)
     try:
-        folder = JournalFolder.of(settings.output)
-        if folder.exists and not (settings.resume or settings.overwrite):
-            raise OutputExistsError(
-                f"{folder.path}: an earlier run was not finished; go on from it with --resume, or use --overwrite"
-            )
-        check_settings_target(settings, overwrite=settings.overwrite or _is_to_be_replaced(settings))
+        check_names(settings)
         sweep(settings.output)
     except BaseException:
         lock.release()
         raise
     return lock
+
+
+def check_names(settings: RunSettings) -> None:
+    """See that neither an output nor a journal is in a run's way.
+
+    Raises
+    ------
+    PyramidError
+        As `claim`.
+    """
+    check_settings_target(settings, overwrite=settings.overwrite or _is_to_be_replaced(settings))
+    folder = JournalFolder.of(settings.output)
+    if folder.exists and not (settings.resume or settings.overwrite):
+        raise OutputExistsError(
+            f"{folder.path}: an earlier run was not finished; go on from it with --resume, or use --overwrite"
+        )
 
 
 def finished_before(settings: RunSettings, package: ModelPackage | None = None) -> ExitCode | None:

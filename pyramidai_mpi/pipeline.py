@@ -13,10 +13,10 @@ from pyramidai_mpi.errors import ExitCode, PyramidError
 from pyramidai_mpi.job import analyser_of, build_engines, find_tissue, prepare_job
 from pyramidai_mpi.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.recording import choose_parallel, locate_features, write_result
-from pyramidai_mpi.resuming import close_journal, open_journal, remove_journal, stopped_error, take_over
+from pyramidai_mpi.resuming import close_journal, kept_in_words, open_journal, remove_journal, take_over
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
-from pyramidai_mpi.stopping import StopWish
+from pyramidai_mpi.stopping import StopWish, stopped_error
 from pyramidai_mpi.store.spool import FeatureSpool
 from pyramidai_mpi.tile_workload import TileWorkload
 
@@ -124,13 +124,14 @@ def _analyse(
             close_journal(comm, journal)
             if outcome.stopped:
                 stop.leave()
-                raise stopped_error(comm, job, workload, stop.reason)
+                raise stopped_error(kept_in_words(comm, job, workload), stop.reason)
         clock.ends("analyse")
         facts = {"writer": "mpio" if parallel else "serial", "tiles_from_journal": journal.n_restored, **clock.seconds}
         result = gather_result(comm, job, workload, outcome.stats, facts)
         features = locate_features(comm, workload)
         write_result(comm, result, settings.output, overwrite=journal.overwrite, parallel=parallel, features=features)
-        remove_journal(comm, job)
+        if comm.rank == 0:
+            remove_journal(job)
     finally:
         job.pyramid.reader.close()
     return result

@@ -13,10 +13,10 @@ import numpy as np
 import pyramidai_mpi
 from pyramidai_mpi.analyser import FAILED_DTYPE
 from pyramidai_mpi.decision import decide
-from pyramidai_mpi.errors import InputError, PyramidError, StoppedError, StorageError
+from pyramidai_mpi.errors import InputError, PyramidError, StorageError
 from pyramidai_mpi.gather import agree, allgather, gather_records, on_rank0, scatter_rows, share_bytes
 from pyramidai_mpi.job import pack_mask
-from pyramidai_mpi.provenance import library_versions
+from pyramidai_mpi.provenance import cpu_description, library_versions
 from pyramidai_mpi.store.journal import JournalWriter
 from pyramidai_mpi.store.journal_folder import JournalFolder
 from pyramidai_mpi.store.journal_format import RecordFormat
@@ -93,6 +93,7 @@ def manifest_of(job: Job, rule: TileRule, engines: Sequence[Engine], widths: Seq
         batch_shapes=tuple(engine.batch_shape for engine in engines),
         software_version=pyramidai_mpi.__version__,
         libraries=tuple(f"{name} {versions[name]}" for name in _DECIDING_LIBRARIES),
+        cpu=cpu_description(),
     )
 
 
@@ -144,6 +145,31 @@ def open_journal(
     )
 
 
+def open_journal_alone(
+    job: Job, rule: TileRule, engines: Sequence[Engine], widths: Sequence[int], rank: int
+) -> OpenJournal:
+    """Like `open_journal`, by one rank and without the others.
+
+    Raises
+    ------
+    InputError, StorageError
+        As there.
+    """
+    folder = JournalFolder.of(job.settings.output)
+    manifest = manifest_of(job, rule, engines, widths)
+    start = _begin_or_check(folder, manifest, job.settings)
+    record_format = _record_format(job, manifest)
+    read = [_read(folder.path / name, record_format, job) for name in start.files]
+    resumption = find_frontier(_all_predictions(read, record_format), rule, job.settings.mode)
+    return OpenJournal(
+        JournalWriter(folder.file_of_rank(start.word, rank), record_format),
+        _with_kept(read, resumption.kept),
+        resumption.frontier,
+        int(resumption.kept.sum()),
+        overwrite=start.replaces,
+    )
+
+
 def take_over(comm: MPI.Intracomm, journal: OpenJournal, workload: TileWorkload) -> None:
     """Give a rank's workload what earlier starts have finished, and let it go on with the journal. Collective.
 
@@ -180,22 +206,17 @@ def close_journal(comm: MPI.Intracomm, journal: OpenJournal) -> None:
     agree(comm, error)
 
 
-def remove_journal(comm: MPI.Intracomm, job: Job) -> None:
-    """The result is in its place: remove what led there, on rank 0."""
+def remove_journal(job: Job) -> None:
+    """The result is in its place: remove what led there. One process calls it."""
     folder = JournalFolder.of(job.settings.output)
-    if comm.rank == 0 and not folder.remove():
+    if not folder.remove():
         log.warning("%s: cannot be removed, though the result is complete; remove it by hand", folder.path)
 
 
-def stopped_error(comm: MPI.Intracomm, job: Job, workload: TileWorkload, reason: str) -> StoppedError:
-    """What to raise on all ranks when all have stopped. Collective."""
+def kept_in_words(comm: MPI.Intracomm, job: Job, workload: TileWorkload) -> str:
+    """What a run that stops has kept. Collective."""
     n_done = int(allgather(comm, np.array([len(workload.predictions())])).sum())
-    error = StoppedError(
-        f"{reason or 'another rank was told to stop'}: {n_done} tiles are done and kept in "
-        f"{JournalFolder.of(job.settings.output).path}; the same command with --resume goes on from there"
-    )
-    error.agreed = True
-    return error
+    return f"{n_done} tiles are done and kept in {JournalFolder.of(job.settings.output).path}"
 
 
 @dataclass(frozen=True)
@@ -230,6 +251,13 @@ def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSett
         raise InputError(
             f"{folder.path}: is the journal of a run with other {'; '.join(differences)}; "
             "resume with the same, or start afresh with --overwrite"
+        )
+    elif found.cpu != manifest.cpu:
+        log.warning(
+            "%s: was begun on another processor, so the last bits of probabilities may differ (%s, now %s)",
+            folder.path,
+            found.cpu,
+            manifest.cpu,
         )
     return _Start(folder.next_start(), tuple(folder.files()), found.replaces is not None)
 

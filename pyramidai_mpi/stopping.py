@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +99,23 @@ class StopWish:
         self.reason = f"{signal.Signals(number).name} was received"
         if not self._waits_for_batches:
             raise KeyboardInterrupt
+
+
+def stopped_error(kept: str, reason: str) -> StoppedError:
+    """What to raise on all ranks when all have stopped.
+
+    Parameters
+    ----------
+    kept
+        What is done, in words.
+    reason
+        Why, as far as this rank knows (`StopWish.reason`).
+    """
+    error = StoppedError(
+        f"{reason or 'another rank was told to stop'}: {kept}; the same command with --resume goes on from there"
+    )
+    error.agreed = True
+    return error
 
 
 def parse_duration(text: str) -> float:

@@ -96,11 +96,11 @@ class TileWorkload:
         InputError, StorageError
             When its features cannot be read, or cannot be kept.
         """
-        self._predictions += file.predictions()
-        self._failed += file.failed()
-        if self.spool is not None:
-            for level, features in file.features(self.n_features):
-                self.spool.append(level, features)
+        for predictions, failed, features in file.kept_batches(self.n_features):
+            self._predictions.append(predictions)
+            self._failed.append(failed)
+            if self.spool is not None and features is not None:
+                self.spool.append(int(predictions["level"][0]), features)
 
     def on_progress(self, progress: Progress) -> None:
         """Pass the job's progress on."""

@@ -263,7 +263,7 @@ def _run_several(
         log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
 
     try:
-        report = run_cohort(comm, each, view.show if view else None, say_slide)
+        report = run_cohort(comm, each, view.show if view else None, say_slide, stop)
     finally:
         if view:
             view.close()

@@ -46,6 +46,8 @@ class Kind(IntEnum):
     """To the owner, ahead of their predictions: level (uint32), then float32 rows."""
     DONE = 8
     """Owner to rank 0: the slide's end, good or bad; a `Verdict`."""
+    BEGIN = 9
+    """Owner to opener: the tiles to begin with, records of `TILE_DTYPE`; none when the slide has ended."""
 
 
 @dataclass(frozen=True)

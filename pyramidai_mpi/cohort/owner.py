@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,14 +13,17 @@ import numpy as np
 
 from pyramidai_mpi.analyser import FAILED_DTYPE
 from pyramidai_mpi.assembly import assemble_result, failed_lines, run_facts
+from pyramidai_mpi.claiming import check_names, claim, finished_before
 from pyramidai_mpi.cohort.messages import Kind, Passport, Verdict, decode_features, records
-from pyramidai_mpi.errors import ExitCode, PyramidError
+from pyramidai_mpi.errors import ExitCode, InternalError, PyramidError, StorageError
 from pyramidai_mpi.feature_exchange import BLOCK_BYTES as FEATURE_BLOCK_BYTES
-from pyramidai_mpi.job import check_settings_target, job_on, rule_of
+from pyramidai_mpi.job import job_on, rule_of
 from pyramidai_mpi.ledger import TileLedger
 from pyramidai_mpi.metrics import speedup_in_tiles
 from pyramidai_mpi.recording import write_result_alone
+from pyramidai_mpi.resuming import open_journal_alone, remove_journal
 from pyramidai_mpi.slides.base import ClosedReader
+from pyramidai_mpi.store.locking import OutputLock
 from pyramidai_mpi.store.result import Execution
 from pyramidai_mpi.store.spool import FeatureSpool
 from pyramidai_mpi.tree import canonical_rows
@@ -31,10 +35,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.config import RunSettings
+    from pyramidai_mpi.inference.base import Engine
     from pyramidai_mpi.inference.package import ModelPackage
     from pyramidai_mpi.job import Job
+    from pyramidai_mpi.resuming import OpenJournal
     from pyramidai_mpi.store.result import Result
     from pyramidai_mpi.store.writer import FeatureWriter
+    from pyramidai_mpi.types import TileArray
 
 
 @dataclass
@@ -49,10 +56,43 @@ class _Collected:
     failed: list[npt.NDArray[np.void]] = field(default_factory=list)
     tiles_of_rank: dict[int, int] = field(default_factory=dict)
     spool: FeatureSpool = field(default_factory=FeatureSpool)
-    features_of_rank: dict[int, tuple[int, npt.NDArray[np.float32]]] = field(default_factory=dict)
+    features_of_rank: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
     """Features of a batch whose predictions are the next message of their rank."""
-    waiting: list[int] = field(default_factory=list)
-    """Ranks that asked for the passport before it came."""
+    failed_of_rank: dict[int, npt.NDArray[np.void]] = field(default_factory=dict)
+    """Likewise, its unreadable tiles."""
+    lock: OutputLock | None = None
+    journal: OpenJournal | None = None
+
+    def add(
+        self,
+        predictions: npt.NDArray[np.void],
+        failed: npt.NDArray[np.void],
+        features: npt.NDArray[np.float32] | None,
+    ) -> None:
+        """Take in tiles of one level."""
+        assert self.ledger is not None
+        if len(predictions):
+            if features is not None:
+                self.spool.append(int(predictions["level"][0]), features)
+            self.predictions.append(predictions)
+            self.failed.append(failed)
+            self.ledger.record(predictions)
+
+    def close(self) -> None:
+        """Give everything back.
+
+        Raises
+        ------
+        StorageError
+            When the journal does not reach the disk.
+        """
+        self.spool.close()
+        try:
+            if self.journal is not None:
+                self.journal.writer.close()
+        finally:
+            if self.lock is not None:
+                self.lock.release()
 
 
 class Owner:
@@ -70,6 +110,10 @@ class Owner:
         `RANK_DTYPE` records of all ranks, with their hosts and processors.
     n_features
         Length of each level's feature vectors, 0 where none are kept.
+    engines
+        The model's networks.
+    rank
+        This rank.
     send
         Called with (destination, kind, slide, payload).
     """
@@ -81,12 +125,16 @@ class Owner:
         owned: Sequence[int],
         ranks: npt.NDArray[np.void],
         n_features: Sequence[int],
+        engines: Sequence[Engine],
+        rank: int,
         send: Callable[[int, Kind, int, bytes], None],
     ) -> None:
         self._each = each
         self._package = package
         self._ranks = ranks
         self._n_features = n_features
+        self._engines = engines
+        self._rank = rank
         self._send = send
         self._dtype = prediction_dtype(len(package.classes))
         now = time.perf_counter()
@@ -101,16 +149,25 @@ class Owner:
         """Whether every slide of this rank has its verdict."""
         return not self._collected and not self._writing
 
-    def refuse_taken_outputs(self) -> list[int]:
-        """End the slides whose file cannot be placed, before any work on them; return their numbers."""
-        refused = []
+    def settle_at_start(self) -> list[int]:
+        """End the slides that are finished already or whose file cannot be placed; return their numbers."""
+        settled = []
         for slide in list(self._collected):
+            settings = self._each[slide]
             try:
-                check_settings_target(self._each[slide], overwrite=self._each[slide].overwrite)
+                code = finished_before(settings, self._package)
+                if code is None:
+                    check_names(settings)
+                    if settings.resume and OutputLock.is_there(settings.output):
+                        # to wait for one that a killed run may have left, now rather than while others wait for answers
+                        self._collected[slide].lock = claim(settings, patient=True)
+                    continue
+                verdict = Verdict(code, f"{settings.slide.name}: is there already, complete: {settings.output}")
             except PyramidError as error:
-                self._end(slide, Verdict(error.exit_code, str(error)))
-                refused.append(slide)
-        return refused
+                verdict = Verdict(error.exit_code, str(error))
+            self._end(slide, verdict)
+            settled.append(slide)
+        return settled
 
     def receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
         """Take a message about an owned slide."""
@@ -119,43 +176,80 @@ class Owner:
             # a slide that ended badly: other ranks go on with it until its tiles are used up
             if kind is Kind.ASK:
                 self._send(source, Kind.PASSPORT, slide, self._passports_of_ended[slide])
+            if kind is Kind.OPENED:
+                self._send(source, Kind.BEGIN, slide, b"")
             return
+        try:
+            self._take(source, kind, slide, payload, collected)
+        except InternalError:
+            raise
+        except PyramidError as error:  # a journal of other settings, a full disk: ends this slide, not the others
+            self._end(slide, Verdict(error.exit_code, f"{self._each[slide].slide.name}: {error}"))
+            if kind is Kind.OPENED:
+                self._send(source, Kind.BEGIN, slide, b"")
+            return
+        if slide in self._collected and collected.ledger is not None and collected.ledger.complete:
+            self._writing[slide] = self._writer.submit(self._write, slide, self._collected.pop(slide))
+
+    def _take(self, source: int, kind: Kind, slide: int, payload: bytes, collected: _Collected) -> None:
         match kind:
             case Kind.OPENED:
-                self._take_passport(slide, collected, Passport.from_bytes(payload))
+                first_tiles = self._take_passport(slide, collected, Passport.from_bytes(payload))
+                self._send(source, Kind.BEGIN, slide, first_tiles.tobytes())
             case Kind.REFUSED:
                 self._end(slide, Verdict.from_bytes(payload))
-                return
             case Kind.ASK:
-                if collected.passport is None:
-                    collected.waiting.append(source)
-                else:
-                    self._send(source, Kind.PASSPORT, slide, collected.passport.to_bytes())
+                assert collected.passport is not None
+                self._send(source, Kind.PASSPORT, slide, collected.passport.to_bytes())
             case Kind.UNREADABLE:
-                collected.failed.append(records(payload, FAILED_DTYPE))
+                collected.failed_of_rank[source] = records(payload, FAILED_DTYPE)
             case Kind.FEATURES:
-                collected.features_of_rank[source] = decode_features(payload, self._n_features)
+                collected.features_of_rank[source] = decode_features(payload, self._n_features)[1]
             case Kind.PREDICTIONS:
+                assert collected.journal is not None  # a slide's tiles are known after its owner has begun it
                 predictions = records(payload, self._dtype)
-                if source in collected.features_of_rank:
-                    collected.spool.append(*collected.features_of_rank.pop(source))
-                collected.predictions.append(predictions)
+                batch = (
+                    predictions,
+                    collected.failed_of_rank.pop(source, np.empty(0, FAILED_DTYPE)),
+                    collected.features_of_rank.pop(source, None),
+                )
+                collected.journal.writer.append(*batch)
+                collected.add(*batch)
                 collected.tiles_of_rank[source] = collected.tiles_of_rank.get(source, 0) + len(predictions)
-                if collected.ledger is not None:
-                    collected.ledger.record(predictions)
-        if collected.ledger is not None and collected.ledger.complete:
-            self._writing[slide] = self._writer.submit(self._write, slide, self._collected.pop(slide))
 
     def report_written(self) -> None:
         """Tell rank 0 of the files that have been written since the last call."""
         for slide in [slide for slide, writing in self._writing.items() if writing.done()]:
             self._send(0, Kind.DONE, slide, self._writing.pop(slide).result().to_bytes())
 
+    def stop(self) -> None:
+        """Let go of the slides that are not finished; their journals stay.
+
+        Raises
+        ------
+        StorageError
+            When one does not reach the disk; the others do.
+        """
+        failure = None
+        for slide in list(self._collected):
+            try:
+                self._collected.pop(slide).close()
+            except StorageError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether files of finished slides are still being written, or not yet reported."""
+        return bool(self._writing)
+
     def close(self) -> None:
         """End the writing thread."""
         self._writer.shutdown()
 
-    def _take_passport(self, slide: int, collected: _Collected, passport: Passport) -> None:
+    def _take_passport(self, slide: int, collected: _Collected, passport: Passport) -> TileArray:
+        """Begin a slide, or go on with it; the tiles to begin with."""
         settings = self._each[slide]
         collected.passport = passport
         collected.job = job_on(
@@ -165,31 +259,38 @@ class Owner:
             passport.mpp,
             passport.quickhash,
         )
+        if collected.lock is None:
+            collected.lock = claim(settings, patient=False)
         rule = rule_of(collected.job, passport.mask)
         collected.ledger = TileLedger(rule, settings.mode)
-        for predictions in collected.predictions:
-            collected.ledger.record(predictions)
-        for rank in collected.waiting:
-            self._send(rank, Kind.PASSPORT, slide, passport.to_bytes())
-        collected.waiting.clear()
+        journal = open_journal_alone(collected.job, rule, self._engines, self._n_features, self._rank)
+        collected.journal = journal
+        for file in journal.restored:
+            for batch in file.kept_batches(self._n_features):
+                collected.add(*batch)
+        return journal.frontier
 
     def _end(self, slide: int, verdict: Verdict) -> None:
         collected = self._collected.pop(slide)
         if collected.passport is not None:
             self._passports_of_ended[slide] = collected.passport.to_bytes()
-        collected.spool.close()
+        with suppress(StorageError):  # the slide ends with an error as it is
+            collected.close()
         self._send(0, Kind.DONE, slide, verdict.to_bytes())
 
     def _write(self, slide: int, collected: _Collected) -> Verdict:
         assert collected.job is not None
         assert collected.passport is not None
+        assert collected.journal is not None
         settings = self._each[slide]
         ranks = self._ranks.copy()
         for rank, tiles in collected.tiles_of_rank.items():
             ranks["tasks"][rank] = tiles
         try:
+            collected.journal.writer.close()
             facts = run_facts(collected.job, ranks) | {
                 "writer": "serial",
+                "tiles_from_journal": collected.journal.n_restored,
                 "cohort_slide_s": time.perf_counter() - collected.started,
             }
             predictions = np.concatenate([np.empty(0, self._dtype), *collected.predictions])
@@ -205,13 +306,15 @@ class Owner:
             write_result_alone(
                 result,
                 settings.output,
-                overwrite=settings.overwrite,
+                overwrite=collected.journal.overwrite,
                 fill_features=fill if any(self._n_features) else None,
             )
+            remove_journal(collected.job)
         except PyramidError as error:
             return Verdict(error.exit_code, f"{settings.slide.name}: {error}")
         finally:
-            collected.spool.close()
+            with suppress(StorageError):  # was raised above
+                collected.close()
         code = ExitCode.TILES_FAILED if result.tree.n_failed else ExitCode.OK
         return Verdict(code, "\n".join([_summary(settings, result), *failed_lines(result)]))
 

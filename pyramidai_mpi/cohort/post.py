@@ -6,12 +6,14 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.cohort.messages import Kind, Passport, decode, encode
+from pyramidai_mpi.cohort.messages import Kind, Passport, decode, encode, records
+from pyramidai_mpi.types import TILE_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyramidai_mpi.sched.transport import Transport
+    from pyramidai_mpi.types import TileArray
 
 
 class Post:
@@ -22,7 +24,7 @@ class Post:
     transport
         Carries them; used by the main thread only.
     receive
-        Called by `carry` with (source, kind, slide, payload) for every message that is not a passport asked for.
+        Called by `carry` with (source, kind, slide, payload) for every message that is no owner's answer.
     owner_of
         Rank that owns a slide.
     """
@@ -38,7 +40,8 @@ class Post:
         self._owner_of = owner_of
         self._outgoing: deque[tuple[int, bytes]] = deque()
         self._passports: dict[int, Passport] = {}
-        self._passport_came = threading.Condition()
+        self._first_tiles: dict[int, TileArray] = {}
+        self._answer_came = threading.Condition()
 
     def drop(self, destination: int, kind: Kind, slide: int, payload: bytes = b"") -> None:
         """Leave a message to be carried. From any thread."""
@@ -49,23 +52,29 @@ class Post:
         self.drop(self._owner_of(slide), kind, slide, payload)
 
     def _keep_passport(self, slide: int, passport: Passport) -> None:
-        with self._passport_came:
+        with self._answer_came:
             self._passports[slide] = passport
-            self._passport_came.notify_all()
+            self._answer_came.notify_all()
 
     def forget_passport(self, slide: int) -> None:
         """Free a passport's memory; it can be asked for again."""
-        with self._passport_came:
+        with self._answer_came:
             self._passports.pop(slide, None)
 
     def passport(self, slide: int) -> Passport:
         """The slide's passport, waiting for the owner's answer if need be. From the worker thread."""
-        with self._passport_came:
+        with self._answer_came:
             if slide not in self._passports:
                 self.to_owner(Kind.ASK, slide)
             # a rank whose main thread fails ends the whole job, so this cannot wait for ever
-            self._passport_came.wait_for(lambda: slide in self._passports)
+            self._answer_came.wait_for(lambda: slide in self._passports)
             return self._passports[slide]
+
+    def first_tiles(self, slide: int) -> TileArray:
+        """Tiles to begin a slide with, in answer to its passport; waits for the owner. From the worker thread."""
+        with self._answer_came:
+            self._answer_came.wait_for(lambda: slide in self._first_tiles)
+            return self._first_tiles.pop(slide)
 
     def carry(self) -> bool:
         """Send what was dropped and take what has arrived; whether there was anything. From the main thread."""
@@ -91,5 +100,9 @@ class Post:
         kind, slide, payload = decode(message)
         if kind is Kind.PASSPORT:
             self._keep_passport(slide, Passport.from_bytes(payload))
+        elif kind is Kind.BEGIN:
+            with self._answer_came:
+                self._first_tiles[slide] = records(payload, TILE_DTYPE)
+                self._answer_came.notify_all()
         else:
             self._receive(source, kind, slide, payload)

@@ -13,11 +13,12 @@ from pyramidai_mpi.cohort.messages import Kind, Verdict
 from pyramidai_mpi.cohort.owner import Owner
 from pyramidai_mpi.cohort.post import Post
 from pyramidai_mpi.cohort.workload import CohortWorkload, opening_tasks
-from pyramidai_mpi.errors import ExitCode
-from pyramidai_mpi.gather import allgather
+from pyramidai_mpi.errors import ExitCode, StorageError
+from pyramidai_mpi.gather import agree, allgather
 from pyramidai_mpi.job import agree_on_package, build_engines
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.stopping import StopWish, stopped_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ def run_cohort(
     each: Sequence[RunSettings],
     report_progress: Callable[[Progress], None] | None = None,
     report_slide: Callable[[SlideOutcome], None] | None = None,
+    stop: StopWish | None = None,
 ) -> CohortReport | None:
     """Analyse many slides as one pool of work. Collective.
 
@@ -86,6 +88,8 @@ def run_cohort(
         Called on rank 0 from time to time.
     report_slide
         Called on rank 0 for each slide as it ends.
+    stop
+        Says whether to stop early; None for never.
 
     Returns
     -------
@@ -94,6 +98,8 @@ def run_cohort(
 
     Raises
     ------
+    StoppedError
+        On all ranks, when any of them was asked to stop. Finished slides have their files, the others their journals.
     PyramidError
         The same on all ranks, when the model cannot be used.
     """
@@ -122,15 +128,19 @@ def run_cohort(
 
     post = Post(transport, receive, owner_of=lambda slide: slide % comm.size)
     owned = range(comm.rank, len(each), comm.size)
-    owner = Owner(each, package, owned, hosts_of_ranks(comm), n_features, post.drop)
+    owner = Owner(each, package, owned, hosts_of_ranks(comm), n_features, engines, comm.rank, post.drop)
     workload = CohortWorkload(each, package, engines, post, common.batch_size, report_progress, carry)
-    to_open = opening_tasks(_without(comm, len(each), owner.refuse_taken_outputs()))
+    to_open = opening_tasks(_without(comm, len(each), owner.settle_at_start()))
     roots = deal_round_robin(to_open, comm.rank, comm.size)
-    schedule(comm, workload, roots, policy=Policy(common.policy), seed=common.seed)
+    stop = stop or StopWish()
+    policy = Policy(common.policy)
+    with stop.heeded():
+        outcome = schedule(comm, workload, roots, policy=policy, seed=common.seed, stop=stop.is_asked)
+        if outcome.stopped:
+            stop.leave()
     workload.close()
-
-    # All tiles are analysed; what is left is to carry the last predictions and to write the last files.
-    while not (owner.finished and post.all_carried()):
+    # No tile is being analysed; what is left is to carry the last predictions and to write the last files.
+    while owner.is_writing or not (post.all_carried() and (owner.finished or outcome.stopped)):
         carry()
         time.sleep(_NAP_S)
     transport.enter_barrier()
@@ -139,9 +149,22 @@ def run_cohort(
         time.sleep(_NAP_S)
     owner.close()
     transport.close()
+    if outcome.stopped:
+        _let_go(comm, owner)
+        raise stopped_error(f"{len(verdicts)} of {len(each)} slides have ended", stop.reason)
     if comm.rank != 0:
         return None
     return CohortReport(tuple(verdicts[slide] for slide in range(len(each))), time.perf_counter() - started)
+
+
+def _let_go(comm: MPI.Intracomm, owner: Owner) -> None:
+    """Close the journals of all slides that are not finished. Collective."""
+    error = None
+    try:
+        owner.stop()
+    except StorageError as caught:
+        error = caught
+    agree(comm, error)
 
 
 def _without(comm: MPI.Intracomm, n_slides: int, refused: Sequence[int]) -> npt.NDArray[np.int64]:

@@ -156,8 +156,8 @@ class CohortWorkload:
             self.post.to_owner(Kind.REFUSED, slide, Verdict(error.exit_code, str(error)).to_bytes())
             return np.empty(0, COHORT_DTYPE)
         self.post.to_owner(Kind.OPENED, slide, passport.to_bytes())
-        opened = self._keep(slide, job, passport)
-        return tasks_of(slide, opened.rule.first_tiles(self.each[slide].mode))
+        self._keep(slide, job, passport)
+        return tasks_of(slide, self.post.first_tiles(slide))
 
     def _slide(self, slide: int) -> _Open:
         if slide in self._open:

@@ -96,6 +96,11 @@ class OutputLock:
         self._heart = threading.Thread(target=self._beat, name="pyramidai-lock", daemon=True)
         self._heart.start()
 
+    @staticmethod
+    def is_there(output: Path) -> bool:
+        """Whether an output is locked, by a run that may be gone."""
+        return os.path.lexists(_lock_of(output))
+
     @classmethod
     def take(cls, output: Path, *, patient: bool = False) -> OutputLock:
         """Lock an output.
@@ -115,7 +120,7 @@ class OutputLock:
         StorageError
             The disk is full or fails.
         """
-        path = output.with_name(f"{output.name}.lock")
+        path = _lock_of(output)
         holder = LockHolder.this_process()
         with storage_errors(path):
             while not _create(path, holder):
@@ -145,6 +150,10 @@ class OutputLock:
             with contextlib.suppress(OSError):
                 if _read(self._path) == self._holder:
                     os.utime(self._path)
+
+
+def _lock_of(output: Path) -> Path:
+    return output.with_name(f"{output.name}.lock")
 
 
 def _create(path: Path, holder: LockHolder) -> bool:

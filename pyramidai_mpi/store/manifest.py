@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FORMAT = "pyramidai-journal/1"
 _MOST_BYTES = 1 << 20
 _MOST_SHOWN = 60
-_NOT_OF_THE_RESULT = frozenset({"replaces"})
+_NOT_OF_THE_RESULT = frozenset({"cpu", "replaces"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class Manifest:
         What ran the networks, and how.
     software_version, libraries
         Of this program, and of the libraries that read pixels and compute.
+    cpu
+        Processor on which the run began. On others the last bits of probabilities may differ, within one job as well: a
+        matter of warning.
     replaces
         Size and time (ns) of the file that the result is to replace, None when there is none. No part of the result.
     """
@@ -57,6 +60,7 @@ class Manifest:
     batch_shapes: tuple[int, ...]
     software_version: str
     libraries: tuple[str, ...]
+    cpu: str = ""
     replaces: tuple[int, int] | None = None
 
     def to_bytes(self) -> bytes:

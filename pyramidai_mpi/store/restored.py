@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.store.journal_reader import Batch
-    from pyramidai_mpi.types import PredictionArray
+    from pyramidai_mpi.types import PredictionArray, TileArray
 
 
 @dataclass(frozen=True)
@@ -38,29 +38,34 @@ class RestoredFile:
     batches: list[Batch]
     kept: npt.NDArray[np.bool_]
 
-    def predictions(self) -> list[PredictionArray]:
-        """The predictions that count, a list of records."""
-        return [batch.predictions[kept] for batch, kept in self._with_kept()]
+    def kept_batches(
+        self, widths: Sequence[int]
+    ) -> Iterator[tuple[PredictionArray, npt.NDArray[np.void], npt.NDArray[np.float32] | None]]:
+        """Batch by batch the predictions that count, the reasons of the unreadable ones among them, and their features.
 
-    def failed(self) -> list[npt.NDArray[np.void]]:
-        """The unreadable tiles among them, a list of records."""
-        found = []
-        for batch, kept in self._with_kept():
-            tiles = batch.predictions[kept][list(TILE_DTYPE.names or ())].astype(TILE_DTYPE)
-            own = batch.failed[list(TILE_DTYPE.names or ())].astype(TILE_DTYPE)
-            found.append(batch.failed[np.isin(own, tiles)])
-        return found
-
-    def features(self, widths: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Level and features of the predictions that count, in their order, batch by batch."""
-        if any(widths):
-            with_features = [(b, k) for b, k in self._with_kept() if widths[int(b.predictions["level"][0])]]
-            rows = read_features(self.path, [batch for batch, _ in with_features], widths)
-            for (_, kept), (level, features) in zip(with_features, rows, strict=True):
-                yield level, features[kept]
-
-    def _with_kept(self) -> Iterator[tuple[Batch, npt.NDArray[np.bool_]]]:
+        Raises
+        ------
+        InputError
+            When the features cannot be read.
+        """
+        rows = self._features(widths)
         start = 0
         for batch in self.batches:
-            yield batch, self.kept[start : start + len(batch.predictions)]
+            kept = self.kept[start : start + len(batch.predictions)]
             start += len(batch.predictions)
+            features = next(rows) if widths[int(batch.predictions["level"][0])] else None
+            predictions = batch.predictions[kept]
+            failed = batch.failed[np.isin(_tiles_of(batch.failed), _tiles_of(predictions))]
+            yield predictions, failed, None if features is None else features[kept]
+
+    def _features(self, widths: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
+        if any(widths):
+            for _, features in read_features(self.path, self.batches, widths):
+                yield features
+
+
+def _tiles_of(records: npt.NDArray[np.void]) -> TileArray:
+    tiles = np.empty(len(records), TILE_DTYPE)
+    for name in TILE_DTYPE.names or ():
+        tiles[name] = records[name]
+    return tiles

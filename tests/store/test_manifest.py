@@ -50,7 +50,7 @@ def test_it_is_read_back_to_the_last_bit_of_a_threshold(tmp_path: Path) -> None:
     assert document["thresholds"] == [0.5, 0.30000000000000004]
 
 
-@pytest.mark.parametrize("name", [one.name for one in fields(Manifest) if one.name != "replaces"])
+@pytest.mark.parametrize("name", [one.name for one in fields(Manifest) if one.name not in {"cpu", "replaces"}])
 def test_every_fact_counts_and_is_named_when_it_differs(name: str) -> None:
     changed = replace(MANIFEST, **{name: other(getattr(MANIFEST, name))})
     (difference,) = MANIFEST.differences(changed)
@@ -58,8 +58,8 @@ def test_every_fact_counts_and_is_named_when_it_differs(name: str) -> None:
     assert changed.run_hash() != MANIFEST.run_hash()
 
 
-def test_what_the_result_replaces_does_not_count() -> None:
-    changed = replace(MANIFEST, replaces=None)
+def test_what_the_result_replaces_and_the_processor_do_not_count() -> None:
+    changed = replace(MANIFEST, replaces=None, cpu="another")
     assert MANIFEST.differences(changed) == []
     assert changed.run_hash() == MANIFEST.run_hash()
 

@@ -1,0 +1,114 @@
+"""Many slides in one run that is stopped or killed: each goes on from its own journal."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.synth import SynthSpec, write_slide
+from tests.end_to_end.conftest import Finished, pyramidai
+from tests.end_to_end.test_damage import tissue_slide, wipe_tile
+from tests.end_to_end.test_features import features_of
+from tests.faults.started import kill, started
+from tests.launch import REPOSITORY
+from tests.packages import write_package
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.mpi
+
+SLOWLY = REPOSITORY / "tests" / "faults" / "run_slowly.py"
+STEMS = ("damaged", "glass", "square", "synth")
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with four slides, a model, and the results of an undisturbed run."""
+    folder = tmp_path_factory.mktemp("slides")
+    wipe_tile(tissue_slide(folder / "damaged.tif"), 5)
+    tissue_slide(folder / "glass.tif", tissue=False)
+    tissue_slide(folder / "square.tif")
+    write_slide(SynthSpec(2500, 2000, seed=1), folder / "synth.tif")
+    write_package(folder / "model", side=64, thresholds=(0.5, 0.3, 0.2), with_features=True)
+    assert pyramidai(*arguments(folder, folder, "--features"), ranks=2).returncode == 3
+    return folder
+
+
+def arguments(slides: Path, results: Path, *options: str) -> list[str]:
+    paths = [str(slides / f"{stem}.tif") for stem in STEMS]
+    return [*paths, "--model", str(slides / "model"), "--results-dir", str(results), "--batch-size", "4", *options]
+
+
+def journalled(results: Path) -> int:
+    return sum(path.stat().st_size for path in results.glob("*.journal/*.tiles"))
+
+
+def resumed(slides: Path, results: Path, *options: str, ranks: int | None = 2) -> Finished:
+    return pyramidai(*arguments(slides, results, *options, "--resume"), ranks=ranks)
+
+
+def assert_are_undisturbed(slides: Path, results: Path) -> None:
+    assert sorted(path.name for path in results.iterdir()) == [f"{stem}.h5" for stem in STEMS]
+    for stem in STEMS:
+        assert read_digest(results / f"{stem}.h5") == read_digest(slides / f"{stem}.h5")
+
+
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [(None, signal.SIGTERM), (1, signal.SIGUSR1), (0, signal.SIGKILL), (1, signal.SIGKILL)],
+    ids=["SIGTERM", "SIGUSR1 to rank 1", "kill -9 of rank 0", "kill -9 of rank 1"],
+)
+def test_every_slide_goes_on_where_it_was(
+    slides: Path, tmp_path: Path, victim: int | None, number: signal.Signals
+) -> None:
+    options = ("--features",) if victim == 1 else ()
+    with started(3, [SLOWLY, "0.01", *arguments(slides, tmp_path, *options)]) as job:
+        assert job.wait_until(lambda: journalled(tmp_path) > 6000), job.output()
+        kill(job.launcher.pid if victim is None else job.ranks()[victim], number)
+        code = job.wait()
+        assert code == 75 if number != signal.SIGKILL else code != 0
+        assert number == signal.SIGKILL or "--resume" in job.output()
+    if number != signal.SIGKILL:
+        assert not list(tmp_path.glob("*.lock"))
+    assert list(tmp_path.glob("*.journal"))
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.h5")}
+    assert resumed(slides, tmp_path, *options).returncode == 3
+    assert_are_undisturbed(slides, tmp_path)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    if options:
+        for n, features in features_of(slides / "damaged.h5").items():
+            np.testing.assert_array_equal(features_of(tmp_path / "damaged.h5")[n], features)
+
+
+def test_without_resume_a_journal_refuses_its_slide_and_no_other(slides: Path, tmp_path: Path) -> None:
+    (tmp_path / "square.h5.journal").mkdir()
+    done = pyramidai(*arguments(slides, tmp_path))
+    assert done.returncode == 4
+    assert "square.h5.journal: an earlier run was not finished" in done.stderr
+    assert sorted(path.name for path in tmp_path.glob("*.h5")) == ["damaged.h5", "glass.h5", "synth.h5"]
+    assert resumed(slides, tmp_path, ranks=None).returncode == 3
+    assert_are_undisturbed(slides, tmp_path)
+
+
+def test_a_journal_of_other_settings_fails_its_slide_and_no_other(slides: Path, tmp_path: Path) -> None:
+    with started(2, [SLOWLY, "0.01", *arguments(slides, tmp_path)]) as job:
+        assert job.wait_until(lambda: journalled(tmp_path) > 3000), job.output()
+        kill(job.launcher.pid, signal.SIGTERM)
+        assert job.wait() == 75
+    begun = {path.name.removesuffix(".h5.journal") for path in tmp_path.glob("*.journal")}
+    finished = {path.stem for path in tmp_path.glob("*.h5")}
+    done = resumed(slides, tmp_path, "--threshold", "1=0.31")
+    assert done.returncode == 4
+    for stem in begun | finished:
+        assert f"{stem}.h5" in done.stderr
+        assert "thresholds" in done.stderr
+    assert {path.stem for path in tmp_path.glob("*.h5")} == {*STEMS} - begun
+    for stem in {*STEMS} - finished - begun:
+        (tmp_path / f"{stem}.h5").unlink()
+    assert resumed(slides, tmp_path).returncode == 3
+    assert_are_undisturbed(slides, tmp_path)
