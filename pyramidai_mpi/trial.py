@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.errors import ExitCode, InputError
+from pyramidai_mpi.stopping import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,12 +47,17 @@ class Trial:
         package_folder = str(Path(__file__).resolve().parent.parent)
         # this very package, wherever it was imported from; not what happens to lie in the current folder
         program = f"import sys; sys.path.insert(0, {package_folder!r}); from {module} import main; main()"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program, str(seconds), str(memory_bytes), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        # A terminal and SLURM signal all processes of a job: who stops a run has not shown that its slide is bad.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program, str(seconds), str(memory_bytes), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def __enter__(self) -> Trial:
         return self

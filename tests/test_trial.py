@@ -65,3 +65,10 @@ def test_the_child_uses_this_package_and_not_what_lies_in_the_current_folder(mod
     monkeypatch.chdir(tmp_path / "elsewhere")
     with Trial("x", module("pass"), [], seconds=30, memory_bytes=1 << 30) as trial:
         trial.check()
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_to_all_processes_of_a_job_speaks_not_against_the_file(number, module):
+    work = f"import signal; os.kill(os.getpid(), signal.{number})"
+    with Trial("x.tif", module(work), [], seconds=30, memory_bytes=1 << 30) as trial:
+        trial.check()

@@ -197,7 +197,7 @@ def command(
             check_orders(orders_beside(path, formats), overwrite=overwrite)
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
     stop.listen()
-    with mpi_session() as comm:
+    with mpi_session("stopped; what was done is kept, and the same command with --resume goes on from there") as comm:
         _set_up_logging(comm.rank, verbose=verbose, quiet=quiet)
         bar_wanted = not (no_progress or quiet)
         if len(each) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,21 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+_LET_RANK_0_SPEAK_S = 0.1
+
 
 @contextmanager
-def mpi_session() -> Iterator[MPI.Intracomm]:
+def mpi_session(farewell: str = "interrupted") -> Iterator[MPI.Intracomm]:
     """Start MPI and give its world.
 
     An error that all ranks share passes through. Any other exception, in any thread of any rank, would leave the others
     waiting: it is printed with its rank and host and ends all of them. What is the user's to mend gets one line and its
     own exit code, a bug its traceback.
+
+    Parameters
+    ----------
+    farewell
+        What to say when a signal ends all ranks.
     """
     comm = _start_mpi()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -34,6 +42,9 @@ def mpi_session() -> Iterator[MPI.Intracomm]:
     try:
         yield comm
     except KeyboardInterrupt:
+        # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
+        time.sleep(_LET_RANK_0_SPEAK_S if comm.rank else 0)
+        say_last_words(f"pyramidai: {farewell}\n")
         comm.Abort(ExitCode.STOPPED)
     except PyramidError as error:
         if comm.size > 1 and not error.agreed:

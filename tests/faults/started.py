@@ -49,7 +49,7 @@ class StartedJob:
             variables = dict(word.partition(b"=")[::2] for word in words)
             number = next((variables[name] for name in _RANK_VARIABLES if name in variables), b"0")
             if is_python:
-                found[int(number)] = pid
+                found.setdefault(int(number), pid)  # the oldest: ranks have children of their own
         return found
 
     def wait(self, timeout: float = _PATIENCE_S) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from pyramidai_mpi.synth import SynthSpec, write_slide
 from tests.end_to_end.conftest import Finished, pyramidai
 from tests.end_to_end.test_damage import tissue_slide, wipe_tile
 from tests.end_to_end.test_features import features_of
+from tests.faults.conftest import THRESHOLDS
 from tests.faults.started import kill, started
 from tests.launch import REPOSITORY
 from tests.packages import write_package
@@ -34,7 +36,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tissue_slide(folder / "glass.tif", tissue=False)
     tissue_slide(folder / "square.tif")
     write_slide(SynthSpec(2500, 2000, seed=1), folder / "synth.tif")
-    write_package(folder / "model", side=64, thresholds=(0.5, 0.3, 0.2), with_features=True)
+    write_package(folder / "model", side=32, gain=0.05, thresholds=THRESHOLDS, with_features=True)
     assert pyramidai(*arguments(folder, folder, "--features"), ranks=2).returncode == 3
     return folder
 
@@ -45,7 +47,13 @@ def arguments(slides: Path, results: Path, *options: str) -> list[str]:
 
 
 def journalled(results: Path) -> int:
-    return sum(path.stat().st_size for path in results.glob("*.journal/*.tiles"))
+    """Tiles in the journals, about."""
+    folders = [path for path in results.iterdir() if path.suffix == ".journal"]
+    total = 0
+    for folder in folders:
+        with suppress(FileNotFoundError):  # finished meanwhile
+            total += sum(path.stat().st_size for path in folder.glob("*.tiles"))
+    return total
 
 
 def resumed(slides: Path, results: Path, *options: str, ranks: int | None = 2) -> Finished:
@@ -60,18 +68,18 @@ def assert_are_undisturbed(slides: Path, results: Path) -> None:
 
 @pytest.mark.parametrize(
     ("victim", "number"),
-    [(None, signal.SIGTERM), (1, signal.SIGUSR1), (0, signal.SIGKILL), (1, signal.SIGKILL)],
-    ids=["SIGTERM", "SIGUSR1 to rank 1", "kill -9 of rank 0", "kill -9 of rank 1"],
+    [(None, signal.SIGTERM), (1, signal.SIGUSR1), (0, signal.SIGKILL)],
+    ids=["SIGTERM", "SIGUSR1 to rank 1", "kill -9 of rank 0"],
 )
 def test_every_slide_goes_on_where_it_was(
     slides: Path, tmp_path: Path, victim: int | None, number: signal.Signals
 ) -> None:
     options = ("--features",) if victim == 1 else ()
-    with started(3, [SLOWLY, "0.01", *arguments(slides, tmp_path, *options)]) as job:
+    with started(3, [SLOWLY, "0.005", *arguments(slides, tmp_path, *options)]) as job:
         assert job.wait_until(lambda: journalled(tmp_path) > 6000), job.output()
         kill(job.launcher.pid if victim is None else job.ranks()[victim], number)
         code = job.wait()
-        assert code == 75 if number != signal.SIGKILL else code != 0
+        assert code != 0 if number == signal.SIGKILL else code == 75, job.output()
         assert number == signal.SIGKILL or "--resume" in job.output()
     if number != signal.SIGKILL:
         assert not list(tmp_path.glob("*.lock"))
@@ -96,7 +104,7 @@ def test_without_resume_a_journal_refuses_its_slide_and_no_other(slides: Path, t
 
 
 def test_a_journal_of_other_settings_fails_its_slide_and_no_other(slides: Path, tmp_path: Path) -> None:
-    with started(2, [SLOWLY, "0.01", *arguments(slides, tmp_path)]) as job:
+    with started(2, [SLOWLY, "0.005", *arguments(slides, tmp_path)]) as job:
         assert job.wait_until(lambda: journalled(tmp_path) > 3000), job.output()
         kill(job.launcher.pid, signal.SIGTERM)
         assert job.wait() == 75
