@@ -140,12 +140,18 @@ def _analyse(
 @contextmanager
 def _private(comm: MPI.Intracomm) -> Iterator[MPI.Intracomm]:
     """A communicator on which no message of the caller's can be met; freed by all ranks together or not at all."""
+    from pyramidai_mpi.sched.transport import is_loss  # MPI starts with its import
+
     own = comm.Dup()
     try:
         yield own
     except PyramidError as error:
         if error.agreed:
             own.Free()
+        raise
+    except Exception as failure:
+        if is_loss(failure):
+            own.Revoke()  # whoever waits in it for a rank that has left learns of it
         raise
     own.Free()
 

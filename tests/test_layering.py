@@ -18,7 +18,7 @@ LAYERS = [
     ["errors", "last_words", "types", "config", "provenance", "stopping"],
     ["grid", "tissue", "segmentation", "decision", "tree", "ledger", "metrics", "labelled"],
     ["slides", "inference", "store", "analyser", "shipped", "trial"],
-    ["sched", "gather", "feature_exchange", "simulate"],
+    ["sched", "gather", "feature_exchange", "survival", "simulate"],
     [
         "pipeline",
         "cohort",

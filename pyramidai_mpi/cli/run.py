@@ -201,7 +201,7 @@ def command(
         _set_up_logging(comm.rank, verbose=verbose, quiet=quiet)
         bar_wanted = not (no_progress or quiet)
         if len(each) == 1:
-            return _run_one(comm, each[0], formats, stop, bar_wanted=bar_wanted)
+            return _run_one_through_losses(comm, each[0], formats, stop, bar_wanted=bar_wanted)
         return _run_several(comm, each, formats, stop, bar_wanted=bar_wanted)
 
 
@@ -218,6 +218,28 @@ class _PrintableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n  ".join(printable(line) for line in super().format(record).split("\n  "))
+
+
+def _run_one_through_losses(
+    comm: MPI.Intracomm, settings: RunSettings, formats: Sequence[Format], stop: StopWish, *, bar_wanted: bool
+) -> int:
+    """Like `_run_one`; where the MPI lets ranks outlive each other, those that are left go on."""
+    from pyramidai_mpi.cli.session import leave_after_losses
+    from pyramidai_mpi.store.journal_folder import JournalFolder
+    from pyramidai_mpi.survival import through_losses
+
+    def attempt(left: MPI.Intracomm, again: bool) -> int:
+        resumed = settings
+        if again:
+            # what --overwrite is to replace is written down in the journal, once there is one
+            fresh = settings.overwrite and not JournalFolder.of(settings.output).exists
+            resumed = replace(settings, resume=True, overwrite=fresh)
+        return _run_one(left, resumed, formats, stop, bar_wanted=bar_wanted)
+
+    code, left = through_losses(comm, attempt, lambda line: log.error("%s", line))
+    if left.size < comm.size:
+        leave_after_losses(code)
+    return code
 
 
 def _run_one(

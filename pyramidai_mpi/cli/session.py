@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pyramidai_mpi.cli.launcher import check_world_size
 from pyramidai_mpi.errors import ExitCode, InternalError, PyramidError, failure_report
@@ -52,6 +55,14 @@ def mpi_session(farewell: str = "interrupted") -> Iterator[MPI.Intracomm]:
         raise
     except Exception as error:
         _end_all(comm, error)
+
+
+def leave_after_losses(code: int) -> NoReturn:
+    """Leave without finalising MPI, which may wait for the dead for ever; all that was to be written is in place."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _start_mpi() -> MPI.Intracomm:

@@ -65,7 +65,8 @@ def run(
 
     Collective. When anything raises on any rank, its traceback (of a `PyramidError`, its line), rank and host go to
     stderr and the whole job ends (``MPI_Abort``, with the exit code of a `PyramidError`, else 70); on a single rank the
-    exception is passed on.
+    exception is passed on. So is, on all ranks, one of MPI that says that a rank has died, where the MPI tells: what
+    the survivors had expanded is then for the workload to know.
 
     Parameters
     ----------
@@ -104,10 +105,17 @@ def run_on(
     """Like `run`, over any transport; `comm` is only handed on to the outcome."""
     switch_interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    running = None
     try:
-        return _Run(transport, workload, roots, policy, seed, stop).to_the_end(comm)
+        running = _Run(transport, workload, roots, policy, seed, stop)
+        return running.to_the_end(comm)
     except BaseException as failure:
         if transport.size == 1:
+            raise
+        if transport.is_loss(failure):
+            transport.abandon()
+            if running is not None:
+                running.end_worker()
             raise
         if isinstance(failure, KeyboardInterrupt):  # the user's wish, no failure to report
             transport.abort(ExitCode.STOPPED)
@@ -180,6 +188,11 @@ class _Run:
             unfinished=self._state.take_unfinished(),
             comm=comm,
         )
+
+    def end_worker(self) -> None:
+        """Wait for the worker's batch; after a loss, before its journal is read."""
+        if self._worker.is_alive():
+            self._worker.close()
 
     def _work(self) -> None:
         nap = naps.SHORTEST_S

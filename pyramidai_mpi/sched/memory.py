@@ -174,6 +174,13 @@ class MemoryTransport:
         """End all ranks."""
         self._network.abort(self.rank, code)
 
+    def is_loss(self, failure: BaseException) -> bool:
+        """Never: ranks in memory die together."""
+        return False
+
+    def abandon(self) -> None:
+        """Nothing to leave behind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Played:

@@ -70,12 +70,27 @@ class Transport(Protocol):
         """End all ranks at once with this exit code."""
         ...
 
+    def is_loss(self, failure: BaseException) -> bool:
+        """Whether `failure` says that a rank has died, and this one may outlive it."""
+        ...
+
+    def abandon(self) -> None:
+        """Leave after a loss: the others learn of it, and nothing is waited for."""
+        ...
+
 
 def _wait_politely(is_done: Callable[[], bool]) -> None:
     """Wait with sleeps: blocking calls of MPI spin, which starves the other ranks on the same cores."""
     start = time.perf_counter()
     while not is_done():
         time.sleep(nap_in_a_collective(time.perf_counter() - start))
+
+
+def is_loss(failure: BaseException) -> bool:
+    """Whether an exception of MPI says that a rank has died, or that another one has found that out."""
+    if not isinstance(failure, MPI.Exception):
+        return False
+    return failure.Get_error_class() in {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}
 
 
 class MpiTransport:
@@ -136,3 +151,11 @@ class MpiTransport:
         sys.stderr.flush()
         self._comm.Abort(code)
         raise SystemExit(code)  # not reached; Abort is not declared to never return
+
+    def is_loss(self, failure: BaseException) -> bool:
+        """See `is_loss`."""
+        return is_loss(failure)
+
+    def abandon(self) -> None:
+        """Revoke the duplicate; its requests are given up with it."""
+        self._comm.Revoke()
