@@ -1,8 +1,8 @@
 """Working seconds of a pyramidal and of a reference run of one slide: measured where there is one, else estimated.
 
 Counted is the time in which the ranks read and classified tiles, summed over the ranks: it depends on the machine, not
-on how many ranks there were or how long they waited for each other. Files that a cohort wrote hold no such times, as
-its slides share the ranks.
+on how many ranks there were or how long they waited for each other. Reading that went on behind a computation is not
+counted, as it cost nothing. Files that a cohort wrote hold no such times, as its slides share the ranks.
 """
 
 from __future__ import annotations
