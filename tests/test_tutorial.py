@@ -1,0 +1,98 @@
+"""The tutorial's commands, all of them and in order, do what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+import h5py
+import pytest
+import yaml
+
+from pyramidai_mpi.annotations.labels import label_result
+from tests.launch import DEFAULT_ENVIRONMENT, REPOSITORY, TAG, launcher, processes_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TUTORIAL = REPOSITORY / "docs" / "tuning.md"
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which every command was run."""
+    folder, binaries = tmp_path_factory.mktemp("tutorial"), tmp_path_factory.mktemp("bin")
+    # the commands as installed, whatever else is installed
+    python = f'"{sys.executable}"'
+    for name, command in (
+        ("pyramidai", f"{python} -m pyramidai_mpi"),
+        ("python", python),
+        ("mpirun", f'"{launcher()}"'),
+    ):
+        (binaries / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (binaries / name).chmod(0o755)
+    blocks = re.findall(r"^```bash\n(.*?)^```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 6
+    environment = DEFAULT_ENVIRONMENT | os.environ
+    environment["PATH"] = f"{binaries}{os.pathsep}{environment['PATH']}"
+    environment["PYTHONPATH"] = str(REPOSITORY)
+    environment[TAG] = tag = uuid.uuid4().hex
+    try:
+        done = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", "\n".join(blocks)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+    finally:
+        for pid in processes_of(tag):  # only after a timeout
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    (folder / "said.txt").write_text(done.stdout)
+    return folder
+
+
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+
+def test_the_chosen_thresholds_keep_the_objective_on_the_training_slides(followed: Path) -> None:
+    description = yaml.safe_load((followed / "tuned" / "model.yaml").read_text())
+    thresholds = [entry["threshold"] for entry in description["levels"]]
+    trees = [label_result(path, followed / "slides") for path in sorted((followed / "results").glob("*.h5"))]
+    rates = [tree.cost_of(thresholds).retention for tree in trees]
+    assert len(rates) == 5
+    assert sum(rates) / 5 >= 0.95 - 1e-9
+    assert sum(rates) / 5 == pytest.approx(description["tuning"]["training_retention"], abs=1e-6)
+    assert {slide["name"] for slide in description["tuning"]["slides"]} == {f"case{n}.tif" for n in range(1, 6)}
+
+
+def test_the_new_slides_were_run_with_them(followed: Path) -> None:
+    chosen = [entry["threshold"] for entry in yaml.safe_load((followed / "tuned" / "model.yaml").read_text())["levels"]]
+    for name in ("case6.h5", "case7.h5"):
+        with h5py.File(followed / "new" / name) as file:
+            assert [float(file[f"levels/{n}"].attrs["threshold"]) for n in range(3)] == chosen
+            assert "tuning:" in file["model"].attrs["yaml"]
+
+
+def test_what_it_cost_and_what_is_promised_is_said(followed: Path) -> None:
+    said = (followed / "said.txt").read_text()
+    assert re.search(r"positive retention +0\.\d+ \[", said)
+    assert re.search(r"speedup in tiles +\d", said)
+    assert "expected miss rate at most 0.3 on a new slide with tumour" in said
+    assert yaml.safe_load((followed / "careful" / "model.yaml").read_text())["tuning"]["guaranteed_miss_rate"] == 0.3
+    assert len(list((followed / "figures").iterdir())) == 6
+
+
+def test_the_readme_leads_to_the_tutorial() -> None:
+    assert "(docs/tuning.md)" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
