@@ -113,13 +113,15 @@ def gather_result(
     predictions = gather_records(comm, workload.predictions())
     failed = gather_records(comm, workload.failed())
     ranks = gather_records(comm, rank_record(comm, stats, workload))
+    batches = gather_records(comm, workload.batches(comm.rank))
 
     def assemble() -> Result:
         assert predictions is not None
         assert failed is not None
         assert ranks is not None
+        assert batches is not None
         _name_mixed_hosts(ranks)
-        execution = Execution(attributes | run_facts(job, ranks), ranks)
+        execution = Execution(attributes | run_facts(job, ranks), ranks, batches)
         return assemble_result(job, workload.rule, predictions, failed, execution, workload.n_features)
 
     return on_rank0(comm, assemble)

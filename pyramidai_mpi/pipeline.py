@@ -119,6 +119,7 @@ def _analyse(
         clock.ends("load")
         roots = deal_round_robin(journal.frontier, comm.rank, comm.size)
         policy = Policy(settings.policy)
+        workload.start_clock()
         with stop.heeded():
             outcome = schedule(comm, workload, roots, policy=policy, seed=settings.seed, stop=stop.is_asked)
             close_journal(comm, journal)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.analyser import FAILED_DTYPE
+from pyramidai_mpi.store.result import BATCH_DTYPE
 from pyramidai_mpi.tree import zooms_in
 from pyramidai_mpi.types import TILE_DTYPE, Mode, prediction_dtype
 
@@ -59,6 +61,8 @@ class TileWorkload:
     batch_by: str = field(default="level", init=False)
     _predictions: list[PredictionArray] = field(default_factory=list, init=False)
     _failed: list[npt.NDArray[np.void]] = field(default_factory=list, init=False)
+    _batches: list[tuple[int, int, float, float]] = field(default_factory=list, init=False)
+    _started: float = field(default=0.0, init=False)
     _features_of_batch: npt.NDArray[np.float32] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -70,12 +74,23 @@ class TileWorkload:
         """Length of each level's feature vectors, 0 where none are kept."""
         return tuple(engine.n_features if self.spool is not None else 0 for engine in self.analyser.engines)
 
+    def start_clock(self) -> None:
+        """Count the time of batches from now on; all ranks call it at about the same time."""
+        self._started = time.perf_counter()
+
     def prepare(self, tasks: TileArray) -> list[Found | None]:
         """Begin to read tiles of one level."""
         return self.analyser.prepare(tasks)
 
     def expand(self, tasks: TileArray, prepared: list[Found | None] | None = None) -> TileArray:
         """Analyse tiles of one level and return the children of those to zoom into."""
+        started = time.perf_counter()
+        children = self._expand(tasks, prepared)
+        ended = time.perf_counter()
+        self._batches.append((int(tasks["level"][0]), len(tasks), started - self._started, ended - self._started))
+        return children
+
+    def _expand(self, tasks: TileArray, prepared: list[Found | None] | None) -> TileArray:
         self._features_of_batch = None
         predictions, failed = self.analyser.analyse(tasks, prepared)
         # before anybody hears of the children: no tile is on disk whose parent is not
@@ -114,6 +129,10 @@ class TileWorkload:
     def failed(self) -> npt.NDArray[np.void]:
         """All unreadable tiles of this rank so far, records of `FAILED_DTYPE`."""
         return np.concatenate([np.empty(0, FAILED_DTYPE), *self._failed])
+
+    def batches(self, rank: int) -> npt.NDArray[np.void]:
+        """All batches of this rank so far, records of `BATCH_DTYPE`."""
+        return np.array([(rank, *batch) for batch in self._batches], BATCH_DTYPE)
 
     def _keep_features(self, level: int, features: npt.NDArray[np.float32]) -> None:
         assert self.spool is not None

@@ -51,6 +51,7 @@ GATES = {
     "simplejpeg": ["slides.tile_codecs"],
     "imagecodecs": ["slides.tile_codecs", "synth.pyramid"],
     "h5py": ["store."],
+    "jinja2": ["export.report"],
     "skimage": ["segmentation", "evaluation.lesions", "classification.features"],  # tissue; lesions; shapes of regions
     "scipy": ["evaluation.lesions"],
     "sklearn": ["classification.forest", "classification.classifier"],

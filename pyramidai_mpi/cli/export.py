@@ -21,6 +21,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--clam", type=_PATH, metavar="DIR", help="Coordinates and features for CLAM and TRIDENT, a folder a level."
 )
+@click.option("--report", type=_PATH, metavar="F.html", help="A page of pictures and figures that opens anywhere.")
 @click.option(
     "--slide", type=_PATH, metavar="SLIDE", help="The slide of the result, to draw over; else its tissue mask."
 )
@@ -35,6 +36,7 @@ def command(
     overlay: Path | None,
     deepzoom: Path | None,
     clam: Path | None,
+    report: Path | None,
     slide: Path | None,
     overwrite: bool,
 ) -> int:
@@ -52,6 +54,7 @@ def command(
         Format.OVERLAY: overlay,
         Format.DEEPZOOM: deepzoom,
         Format.CLAM: clam,
+        Format.REPORT: report,
     }
     orders = [Order(one, target, merge=merge, flat=flat) for one, target in wanted.items() if target is not None]
     if not orders:

@@ -112,7 +112,7 @@ _PATH = click.Path(path_type=Path)
     "--export",
     default="",
     metavar="FORMAT,...",
-    help="Then make these beside the result: geojson, csv, heatmap, overlay, deepzoom, clam (see pyramidai export).",
+    help="Then make these beside the result: geojson, csv, heatmap, overlay, deepzoom, clam, report.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files, and begin anew.")
 @click.option(

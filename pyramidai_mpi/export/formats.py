@@ -22,6 +22,7 @@ class Format(StrEnum):
     OVERLAY = "overlay"
     DEEPZOOM = "deepzoom"
     CLAM = "clam"
+    REPORT = "report"
 
 
 _SUFFIXES = {
@@ -31,6 +32,7 @@ _SUFFIXES = {
     Format.OVERLAY: ".overlay.png",
     Format.DEEPZOOM: ".deepzoom",
     Format.CLAM: ".clam",
+    Format.REPORT: ".html",
 }
 
 
@@ -130,3 +132,7 @@ def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrit
             from pyramidai_mpi.export.clam import write_clam
 
             write_clam(result, target, overwrite=overwrite)
+        case Format.REPORT:
+            from pyramidai_mpi.export.report import write_report
+
+            write_report(result, target, slide, overwrite=overwrite)

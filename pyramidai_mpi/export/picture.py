@@ -66,21 +66,22 @@ class Picture:
         """Rows of the slide, or of its tissue mask in two colours: uint8 (bottom - top, width, 3)."""
         if self.reader is not None:
             return read_thumbnail(self.reader, self.downsample, (top, bottom))[0]
-        return np.where(self._tissue(top, bottom)[..., None], _TISSUE, _BACKGROUND).astype(np.uint8)
+        return np.where(self.tissue(top, bottom)[..., None], _TISSUE, _BACKGROUND).astype(np.uint8)
 
     def overlay(self, top: int, bottom: int) -> RgbArray:
         """Rows of the slide with its tissue coloured by score."""
         score = self.mosaic.scores(top, bottom, self.size[0], self.downsample)
-        shown = self._tissue(top, bottom) & np.isfinite(score)
+        shown = self.tissue(top, bottom) & np.isfinite(score)
         return _tinted(self.slide(top, bottom), shown, score_colour(score[shown]))
 
     def look(self, top: int, bottom: int) -> RgbArray:
         """Rows of the slide with its tissue coloured by the level of the last look."""
         look = self.mosaic.looks(top, bottom, self.size[0], self.downsample)
-        shown = self._tissue(top, bottom) & (look != NEVER)
+        shown = self.tissue(top, bottom) & (look != NEVER)
         return _tinted(self.slide(top, bottom), shown, look_colour(look[shown], len(self.header.levels)))
 
-    def _tissue(self, top: int, bottom: int) -> npt.NDArray[np.bool_]:
+    def tissue(self, top: int, bottom: int) -> npt.NDArray[np.bool_]:
+        """Where rows are tissue, bool (bottom - top, width)."""
         return tissue_rows(self.file, self.header, top, bottom, self.size[0], self.downsample)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FORMAT = "pyramidai-result"
 FORMAT_VERSION = 1
+
+BATCH_DTYPE = np.dtype([("rank", "<i4"), ("level", "u1"), ("tiles", "<u4"), ("start_s", "<f4"), ("end_s", "<f4")])
+"""One batch of a run: who did how many tiles of which level, and when, in seconds from the start of the analysis."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,14 @@ class Execution:
     attributes
         Plain facts: command line, versions, times in seconds.
     ranks
-        Structured array, one record a rank, fields as in `pipeline.RANK_DTYPE`.
+        Structured array, one record a rank, fields as in `assembly.RANK_DTYPE`.
+    batches
+        `BATCH_DTYPE` records of all batches, by rank and in order; none where the run did not tell.
     """
 
     attributes: Mapping[str, str | int | float]
     ranks: npt.NDArray[np.void]
+    batches: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, BATCH_DTYPE))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.grid import Grid
-from pyramidai_mpi.store.result import LevelRecord, ModelRecord, SlideRecord
+from pyramidai_mpi.store.result import Execution, LevelRecord, ModelRecord, SlideRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,6 +225,21 @@ def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bo
     """
     with damage_is_named(file):
         return np.asarray(file["tissue/mask"][top:bottom], dtype=bool)
+
+
+def read_execution(file: ResultFile) -> Execution:
+    """How an open result came about; batches are empty where the file does not tell.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    with damage_is_named(file):
+        group = file["execution"]
+        facts = {name: value.item() if isinstance(value, np.generic) else value for name, value in group.attrs.items()}
+        ranks = group["ranks"][...]
+        return Execution(facts, ranks, group["batches"][...]) if "batches" in group else Execution(facts, ranks)
 
 
 def _length(file: ResultFile, level: int) -> int:

@@ -252,6 +252,7 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
         for name, value in execution.attributes.items():
             group.attrs[name] = _storable(value) if isinstance(value, str) else value
         _create_table(group, "ranks", execution.ranks)
+        _create_table(group, "batches", execution.batches)
         file.attrs["complete"] = True
         file.attrs["digest"] = expected_digest
         features = [level["features"] for level in file["levels"].values() if "features" in level]

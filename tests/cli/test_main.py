@@ -190,6 +190,7 @@ def test_export_makes_everything_that_is_asked_for_in_one_go(call, tmp_path):
         "--overlay": "overlay.png",
         "--deepzoom": "zoom",
         "--clam": "bags",
+        "--report": "out.html",
     }
     words = [word for pair in wanted.items() for word in pair]
     assert call("export", path, *words) == (0, "", "")
@@ -199,7 +200,7 @@ def test_export_makes_everything_that_is_asked_for_in_one_go(call, tmp_path):
     assert {feature["properties"]["objectType"] for feature in features} == {"annotation"}
 
 
-@pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay", "--deepzoom"])
+@pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay", "--deepzoom", "--report"])
 def test_what_an_export_finds_in_its_way_it_leaves_untouched(call, tmp_path, option):
     path = write_file(tmp_path / "out.h5", result_of())
     (tmp_path / "mine").write_text("mine")
@@ -217,7 +218,7 @@ def test_an_export_never_replaces_the_result_it_is_made_of(call, tmp_path, optio
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay"])
+@pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay", "--report"])
 def test_a_disk_that_fills_up_during_an_export_is_told_and_leaves_nothing(call, tmp_path, monkeypatch, option):
     path = write_file(tmp_path / "out.h5", result_of())
 

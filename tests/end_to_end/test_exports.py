@@ -6,7 +6,9 @@ import csv
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
+from tests.browser import browser
 from tests.end_to_end.conftest import digest_of, pyramidai
 from tests.end_to_end.test_damage import tissue_slide
 from tests.packages import write_package
@@ -72,3 +74,23 @@ def test_every_slide_of_a_pool_gets_its_files(folder, tmp_path):
     assert names(tmp_path) == ["a.csv", "a.h5", "b.csv", "b.h5"]
     with (tmp_path / "b.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) > 10
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_report_of_the_real_lymph_nodes_is_complete_and_without_complaints(real_slides, tmp_path):
+    slide = real_slides / "insidious-lymph-node-metastasis-HE.tif"
+    assert pyramidai(slide, "--mpp", "0.25", "-o", tmp_path / "nodes.h5", "--export", "report", ranks=2).returncode == 0
+    with browser(tmp_path / "profile") as page:
+        page.resize(1440, 900)
+        page.open(tmp_path / "nodes.html")
+        for layer in ("look", "level2", "level1", "level0", "none", "scores"):
+            page.click(f"label:has(input[value={layer}])")
+        complete = "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
+        assert page.run(complete)
+        assert page.run("return document.querySelectorAll('.gantt img').length") == 1
+        page.screenshot(tmp_path / "nodes.png")
+        assert page.log() == []
+    with Image.open(tmp_path / "nodes.png") as picture:
+        assert picture.size == (1440, 900)
+        assert len(picture.convert("RGB").getcolors(2**24)) > 10000

@@ -34,6 +34,7 @@ def test_the_groups_and_tables_are_those_of_the_design(file):
     file.visit(names.append)
     tables = ["coords", "decision", "index", "parent", "probability"]
     expected = ["slide", "model", "tissue", "tissue/mask", "levels", "failed", "execution", "execution/ranks"]
+    expected += ["execution/batches"]
     expected += [f"levels/{n}" for n in range(3)] + [f"levels/{n}/{table}" for n in range(3) for table in tables]
     assert sorted(names) == sorted(expected)
 

@@ -1,0 +1,172 @@
+"""A result in numbers: tiles, scores and time by level, work by rank, what the pyramid saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.metrics import busiest_over_ideal, speedup_in_tiles
+from pyramidai_mpi.store.reader import read_level_seconds
+from pyramidai_mpi.store.tables import iter_column, iter_rows, read_execution, read_mask_rows
+from pyramidai_mpi.tissue import TissueMap
+from pyramidai_mpi.types import Decision, Mode
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.store.result import Execution
+    from pyramidai_mpi.store.tables import Header, ResultFile
+
+N_BINS = 20
+
+
+@dataclass(frozen=True)
+class LevelAccount:
+    """One level.
+
+    Attributes
+    ----------
+    number
+        The level; 0 is the finest.
+    spacing_um_px, threshold
+        As in the result.
+    analysed, zoomed, unreadable
+        Tiles; at level 0 `zoomed` are the positive ones.
+    stopped_scores, zoomed_scores
+        Tiles by score, `N_BINS` equal bins of 0 to 1, by decision.
+    seconds
+        Working seconds of all ranks, None where the result does not tell.
+    """
+
+    number: int
+    spacing_um_px: float
+    threshold: float
+    analysed: int
+    zoomed: int
+    unreadable: int
+    stopped_scores: tuple[int, ...]
+    zoomed_scores: tuple[int, ...]
+    seconds: float | None
+
+    @property
+    def tiles_per_second(self) -> float | None:
+        """Tiles per working second of a rank."""
+        return self.analysed / self.seconds if self.seconds else None
+
+
+@dataclass(frozen=True)
+class RankAccount:
+    """One rank: host, tiles and seconds; None where the result does not tell."""
+
+    rank: int
+    host: str
+    tiles: int | None
+    stolen: int | None
+    busy_s: float
+    wall_s: float | None
+
+
+@dataclass(frozen=True)
+class Account:
+    """A whole result.
+
+    Attributes
+    ----------
+    levels
+        The coarsest first, as a run goes.
+    ranks
+        In order.
+    n_reference
+        Tiles of a run without pyramid: all level-0 descendants of the roots.
+    execution
+        Settings, versions, phase times, batches.
+    """
+
+    levels: tuple[LevelAccount, ...]
+    ranks: tuple[RankAccount, ...]
+    n_reference: int
+    execution: Execution
+
+    @property
+    def n_tiles(self) -> int:
+        """Analysed tiles."""
+        return sum(level.analysed for level in self.levels)
+
+    @property
+    def speedup(self) -> float:
+        """Tiles of the reference run over tiles of this run."""
+        return speedup_in_tiles(self.n_reference, self.n_tiles)
+
+    @property
+    def balance(self) -> float:
+        """Busiest rank's working time over the mean."""
+        return busiest_over_ideal([rank.busy_s for rank in self.ranks])
+
+
+def read_account(file: ResultFile, header: Header) -> Account:
+    """Add up an open result.
+
+    Raises
+    ------
+    InputError
+        When it is damaged.
+    """
+    execution = read_execution(file)
+    seconds = read_level_seconds(file)
+    levels = tuple(
+        _level_account(file, header, n, None if seconds is None else float(seconds[n]))
+        for n in range(len(header.levels) - 1, -1, -1)
+    )
+    n_reference = _count_reference(file, header, str(execution.attributes.get("mode", "")))
+    return Account(levels, tuple(map(_rank_account, execution.ranks)), n_reference, execution)
+
+
+def _level_account(file: ResultFile, header: Header, level: int, seconds: float | None) -> LevelAccount:
+    decisions = np.zeros(len(Decision), np.int64)
+    scores = np.zeros((len(Decision), N_BINS), np.int64)
+    for rows in iter_rows(file, level):
+        decisions += np.bincount(rows.decision, minlength=len(Decision))
+        for decision in (Decision.STOP, Decision.ZOOM):
+            score = rows.probability[rows.decision == decision, header.score_column]
+            scores[decision] += np.histogram(np.clip(score, 0, 1), N_BINS, (0, 1))[0]
+    record = header.levels[level]
+    return LevelAccount(
+        level,
+        record.spacing_um_px,
+        record.threshold,
+        analysed=int(decisions.sum()),
+        zoomed=int(decisions[Decision.ZOOM]),
+        unreadable=int(decisions[Decision.UNREADABLE]),
+        stopped_scores=tuple(scores[Decision.STOP].tolist()),
+        zoomed_scores=tuple(scores[Decision.ZOOM].tolist()),
+        seconds=seconds,
+    )
+
+
+def _count_reference(file: ResultFile, header: Header, mode: str) -> int:
+    """Level-0 tiles with tissue under the roots, as `tree.TileRule.reference_tiles` has them."""
+    if mode == Mode.REFERENCE:
+        return header.n_tiles[0]
+    grid = header.grid
+    top = grid.n_levels - 1
+    cols, rows = grid.shape(top)
+    roots = np.zeros((rows, cols), bool)
+    for index in iter_column(file, top, "index"):
+        roots[index[:, 1], index[:, 0]] = True
+    mask = read_mask_rows(file, 0, header.mask_shape[0])
+    tissue = TissueMap(grid, mask, round(grid.l0_tile_side(0) / header.mask_downsample)).counts[0] > 0
+    times = grid.scale_factor**top
+    under = roots.repeat(times, axis=0)[: tissue.shape[0]].repeat(times, axis=1)[:, : tissue.shape[1]]
+    return int((under & tissue).sum())
+
+
+def _rank_account(record: np.void) -> RankAccount:
+    names = record.dtype.names or ()
+    return RankAccount(
+        rank=int(record["rank"]),
+        host=record["host"].decode(errors="replace") if "host" in names else "",
+        tiles=int(record["tasks"]) if "tasks" in names else None,
+        stolen=int(record["tasks_stolen"]) if "tasks_stolen" in names else None,
+        busy_s=float(record["busy_s"]),
+        wall_s=float(record["wall_s"]) if "wall_s" in names else None,
+    )

@@ -1,0 +1,144 @@
+"""The pictures of a report, as data that stands within the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from pyramidai_mpi.export.mosaic import NEVER
+from pyramidai_mpi.export.picture import look_colour, score_colour
+from pyramidai_mpi.store.tables import iter_rows
+from pyramidai_mpi.types import Decision
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from pyramidai_mpi.export.picture import Picture
+
+_BAND = 512
+_UNREADABLE = (120, 120, 120)
+_STRIP, _MOST_STRIPS_APART = 8, 64
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A picture to be laid over the slide.
+
+    Attributes
+    ----------
+    name, title
+        For the page's own use, and for people.
+    uri
+        The picture as a ``data:`` address.
+    width, height
+        What it covers, as parts of the slide's width and height; may exceed 1, as tiles exceed the slide.
+    """
+
+    name: str
+    title: str
+    uri: str
+    width: float
+    height: float
+
+
+def slide_layer(picture: Picture) -> Layer:
+    """The slide alone (JPEG), or its tissue mask (PNG)."""
+    pixels = np.concatenate([picture.slide(top, bottom) for top, bottom in _bands(picture)])
+    image = Image.fromarray(pixels)
+    if picture.reader is None:
+        return Layer("slide", "Tissue", _uri(image.quantize(4), "PNG"), *_whole(picture))
+    return Layer("slide", "Slide", _uri(image, "JPEG", quality=80), *_whole(picture))
+
+
+def score_layer(picture: Picture) -> Layer:
+    """Scores of the last look, over tissue only."""
+    return Layer("scores", "Scores", _uri(_painted(picture, "scores"), "PNG"), *_whole(picture))
+
+
+def look_layer(picture: Picture) -> Layer:
+    """Levels of the last look, over tissue only."""
+    return Layer("look", "Last look", _uri(_painted(picture, "looks"), "PNG"), *_whole(picture))
+
+
+def level_layer(picture: Picture, level: int) -> Layer:
+    """All tiles that were analysed at a level, one pixel each, by score; grey where unreadable."""
+    header = picture.header
+    grid = header.grid
+    cols, rows = grid.shape(level)
+    pixels = np.zeros((rows, cols, 4), np.uint8)
+    for block in iter_rows(picture.file, level):
+        col, row = block.index.T
+        score = np.nan_to_num(block.probability[:, header.score_column])
+        colour = np.where((block.decision == Decision.UNREADABLE)[:, None], _UNREADABLE, score_colour(score))
+        pixels[row, col, :3] = np.rint(colour)
+        pixels[row, col, 3] = 255
+    side = grid.l0_tile_side(level)
+    title = f"Level {level} ({header.levels[level].spacing_um_px:.2g} µm/px)"
+    covered = cols * side / grid.l0_width, rows * side / grid.l0_height
+    return Layer(f"level{level}", title, _uri(Image.fromarray(pixels), "PNG"), *covered)
+
+
+def gantt_uri(batches: npt.NDArray[np.void], n_ranks: int, n_levels: int, width: int = 1200) -> str:
+    """A strip of pixels a rank, time from left to right, coloured by the level at work; clear where idle.
+
+    Parameters
+    ----------
+    batches
+        `store.result.BATCH_DTYPE` records, at least one.
+    width
+        Pixels from the start of the analysis to the end of the last batch.
+    """
+    pixels = np.zeros((n_ranks, width, 4), np.uint8)
+    scale = width / float(batches["end_s"].max())
+    first = np.clip(np.floor(batches["start_s"] * scale).astype(int), 0, width - 1)
+    last = np.clip(np.ceil(batches["end_s"] * scale).astype(int), first + 1, width)
+    colours = np.rint(look_colour(np.arange(n_levels), n_levels)).astype(np.uint8)
+    for rank, level, left, right in zip(batches["rank"], batches["level"], first, last, strict=True):
+        pixels[rank, left:right, :3] = colours[level]
+        pixels[rank, left:right, 3] = 255
+    if n_ranks <= _MOST_STRIPS_APART:  # a clear line below each strip
+        pixels = pixels.repeat(_STRIP, axis=0)
+        pixels[_STRIP - 1 :: _STRIP] = 0
+    return _uri(Image.fromarray(pixels), "PNG")
+
+
+def _painted(picture: Picture, what: str) -> Image.Image:
+    """Tissue coloured by score or look, clear elsewhere."""
+    bands = []
+    width = picture.size[0]
+    for top, bottom in _bands(picture):
+        if what == "scores":
+            values = picture.mosaic.scores(top, bottom, width, picture.downsample)
+            shown, colour = np.isfinite(values), score_colour(np.nan_to_num(values).ravel())
+        else:
+            looks = picture.mosaic.looks(top, bottom, width, picture.downsample)
+            shown, colour = looks != NEVER, look_colour(looks.ravel(), len(picture.header.levels))
+        band = np.zeros((*shown.shape, 4), np.uint8)
+        band[..., :3] = np.rint(np.clip(colour, 0, 255)).reshape(*shown.shape, 3)
+        band[..., 3] = 255
+        band[~(shown & picture.tissue(top, bottom))] = 0
+        bands.append(band)
+    return Image.fromarray(np.concatenate(bands))
+
+
+def _bands(picture: Picture) -> list[tuple[int, int]]:
+    height = picture.size[1]
+    return [(top, min(top + _BAND, height)) for top in range(0, height, _BAND)]
+
+
+def _whole(picture: Picture) -> tuple[float, float]:
+    """The last pixels may stand for part of a pixel."""
+    width, height = picture.size
+    l0_width, l0_height = picture.header.slide.l0_size
+    return width * picture.downsample / l0_width, height * picture.downsample / l0_height
+
+
+def _uri(image: Image.Image, kind: str, **options: int) -> str:
+    stream = io.BytesIO()
+    image.save(stream, format=kind, optimize=True, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
