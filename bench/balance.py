@@ -21,7 +21,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.figures import Figure, report
-from bench.lesions import LEVELS, OUTLINES, build_tree, load_outlines
+from bench.lesions import LEVELS, OUTLINES, LesionTree, build_tree, load_outlines
 from tests.launch import mpirun
 
 if TYPE_CHECKING:
@@ -69,10 +69,7 @@ def run_case(ranks: int, options: argparse.Namespace, folder: Path) -> list[Figu
     """Median efficiencies of all methods on `ranks` ranks."""
     case = CASES.get(ranks, CASES[48])
     slide = options.slide or case.slide
-    outlines = load_outlines(options.outlines)
-    if slide not in outlines:
-        raise SystemExit(f"{options.outlines} has no slide {slide!r}; name one of its slides with --slide")
-    tree = build_tree(outlines[slide], options.roots, FALSE_ALARMS)
+    tree = tree_of(options.outlines, slide, options.roots)
     path = folder / f"{slide}.npz"
     tree.save(path)
     seconds = options.seconds or str(case.seconds)
@@ -101,6 +98,20 @@ def run_case(ranks: int, options: argparse.Namespace, folder: Path) -> list[Figu
             for name in ("efficiency", "efficiency_per_worker")
         ]
     return figures
+
+
+def tree_of(outlines: Path, slide: str, roots: int) -> LesionTree:
+    """Tree over the lesions of `slide`.
+
+    Raises
+    ------
+    SystemExit
+        The file has no such slide.
+    """
+    found = load_outlines(outlines)
+    if slide not in found:
+        raise SystemExit(f"{outlines} has no slide {slide!r}; name one of its slides with --slide")
+    return build_tree(found[slide], roots, FALSE_ALARMS)
 
 
 def rows_of(ranks: int, program: Sequence[str | os.PathLike[str]]) -> list[dict]:

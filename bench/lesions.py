@@ -22,6 +22,8 @@ from scipy.ndimage import distance_transform_edt
 from skimage.draw import polygon, polygon_perimeter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 TILE = np.dtype([("level", "u1"), ("col", "<u4"), ("row", "<u4")])
@@ -43,6 +45,12 @@ def hash_of_tiles(tiles: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         place = (place ^ (place >> np.uint64(shift))) * np.uint64(factor)
     return (place >> np.uint64(11)) * 2.0**-53
+
+
+def sleep_of_tiles(tiles: npt.NDArray[Any], level_seconds: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Seconds that each of `tiles` (n,) sleeps: those of its level, +- 20 % by the hash of its place."""
+    seconds: npt.NDArray[np.float64] = np.asarray(level_seconds)[tiles["level"]] * (0.8 + 0.4 * hash_of_tiles(tiles))
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,15 @@ class LesionTree:
         children["col"] = 2 * children["col"] + np.tile([0, 1, 0, 1], len(parents))
         children["row"] = 2 * children["row"] + np.tile([0, 0, 1, 1], len(parents))
         return children
+
+    def all_tiles(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Every tile of the tree (n,), lowest level first, and the place of its parent among them, -1 for roots."""
+        tiles, parents, first = [self.roots], [np.full(len(self.roots), -1)], 0
+        while tiles[-1].size:
+            parents.append(first + np.repeat(np.flatnonzero(self.is_zoomed(tiles[-1])), 4))
+            first += len(tiles[-1])
+            tiles.append(self.children_of(tiles[-1]))
+        return np.concatenate(tiles), np.concatenate(parents)
 
     def tiles_per_level(self) -> list[int]:
         """Number of tiles in the whole tree, lowest level first."""

@@ -21,11 +21,10 @@ from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
 
-import numpy as np  # noqa: E402 - reads the environment when it is loaded
-from mpi4py import MPI  # noqa: E402
+from mpi4py import MPI  # noqa: E402 - numpy, loaded below, reads the environment
 from mpi4py.futures import MPICommExecutor  # noqa: E402
 
-from bench.lesions import TILE, LesionTree, hash_of_tiles  # noqa: E402
+from bench.lesions import TILE, LesionTree, sleep_of_tiles  # noqa: E402
 from pyramidai_mpi.sched import Policy, Tasks, deal_round_robin, run  # noqa: E402
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ POOL = "pool-"
 
 
 class SleepingTiles:
-    """Sleeps for each tile the seconds of its level, +- 20 % by the hash of its place.
+    """Sleeps for each tile (see `bench.lesions.sleep_of_tiles`).
 
     Attributes
     ----------
@@ -49,12 +48,12 @@ class SleepingTiles:
 
     def __init__(self, tree: LesionTree, level_seconds: tuple[float, ...], batch_size: int) -> None:
         self.tree, self.batch_size = tree, batch_size
-        self.level_seconds = np.array(level_seconds)
+        self.level_seconds = level_seconds
         self.nominal_s = 0.0
 
     def expand(self, tiles: Tasks) -> Tasks:
         """Sleep for `tiles`, and return their children."""
-        seconds = float((self.level_seconds[tiles["level"]] * (0.8 + 0.4 * hash_of_tiles(tiles))).sum())
+        seconds = float(sleep_of_tiles(tiles, self.level_seconds).sum())
         self.nominal_s += seconds
         time.sleep(seconds)
         return self.tree.children_of(tiles)

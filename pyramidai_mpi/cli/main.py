@@ -27,6 +27,7 @@ _COMMANDS = {
     "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
     "models": "Build and quantise model packages.",
     "train": "Train a model package on annotated slides.",
+    "simulate": "Simulate the runs of results on other numbers of ranks; plan a cluster.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
 

@@ -47,7 +47,7 @@ def test_help_lists_the_commands(call, words):
         assert command in out
 
 
-@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "evaluate", "classify", "synth"])
+@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "evaluate", "classify", "simulate", "synth"])
 def test_every_command_has_help(call, command):
     code, out, _ = call(command, "--help")
     assert code == 0
