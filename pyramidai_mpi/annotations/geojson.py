@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.annotations.outlines import Outline, OutlineFile, ring_of
@@ -27,7 +28,14 @@ def read_json(path: Path) -> Any:
         When it cannot be read or is no JSON.
     """
     with input_errors(path):
-        raw = path.read_bytes()
+        stat = path.stat()
+        return _parsed(path, stat.st_mtime_ns, stat.st_size)
+
+
+# of a collection every slide of a cohort asks for the same file, which takes a second to parse; nobody changes it
+@lru_cache(maxsize=1)
+def _parsed(path: Path, _mtime_ns: int, _size: int) -> Any:
+    raw = path.read_bytes()
     try:
         return json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
     except (OSError, EOFError, ValueError, RecursionError) as error:

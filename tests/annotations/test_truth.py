@@ -96,6 +96,13 @@ def test_one_slide_of_a_camelyon_collection_is_found_by_name_whatever_its_case(t
         area_of(path, "tumor_003.tif")
 
 
+def test_a_file_that_was_changed_is_read_again(tmp_path) -> None:
+    path = geojson(tmp_path / "slide.geojson", feature([SQUARE]))
+    assert area_of(path) == 6400
+    geojson(path, feature([SQUARE]), feature([HOLE], "Exclusion"))
+    assert area_of(path) == 6000
+
+
 def test_the_caller_says_which_classes_are_tumour(tmp_path) -> None:
     path = geojson(tmp_path / "slide.geojson", feature([SQUARE], "IDC"), feature([HOLE], "Tumor"))
     assert area_of(path) == 400
