@@ -264,12 +264,14 @@ def test_a_missing_tile_of_an_aperio_slide_leaves_the_slide_to_openslide(tmp_pat
 def test_neighbours_decode_a_stored_tile_once(slide, monkeypatch):
     reads = []
     plain_read = os.pread
-    monkeypatch.setattr(os, "pread", lambda *arguments: reads.append(arguments[2]) or plain_read(*arguments))
+    monkeypatch.setattr(os, "pread", lambda *arguments: reads.append(arguments[:0:-1]) or plain_read(*arguments))
+    tiles = {stored_tile(slide, col, row) for col in range(8) for row in range(6)}
     reader = TiffReader(slide)
     for row in range(0, 768, 48):
         for col in range(0, 1024, 48):
             reader.read((col, row), 0, (48, 48))
-    assert len(reads) == len(set(reads)) == 8 * 6
+    whole_tiles = [read for read in reads if read in tiles]
+    assert len(whole_tiles) == len(tiles) == 8 * 6
 
 
 def test_the_cache_of_tiles_is_bounded_and_changes_no_pixel(slide):
