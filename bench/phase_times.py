@@ -19,7 +19,8 @@ import numpy as np
 
 from bench.figures import Figure, report
 from pyramidai_mpi.config import RunSettings
-from pyramidai_mpi.inference.onnx_engine import OnnxEngine, settle_batch_shape
+from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
+from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 from pyramidai_mpi.job import analyser_of, open_job, open_package, rule_of, segment_slide
 from pyramidai_mpi.shipped import default_model
 

@@ -66,7 +66,7 @@ def main() -> None:
         )
         job = prepare_job(comm, settings)
         tiles = find_tissue(comm, job).reference_tiles()
-        engine = build_engines(comm, job.package)[0]
+        engine = build_engines(comm, job.package, job.settings)[0]
         mine = tiles[np.linspace(0, len(tiles) - 1, arguments.tiles).astype(int)]
         pixels = []
         for tile in mine:

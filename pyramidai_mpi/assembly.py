@@ -190,6 +190,8 @@ def run_facts(job: Job, ranks: npt.NDArray[np.void]) -> dict[str, str | int | fl
         "seed": settings.seed,
         "batch_size": settings.batch_size,
         "reader": job.pyramid.reader.info.reader,
+        "backend": settings.backend,
+        "precision": settings.precision,
         "min_tissue": settings.min_tissue,
         "n_ranks": len(ranks),
         "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),

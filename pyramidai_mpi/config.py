@@ -53,6 +53,10 @@ class RunSettings:
         Keep the networks' feature vectors.
     writer
         ``auto``, ``serial`` or ``mpio``: who writes the result file.
+    backend
+        ``onnxruntime``, ``openvino`` or ``auto``: what runs the networks (see `inference.backends`).
+    precision
+        ``float32``, or ``bfloat16`` with OpenVINO.
     reader
         ``auto``, ``openslide`` or ``tiff``: what decodes the slide's pixels (see `slides.opening`).
     read_ahead
@@ -77,6 +81,8 @@ class RunSettings:
     positive_class: str | None = None
     features: bool = False
     writer: str = "auto"
+    backend: str = "onnxruntime"
+    precision: str = "float32"
     reader: str = "auto"
     read_ahead: str = "auto"
     command_line: str = ""
@@ -84,6 +90,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
             raise UsageError(f"--mpp {self.mpp:g}: expected a number of µm per pixel above 0")
+        if self.precision != "float32" and self.backend != "openvino":
+            raise UsageError(f"--precision {self.precision}: only with --backend openvino")
         if not 1 <= self.batch_size <= MOST_BATCH_SIZE:
             raise UsageError(f"--batch-size {self.batch_size}: expected 1 to {MOST_BATCH_SIZE}")
         if not 0 <= self.min_tissue <= 1:

@@ -6,16 +6,17 @@ import hashlib
 import json
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.analyser import Analyser
 from pyramidai_mpi.errors import InputError, InternalError, PyramidError, input_errors
-from pyramidai_mpi.gather import agree, allgather, share_bytes
+from pyramidai_mpi.gather import agree, allgather, on_rank0, share_bytes
+from pyramidai_mpi.inference.backends import choose_backend, load_engine
+from pyramidai_mpi.inference.fixed_batch import FixedBatchEngine, settle_batch_shape
 from pyramidai_mpi.inference.loading_trial import try_loading
-from pyramidai_mpi.inference.onnx_engine import OnnxEngine, settle_batch_shape
 from pyramidai_mpi.inference.opening import read_package
 from pyramidai_mpi.provenance import host_name
 from pyramidai_mpi.shipped import default_model
@@ -93,6 +94,7 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
         except PyramidError as caught:
             error = caught
     agree(comm, error)
+    settings = settle_backend(comm, settings, package)
     try:
         job = open_job(settings, package)
     except PyramidError as caught:
@@ -227,25 +229,48 @@ def open_job_as_known(settings: RunSettings, package: ModelPackage, known_quickh
     return job
 
 
-def build_engines(comm: MPI.Intracomm, package: ModelPackage, *, features: bool = False) -> list[OnnxEngine]:
-    """Load the networks and settle the batch shape that all ranks use. Collective.
+def settle_backend(comm: MPI.Intracomm, settings: RunSettings, package: ModelPackage) -> RunSettings:
+    """Settings with a backend that all ranks use; rank 0 measures for them where it is left to us. Collective.
 
     Raises
     ------
     InputError
-        When onnxruntime cannot load or run a network.
+        On all ranks, when onnxruntime cannot load or run a network.
     """
-    engines: list[OnnxEngine] = []
+    if settings.backend != "auto":
+        return settings
+    chosen = on_rank0(comm, lambda: choose_backend(package).encode())
+    return replace(settings, backend=share_bytes(comm, chosen).decode())
+
+
+def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> list[FixedBatchEngine]:
+    """Load the networks and settle the batch shape that all ranks use. Collective.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    package
+        The model.
+    settings
+        With a settled backend (see `settle_backend`).
+
+    Raises
+    ------
+    PyramidError
+        When the backend is not there, or cannot load or run a network.
+    """
+    engines: list[FixedBatchEngine] = []
     error = None
     shapes = np.ones(package.n_levels, np.int64)
     try:
         for level in package.levels:
-            engine = OnnxEngine(level, package)
-            if features and not engine.n_features:
+            engine = load_engine(level, package, settings.backend, settings.precision)
+            if settings.features and not engine.n_features:
                 raise InputError(f"{level.onnx_path}: has no second output, so no features; run without --features")
             shapes[level.level] = settle_batch_shape(engine, package.tile_size)
             engines.append(engine)
-    except InputError as caught:
+    except PyramidError as caught:
         error = caught
     agree(comm, error)
     for n, (engine, shape) in enumerate(zip(engines, allgather(comm, shapes).min(axis=0).tolist(), strict=True)):

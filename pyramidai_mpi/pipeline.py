@@ -109,7 +109,7 @@ def _analyse(
     try:
         rule = find_tissue(comm, job)
         clock.ends("tissue")
-        engines = build_engines(comm, job.package, features=settings.features)
+        engines = build_engines(comm, job.package, job.settings)
         spool = FeatureSpool() if settings.features else None
         parallel = choose_parallel(comm, settings.writer)
         analyser = analyser_of(job, engines)

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 _LIBRARIES = ("mpi4py", "numpy", "h5py", "onnxruntime", "openslide-python", "openslide-bin", "scikit-image")
-_DECODERS = ("imagecodecs", "simplejpeg")  # may be absent
+_OPTIONAL = ("imagecodecs", "openvino", "simplejpeg")
 
 
 def host_name() -> str:
@@ -27,7 +27,7 @@ def cpu_description() -> str:
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that can change a result, by distribution name."""
     versions = {name: version(name) for name in _LIBRARIES}
-    for name in _DECODERS:
+    for name in _OPTIONAL:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions

@@ -44,7 +44,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DECIDING_LIBRARIES = ("numpy", "onnxruntime", "openslide-python", "openslide-bin", "scikit-image")
+_DECIDING_LIBRARIES = (
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "openslide-python",
+    "openslide-bin",
+    "simplejpeg",
+    "imagecodecs",
+    "scikit-image",
+)
 
 
 @dataclass(frozen=True)
@@ -88,11 +97,11 @@ def manifest_of(job: Job, rule: TileRule, engines: Sequence[Engine], widths: Seq
         features=tuple(widths),
         tissue_method=METHOD,
         tissue_mask_sha256=hashlib.sha256(pack_mask(rule.tissue.mask)).hexdigest(),
-        backend="onnxruntime",
-        precision="float32",
+        backend=engines[0].backend,
+        precision=engines[0].precision,
         batch_shapes=tuple(engine.batch_shape for engine in engines),
         software_version=pyramidai_mpi.__version__,
-        libraries=tuple(f"{name} {versions[name]}" for name in _DECIDING_LIBRARIES),
+        libraries=tuple(f"{name} {versions[name]}" for name in _DECIDING_LIBRARIES if name in versions),
         cpu=cpu_description(),
     )
 

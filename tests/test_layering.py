@@ -50,6 +50,7 @@ GATES = {
     "onnx": ["inference.network_check", "inference.quantise", "training.weights"],  # checked here, written there
     "simplejpeg": ["slides.tile_codecs"],
     "imagecodecs": ["slides.tile_codecs", "synth.pyramid"],
+    "openvino": ["inference.openvino_engine"],
     "h5py": ["store."],
     "jinja2": ["export.report"],
     "skimage": ["segmentation", "evaluation.lesions", "classification.features"],  # tissue; lesions; shapes of regions

@@ -11,8 +11,9 @@ import pytest
 
 from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
 from pyramidai_mpi.inference.network_check import check_network
-from pyramidai_mpi.inference.onnx_engine import OnnxEngine, settle_batch_shape
+from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 from pyramidai_mpi.inference.package import load_package
 from pyramidai_mpi.quantisation import quantise
 from pyramidai_mpi.sampling import sample_tiles

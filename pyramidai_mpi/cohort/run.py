@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from pyramidai_mpi.cohort.post import Post
 from pyramidai_mpi.cohort.workload import CohortWorkload, opening_tasks
 from pyramidai_mpi.errors import ExitCode, StorageError
 from pyramidai_mpi.gather import agree, allgather
-from pyramidai_mpi.job import agree_on_package, build_engines
+from pyramidai_mpi.job import agree_on_package, build_engines, settle_backend
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
 from pyramidai_mpi.stopping import StopWish, stopped_error
@@ -108,7 +108,9 @@ def run_cohort(
     started = time.perf_counter()
     common = each[0]
     package = agree_on_package(comm, common)
-    engines = build_engines(comm, package, features=common.features)
+    common = settle_backend(comm, common, package)
+    each = [replace(settings, backend=common.backend) for settings in each]
+    engines = build_engines(comm, package, common)
     n_features = [engine.n_features if common.features else 0 for engine in engines]
     transport = MpiTransport.open(comm)
     verdicts: dict[int, SlideOutcome] = {}

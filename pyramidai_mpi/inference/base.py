@@ -19,6 +19,16 @@ class Engine(Protocol):
     """
 
     @property
+    def backend(self) -> str:
+        """The library that runs it."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """``float32`` or ``bfloat16``: what floating-point operations are computed in."""
+        ...
+
+    @property
     def batch_shape(self) -> int:
         """Tiles in the fixed shape that the network is run with."""
         ...

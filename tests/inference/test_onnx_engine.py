@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.inference.onnx_engine import OnnxEngine, settle_batch_shape
+from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
+from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 from pyramidai_mpi.inference.package import ModelLevel, load_package
 from tests.packages import colour_network, colour_probability, write_package
 

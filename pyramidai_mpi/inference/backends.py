@@ -1,0 +1,95 @@
+"""Which library runs the networks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.errors import InputError, UsageError
+from pyramidai_mpi.inference.fixed_batch import sample_tiles
+from pyramidai_mpi.inference.onnx_engine import OnnxEngine
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.inference.fixed_batch import FixedBatchEngine
+    from pyramidai_mpi.inference.package import ModelLevel, ModelPackage
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-3
+"""``auto`` takes a backend only if no probability on the sample tiles differs by more from onnxruntime's."""
+_SECONDS = 1.0
+"""Measuring in ``auto``, all levels and both backends together."""
+_TILES = 16
+
+
+def load_engine(level: ModelLevel, package: ModelPackage, backend: str, precision: str = "float32") -> FixedBatchEngine:
+    """One level's network behind a library.
+
+    Raises
+    ------
+    InputError
+        When the library cannot load or run the network.
+    UsageError
+        When the library is not installed.
+    """
+    if backend == "onnxruntime":
+        return OnnxEngine(level, package)
+    try:
+        from pyramidai_mpi.inference.openvino_engine import OpenVinoEngine
+    except ImportError as error:
+        raise UsageError(
+            f"--backend {backend}: OpenVINO cannot be loaded ({error}); pip install 'pyramidai-mpi[openvino]'"
+        ) from error
+    return OpenVinoEngine(level, package, precision=precision)
+
+
+def choose_backend(package: ModelPackage) -> str:
+    """The faster backend that agrees with onnxruntime, by measuring on sample tiles for a second.
+
+    Each level counts the same. The best of several short runs is taken, the backends in turn, so that other programs on
+    the machine disturb both alike.
+    """
+    seconds = {"onnxruntime": 0.0, "openvino": 0.0}
+    differences = []
+    tiles = sample_tiles(_TILES, package.tile_size)
+    for level in package.levels:
+        try:
+            engines = {backend: load_engine(level, package, backend) for backend in seconds}
+        except UsageError:
+            log.info("backend auto: onnxruntime, as OpenVINO is not installed")
+            return "onnxruntime"
+        except InputError as error:
+            OnnxEngine(level, package)  # raises if it is not OpenVINO alone that cannot
+            log.info("backend auto: onnxruntime, as %s", error)
+            return "onnxruntime"
+        expected, found = (engine.predict(tiles)[0] for engine in engines.values())
+        differences.append(np.abs(expected - found).max())
+        for backend, best in _best_seconds(engines, tiles, _SECONDS / package.n_levels).items():
+            seconds[backend] += best / _TILES / package.n_levels
+    speeds = {backend: 1 / taken for backend, taken in seconds.items()}
+    difference = float(np.max(differences))  # NaN if any is, and then nothing agrees
+    agrees = difference <= TOLERANCE
+    chosen = "openvino" if agrees and speeds["openvino"] > speeds["onnxruntime"] else "onnxruntime"
+    log.info(
+        "backend auto: %s (tiles/s: onnxruntime %.0f, OpenVINO %.0f; probabilities differ by up to %.1g, allowed %.1g)",
+        chosen, speeds["onnxruntime"], speeds["openvino"], difference, TOLERANCE,
+    )  # fmt: skip
+    return chosen
+
+
+def _best_seconds(
+    engines: dict[str, FixedBatchEngine], tiles: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], budget_s: float
+) -> dict[str, float]:
+    """Shortest wall time of one pass over the tiles."""
+    best = dict.fromkeys(engines, float("inf"))
+    end = time.perf_counter() + budget_s
+    while True:
+        for backend, engine in engines.items():
+            started = time.perf_counter()
+            engine.predict(tiles)
+            best[backend] = min(best[backend], time.perf_counter() - started)
+        if time.perf_counter() >= end:
+            return best
