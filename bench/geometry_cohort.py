@@ -21,6 +21,8 @@ from bench.slide_geometry import LEVELS, SlideGeometry, TissueModel, build_geome
 from bench.tile_scores import PAPER_ACCURACY, Noise, ScoreModel, draw_tree, fit_to_accuracy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyramidai_mpi.labelled import LabelledTree
 
 TUMOR_FREE = 160
@@ -64,13 +66,19 @@ def draw_cohort(
     """Draw scores as good as Table 2 says for all slides, and halve them at random."""
     model = fit_to_accuracy(geometries, noise=noise or Noise(), full_at=full_at)
     trees = [draw_tree(geometry, model, seed) for geometry in geometries]
-    rng = np.random.default_rng([seed, 2])
+    return Cohort(*halve(trees, np.random.default_rng([seed, 2])), model)
+
+
+def halve(
+    trees: Sequence[LabelledTree], rng: np.random.Generator
+) -> tuple[tuple[LabelledTree, ...], tuple[LabelledTree, ...]]:
+    """Two random halves, with every second slide of either kind; those with tumour come first."""
     halves: tuple[list[LabelledTree], list[LabelledTree]] = ([], [])
     for kind in (True, False):
         here = [tree for tree in trees if has_tumor(tree) is kind]
         for place, k in enumerate(rng.permutation(len(here)).tolist()):
             halves[place % 2].append(here[k])
-    return Cohort(tuple(halves[0]), tuple(halves[1]), model)
+    return tuple(halves[0]), tuple(halves[1])
 
 
 def has_tumor(tree: LabelledTree) -> bool:

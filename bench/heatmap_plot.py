@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.labelled import LabelledTree
+    from pyramidai_mpi.labelled import LabelledTree, RunCost
 
     Floats = npt.NDArray[np.float32]
 
@@ -49,17 +50,20 @@ def _frame(tree: LabelledTree) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
     return low, (int(high[1] - low[1]), int(high[0] - low[0]))
 
 
+def _kept(cost: RunCost) -> str:
+    return f"{100 * cost.retention:.0f} % kept" if cost.true_positives else "nothing to keep"
+
+
 def draw_heatmaps(trees: Sequence[LabelledTree], thresholds: Sequence[float], prefix: Path) -> None:
     """One row a slide: truth, reference run, pyramidal run; as PNG and SVG."""
-    from matplotlib import pyplot as plt
-
-    plot, panels = plt.subplots(len(trees), 3, figsize=(10, 3.4 * len(trees)), squeeze=False, layout="constrained")
+    plot = Figure(figsize=(10, 3.4 * len(trees)), layout="constrained")
+    panels = plot.subplots(len(trees), 3, squeeze=False)
     for row, tree in zip(panels, trees, strict=True):
         cost = tree.cost_of(thresholds)
         maps = {
             f"{tree.slide}: truth": truth_of(tree),
             f"reference run: {tree.n_reference_tiles} tiles": heatmap_of(tree, None),
-            f"pyramidal run: {cost.n_analysed} tiles, {100 * cost.retention:.0f} % kept": heatmap_of(tree, thresholds),
+            f"pyramidal run: {cost.n_analysed} tiles, {_kept(cost)}": heatmap_of(tree, thresholds),
         }
         for axes, (title, values) in zip(row, maps.items(), strict=True):
             image = axes.imshow(values, cmap="coolwarm", vmin=0, vmax=1, interpolation="nearest")
@@ -68,4 +72,3 @@ def draw_heatmaps(trees: Sequence[LabelledTree], thresholds: Sequence[float], pr
         plot.colorbar(image, ax=row[-1], label="score of the last look")
     for suffix in (".png", ".svg"):
         plot.savefig(prefix.with_suffix(suffix), dpi=130)
-    plt.close(plot)

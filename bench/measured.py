@@ -117,3 +117,15 @@ def _mean_retention(one: Measured, drawn: Ints) -> Floats:
     rate = np.where(there, one.kept / np.maximum(one.true_positives, 1), 0.0)
     with np.errstate(invalid="ignore"):
         return np.asarray((drawn @ rate) / (drawn @ there.astype(np.float64)))
+
+
+def short(one: Estimate) -> str:
+    """Value and interval in three digits."""
+    if np.isnan(one.value):
+        return "-"
+    return f"{one.value:.3g}" if np.isnan(one.low) else f"{one.value:.3g} [{one.low:.3g}, {one.high:.3g}]"
+
+
+def both(means: BothMeans) -> str:
+    """The mean of ratios, then the ratio of means."""
+    return f"{short(means.mean_of_ratios)} and {short(means.ratio_of_means)}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.geometry_cohort import halve
 from bench.measured import Measured, measure, tiles_at_equal_retention
 from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.tuning.cohort import Cohort
@@ -22,7 +24,7 @@ from pyramidai_mpi.tuning.strategies import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyramidai_mpi.evaluation.bootstrap import Estimate
     from pyramidai_mpi.labelled import LabelledTree
@@ -53,8 +55,8 @@ class Study:
     more
         Thresholds to compare with: ``level 1`` and so on, that level alone at its metric-based threshold; ``beta 5``,
         that beta at all levels.
-    optimal_path
-        `optimal` at rising objectives.
+    paths
+        By strategy, its choices at rising objectives, those that it can reach.
     """
 
     name: str
@@ -64,7 +66,7 @@ class Study:
     betas: BetaTable
     chosen: dict[str, Choice]
     more: dict[str, tuple[float, ...]]
-    optimal_path: tuple[Choice, ...]
+    paths: dict[str, tuple[Choice, ...]]
 
     def _thresholds(self) -> dict[str, tuple[float, ...]]:
         return {name: choice.thresholds for name, choice in self.chosen.items()} | self.more
@@ -86,7 +88,7 @@ class Study:
 
     def optimal_against(self, strategy: str) -> Estimate:
         """Tiles of ``optimal`` over those of another strategy on the test half, at the retention that one has there."""
-        path = [measure(self.test, choice.thresholds) for choice in self.optimal_path]
+        path = [measure(self.test, choice.thresholds) for choice in self.paths["optimal"]]
         return tiles_at_equal_retention(path, self.on_test[strategy])
 
 
@@ -94,14 +96,13 @@ def study_cohort(name: str, train: Sequence[LabelledTree], test: Sequence[Labell
     """Choose thresholds on `train` in every way."""
     cohort = Cohort(tuple(train), l0_threshold)
     betas = tabulate_betas(cohort)
+    strategies = _strategies(cohort, betas)
     try:
-        metric = choose_metric_based(cohort, betas, OBJECTIVE)
-        empirical = choose_empirical(betas, OBJECTIVE)
+        chosen = {method: strategies[method](OBJECTIVE) for method in METHODS}
     except InputError:  # no beta of the paper keeps enough
-        wider = tabulate_betas(cohort, MORE_BETAS)
-        metric = choose_metric_based(cohort, wider, OBJECTIVE)
-        empirical = choose_empirical(wider, OBJECTIVE)
-    search = OptimalSearch(cohort)
+        strategies = _strategies(cohort, tabulate_betas(cohort, MORE_BETAS))
+        chosen = {method: strategies[method](OBJECTIVE) for method in METHODS}
+    metric = chosen["metric"]
     through = cohort.pass_through()
     more = {f"level {n}": (*through[:n], metric.thresholds[n], *through[n + 1 :]) for n in range(1, cohort.n_levels)}
     more["beta 5"] = next(row.measured.thresholds for row in betas.joint if row.beta == 5)
@@ -111,10 +112,35 @@ def study_cohort(name: str, train: Sequence[LabelledTree], test: Sequence[Labell
         tuple(test),
         l0_threshold,
         betas,
-        {"metric": metric, "empirical": empirical, "optimal": search.choose(OBJECTIVE)},
+        chosen,
         more,
-        tuple(search.choose(objective) for objective in OBJECTIVES),
+        {method: tuple(_reachable(strategies[method])) for method in METHODS},
     )
+
+
+def optimal_over_halvings(study: Study, n: int, seed: int = 0) -> dict[str, list[float]]:
+    """`Study.optimal_against` the paper's strategies when the same slides are halved at random again and again."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {method: [] for method in METHODS if method != "optimal"}
+    for _ in range(n):
+        again = study_cohort(study.name, *halve(study.train + study.test, rng), study.l0_threshold)
+        for method, ratios in found.items():
+            ratios.append(again.optimal_against(method).value)
+    return found
+
+
+def _strategies(cohort: Cohort, betas: BetaTable) -> dict[str, Callable[[float], Choice]]:
+    return {
+        "metric": partial(choose_metric_based, cohort, betas),
+        "empirical": partial(choose_empirical, betas),
+        "optimal": OptimalSearch(cohort).choose,
+    }
+
+
+def _reachable(choose: Callable[[float], Choice]) -> Iterator[Choice]:
+    for objective in OBJECTIVES:
+        with contextlib.suppress(InputError):
+            yield choose(objective)
 
 
 def balanced_accuracies(trees: Sequence[LabelledTree], thresholds: Sequence[float]) -> list[float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.paper_study import METHODS, OBJECTIVE, Study, balanced_accuracies, study_cohort
+from bench.geometry_cohort import halve
+from bench.paper_study import METHODS, OBJECTIVE, Study, balanced_accuracies, optimal_over_halvings, study_cohort
 from pyramidai_mpi.labelled import LabelledLevel, LabelledTree
 from tests.bench.small_cohort import small_cohort
 
@@ -37,6 +38,24 @@ def test_the_halves_share_no_slide_and_each_has_tumour_and_none(study) -> None:
     halves = [{tree.slide for tree in half} for half in (study.train, study.test)]
     assert not halves[0] & halves[1]
     assert [sum(name.startswith("free") for name in half) for half in halves] == [1, 1]
+
+
+def test_halves_are_random_but_hold_as_many_slides_of_either_kind(study) -> None:
+    slides = study.train + study.test
+    seen = set()
+    for seed in range(5):
+        first, second = halve(slides, np.random.default_rng(seed))
+        names = [{tree.slide for tree in half} for half in (first, second)]
+        assert names[0] | names[1] == {tree.slide for tree in slides}
+        assert [sum(name.startswith("free") for name in half) for half in names] == [1, 1]
+        assert len(first) == len(second) == len(slides) // 2
+        seen.add(frozenset(names[0]))
+    assert len(seen) > 1
+
+
+def test_every_halving_compares_optimal_with_both_strategies_of_the_paper(study) -> None:
+    found = optimal_over_halvings(study, 2)
+    assert {method: len(ratios) for method, ratios in found.items()} == {"metric": 2, "empirical": 2}
 
 
 def test_balanced_accuracy_weighs_both_classes_alike() -> None:
