@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.inference.base import Engine
     from pyramidai_mpi.slides.pyramid import SlidePyramid
     from pyramidai_mpi.slides.source import Found
+    from pyramidai_mpi.stain import StainMap
     from pyramidai_mpi.types import PredictionArray, TileArray
 
 FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
@@ -63,6 +64,8 @@ class Analyser:
     keep_features
         Called with (level, float32 (n, F)) for each batch, rows as its predictions, NaN where unreadable; None computes
         no features.
+    stain
+        Normalises the slide's stain before the networks see it; None leaves pixels as they are.
     read_ahead
         ``auto``, ``always`` or ``never``: whether `prepare` reads pixels (see `slides.source`).
     seconds
@@ -75,6 +78,7 @@ class Analyser:
     n_classes: int
     positive_class: int
     keep_features: Callable[[int, npt.NDArray[np.float32]], None] | None = None
+    stain: StainMap | None = None
     read_ahead: str = "auto"
     seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
 
@@ -122,7 +126,7 @@ class Analyser:
             if isinstance(found, UnreadableRegionError):
                 reasons[position] = str(found)
             else:
-                pixels[len(readable)] = found
+                pixels[len(readable)] = found if self.stain is None else self.stain.apply(found)
                 readable.append(position)
         read = time.perf_counter()
         probability = np.full((len(tiles), self.n_classes), np.nan, np.float32)

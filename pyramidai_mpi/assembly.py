@@ -190,6 +190,7 @@ def run_facts(job: Job, ranks: npt.NDArray[np.void]) -> dict[str, str | int | fl
         "seed": settings.seed,
         "batch_size": settings.batch_size,
         "reader": job.pyramid.reader.info.reader,
+        **({} if job.stain is None else {"stain_map": job.stain.to_json()}),
         "backend": settings.backend,
         "precision": settings.precision,
         "min_tissue": settings.min_tissue,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.inference.base import Engine
     from pyramidai_mpi.inference.package import ModelPackage
     from pyramidai_mpi.slides.base import SlideReader
+    from pyramidai_mpi.stain import StainMap
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Job:
         µm per level-0 pixel.
     quickhash
         Of the slide.
+    stain
+        How its stain is normalised; None does nothing.
     """
 
     settings: RunSettings
@@ -69,6 +72,7 @@ class Job:
     pyramid: SlidePyramid
     mpp: float
     quickhash: str
+    stain: StainMap | None = None
 
     def fingerprint(self) -> bytes:
         """Hash of all that decides the result beside the model, for comparison between ranks."""
@@ -290,6 +294,7 @@ def analyser_of(job: Job, engines: Sequence[Engine]) -> Analyser:
         len(package.classes),
         package.score_column,
         read_ahead=job.settings.read_ahead,
+        stain=job.stain,
     )
 
 

@@ -16,6 +16,7 @@ from pyramidai_mpi.recording import choose_parallel, locate_features, write_resu
 from pyramidai_mpi.resuming import close_journal, kept_in_words, open_journal, remove_journal, take_over
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.stain_sampling import agree_on_stain
 from pyramidai_mpi.stopping import StopWish, stopped_error
 from pyramidai_mpi.store.spool import FeatureSpool
 from pyramidai_mpi.tile_workload import TileWorkload
@@ -108,6 +109,7 @@ def _analyse(
     job = prepare_job(comm, settings)
     try:
         rule = find_tissue(comm, job)
+        job = agree_on_stain(comm, job, rule)
         clock.ends("tissue")
         engines = build_engines(comm, job.package, job.settings)
         spool = FeatureSpool() if settings.features else None

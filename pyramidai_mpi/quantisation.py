@@ -98,6 +98,8 @@ def quantise(
     InputError
         When the package takes floats, a level has no tiles to calibrate with, or onnxruntime cannot quantise it.
     """
+    if package.stain_target is not None:
+        raise InputError(f"{package.folder}: its stain normalisation is not applied in calibration; quantise without")
     if package.float_input is not None:
         raise InputError(f"{package.folder}: its networks take floats; only uint8 NHWC packages can be quantised")
     graphs, reports = [], []

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pyramidai_mpi.errors import InternalError
 from pyramidai_mpi.job import pack_mask, unpack_mask
 from pyramidai_mpi.slides.base import SlideInfo
+from pyramidai_mpi.stain import StainMap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,8 @@ class Passport:
         Where it was opened, for messages to the user.
     mask
         Tissue mask, bool (H, W).
+    stain
+        How its stain is normalised; None does nothing.
     """
 
     info: SlideInfo
@@ -73,6 +76,7 @@ class Passport:
     mpp: float
     host: str
     mask: npt.NDArray[np.bool_]
+    stain: StainMap | None = None
 
     def to_bytes(self) -> bytes:
         """The passport on the wire: length of the facts (uint32), facts as JSON, mask."""
@@ -81,6 +85,7 @@ class Passport:
             "quickhash": self.quickhash,
             "mpp": self.mpp,
             "host": self.host,
+            "stain": None if self.stain is None else self.stain.to_json(),
         }
         text = json.dumps(facts).encode()  # ASCII: JSON escapes what is not, also bytes that are no text
         return struct.pack("<I", len(text)) + text + pack_mask(self.mask)
@@ -117,7 +122,8 @@ class Passport:
             l0_bounds=tuple(described["l0_bounds"]),
             reader=described["reader"],
         )
-        return cls(info, facts["quickhash"], facts["mpp"], facts["host"], unpack_mask(data[end:]))
+        stain = None if facts["stain"] is None else StainMap.from_json(facts["stain"])
+        return cls(info, facts["quickhash"], facts["mpp"], facts["host"], unpack_mask(data[end:]), stain)
 
 
 @dataclass(frozen=True)

@@ -261,6 +261,7 @@ class Owner:
         )
         if collected.lock is None:
             collected.lock = claim(settings, patient=False)
+        collected.job = replace(collected.job, stain=passport.stain)
         rule = rule_of(collected.job, passport.mask)
         collected.ledger = TileLedger(rule, settings.mode)
         journal = open_journal_alone(collected.job, rule, self._engines, self._n_features, self._rank)

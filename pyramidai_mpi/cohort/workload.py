@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from pyramidai_mpi.errors import PyramidError
 from pyramidai_mpi.job import analyser_of, open_job, open_job_as_known, rule_of, segment_slide
 from pyramidai_mpi.provenance import host_name
 from pyramidai_mpi.slides.opening_trial import try_opening
+from pyramidai_mpi.stain_sampling import estimate_stain
 from pyramidai_mpi.tree import zooms_in
 from pyramidai_mpi.types import TILE_DTYPE, Mode
 
@@ -151,7 +152,9 @@ class CohortWorkload:
             with try_opening(self.each[slide].slide, self.each[slide].reader) as trial:
                 trial.check()
             job = open_job(self.each[slide], self.package)
-            passport = Passport(job.pyramid.reader.info, job.quickhash, job.mpp, host_name(), segment_slide(job))
+            mask = segment_slide(job)
+            job = estimate_stain(job, rule_of(job, mask))
+            passport = Passport(job.pyramid.reader.info, job.quickhash, job.mpp, host_name(), mask, job.stain)
         except PyramidError as error:
             self.post.to_owner(Kind.REFUSED, slide, Verdict(error.exit_code, str(error)).to_bytes())
             return np.empty(0, COHORT_DTYPE)
@@ -169,6 +172,7 @@ class CohortWorkload:
         return self._keep(slide, job, passport)
 
     def _keep(self, slide: int, job: Job, passport: Passport) -> _Open:
+        job = replace(job, stain=passport.stain)
         analyser = analyser_of(job, self.engines)
         if self.each[slide].features:
             analyser.keep_features = lambda level, rows: self.post.to_owner(

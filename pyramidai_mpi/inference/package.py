@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pyramidai_mpi.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.inference.stain_entry import parse_stain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from pyramidai_mpi.stain import StainTarget
 
 FORMAT = "pyramidai-model/1"
 YAML_NAME = "model.yaml"
@@ -89,6 +92,8 @@ class ModelPackage:
         How the input is made for networks that take floats; None for uint8 NHWC.
     random_weights
         Whether the networks were never trained, so that their answers mean nothing.
+    stain_target
+        What the slide's stain is brought to, None for no normalisation.
     """
 
     folder: Path
@@ -103,6 +108,7 @@ class ModelPackage:
     yaml_text: str
     float_input: FloatInput | None = None
     random_weights: bool = False
+    stain_target: StainTarget | None = None
 
     @property
     def n_levels(self) -> int:
@@ -209,6 +215,7 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
     _mapping(path, "tuning", entries.get("tuning", {}), frozenset(), None)
     if entries.get("inputs"):
         raise InputError(f"{path}: inputs is {entries['inputs']!r}, expected []: further graph inputs are reserved")
+    method, stain_target = parse_stain(path, entries.get("stain", {"method": "none"}))
     return ModelPackage(
         folder=folder,
         name=_text(path, "name", entries["name"]),
@@ -217,9 +224,10 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         tile_size=_whole(path, "tile_size", entries["tile_size"], 8, 8192),
         scale_factor=_whole(path, "scale_factor", entries["scale_factor"], 2, 16),
         base_mpp=_number(path, "base_mpp", entries["base_mpp"], above=0.0, at_most=1e6),
-        stain=_stain(path, entries.get("stain", {"method": "none"})),
+        stain=method,
         levels=_levels(folder, path, entries["levels"]),
         yaml_text=text,
+        stain_target=stain_target,
         random_weights=_weights(path, entries.get("weights", "trained")) == "random",
     )
 
@@ -283,12 +291,6 @@ def _weights(path: Path, value: Any) -> str:
     if value not in ("trained", "random"):
         raise InputError(f"{path}: weights is {value!r:.80}, expected trained or random")
     return str(value)
-
-
-def _stain(path: Path, value: Any) -> str:
-    if value not in ("none", {"method": "none"}):
-        raise InputError(f"{path}: stain is {value!r}, expected {{method: none}}: no other method is there yet")
-    return "none"
 
 
 def _text(path: Path, key: str, value: Any) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from pyramidai_mpi.errors import InputError, PyramidError
 from pyramidai_mpi.inference.package import load_package
+from pyramidai_mpi.stain import MacenkoTarget, ReinhardTarget
 from tests.packages import write_package
 
 
@@ -74,6 +75,27 @@ def test_thresholds_are_replaced_by_level(sound):
 def test_a_threshold_for_a_level_that_is_not_there_is_refused(sound):
     with pytest.raises(PyramidError, match=r"level 3.*0\.\.2"):
         load_package(sound).thresholds({3: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"method": "none"}, None),
+        ({"method": "macenko"}, MacenkoTarget()),
+        (
+            {"method": "macenko", "target": {"hematoxylin": [1, 2, 3], "eosin": [4, 5, 6], "strengths": [7, 8]}},
+            MacenkoTarget((1, 2, 3), (4, 5, 6), (7, 8)),
+        ),
+        (
+            {"method": "reinhard", "target": {"mean": [-0.3, 0, 0.1], "std": [0.1, 0.2, 0.3]}},
+            ReinhardTarget((-0.3, 0, 0.1), (0.1, 0.2, 0.3)),
+        ),
+    ],
+    ids=["none", "macenko", "macenko to a target", "reinhard"],
+)
+def test_the_stains_target_is_what_the_description_says(tmp_path, entry, expected):
+    package = load_package(write_package(tmp_path / "model", yaml_changes={"stain": entry}))
+    assert (package.stain, package.stain_target) == (entry["method"], expected)
 
 
 @pytest.mark.parametrize("key", ["description", "stain", "input", "inputs", "decision"])
@@ -143,7 +165,18 @@ BAD = {
     "spacing endless": ("base_mpp: 0.25", "base_mpp: .inf", ["base_mpp"]),
     "spacing of 400 digits": ("base_mpp: 0.25", "base_mpp: " + "1" * 400, ["base_mpp"]),
     "number of 5000 digits": ("tile_size: 64", "tile_size: " + "1" * 5000, []),
-    "stain not there yet": ("method: none", "method: macenko", ["stain", "macenko"]),
+    "stain not there yet": ("method: none", "method: vahadane", ["stain", "vahadane"]),
+    "stain without its target": ("method: none", "method: reinhard", ["stain", "mean and std"]),
+    "stain of two numbers": (
+        "method: none",
+        "method: macenko\n  target: {hematoxylin: [1, 2], eosin: [1, 1, 1], strengths: [1, 1]}",
+        ["hematoxylin", "3 numbers above 0"],
+    ),
+    "stain without spread": (
+        "method: none",
+        "method: reinhard\n  target: {mean: [-0.3, 0, 0], std: [0.1, 0, 0.1]}",
+        ["std", "3 numbers above 0"],
+    ),
     "other layout": ("layout: NHWC", "layout: NCHW", ["input", "NCHW", "NHWC"]),
     "other type": ("dtype: uint8", "dtype: float32", ["input", "float32", "uint8"]),
     "layout a list": ("layout: NHWC", "layout: [NHWC]", ["input", "NHWC"]),

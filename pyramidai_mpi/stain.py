@@ -1,0 +1,233 @@
+"""Stain normalisation: a slide's colours brought to those that a network was trained on, pixel by pixel.
+
+Both methods come down to one map of a pixel's three values v, the same for the whole slide::
+
+    outer @ exp(inner @ log(first @ (v + 1)) + shift) + offset
+
+Macenko et al., "A method for normalizing histology slides for quantitative analysis", ISBI 2009: in optical density a
+pixel is a mixture of two stains; the slide's two vectors and their strengths are replaced by the target's.
+Reinhard et al., "Color transfer between images", IEEE CG&A 21(5), 2001: in the logarithmic colour space l-alpha-beta,
+mean and standard deviation are replaced by the target's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from pyramidai_mpi.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from pyramidai_mpi.types import RgbArray
+
+Triple: TypeAlias = tuple[float, float, float]
+Matrix: TypeAlias = tuple[Triple, Triple, Triple]
+
+LIGHT = 240.0
+"""Grey value of unstained glass, for optical densities; of Macenko's own implementation, like what follows."""
+LEAST_DENSITY = 0.15
+"""Pixels with any channel of less optical density (natural logarithm) are not stained."""
+_PERCENTILE = 1.0
+"""Of angles and, from above, of strengths: extremes that noise does not decide."""
+_LEAST_PIXELS = 1000
+_LEAST_ANGLE = np.deg2rad(5.0)
+"""Between the two stains; where there is only one, the map would blow up its noise."""
+
+# Reinhard et al. 2001, equations 4 and 6
+_LMS_OF_RGB = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
+_LAB_OF_LOG_LMS = np.diag(1 / np.sqrt([3.0, 6.0, 2.0])) @ np.array(
+    [[1.0, 1.0, 1.0], [1.0, 1.0, -2.0], [1.0, -1.0, 0.0]]
+)
+
+
+@dataclass(frozen=True)
+class MacenkoTarget:
+    """What colours are brought to.
+
+    Attributes
+    ----------
+    hematoxylin, eosin
+        Optical density of R, G, B at unit strength.
+    strengths
+        99th percentile of both stains' strengths.
+    """
+
+    hematoxylin: Triple = (0.5626, 0.7201, 0.4062)
+    eosin: Triple = (0.2159, 0.8012, 0.5581)
+    strengths: tuple[float, float] = (1.9705, 1.0308)
+
+
+@dataclass(frozen=True)
+class ReinhardTarget:
+    """Mean and standard deviation of l, alpha, beta (logarithms to base 10 of values (v + 1) / 256) to be reached."""
+
+    mean: Triple
+    std: Triple
+
+
+StainTarget: TypeAlias = MacenkoTarget | ReinhardTarget
+
+
+@dataclass(frozen=True)
+class StainMap:
+    """The map of one slide (see the head of this module).
+
+    Attributes
+    ----------
+    first, inner, outer
+        3 x 3.
+    shift, offset
+        Three numbers, and one.
+    """
+
+    first: Matrix
+    inner: Matrix
+    shift: Triple
+    outer: Matrix
+    offset: float
+
+    def apply(self, pixels: RgbArray) -> RgbArray:
+        """Normalised pixels, uint8 (height, width, 3), of uint8 (height, width, 3).
+
+        In float32, each pixel by itself, without matrix libraries: equal bits wherever a tile is computed.
+        """
+        channels = [np.ascontiguousarray(pixels[..., c]) for c in range(3)]
+        if self._tables is not None:
+            logs = [table[channel] for table, channel in zip(self._tables, channels, strict=True)]
+        else:
+            values = [channel.astype(np.float32) + np.float32(1) for channel in channels]
+            logs = [np.log(_combined(row, values)) for row in self.first]
+        with np.errstate(over="ignore"):  # clipped below
+            lights = [
+                np.exp(_combined(row, logs) + np.float32(shift))
+                for row, shift in zip(self.inner, self.shift, strict=True)
+            ]
+        out = np.empty_like(pixels, order="C")
+        for c, row in enumerate(self.outer):
+            out[..., c] = np.rint(np.clip(_combined(row, lights) + np.float32(self.offset), 0, 255))
+        return out
+
+    def to_json(self) -> str:
+        """All numbers, exactly."""
+        return json.dumps([self.first, self.inner, self.shift, self.outer, self.offset])
+
+    @classmethod
+    def from_json(cls, text: str) -> StainMap:
+        """Inverse of `to_json`."""
+        first, inner, shift, outer, offset = json.loads(text)
+        return cls(_matrix(first), _matrix(inner), _triple(shift), _matrix(outer), float(offset))
+
+    @cached_property
+    def _tables(self) -> list[npt.NDArray[np.float32]] | None:
+        """Logarithms of all 256 values of each channel, where `first` mixes no channels."""
+        first = np.array(self.first)
+        if np.count_nonzero(first - np.diag(np.diagonal(first))):
+            return None
+        values = np.arange(256) + 1.0
+        return [np.log(scale * values).astype(np.float32) for scale in np.diagonal(first)]
+
+
+def estimate(pixels: RgbArray, target: StainTarget) -> StainMap:
+    """The map that brings a slide's colours to the target's.
+
+    Parameters
+    ----------
+    pixels
+        uint8 (n, 3), from all over the slide; those without stain are left out.
+
+    Raises
+    ------
+    InputError
+        When too few pixels are stained, or with one stain only. Names no slide.
+    """
+    densities = -np.log((pixels.astype(np.float64) + 1) / LIGHT)
+    stained = (densities >= LEAST_DENSITY).all(axis=1)
+    if stained.sum() < _LEAST_PIXELS:
+        raise InputError(f"{stained.sum()} stained pixels in its tissue are too few to normalise its stain")
+    if isinstance(target, MacenkoTarget):
+        return _macenko_map(densities[stained], target)
+    return _reinhard_map(pixels[stained], target)
+
+
+def stain_vectors(densities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Hematoxylin and eosin, unit vectors (2, 3), of stained pixels' optical densities (n, 3).
+
+    Macenko et al. 2009, section 2: the extremes of the angle in the plane of the two largest principal components.
+    """
+    _, components = np.linalg.eigh(np.cov(densities.T))
+    plane = components[:, 1:]
+    plane = plane * np.where(plane.sum(axis=0) < 0, -1.0, 1.0)  # the sign of an eigenvector means nothing
+    along = densities @ plane
+    # angles from the mean direction: pixels lie within a quarter turn of it, so none wraps round
+    middle = np.arctan2(along[:, 0].mean(), along[:, 1].mean())
+    angle = np.arctan2(along[:, 0], along[:, 1]) - middle
+    angle = (angle + np.pi) % (2 * np.pi) - np.pi
+    extremes = np.percentile(angle, [_PERCENTILE, 100 - _PERCENTILE]) + middle
+    vectors = np.asarray(np.stack([np.sin(extremes), np.cos(extremes)], axis=1) @ plane.T)
+    return vectors if vectors[0, 0] > vectors[1, 0] else vectors[::-1]  # hematoxylin takes more red
+
+
+def _macenko_map(densities: npt.NDArray[np.float64], target: MacenkoTarget) -> StainMap:
+    vectors = stain_vectors(densities)
+    angle = np.arccos(np.clip(vectors[0] @ vectors[1], -1, 1))
+    if not angle >= _LEAST_ANGLE:
+        raise InputError(f"its two stains are {np.rad2deg(angle):.1f} degrees apart: too alike to normalise them")
+    separate = np.linalg.pinv(vectors.T)  # (2, 3): strengths from densities
+    strengths = np.percentile(densities @ separate.T, 100 - _PERCENTILE, axis=0)
+    if not (strengths > 0).all():
+        raise InputError("its stains have no strength to normalise")
+    wanted = np.array([target.hematoxylin, target.eosin]).T * (np.array(target.strengths) / strengths)
+    identity = np.eye(3)
+    return StainMap(
+        first=_matrix(identity / LIGHT),
+        inner=_matrix(wanted @ separate),
+        shift=(0.0, 0.0, 0.0),
+        outer=_matrix(identity * LIGHT),
+        offset=0.0,
+    )
+
+
+def lab_of(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """l, alpha, beta, float64 (n, 3), of values (n, 3)."""
+    lms = ((pixels.astype(np.float64) + 1) / 256) @ _LMS_OF_RGB.T
+    return np.asarray(np.log10(lms) @ _LAB_OF_LOG_LMS.T)
+
+
+def _reinhard_map(pixels: RgbArray, target: ReinhardTarget) -> StainMap:
+    lab = lab_of(pixels)
+    mean, std = lab.mean(axis=0), lab.std(axis=0)
+    if not (std > 1e-6).all():
+        raise InputError("its tissue has one colour only, which cannot be normalised")
+    scale = np.array(target.std) / std
+    back = np.linalg.inv(_LAB_OF_LOG_LMS)
+    return StainMap(
+        first=_matrix(_LMS_OF_RGB / 256),
+        inner=_matrix(back @ np.diag(scale) @ _LAB_OF_LOG_LMS),
+        shift=_triple(np.log(10) * back @ (np.array(target.mean) - scale * mean)),
+        outer=_matrix(np.linalg.inv(_LMS_OF_RGB) * 256),
+        offset=-1.0,
+    )
+
+
+def _combined(row: Triple, planes: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    total = planes[0] * np.float32(row[0])
+    for weight, plane in zip(row[1:], planes[1:], strict=True):
+        if weight:
+            total += plane * np.float32(weight)
+    return total
+
+
+def _triple(values: npt.ArrayLike) -> Triple:
+    a, b, c = np.asarray(values, np.float64).tolist()
+    return (a, b, c)
+
+
+def _matrix(values: npt.ArrayLike) -> Matrix:
+    a, b, c = np.asarray(values, np.float64)
+    return (_triple(a), _triple(b), _triple(c))
