@@ -106,6 +106,16 @@ class ResultLevel:
                 [np.empty((0, self.record.n_features), np.float32), *iter_column(file, self.number, "features")]
             )
 
+    def row_of(self, col: int, row: int) -> int | None:
+        """Where the tile (col, row) stands in `tiles`; None where it was not analysed."""
+        key = _key(np.array(col), np.array(row))
+        place = int(np.searchsorted(self._keys, key))
+        return place if place < self.n_tiles and self._keys[place] == key else None
+
+    @cached_property
+    def _keys(self) -> npt.NDArray[np.int64]:
+        return _key(self.tiles["col"], self.tiles["row"])
+
     def to_pandas(self) -> pd.DataFrame:
         """The tiles as a data frame with the columns of ``pyramidai export --csv``.
 
@@ -127,6 +137,11 @@ class ResultLevel:
         columns |= {"level": np.full(len(tiles), self.number)}
         columns |= {name: tiles[name] for name in ("col", "row", "decision", "parent")}
         return pd.DataFrame(columns)
+
+
+def _key(col: npt.NDArray[np.integer], row: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Column and row in one number whose order is that of the tables."""
+    return np.asarray((row.astype(np.int64) << 32) + col)
 
 
 @dataclass(frozen=True)
@@ -246,10 +261,9 @@ class OpenResult:
         """
         for number in range(len(self.levels)) if level is None else [level]:
             side = self.header.grid.l0_tile_side(number)
-            tiles = self.levels[number].tiles
-            wanted = (tiles["col"] == l0_x // side) & (tiles["row"] == l0_y // side)
-            if wanted.any():
-                return number, tiles[int(wanted.argmax())]
+            place = self.levels[number].row_of(int(l0_x // side), int(l0_y // side))
+            if place is not None:
+                return number, self.levels[number].tiles[place]
         return None
 
 

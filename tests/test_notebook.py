@@ -118,6 +118,8 @@ def test_the_tile_at_a_point_is_the_finest_over_it(result, made):
             assert (level, int(tile["col"]), int(tile["row"])) == over[2]
     assert MASK_PER_TILE == 2
     assert result.tile_at(-5, 3) is None
+    assert result.tile_at(5, -3) is None
+    assert result.tile_at(1e6, 1e6) is None
 
 
 def test_what_is_no_result_is_refused(tmp_path):

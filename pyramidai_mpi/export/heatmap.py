@@ -14,6 +14,8 @@ below it: still one tile's very number, and no positive spot is lost from the ov
 from __future__ import annotations
 
 import struct
+import tempfile
+from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
@@ -54,8 +56,11 @@ def write_heatmap(result: Path, target: Path, *, overwrite: bool = False) -> Non
     """
     with open_result(result) as file:
         header = read_header(file)
-        picture = _Picture(file, header, read_mosaic(file, header))
-        with placed(target, overwrite=overwrite, inputs=[result]) as temporary:
+        mosaic = read_mosaic(file, header)
+        with (
+            placed(target, overwrite=overwrite, inputs=[result]) as temporary,
+            closing(_Picture(file, header, mosaic, target.parent)) as picture,
+        ):
             _write_pyramids(temporary, picture)
 
 
@@ -76,12 +81,16 @@ def halved(score: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 class _Picture:
-    """The heatmap's pixels, any level of its pyramid, in bands of tile rows."""
+    """The heatmap's pixels, any level of its pyramid, in bands of tile rows.
 
-    def __init__(self, file: ResultFile, header: Header, mosaic: Mosaic) -> None:
+    Reduced levels are made while the next finer one is read for the first time, and wait in nameless files.
+    """
+
+    def __init__(self, file: ResultFile, header: Header, mosaic: Mosaic, folder: Path) -> None:
         self._file, self.header, self._mosaic = file, header, mosaic
         self.shape = header.mask_shape
         self.mpp = header.slide.mpp * header.mask_downsample
+        self._reduced = [tempfile.TemporaryFile(dir=folder) for _ in range(1, self.n_levels)]  # noqa: SIM115
 
     @property
     def n_levels(self) -> int:
@@ -93,24 +102,31 @@ class _Picture:
         return -(-self.shape[0] // 2**level), -(-self.shape[1] // 2**level)
 
     def tiles(self, level: int) -> Iterator[npt.NDArray[np.float32]]:
-        """Tiles of a level, row by row, float32; those at the edge filled up with NaN."""
+        """Tiles of a level, row by row, float32, those at the edge filled up with NaN; level 0 is asked for first."""
         height, width = self.shape_of(level)
         for top in range(0, height, _TILE):
+            pixels = self._rows(level, top, min(top + _TILE, height))
+            if level + 1 < self.n_levels:
+                self._reduced[level].seek(top // 2 * self.shape_of(level + 1)[1] * pixels.itemsize)
+                self._reduced[level].write(halved(pixels).tobytes())
             band = np.full((_TILE, -(-width // _TILE) * _TILE), np.nan, np.float32)
-            pixels = self._band(level, top, min(top + _TILE, height))
             band[: pixels.shape[0], :width] = pixels
             for left in range(0, band.shape[1], _TILE):
                 yield band[:, left : left + _TILE]
 
-    def _band(self, level: int, top: int, bottom: int) -> npt.NDArray[np.float32]:
+    def close(self) -> None:
+        """Let go of what waits."""
+        for file in self._reduced:
+            file.close()
+
+    def _rows(self, level: int, top: int, bottom: int) -> npt.NDArray[np.float32]:
+        width = self.shape_of(level)[1]
         if level:
-            height = self.shape_of(level - 1)[0]
-            middle = (top + bottom) // 2
-            # in parts, so that no level's memory grows with its reduction
-            if bottom - top > 1 and (bottom - top) << level > _TILE:
-                return np.concatenate([self._band(level, top, middle), self._band(level, middle, bottom)])
-            return halved(self._band(level - 1, 2 * top, min(2 * bottom, height)))
-        downsample, width = self.header.mask_downsample, self.shape[1]
+            file = self._reduced[level - 1]
+            file.seek(top * width * np.dtype(np.float32).itemsize)
+            data = file.read((bottom - top) * width * np.dtype(np.float32).itemsize)
+            return np.frombuffer(data, np.float32).reshape(bottom - top, width)
+        downsample = self.header.mask_downsample
         score = self._mosaic.scores(top, bottom, width, downsample)
         tissue = tissue_rows(self._file, self.header, top, bottom, width, downsample)
         return np.where(tissue, score, np.float32(np.nan))
