@@ -10,6 +10,7 @@ import numpy as np
 
 from pyramidai_mpi.gather import gather_records, on_rank0, share_bytes
 from pyramidai_mpi.provenance import cpu_description, host_name, library_versions
+from pyramidai_mpi.slides.identity import FullHash
 from pyramidai_mpi.store.result import (
     Execution,
     LevelRecord,
@@ -144,8 +145,10 @@ def assemble_result(
     """
     tree = build_tree(predictions, rule, job.settings.mode)
     grid, info, package = rule.grid, job.pyramid.reader.info, job.package
+    full_hash = job.full_hash or (FullHash(info.path) if job.settings.slide_sha256 else None)
+    sha256 = None if full_hash is None else full_hash.result()
     return Result(
-        slide=SlideRecord(info.name, job.quickhash, info.vendor, info.l0_size, job.mpp, info.l0_bounds),
+        slide=SlideRecord(info.name, job.quickhash, info.vendor, info.l0_size, job.mpp, info.l0_bounds, sha256),
         model=ModelRecord(
             name=package.name,
             classes=package.classes,

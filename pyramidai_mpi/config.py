@@ -61,6 +61,8 @@ class RunSettings:
         ``auto``, ``openslide`` or ``tiff``: what decodes the slide's pixels (see `slides.opening`).
     read_ahead
         ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
+    slide_sha256
+        Hash the whole slide, for the result file.
     command_line
         For provenance.
     """
@@ -85,6 +87,7 @@ class RunSettings:
     precision: str = "float32"
     reader: str = "auto"
     read_ahead: str = "auto"
+    slide_sha256: bool = False
     command_line: str = ""
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from pyramidai_mpi.inference.loading_trial import try_loading
 from pyramidai_mpi.inference.opening import read_package
 from pyramidai_mpi.provenance import host_name
 from pyramidai_mpi.shipped import default_model
-from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.slides.identity import FullHash, quickhash
 from pyramidai_mpi.slides.opening import open_slide
 from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
@@ -64,6 +64,8 @@ class Job:
         Of the slide.
     stain
         How its stain is normalised; None does nothing.
+    full_hash
+        Of the slide, where it was begun; None elsewhere.
     """
 
     settings: RunSettings
@@ -73,6 +75,7 @@ class Job:
     mpp: float
     quickhash: str
     stain: StainMap | None = None
+    full_hash: FullHash | None = None
 
     def fingerprint(self) -> bytes:
         """Hash of all that decides the result beside the model, for comparison between ranks."""
@@ -106,7 +109,7 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
     agree(comm, error)
     assert job is not None
     agree_on(comm, job.fingerprint(), f"{settings.slide}: the slide")
-    return job
+    return replace(job, full_hash=FullHash(settings.slide)) if settings.slide_sha256 and comm.rank == 0 else job
 
 
 def check_settings_target(settings: RunSettings, *, overwrite: bool) -> None:

@@ -128,6 +128,7 @@ _PATH = click.Path(path_type=Path)
     metavar="FORMAT,...",
     help="Then make these beside the result: geojson, csv, heatmap, overlay, deepzoom, clam, report.",
 )
+@click.option("--slide-sha256", is_flag=True, help="Keep the SHA-256 of the whole slide file in the result.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files, and begin anew.")
 @click.option(
     "--resume", is_flag=True, help="Go on from the journal of a run that was stopped or killed, where there is one."
@@ -162,6 +163,7 @@ def command(
     reader: str,
     export: str,
     read_ahead: str,
+    slide_sha256: bool,
     overwrite: bool,
     resume: bool,
     time_limit: str | None,
@@ -204,6 +206,7 @@ def command(
         precision=precision,
         reader=reader,
         read_ahead=read_ahead,
+        slide_sha256=slide_sha256,
         overwrite=overwrite,
         resume=resume,
         command_line=shlex.join(sys.argv),

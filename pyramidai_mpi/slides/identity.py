@@ -1,9 +1,12 @@
-"""The quick hash that tells one slide from another without reading it whole."""
+"""Hashes of slides: the quick one that tells one from another, and the full one against silent changes of a bit."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import TYPE_CHECKING
+
+from pyramidai_mpi.errors import InputError, input_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +40,41 @@ def quickhash(path: Path) -> str:
             file.seek(max(size - _BLOCK, 0) * block // (_BLOCKS - 1))
             digest.update(file.read(_BLOCK))
     return digest.hexdigest()
+
+
+class FullHash:
+    """SHA-256 over a whole slide file, computed in a thread of its own while other things go on.
+
+    Parameters
+    ----------
+    path
+        The slide's (main) file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._hash = ""
+        self._error: InputError | None = None
+        # a daemon: a run that fails does not wait for it
+        self._thread = threading.Thread(target=self._read, name="slide-sha256", daemon=True)
+        self._thread.start()
+
+    def result(self) -> str:
+        """Wait for the hash, 64 hexadecimal digits.
+
+        Raises
+        ------
+        InputError
+            When the file cannot be read to its end.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._hash
+
+    def _read(self) -> None:
+        try:
+            with input_errors(self._path), self._path.open("rb") as file:
+                self._hash = hashlib.file_digest(file, "sha256").hexdigest()
+        except InputError as error:
+            self._error = error

@@ -40,6 +40,8 @@ class SlideRecord:
         µm per level-0 pixel that the run used.
     l0_bounds
         x, y of the non-empty region's corner.
+    sha256
+        Of the whole file, when it was asked for.
     """
 
     name: str
@@ -48,6 +50,7 @@ class SlideRecord:
     l0_size: tuple[int, int]
     mpp: float
     l0_bounds: tuple[int, int]
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

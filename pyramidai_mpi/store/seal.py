@@ -115,6 +115,9 @@ def rows_on_disk(table: h5py.Dataset) -> list[tuple[int, int]]:
     """First and last (excluded) byte of each chunk of a table."""
     if table.chunks is None:
         return []
-    places: list[tuple[int, int]] = []
-    table.id.chunk_iter(lambda chunk: places.append((chunk.byte_offset, chunk.byte_offset + chunk.size)))
-    return places
+    chunks: list[h5py.h5d.StoreInfo] = []
+    if hasattr(table.id, "chunk_iter"):
+        table.id.chunk_iter(chunks.append)  # returns when a callback returns anything
+    else:  # before HDF5 1.12.3; each call walks all chunks before its own
+        chunks = [table.id.get_chunk_info(i) for i in range(table.id.get_num_chunks())]
+    return [(chunk.byte_offset, chunk.byte_offset + chunk.size) for chunk in chunks]

@@ -109,6 +109,8 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
             bounds_x=result.slide.l0_bounds[0],
             bounds_y=result.slide.l0_bounds[1],
         )
+        if result.slide.sha256 is not None:
+            slide.attrs["sha256"] = result.slide.sha256
         model = file.create_group("model")
         model.attrs.update(
             name=result.model.name,

@@ -6,6 +6,7 @@ knows how the program finds the damage: expected are the tiles whose pixels lie 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from mpi4py import MPI
 from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.errors import ExitCode, InputError
 from pyramidai_mpi.pipeline import run_slide
+from tests.end_to_end.conftest import pyramidai
 from tests.launch import mpirun
 from tests.packages import write_package
 from tests.tiffs import (
@@ -282,3 +284,15 @@ main(["run", path, "--model", {str(model)!r}, "-o", {str(tmp_path / "out.h5")!r}
     assert "slide.tif: was written to while it was being read" in job.stderr
     assert "Traceback" not in job.stderr
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_the_hash_of_the_whole_slide_is_kept_on_request_alone_and_for_many(tmp_path, images, model):
+    slides = [write_slide(tmp_path / f"{name}.tif", images[1:]) for name in "ab"]
+    common = ["--model", model, "--results-dir", tmp_path, "--mpp", "0.25", "--overwrite"]
+    for wanted in (slides[:1], slides):
+        for flags in ([], ["--slide-sha256"]):
+            assert pyramidai("run", *wanted, *common, *flags).returncode == 0
+            for slide in wanted:
+                with h5py.File(slide.with_suffix(".h5")) as file:
+                    found = file["slide"].attrs.get("sha256")
+                assert found == (hashlib.sha256(slide.read_bytes()).hexdigest() if flags else None)

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.slides.identity import FullHash, quickhash
 
 MIB, BLOCK = 2**20, 2**16
 
@@ -42,3 +43,16 @@ def test_the_name_does_not_matter(tmp_path):
     for name in ("a.tif", "b.svs"):
         (tmp_path / name).write_bytes(b"pixels" * 1000)
     assert quickhash(tmp_path / "a.tif") == quickhash(tmp_path / "b.svs")
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_001])
+def test_the_full_hash_is_the_sha256_of_all_bytes(tmp_path, size):
+    data = np.random.default_rng(size).bytes(size)
+    path = tmp_path / "slide"
+    path.write_bytes(data)
+    assert FullHash(path).result() == hashlib.sha256(data).hexdigest()
+
+
+def test_a_full_hash_of_what_cannot_be_read_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="gone"):
+        FullHash(tmp_path / "gone").result()
