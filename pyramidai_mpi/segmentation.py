@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
+from skimage.measure import label
 from skimage.morphology import remove_small_holes, remove_small_objects
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ _SPECK_PX = 8
 _HOLE_PX = 64
 
 
-def segment_tissue(rgb: RgbArray, readable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def segment_tissue(
+    rgb: RgbArray, readable: npt.NDArray[np.bool_], left_out: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
     """Tissue by Otsu thresholds on saturation and hue (as in Wang et al., arXiv:1606.05718, section 3.1).
 
     Parameters
@@ -39,6 +42,9 @@ def segment_tissue(rgb: RgbArray, readable: npt.NDArray[np.bool_]) -> npt.NDArra
     readable
         bool (H, W). What could not be read counts as tissue: a damaged region must show up as unreadable tiles, not
         vanish as background.
+    left_out
+        bool (H, W), where the scanner left out areas: background, but for what lies within tissue. That was hardly left
+        out on purpose, and counts as what could not be read. None for nowhere.
 
     Returns
     -------
@@ -47,17 +53,30 @@ def segment_tissue(rgb: RgbArray, readable: npt.NDArray[np.bool_]) -> npt.NDArra
     """
     if not readable.any():
         return np.ones(readable.shape, bool)
+    if left_out is None:
+        left_out = np.zeros(readable.shape, bool)
+    scanned = readable & ~left_out
+    if not scanned.any():
+        return ~readable
     hsv = rgb2hsv(rgb)
     hue = (hsv[..., 0] - _HUE_CUT) % 1.0
     saturation, value = hsv[..., 1], hsv[..., 2]
-    stained = saturation > np.clip(_otsu(saturation[readable]), *_SATURATION_LIMITS)
-    coloured = readable & stained
+    stained = saturation > np.clip(_otsu(saturation[scanned]), *_SATURATION_LIMITS)
+    coloured = scanned & stained
     if coloured.any():
         stained &= hue > np.clip(_otsu(hue[coloured]), *_HUE_LIMITS)
     stained &= value > _DARKEST_TISSUE
-    stained = remove_small_objects(stained & readable, max_size=_SPECK_PX - 1)
+    stained = remove_small_objects(stained & scanned, max_size=_SPECK_PX - 1)
     stained = remove_small_holes(stained, max_size=_HOLE_PX - 1)
-    return np.asarray(stained | ~readable)
+    within = _enclosed(stained) & left_out if left_out.any() else left_out
+    return np.asarray(stained | within | ~readable)
+
+
+def _enclosed(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """What is not in a mask and cannot be reached from the edge of the picture without crossing it."""
+    areas = np.asarray(label(~mask, connectivity=1))  # type: ignore[no-untyped-call]
+    reached = np.unique(np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]]))
+    return ~mask & ~np.isin(areas, reached)
 
 
 def _otsu(values: npt.NDArray[np.floating]) -> float:

@@ -139,7 +139,7 @@ def test_lymph_nodes_are_tissue_and_the_fat_around_them_is_not(real_slides):
 
 @pytest.mark.real
 def test_the_inside_of_a_lymph_node_is_tissue_all_over(real_slides):
-    rgb, readable = read_thumbnail(OpenSlideReader(real_slides / "insidious-lymph-node-metastasis-HE.tif"), 32)
+    rgb, readable, _ = read_thumbnail(OpenSlideReader(real_slides / "insidious-lymph-node-metastasis-HE.tif"), 32)
     inside = slice(120, 200), slice(110, 200)
     assert segment_tissue(rgb[inside], readable[inside]).mean() > 0.97
 
@@ -151,3 +151,19 @@ def test_the_inside_of_a_lymph_node_is_tissue_all_over(real_slides):
 )
 def test_mostly_empty_real_slides_have_a_plausible_share_of_tissue(real_slides, name, downsample, least, most):
     assert least < mask_of(real_slides / name, downsample).mean() < most
+
+
+def test_what_was_left_out_is_background_unless_tissue_encloses_it():
+    rgb = np.full((60, 60, 3), 245, np.uint8)
+    rgb[10:50, 10:50] = (160, 70, 160)
+    left_out = np.zeros((60, 60), bool)
+    left_out[20:32, 20:32] = True  # within the tissue; larger than the holes that are filled anyway
+    left_out[:, :5] = True  # at the edge of the slide
+    left_out[40:60, 30:42] = True  # reaches into the tissue from outside
+    rgb[left_out] = 255
+    expected = np.zeros((60, 60), bool)
+    expected[10:50, 10:50] = True
+    expected[40:60, 30:42] = False
+    everywhere = np.ones((60, 60), bool)
+    np.testing.assert_array_equal(segment_tissue(rgb, everywhere, left_out), expected)
+    np.testing.assert_array_equal(segment_tissue(rgb, everywhere, everywhere), ~everywhere)

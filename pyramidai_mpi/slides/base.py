@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pyramidai_mpi.types import RgbArray
 
 
+MISSING, THERE, LEFT_OUT = 0, 1, 2
+"""What is known of a pixel; see `SlideReader.read_what_is_there`."""
+
+
 class UnreadableRegionError(Exception):
     """Pixels inside the slide that could not be had; the text is the reason."""
 
@@ -73,7 +77,7 @@ class ClosedReader:
 
     def read_what_is_there(
         self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
-    ) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+    ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
         """See `SlideReader.read_what_is_there`."""
         raise UnreadableRegionError(f"{self.info.name} is not open here")
 
@@ -107,14 +111,18 @@ class SlideReader(Protocol):
         Raises
         ------
         UnreadableRegionError
-            When any pixel inside the slide cannot be had. The reader can be used on afterwards.
+            When any pixel inside the slide cannot be had, or all of them were left out. Where only some were, they are
+            white. The reader can be used on afterwards.
         """
         ...
 
     def read_what_is_there(
         self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
-    ) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
-        """Like `read`, without raising: pixels, and where (height, width) they could be had."""
+    ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
+        """Like `read`, without raising: pixels, and for each, uint8 (height, width), one of these.
+
+        `THERE`; `MISSING`: could not be had; `LEFT_OUT`: not scanned, by the account of a format that leaves out areas.
+        """
         ...
 
     def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ import openslide
 from PIL import Image
 
 from pyramidai_mpi.errors import InputError, input_errors
-from pyramidai_mpi.slides.base import SlideInfo, UnreadableRegionError
+from pyramidai_mpi.slides.base import LEFT_OUT, MISSING, THERE, SlideInfo, UnreadableRegionError
 from pyramidai_mpi.slides.spacing import nominal_downsample
 from pyramidai_mpi.slides.stored_tiles import StoredTiles
 
@@ -29,6 +29,9 @@ MPP_ANISOTROPY_TOLERANCE = 0.02
 # their shares: at the corners of stored tiles alpha was seen to come out as 253 or 254. A pixel that is not in the file
 # has 0, or its neighbour's share. Level 0 lies on whole pixels.
 _OPAQUE_REDUCED = 250
+# Formats whose scanners leave out areas without tissue, which OpenSlide gives as transparent. Everywhere else a
+# transparent pixel is one that got lost.
+_SPARSE_VENDORS = frozenset({"dicom", "leica", "mirax", "philips", "sakura", "ventana", "zeiss"})
 # A million pixels a side: no scanner makes such slides, but a damaged size may claim to be one.
 _MOST_L0_PIXELS = 10**12
 
@@ -77,14 +80,19 @@ class OpenSlideReader:
         rgba = np.asarray(region)
         if rgba[..., 3].min() >= _opaque(stored_level):
             return np.ascontiguousarray(rgba[..., :3])
-        missing = int((~self._is_there(rgba[..., 3], l0_corner, stored_level)).sum())
+        there = self._is_there(rgba[..., 3], l0_corner, stored_level)
+        missing = int((~there).sum())
+        if missing and self._is_sparse:
+            if rgba[..., 3].any():
+                return _on_white(region)
+            raise UnreadableRegionError("none of its pixels is in the file")
         if missing:
             raise UnreadableRegionError(f"{missing} of {rgba.shape[0] * rgba.shape[1]} pixels are not in the file")
         return _on_white(region)
 
     def read_what_is_there(
         self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
-    ) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+    ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
         """See `SlideReader.read_what_is_there`."""
         try:
             self._check_stored_tiles(l0_corner, stored_level, size)
@@ -96,13 +104,18 @@ class OpenSlideReader:
                     self._reopen()
             shape = (size[1], size[0])
             inside = self._is_there(np.zeros(shape, np.uint8), l0_corner, stored_level)
-            return np.full((*shape, 3), 255, np.uint8), inside
+            return np.full((*shape, 3), 255, np.uint8), np.where(inside, THERE, MISSING).astype(np.uint8)
         self.check_unchanged()
         alpha = np.asarray(region)[..., 3]
-        return _on_white(region), self._is_there(alpha, l0_corner, stored_level)
+        there = self._is_there(alpha, l0_corner, stored_level)
+        return _on_white(region), np.where(there, THERE, LEFT_OUT if self._is_sparse else MISSING).astype(np.uint8)
 
     def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
         """See `SlideReader.expect`; OpenSlide does not tell where the bytes are."""
+
+    @property
+    def _is_sparse(self) -> bool:
+        return self.info.vendor in _SPARSE_VENDORS
 
     def close(self) -> None:
         """Release the file."""
@@ -124,6 +137,7 @@ class OpenSlideReader:
         corner = (l0_corner[0] / downsample - margin, l0_corner[1] / downsample - margin)
         defect = self.stored_tiles.defect(stored_level, corner, (size[0] + 2 * margin, size[1] + 2 * margin))
         if defect is not None:
+            self.check_unchanged()  # a defect that came after the opening ends the run
             raise UnreadableRegionError(defect)
 
     def _reopen(self) -> None:

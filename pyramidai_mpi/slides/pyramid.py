@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.grid import Grid
+from pyramidai_mpi.slides.base import LEFT_OUT
 from pyramidai_mpi.slides.resample import resample, source_range
 from pyramidai_mpi.slides.spacing import LevelPlan, plan_levels
 
@@ -128,7 +129,7 @@ def _extend_edge(source: RgbArray, axis: int, first: int, extent: int) -> None:
 
 def read_thumbnail(
     reader: SlideReader, downsample: float, rows: tuple[int, int] | None = None
-) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+) -> tuple[RgbArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """The whole slide, reduced, or a band of it.
 
     Parameters
@@ -146,6 +147,8 @@ def read_thumbnail(
         uint8 (H, W, 3), H and W of the whole rounded up; white outside the slide.
     readable : numpy.ndarray
         bool (H, W): False where any pixel behind it could not be had.
+    left_out : numpy.ndarray
+        bool (H, W): True where any pixel behind it was not scanned (white).
     """
     info = reader.info
     width, height = (math.ceil(extent / downsample) for extent in info.l0_size)
@@ -156,6 +159,7 @@ def read_thumbnail(
     ratio = downsample / stored
     rgb = np.empty((last - first, width, 3), np.uint8)
     readable = np.empty((last - first, width), bool)
+    left_out = np.empty((last - first, width), bool)
 
     def fill(left: int, top: int, right: int, bottom: int) -> None:
         first_x, last_x = source_range(left, right, ratio)
@@ -171,13 +175,15 @@ def read_thumbnail(
                     if x[0] < x[1] and y[0] < y[1]:
                         fill(x[0], y[0], x[1], y[1])
             return
-        # where pixels were readable travels as a fourth channel: anything short of full is unreadable
-        source = np.dstack([pixels, np.where(there, np.uint8(255), np.uint8(0))])
+        # what is known of the pixels travels as further channels: anything short of full is unreadable
+        known, scanned = (np.where(wanted, np.uint8(255), np.uint8(0)) for wanted in (there, there != LEFT_OUT))
+        source = np.dstack([pixels, known, scanned])
         block = resample(source, (first_x, first_y), (left, top), (right - left, bottom - top), ratio)
         rgb[top - first : bottom - first, left:right] = block[..., :3]
         readable[top - first : bottom - first, left:right] = block[..., 3] == 255
+        left_out[top - first : bottom - first, left:right] = block[..., 4] < 255
 
     for top in range(first, last, _THUMBNAIL_BLOCK):
         for left in range(0, width, _THUMBNAIL_BLOCK):
             fill(left, top, min(left + _THUMBNAIL_BLOCK, width), min(top + _THUMBNAIL_BLOCK, last))
-    return rgb, readable
+    return rgb, readable, left_out

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.errors import input_errors
+from pyramidai_mpi.slides.base import THERE
 from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
 from pyramidai_mpi.slides.tiff_levels import TiffLevel, find_levels
 
@@ -77,13 +78,13 @@ class TiffReader:
 
     def read_what_is_there(
         self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
-    ) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+    ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
         """See `SlideReader.read_what_is_there`."""
         pixels = self._read_fast(l0_corner, stored_level, size)
         if pixels is None:
             return self._slow.read_what_is_there(l0_corner, stored_level, size)
         self._slow.check_unchanged()
-        return pixels, np.ones((size[1], size[0]), bool)
+        return pixels, np.full((size[1], size[0]), THERE, np.uint8)
 
     def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
         """See `SlideReader.expect`."""

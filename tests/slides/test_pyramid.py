@@ -109,7 +109,7 @@ def test_a_tile_over_damage_is_unreadable_at_the_level_that_is_read_from_it(slid
 
 @pytest.mark.parametrize("downsample", [4, 8, 16, 32])
 def test_a_thumbnail_is_the_block_mean_of_the_slide(lossless_slide, stored_images, downsample):
-    rgb, readable = read_thumbnail(OpenSlideReader(lossless_slide), downsample)
+    rgb, readable, _ = read_thumbnail(OpenSlideReader(lossless_slide), downsample)
     assert readable.all()
     image = stored_images[0]
     expected = image.reshape(768 // downsample, downsample, 1024 // downsample, downsample, 3).mean(axis=(1, 3))
@@ -119,7 +119,7 @@ def test_a_thumbnail_is_the_block_mean_of_the_slide(lossless_slide, stored_image
 
 
 def test_a_thumbnail_covers_the_last_partial_pixel(lossless_slide):
-    rgb, readable = read_thumbnail(OpenSlideReader(lossless_slide), 30.5)
+    rgb, readable, _ = read_thumbnail(OpenSlideReader(lossless_slide), 30.5)
     assert rgb.shape == (26, 34, 3)
     assert readable.shape == (26, 34)
     assert readable.all()
@@ -129,7 +129,7 @@ def test_a_thumbnail_covers_the_last_partial_pixel(lossless_slide):
 def test_a_thumbnail_says_what_could_not_be_read_and_little_more(tmp_path, stored_images, way):
     path = write_slide(tmp_path / "one-level.tif", stored_images[:1])
     way(path, 3, 2)
-    _, readable = read_thumbnail(OpenSlideReader(path), 16)
+    _, readable, _ = read_thumbnail(OpenSlideReader(path), 16)
     assert not readable[16:24, 24:32].any()
     assert readable[:12].all()
     assert readable[28:].all()
@@ -141,7 +141,7 @@ def test_a_thumbnail_says_what_could_not_be_read_and_little_more(tmp_path, store
 def test_a_thumbnail_pixel_of_which_a_part_could_not_be_read_is_not_readable(tmp_path, stored_images, way):
     path = write_slide(tmp_path / "one-level.tif", stored_images[:1])
     way(path, 3, 2)
-    _, readable = read_thumbnail(OpenSlideReader(path), 20)
+    _, readable, _ = read_thumbnail(OpenSlideReader(path), 20)
     # the stored tile spans pixels 384..511 and 256..383
     assert not readable[12:20, 19:26].any()
 
@@ -151,7 +151,7 @@ def test_a_reduced_thumbnail_of_a_real_slide_resembles_pillows(real_slides):
     from PIL import Image
 
     reader = OpenSlideReader(real_slides / "CMU-1-Small-Region.svs")
-    rgb, _ = read_thumbnail(reader, 16)
+    rgb, *_ = read_thumbnail(reader, 16)
     full = Image.fromarray(reader.read((0, 0), 0, (2208, 2960)))
     expected = np.asarray(full.resize((138, 185), Image.Resampling.BOX)).astype(int)
     assert np.abs(rgb[:185, :138] - expected).max() <= 1

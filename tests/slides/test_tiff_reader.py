@@ -282,13 +282,13 @@ def test_the_cache_of_tiles_is_bounded_and_changes_no_pixel(slide):
     assert sum(tile.nbytes for tile in small._cache.values()) <= 2 * tile_bytes
 
 
-def test_a_slide_that_shrinks_under_the_run_is_unreadable_where_it_is_cut(slide):
+def test_a_slide_that_shrinks_under_the_run_gives_no_more_pixels(slide):
     reader = TiffReader(slide)
     offset, _ = stored_tile(slide, 7, 5)
     os.truncate(slide, offset + 10)
-    assert reader.read((0, 0), 0, (128, 128)).std() > 5
-    with pytest.raises(UnreadableRegionError):
-        reader.read((7 * 128, 5 * 128), 0, (128, 128))
+    for corner in ((0, 0), (7 * 128, 5 * 128)):
+        with pytest.raises(InputError, match="written to"):
+            reader.read(corner, 0, (128, 128))
 
 
 def test_without_simplejpeg_openslide_reads_jpeg(slide, monkeypatch):
