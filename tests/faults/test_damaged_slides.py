@@ -271,11 +271,11 @@ import os, sys
 from pyramidai_mpi import tile_workload
 from pyramidai_mpi.cli.main import main
 expand, path, calls = tile_workload.TileWorkload.expand, {str(slide)!r}, []
-def spoiling(self, tasks):
+def spoiling(self, *tasks):
     calls.append(1)
     if len(calls) == 3:
         {CHANGES[change]}
-    return expand(self, tasks)
+    return expand(self, *tasks)
 tile_workload.TileWorkload.expand = spoiling
 main(["run", path, "--model", {str(model)!r}, "-o", {str(tmp_path / "out.h5")!r}, "--batch-size", "4"])
 """
