@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402 - reads the environment when it is loaded
 from bench.figures import Figure, report  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.config import RunSettings  # noqa: E402
-from pyramidai_mpi.gather import allgather  # noqa: E402
+from pyramidai_mpi.gather import allgather, share_bytes  # noqa: E402
 from pyramidai_mpi.job import build_engines, find_tissue, prepare_job  # noqa: E402
 from pyramidai_mpi.pipeline import run_slide  # noqa: E402
 from pyramidai_mpi.shipped import default_model  # noqa: E402
@@ -55,7 +55,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
-    with mpi_session() as comm, tempfile.TemporaryDirectory() as folder:
+    with mpi_session() as comm, tempfile.TemporaryDirectory() as own_folder:
+        folder = share_bytes(comm, own_folder.encode() if comm.rank == 0 else None).decode()
         settings = RunSettings(
             slide=arguments.slide,
             model=arguments.model or default_model(),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.assembly import gather_result
 from pyramidai_mpi.claiming import claimed_output
+from pyramidai_mpi.dealing import deal_by_root
 from pyramidai_mpi.errors import ExitCode, PyramidError
 from pyramidai_mpi.job import analyser_of, build_engines, find_tissue, prepare_job
 from pyramidai_mpi.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.recording import choose_parallel, locate_features, write_result
 from pyramidai_mpi.resuming import close_journal, kept_in_words, open_journal, remove_journal, take_over
-from pyramidai_mpi.sched import Policy, deal_round_robin
+from pyramidai_mpi.sched import Policy
 from pyramidai_mpi.sched import run as schedule
 from pyramidai_mpi.stain_sampling import agree_on_stain
 from pyramidai_mpi.stopping import StopWish, stopped_error
@@ -119,7 +120,7 @@ def _analyse(
         journal = open_journal(comm, job, rule, engines, workload.n_features)
         take_over(comm, journal, workload)
         clock.ends("load")
-        roots = deal_round_robin(journal.frontier, comm.rank, comm.size)
+        roots = deal_by_root(journal.frontier, rule.grid, comm.rank, comm.size)
         policy = Policy(settings.policy)
         workload.start_clock()
         with stop.heeded():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.cohort.messages import Kind, Passport, Verdict, encode_features
+from pyramidai_mpi.dealing import by_root
 from pyramidai_mpi.errors import PyramidError
 from pyramidai_mpi.job import analyser_of, open_job, open_job_as_known, rule_of, segment_slide
 from pyramidai_mpi.provenance import host_name
@@ -160,7 +161,7 @@ class CohortWorkload:
             return np.empty(0, COHORT_DTYPE)
         self.post.to_owner(Kind.OPENED, slide, passport.to_bytes())
         self._keep(slide, job, passport)
-        return tasks_of(slide, self.post.first_tiles(slide))
+        return tasks_of(slide, by_root(self.post.first_tiles(slide), job.pyramid.grid)[0])
 
     def _slide(self, slide: int) -> _Open:
         if slide in self._open:
