@@ -11,6 +11,7 @@ import pytest
 
 from pyramidai_mpi.errors import InputError, OutputExistsError
 from pyramidai_mpi.export.csv_table import write_csv
+from pyramidai_mpi.store.seal import seal_file
 from tests.results import result_of, write_file
 
 # what wsinfer/write_geojson.py of WSInfer looks for in its CSV: these four, and columns that begin with prob_
@@ -82,6 +83,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(path, tmp_path):
 def test_damage_found_on_the_way_leaves_nothing_behind(path, tmp_path):
     with h5py.File(path, "r+") as file:
         del file["levels/2/parent"]
+    seal_file(path, [])  # sealed as it is, so that it is the reading that fails
     with pytest.raises(InputError, match=r"out\.h5: .*damaged"):
         write_csv(path, tmp_path / "tiles.csv")
     assert [each.name for each in tmp_path.iterdir()] == ["out.h5"]
