@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pyramidai_mpi.errors import ExitCode, InputError, OutputExistsError
 from pyramidai_mpi.gather import on_rank0
 from pyramidai_mpi.job import check_settings_target, open_job, open_package
+from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.store.journal_folder import JournalFolder
 from pyramidai_mpi.store.locking import OutputLock
 from pyramidai_mpi.store.placing import stamp_of, sweep
@@ -106,6 +107,8 @@ def finished_before(settings: RunSettings, package: ModelPackage | None = None) 
     lock = OutputLock.take(settings.output)
     try:
         origin = read_origin(settings.output)
+        with try_opening(settings.slide, settings.reader) as trial:
+            trial.check()
         job = open_job(settings, package or open_package(settings.model, check_networks=False))
         job.pyramid.reader.close()
         wanted = {
