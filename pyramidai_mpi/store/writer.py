@@ -7,6 +7,7 @@ file through MPI-IO and write collectively, which needs an h5py that was built w
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pyramidai_mpi.store.placing import flush_file
 from pyramidai_mpi.store.reader import read_digest
 from pyramidai_mpi.store.result import FORMAT, FORMAT_VERSION
 from pyramidai_mpi.store.seal import FILE_VERSIONS, rows_on_disk, seal_file
+from pyramidai_mpi.store.steady_file import written_hdf5
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -90,7 +92,7 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
     software_version
         Version of this package.
     """
-    with h5py.File(path, "w", libver=FILE_VERSIONS) as file:
+    with written_hdf5(path, "w") as file:
         file.attrs.update(
             format=FORMAT,
             format_version=FORMAT_VERSION,
@@ -177,8 +179,12 @@ class FeatureWriter:
 
     def __init__(self, path: Path, comm: Any = None) -> None:
         self._collective = comm is not None
-        parallel = {"driver": "mpio", "comm": comm} if self._collective else {}
-        self._file = h5py.File(path, "r+", libver=FILE_VERSIONS, **parallel)
+        self._open = ExitStack()
+        self._file = self._open.enter_context(
+            h5py.File(path, "r+", libver=FILE_VERSIONS, driver="mpio", comm=comm)
+            if self._collective
+            else written_hdf5(path, "r+")
+        )
 
     def write(self, level: int, first_row: int, rows: npt.NDArray[np.float32]) -> None:
         """Write rows, float32 (n, F) with n maybe 0, from `first_row` on."""
@@ -190,12 +196,12 @@ class FeatureWriter:
 
     def close(self) -> None:
         """Close the file; collective where the writing was."""
-        self._file.close()
+        self._open.close()
 
 
 def write_slab(path: Path, slab: Slab) -> None:
     """Fill rows from one process that has the file for itself."""
-    with h5py.File(path, "r+", libver=FILE_VERSIONS) as file:
+    with written_hdf5(path, "r+") as file:
         for n, tables in enumerate(slab.tables):
             for name, rows in tables.items():
                 if len(rows):
@@ -249,7 +255,7 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
     InternalError
         When the file does not hold what was to be written.
     """
-    with h5py.File(path, "r+", libver=FILE_VERSIONS) as file:
+    with written_hdf5(path, "r+") as file:
         group = file.create_group("execution")
         for name, value in execution.attributes.items():
             group.attrs[name] = _storable(value) if isinstance(value, str) else value

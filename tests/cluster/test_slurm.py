@@ -13,6 +13,7 @@ import pytest
 
 from pyramidai_mpi.store.reader import read_digest
 from tests.cluster.conftest import plain_slide
+from tests.end_to_end.conftest import pyramidai
 from tests.launch import REPOSITORY, processes_of
 from tests.packages import write_package
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     from tests.cluster.conftest import Reference, Slurm
 
-ONE_SLIDE, COHORT, ARRAY = (REPOSITORY / "bench" / "slurm" / f"{n}.sbatch" for n in ("one_slide", "cohort", "array"))
+ONE_SLIDE, COHORT, ARRAY, REQUEUE = (
+    REPOSITORY / "bench" / "slurm" / f"{name}.sbatch" for name in ("one_slide", "cohort", "array", "requeue")
+)
 THREE_NODES = ("--nodes=3", "--ntasks-per-node=2", "--mem-per-cpu=100")
 
 
@@ -82,6 +85,22 @@ def test_a_rank_computes_in_one_thread_and_scancel_leaves_no_process_and_no_file
     slurm.run("scancel", job, cwd=tmp_path)
     wait_until(lambda: not processes_of(tag), timeout=15)
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".h5"]
+
+
+def test_a_job_that_is_told_to_stop_queues_again_and_goes_on(slurm: Slurm, tmp_path: Path) -> None:
+    slide = plain_slide(tmp_path / "large.tif", 4096)
+    model = write_package(tmp_path / "model", side=32, thresholds=(0.5, 0.0, 0.0))
+    assert pyramidai(slide, "--model", model, "-o", tmp_path / "undisturbed.h5", ranks=2).returncode == 0
+    job = slurm.submit(*THREE_NODES, REQUEUE, slide, "out.h5", "--model", model, cwd=tmp_path)
+    for _ in range(2):
+        files = len(list(tmp_path.glob("out.h5.journal/*.tiles")))
+        wait_until(lambda files=files: len(list(tmp_path.glob("out.h5.journal/*.tiles"))) == files + 6, timeout=60)
+        slurm.run("scancel", "--signal=USR1", job, cwd=tmp_path)
+    assert slurm.exit_codes(job, cwd=tmp_path) == [0]
+    said = (tmp_path / f"pyramidai-requeue-{job}.out").read_text()
+    assert said.count("the same command with --resume goes on") == 2
+    assert said.count("going on from the journal") == 2
+    assert read_digest(tmp_path / "out.h5") == read_digest(tmp_path / "undisturbed.h5")
 
 
 def busy_threads(pid: int) -> int:

@@ -1,0 +1,122 @@
+"""A disk that is full or dies at any moment: exit 74, no file under the final name, and resume goes on afterwards."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pyramidai_mpi.store.reader import read_digest
+from tests.end_to_end.conftest import pyramidai
+from tests.end_to_end.test_damage import tissue_slide
+from tests.faults.conftest import THRESHOLDS
+from tests.launch import REPOSITORY
+from tests.packages import write_package
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HERE = REPOSITORY / "tests" / "faults"
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a slide and a model."""
+    folder = tmp_path_factory.mktemp("case")
+    tissue_slide(folder / "slide.tif")
+    write_package(folder / "model", side=64, gain=0.05, thresholds=THRESHOLDS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`failing_disk.c`, compiled."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the failing disk with")
+    library = tmp_path_factory.mktemp("shim") / "failing_disk.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, HERE / "failing_disk.c", "-ldl"], check=True)
+    return library
+
+
+def attempts(case: Path, shim: Path, folder: Path, number: int, how: str, stride: int) -> list[dict[str, Any]]:
+    """What each run said, the undisturbed one first."""
+    command = [sys.executable, HERE / "run_failing_disk.py", folder, case / "slide.tif", case / "model"]
+    environment = dict(os.environ) | {"LD_PRELOAD": str(shim), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(number), how, str(stride)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "how", "stride"),
+    [
+        pytest.param(errno.ENOSPC, "sticky", 1, id="full from any call on"),
+        pytest.param(errno.EIO, "once", 5, id="an error at every fifth call"),
+    ],
+)
+def test_no_call_of_the_disk_can_fail_and_leave_a_false_success(
+    case: Path, shim: Path, tmp_path: Path, number: int, how: str, stride: int
+) -> None:
+    undisturbed, *failed = attempts(case, shim, tmp_path, number, how, stride)
+    assert undisturbed["code"] == 0
+    kinds = {attempt["victim"].split()[0] for attempt in failed}
+    assert kinds >= {"create", "write", "pwrite", "fsync"}
+    if stride == 1:
+        assert len(failed) == undisturbed["calls"] > 50
+        assert kinds >= {"mkdir", "rename", "link"}
+    for attempt in failed:
+        assert attempt["code"] == 74, attempt
+        assert attempt["digest"] is None, attempt
+        assert attempt["code_of_resume"] == 0, attempt
+        assert attempt["digest_of_resume"] == undisturbed["digest"], attempt
+        assert attempt["left_over"] == [], attempt
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0 or resize(disk, 4, "mount").returncode != 0:
+        pytest.skip("no permission to mount a file system")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def resize(disk: Path, kilobytes: int, how: str = "mount,remount") -> subprocess.CompletedProcess[str]:
+    command, *options = how.split(",")
+    words = [command, "-t", "tmpfs", "-o", ",".join([*options, f"size={kilobytes}k"]), "pyramidai-test", disk]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.mpi
+def test_a_run_goes_on_as_its_disk_grows(case: Path, small_disk: Path, tmp_path: Path) -> None:
+    output = small_disk / "out.h5"
+    arguments = [case / "slide.tif", "--model", case / "model", "--batch-size", "8", "--resume"]
+    filled_by = []
+    for kilobytes in (4, 16, 32):
+        assert resize(small_disk, kilobytes).returncode == 0
+        done = pyramidai(*arguments, "-o", output, ranks=2)
+        assert done.returncode == 74
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not output.exists()
+        filled_by.append(sum(path.stat().st_size for path in small_disk.glob("*/*.tiles")))
+    assert filled_by[0] == 0
+    assert filled_by[-1] > filled_by[0]
+    assert resize(small_disk, 4000).returncode == 0
+    assert pyramidai(*arguments, "-o", output, ranks=2).returncode == 0
+    assert pyramidai(*arguments, "-o", tmp_path / "undisturbed.h5").returncode == 0
+    assert read_digest(output) == read_digest(tmp_path / "undisturbed.h5")
+    assert [path.name for path in small_disk.iterdir()] == ["out.h5"]
