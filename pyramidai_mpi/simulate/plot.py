@@ -53,7 +53,10 @@ def write_plots(rows: Sequence[Row], prefix: Path, *, overwrite: bool) -> list[P
     dealings = dealings_in(rows)
     figure = Figure(figsize=(1 + 3.6 * len(dealings), 6.5), layout="constrained")
     axes = figure.subplots(2, len(dealings), squeeze=False, sharex=True, sharey="row")
-    ticks = sorted({row.workers for row in rows})
+    ticks: list[int] = []
+    for workers in sorted({row.workers for row in rows}):
+        if not ticks or workers >= 1.2 * ticks[-1]:  # no room for the number otherwise
+            ticks.append(workers)
     for column, dealing in enumerate(dealings):
         for balancing, (colour, line) in _STYLES.items():
             curve = sorted(
@@ -62,10 +65,10 @@ def write_plots(rows: Sequence[Row], prefix: Path, *, overwrite: bool) -> list[P
                 if row.balancing is balancing and row.dealing in (dealing, None)
             )
             if curve:
-                workers, tiles, seconds = zip(*curve, strict=True)
+                numbers, tiles, seconds = zip(*curve, strict=True)
                 marker = "." if line == "-" else None
-                axes[0, column].plot(workers, tiles, line, color=colour, marker=marker, label=str(balancing))
-                axes[1, column].plot(workers, seconds, line, color=colour, marker=marker)
+                axes[0, column].plot(numbers, tiles, line, color=colour, marker=marker, label=str(balancing))
+                axes[1, column].plot(numbers, seconds, line, color=colour, marker=marker)
         axes[0, column].set_title(str(dealing or ""))
         axes[1, column].set_xlabel("workers")
     for panel in axes.flat:

@@ -43,7 +43,8 @@ def table_lines(rows: Sequence[Row]) -> Iterator[str]:
             line = f"{workers:>7}"
             for name in names:
                 row = cells.get((workers, name))
-                line += " " * 22 if row is None else f"{row.busiest_tiles:>11.10g} {in_words(row.makespan_s):>10}"
+                tiles = "" if row is None else f"{round(row.busiest_tiles, 1):.10g}"
+                line += f"{tiles:>11} {'' if row is None else in_words(row.makespan_s):>10}"
             yield line
         yield ""
 
