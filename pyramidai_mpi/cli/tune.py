@@ -63,6 +63,11 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Share of a tile's tissue that is tumour, from which the tile is positive.",
 )
+@click.option(
+    "--from-below",
+    is_flag=True,
+    help="Above level 0, a tile is positive where any level-0 tile in it is: for small lesions.",
+)
 @truth_options
 @click.option("--model", type=_PATH, metavar="DIR", help="Package that made the results.  [default: the shipped one]")
 @click.option("-o", "--output", type=_PATH, metavar="OUT", help="Package to write: a folder, or its model.yaml.")
@@ -79,6 +84,7 @@ def command(
     seed: int,
     tests: tuple[Path, ...],
     min_share: float,
+    from_below: bool,
     tumor_class: tuple[str, ...],
     exclude_class: tuple[str, ...],
     mask_value: int | None,
@@ -114,12 +120,14 @@ def command(
         package, folder = load_package(model or default_model()), output_folder(output)
         check_output(package, folder, overwrite=overwrite)
     options = parse_truth_options(tumor_class, exclude_class, mask_value)
-    material = read_material(_files(results), truth, min_share=min_share, options=options)
+    material = read_material(_files(results), truth, min_share=min_share, from_below=from_below, options=options)
     if package is not None:
         check_source(package, material.level_sha256)
     test = None
     if tests:
-        test = read_material(_files(tests), truth, min_share=min_share, options=options, like=material)
+        test = read_material(
+            _files(tests), truth, min_share=min_share, from_below=from_below, options=options, like=material
+        )
     _say(report.material_lines(material, "training"))
     if test:
         _say(report.material_lines(test, "test"))
@@ -183,6 +191,7 @@ def _record(material: Material, choice: Choice, promise: Promise | None) -> Tuni
         strategy=choice.strategy,
         objective=choice.objective,
         min_share=material.min_share,
+        from_below=material.from_below,
         retention=choice.measured.retention,
         speedup=choice.measured.speedup,
         slides=material.slides,

@@ -44,6 +44,8 @@ class Material:
         The model that gave the scores.
     min_share
         Share of a tile's tissue that had to be tumour.
+    from_below
+        Whether tiles above level 0 are positive where any level-0 descendant is, whatever their own share.
     notes
         What was odd about the truth, one line each.
     """
@@ -53,6 +55,7 @@ class Material:
     model_name: str
     level_sha256: tuple[str, ...]
     min_share: float
+    from_below: bool
     notes: tuple[str, ...]
 
 
@@ -61,6 +64,7 @@ def read_material(
     truth: Path,
     *,
     min_share: float = DEFAULT_MIN_SHARE,
+    from_below: bool = False,
     options: TruthOptions | None = None,
     like: Material | None = None,
 ) -> Material:
@@ -74,6 +78,8 @@ def read_material(
         See `annotations.truth.read_truth`.
     min_share, options
         See `annotations.labels.read_labelled`.
+    from_below
+        See `LabelledTree.labelled_from_below`.
     like
         Other slides, of the same model; none of these may be among them.
 
@@ -88,7 +94,8 @@ def read_material(
     trees, slides, notes, name = [], [], [], ""
     for path in results:
         labelled = read_labelled(path, truth, min_share=min_share, options=options)
-        trees.append(labelled.tree())
+        tree = labelled.tree()
+        trees.append(tree.labelled_from_below() if from_below else tree)
         sha256, l0 = sha256 or labelled.level_sha256, labelled.thresholds[0] if l0 is None else l0
         if labelled.level_sha256 != sha256:
             raise InputError(f"{path}: was made with other networks than {results[0]}; tune the results of one model")
@@ -105,4 +112,4 @@ def read_material(
         name = labelled.model_name
     assert sha256 is not None
     assert l0 is not None
-    return Material(Cohort(tuple(trees), l0), tuple(slides), name, sha256, min_share, tuple(notes))
+    return Material(Cohort(tuple(trees), l0), tuple(slides), name, sha256, min_share, from_below, tuple(notes))

@@ -148,6 +148,7 @@ def _first_keeping(rows: Sequence[BetaRow], share: float, where: str) -> BetaRow
             return row
     best = max(rows, key=lambda row: row.measured.retention)
     raise InputError(
-        f"{where}: no beta from {rows[0].beta:g} to {rows[-1].beta:g} keeps {share:.4f} of the positives (beta "
-        f"{best.beta:g} keeps {best.measured.retention:.4f}); use --strategy optimal, or a lower objective"
+        f"{where}: no beta from {rows[0].beta:g} to {rows[-1].beta:g} keeps {share:.4f} of the positives "
+        f"(beta {best.beta:g} keeps {best.measured.retention:.4f}); use --strategy optimal, --from-below, or a lower "
+        "objective"
     )

@@ -31,8 +31,8 @@ class TuningRecord:
         Its name.
     objective
         Retention asked for; NaN where another promise was.
-    min_share
-        Share of a tile's tissue that had to be tumour.
+    min_share, from_below
+        Share of a tile's tissue that had to be tumour; whether above level 0 any positive descendant counted instead.
     retention, speedup
         Means over the training slides.
     slides
@@ -48,6 +48,7 @@ class TuningRecord:
     strategy: str
     objective: float
     min_share: float
+    from_below: bool
     retention: float
     speedup: float
     slides: Sequence[SlideId]
@@ -63,6 +64,7 @@ class TuningRecord:
             "objective": self.objective,
             "guaranteed_miss_rate": self.alpha,
             "positive_from_tumor_share": self.min_share,
+            "positive_where_any_descendant_is": self.from_below,
             "training_retention": round(self.retention, 6),
             "training_speedup": round(self.speedup, 4),
             "software_version": self.software_version,

@@ -54,6 +54,29 @@ def test_the_package_written_keeps_the_objective_and_says_how(clinic, tmp_path, 
     assert f"pooled {replayed(clinic, (0.5, 0, 0))[1] * 16 / 21 / tiles:.2f}" in said
 
 
+def test_from_below_the_best_f_beta_is_that_of_labels_from_below(clinic, tmp_path) -> None:
+    arguments = ("--from-below", "--strategy", "empirical", "--objective", "0.5", "--model", clinic.model)
+    assert tune(clinic, *arguments, "-o", tmp_path / "tuned") == ExitCode.OK
+    trees = [label_result(path, clinic.truth).labelled_from_below() for path in clinic.results]
+
+    def best(level: int, beta: int) -> float:
+        score = np.concatenate([tree.levels[level].score for tree in trees]).astype(float)
+        positive = np.concatenate([tree.levels[level].positive for tree in trees])
+        values = {}
+        for threshold in np.unique(score[np.isfinite(score)]):
+            hit = score >= threshold
+            found, missed, false = (hit & positive).sum(), (~hit & positive).sum(), (hit & ~positive).sum()
+            values[threshold] = (1 + beta**2) * found / ((1 + beta**2) * found + beta**2 * missed + false)
+        return min(t for t, value in values.items() if value == max(values.values()))
+
+    for beta in range(1, 15):
+        wanted = (0.5, best(1, beta), best(2, beta))
+        if replayed(clinic, wanted)[0] >= 0.5:
+            break
+    assert load_package(tmp_path / "tuned").thresholds({}) == pytest.approx(wanted, abs=1e-6)
+    assert yaml.safe_load((tmp_path / "tuned" / "model.yaml").read_text())["tuning"]["positive_where_any_descendant_is"]
+
+
 def test_a_package_in_place_is_tuned_on_request_only(clinic, tmp_path, capsys) -> None:
     assert tune(clinic, "--model", clinic.model, "-o", tmp_path / "tuned") == ExitCode.OK
     again = ("--model", clinic.model, "--strategy", "empirical", "--objective", "0.5", "-o", tmp_path / "tuned")
