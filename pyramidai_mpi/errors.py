@@ -67,6 +67,12 @@ class StoppedError(PyramidError):
     exit_code = ExitCode.STOPPED
 
 
+class LostRankError(PyramidError):
+    """A rank has died or stands still, and nobody could take its place."""
+
+    exit_code = ExitCode.INTERNAL
+
+
 class InternalError(PyramidError):
     """A bug: something the program promised itself does not hold."""
 

@@ -24,6 +24,7 @@ from pyramidai_mpi.slides.identity import FullHash, quickhash
 from pyramidai_mpi.slides.opening import open_slide
 from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
+from pyramidai_mpi.store.journal_folder import JournalFolder
 from pyramidai_mpi.store.placing import check_target
 from pyramidai_mpi.tissue import TissueMap, mask_downsample, mask_pixels_per_tile
 from pyramidai_mpi.tree import TileRule
@@ -239,6 +240,8 @@ def open_job_as_known(settings: RunSettings, package: ModelPackage, known_quickh
 def settle_backend(comm: MPI.Intracomm, settings: RunSettings, package: ModelPackage) -> RunSettings:
     """Settings with a backend that all ranks use; rank 0 measures for them where it is left to us. Collective.
 
+    A run that goes on from a journal keeps the journal's.
+
     Raises
     ------
     InputError
@@ -246,7 +249,13 @@ def settle_backend(comm: MPI.Intracomm, settings: RunSettings, package: ModelPac
     """
     if settings.backend != "auto":
         return settings
-    chosen = on_rank0(comm, lambda: choose_backend(package).encode())
+
+    def choose() -> bytes:
+        folder = JournalFolder.of(settings.output)
+        manifest = folder.manifest() if settings.resume and folder.exists else None
+        return (choose_backend(package) if manifest is None else manifest.backend).encode()
+
+    chosen = on_rank0(comm, choose)
     return replace(settings, backend=share_bytes(comm, chosen).decode())
 
 

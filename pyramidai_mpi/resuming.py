@@ -97,6 +97,7 @@ def manifest_of(job: Job, rule: TileRule, engines: Sequence[Engine], widths: Seq
         features=tuple(widths),
         tissue_method=METHOD,
         tissue_mask_sha256=hashlib.sha256(pack_mask(rule.tissue.mask)).hexdigest(),
+        stain="" if job.stain is None else job.stain.to_json(),
         backend=engines[0].backend,
         precision=engines[0].precision,
         batch_shapes=tuple(engine.batch_shape for engine in engines),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.errors import ExitCode, PyramidError, failure_report
+from pyramidai_mpi.errors import ExitCode, LostRankError, PyramidError, failure_report
 from pyramidai_mpi.last_words import say_last_words
 from pyramidai_mpi.sched import naps
 from pyramidai_mpi.sched.events import (
@@ -28,7 +28,7 @@ from pyramidai_mpi.sched.events import (
     TimerRang,
     WakeWorker,
 )
-from pyramidai_mpi.sched.messages import Lifeline, StealReply, StealRequest, decode, encode
+from pyramidai_mpi.sched.messages import CensusAsk, Lifeline, StealReply, StealRequest, decode, encode
 from pyramidai_mpi.sched.outcome import Outcome, Progress, Stats
 from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 STOP_POLL_S = 20e-3
 WORKLOAD_POLL_S = 5e-3
 PROGRESS_PERIOD_S = 0.2
+MOST_SILENCE_S = 120.0
+"""A rank that sees no wave for so long gives up. Rank 0 starts one every 0.1 s and all ranks take part, unless one
+has died where no launcher ends the others (`srun` without -K1), or stands still."""
+_LONGEST_TURN_S = 1.0
+"""What a turn counts at most as silence: a job that was suspended as a whole goes on."""
 SWITCH_INTERVAL_S = 0.25e-3
 """How long a thread may keep the interpreter's lock. The main thread needs it several times to answer one request: when
 `expand` never releases it, answers took 7.5 ms on average with Python's 5 ms, and 2.5 to 3.5 ms with this, on two busy
@@ -172,6 +177,8 @@ class _Run:
         self._asked_at = 0.0
         self._reply_s = 0.0
         self._replies = 0
+        self._last_turn = time.perf_counter()
+        self._silence_s = 0.0
 
     def to_the_end(self, comm: Any) -> Outcome:
         """Run, leave together with the others, and give account."""
@@ -198,9 +205,16 @@ class _Run:
         nap = naps.SHORTEST_S
         while True:
             now = time.perf_counter()
+            self._silence_s += min(now - self._last_turn, _LONGEST_TURN_S)
+            self._last_turn = now
             something_happened = self._turn(now)
             if self._state.finished:
                 return
+            if self._silence_s > MOST_SILENCE_S and self._transport.size > 1:
+                raise LostRankError(
+                    f"the ranks have not all been heard of for {MOST_SILENCE_S:.0f} s, so one died or stands still; "
+                    "the same command with --resume goes on from what was done"
+                )
             longest = self._longest_nap(now - self._last_wanted)
             if self._state.is_computing and not self._state.awaits_reply:
                 nap = longest  # what happened was a question, and it was answered: nothing follows soon
@@ -255,6 +269,8 @@ class _Run:
             elif isinstance(message, StealReply):
                 self._reply_s += time.perf_counter() - self._asked_at
                 self._replies += 1
+            elif isinstance(message, CensusAsk):
+                self._silence_s = 0.0
             events.append(MessageArrived(source, epoch, message))
 
     def _carry_out(self, action: Action, now: float) -> None:
@@ -267,7 +283,8 @@ class _Run:
                 self._timers[timer] = now + seconds
             case WakeWorker():
                 self._worker.bell.ring()
-            case ReportProgress(progress):
+            case ReportProgress(progress):  # rank 0: a wave has come back
+                self._silence_s = 0.0
                 self._progress = progress
                 if self._on_progress is not None and now >= self._next_progress:
                     self._next_progress = now + PROGRESS_PERIOD_S

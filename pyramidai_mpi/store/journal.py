@@ -48,7 +48,7 @@ class JournalWriter:
         self._key = b""
         self._number = 0
         self._good_bytes = 0
-        self._unflushed = False
+        self._unflushed = self._name_unflushed = False
         self._failure: OSError | None = None
         self._closing = threading.Event()
         self._flusher = threading.Thread(target=self._flush_by_time, name="pyramidai-journal", daemon=True)
@@ -108,8 +108,7 @@ class JournalWriter:
             try:
                 if self._failure is not None:
                     raise self._failure
-                if self._unflushed:
-                    os.fsync(file)
+                self._flush(file)
             finally:
                 os.close(file)
 
@@ -117,7 +116,7 @@ class JournalWriter:
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
         head, self._key = file_head(self._format.to_bytes())
         self._write(head)
-        flush_folder(self._path.parent)
+        self._name_unflushed = True
         self._flusher.start()
 
     def _write(self, data: bytes) -> None:
@@ -139,13 +138,21 @@ class JournalWriter:
 
     def _flush_by_time(self) -> None:
         while not self._closing.wait(SYNC_PERIOD_S):
-            if self._unflushed and self._file is not None:
-                self._unflushed = False
+            if self._file is not None:
                 try:
-                    os.fsync(self._file)
+                    self._flush(self._file)
                 except OSError as error:
                     self._failure = error
                     return
+
+    def _flush(self, file: int) -> None:
+        """Bring what was written, and once the file's name, to the disk."""
+        if self._unflushed:
+            self._unflushed = False
+            os.fsync(file)
+        if self._name_unflushed:
+            self._name_unflushed = False
+            flush_folder(self._path.parent)
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:

@@ -32,6 +32,8 @@ class Manifest:
         Settings; `features` has the length of each level's vectors.
     tissue_method, tissue_mask_sha256
         How tissue was found, and what was found.
+    stain
+        How its stain is normalised, as JSON; empty for not at all.
     backend, precision, batch_shapes
         What ran the networks, and how.
     software_version, libraries
@@ -55,6 +57,7 @@ class Manifest:
     features: tuple[int, ...]
     tissue_method: str
     tissue_mask_sha256: str
+    stain: str
     backend: str
     precision: str
     batch_shapes: tuple[int, ...]

@@ -120,3 +120,11 @@ def test_on_a_single_rank_a_failure_is_an_ordinary_exception():
     assert job.returncode == 1
     assert "RuntimeError: tile 17 is odd" in job.stderr
     assert "ending the whole job" not in job.stderr
+
+
+def test_when_a_rank_stands_still_for_too_long_the_others_give_up_with_70():
+    job = mpirun(3, ["tests/mpi/run_silent_rank.py"], timeout=60)
+    assert job.returncode == 70
+    assert "have not all been heard of for 2 s" in job.stderr
+    assert "Traceback" not in job.stderr
+    assert not job.left_over

@@ -223,7 +223,7 @@ def test_it_is_flushed_by_time_and_a_failing_disk_is_heard_of(tmp_path: Path, mo
 
     def fsync(descriptor: int) -> None:
         flushed.append(descriptor)
-        if len(flushed) > 2:  # the folder's, then one of the file's
+        if len(flushed) > 3:  # the file's, once the folder's, then the file's again
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fsync)

@@ -27,6 +27,7 @@ MANIFEST = Manifest(
     features=(0, 0),
     tissue_method="otsu-hsv-1",
     tissue_mask_sha256="67" * 32,
+    stain='{"method": "macenko"}',
     backend="onnxruntime",
     precision="float32",
     batch_shapes=(4, 4),
