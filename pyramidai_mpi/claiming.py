@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import ExitCode, InputError, OutputExistsError
+from pyramidai_mpi.errors import ExitCode, InputError, OutputExistsError, input_errors
 from pyramidai_mpi.gather import on_rank0
 from pyramidai_mpi.job import check_settings_target, open_job, open_package
-from pyramidai_mpi.slides.opening_trial import try_opening
+from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.store.journal_folder import JournalFolder
 from pyramidai_mpi.store.locking import OutputLock
 from pyramidai_mpi.store.placing import stamp_of, sweep
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.config import RunSettings
     from pyramidai_mpi.inference.package import ModelPackage
+    from pyramidai_mpi.store.reader import ResultOrigin
 
 
 @contextmanager
@@ -107,31 +108,7 @@ def finished_before(settings: RunSettings, package: ModelPackage | None = None) 
     lock = OutputLock.take(settings.output)
     try:
         origin = read_origin(settings.output)
-        with try_opening(settings.slide, settings.reader) as trial:
-            trial.check()
-        job = open_job(settings, package or open_package(settings.model, check_networks=False))
-        job.pyramid.reader.close()
-        wanted = {
-            "slide": job.quickhash,
-            "µm/px": job.mpp,
-            "model": tuple(level.sha256 for level in job.package.levels),
-            "positive class": job.package.classes[job.package.score_column],
-            "thresholds": job.thresholds,
-            "mode": str(settings.mode),
-            "least tissue share": settings.min_tissue,
-            "features": settings.features,
-        }
-        found = {
-            "slide": origin.quickhash,
-            "µm/px": origin.mpp,
-            "model": origin.level_sha256,
-            "positive class": origin.positive_class,
-            "thresholds": origin.thresholds,
-            "mode": origin.mode,
-            "least tissue share": origin.min_tissue,
-            "features": origin.has_features,
-        }
-        differing = [name for name, value in wanted.items() if value != found[name]]
+        differing = _differences(settings, package, origin)
         if differing:
             raise InputError(
                 f"{settings.output}: is the finished result of a run with other {', '.join(differing)}; "
@@ -142,6 +119,28 @@ def finished_before(settings: RunSettings, package: ModelPackage | None = None) 
     finally:
         lock.release()
     return ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
+
+
+def _differences(settings: RunSettings, package: ModelPackage | None, origin: ResultOrigin) -> list[str]:
+    """In what a run differs from that of a finished result, in words."""
+    with input_errors(settings.slide):
+        slide_hash = quickhash(settings.slide)
+    if slide_hash != origin.quickhash:
+        return ["slide"]
+    # needs no trial: it is the file that was analysed
+    job = open_job(settings, package or open_package(settings.model, check_networks=False))
+    job.pyramid.reader.close()
+    package = job.package
+    pairs = {
+        "µm/px": (job.mpp, origin.mpp),
+        "model": (tuple(level.sha256 for level in package.levels), origin.level_sha256),
+        "positive class": (package.classes[package.score_column], origin.positive_class),
+        "thresholds": (job.thresholds, origin.thresholds),
+        "mode": (str(settings.mode), origin.mode),
+        "least tissue share": (settings.min_tissue, origin.min_tissue),
+        "features": (settings.features, origin.has_features),
+    }
+    return [name for name, (wanted, found) in pairs.items() if wanted != found]
 
 
 def _is_to_be_replaced(settings: RunSettings) -> bool:

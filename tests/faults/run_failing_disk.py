@@ -18,7 +18,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from pyramidai_mpi import claiming, job
+from pyramidai_mpi import job
 from pyramidai_mpi.claiming import finished_before
 from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.errors import PyramidError
@@ -43,7 +43,7 @@ class NoTrial(contextlib.nullcontext[Any]):
         return
 
 
-job.try_opening = job.try_loading = claiming.try_opening = NoTrial  # type: ignore[assignment]
+job.try_opening = job.try_loading = NoTrial  # type: ignore[assignment]
 
 
 def exit_code_of(settings: RunSettings) -> int:
