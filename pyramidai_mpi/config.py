@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.slide_list import result_name
 from pyramidai_mpi.types import Mode
 
 if TYPE_CHECKING:
@@ -128,8 +129,15 @@ def parse_thresholds(words: Iterable[str]) -> dict[int, float]:
     return thresholds
 
 
-def plan_outputs(slides: Sequence[Path], output: Path | None, results_dir: Path | None) -> list[Path]:
-    """Result file of every slide: ``-o``, or the slide's stem in the results folder or the current one.
+def plan_outputs(
+    slides: Sequence[Path], output: Path | None, results_dir: Path | None, names: Sequence[str | None] = ()
+) -> list[Path]:
+    """Result file of every slide: ``-o``, or its name or the slide's stem in the results folder or the current one.
+
+    Parameters
+    ----------
+    names
+        File names of the results, None for the slide's stem; none at all for all stems.
 
     Raises
     ------
@@ -143,7 +151,9 @@ def plan_outputs(slides: Sequence[Path], output: Path | None, results_dir: Path 
             raise UsageError(f"-o names one file for {len(slides)} slides; use --results-dir")
         return [output]
     folder = results_dir or Path()
-    outputs = [folder / f"{slide.stem}.h5" for slide in slides]
+    outputs = [
+        folder / (name or result_name(slide)) for slide, name in zip(slides, names or [None] * len(slides), strict=True)
+    ]
     owners: dict[Path, Path] = {}
     for slide, path in zip(slides, outputs, strict=True):
         if path in owners:

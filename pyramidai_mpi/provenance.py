@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import socket
+import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 
@@ -31,3 +33,24 @@ def library_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions
+
+
+def git_revision() -> str | None:
+    """Commit of the git checkout that the program runs from, with ``+`` when files of it were changed; None elsewhere.
+
+    A checkout that merely holds an installed copy is not meant: the program's files must be tracked by it.
+    """
+    folder = Path(__file__).parent
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", "-C", str(folder), "--no-optional-locks", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+
+    try:
+        if ask("ls-files", "--error-unmatch", "provenance.py").returncode:
+            return None
+        commit = ask("rev-parse", "HEAD")
+        changed = ask("diff", "--quiet", "HEAD", "--", ".").returncode
+    except (OSError, subprocess.TimeoutExpired):  # no git here
+        return None
+    return None if commit.returncode else commit.stdout.strip() + ("+" if changed else "")

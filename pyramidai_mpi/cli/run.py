@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -19,7 +20,8 @@ from pyramidai_mpi.config import (
     parse_thresholds,
     plan_outputs,
 )
-from pyramidai_mpi.errors import ExitCode, PyramidError, StorageError, printable
+from pyramidai_mpi.errors import ExitCode, PyramidError, StorageError, UsageError, printable
+from pyramidai_mpi.slide_list import select_slides
 from pyramidai_mpi.stopping import StopWish, parse_duration
 from pyramidai_mpi.types import Mode
 
@@ -33,13 +35,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_COMPLETE = {ExitCode.OK, ExitCode.TILES_FAILED}
 _POLICIES = ("static", "steal-one", "steal-half")
 _PATH = click.Path(path_type=Path)
 
 
 @click.command("run")
-@click.argument("slides", nargs=-1, required=True, type=_PATH, metavar="SLIDE...")
+@click.argument("slides", nargs=-1, type=_PATH, metavar="SLIDE...")
+@click.option(
+    "--slides",
+    "table",
+    type=_PATH,
+    metavar="LIST.csv",
+    help="Table of slides: columns wsi and, if wanted, mpp and output (the result's file name). Relative paths are "
+    "relative to it.",
+)
 @click.option("--model", type=_PATH, help="Folder of the model package.  [default: the shipped demonstration model]")
 @click.option("-o", "--output", type=_PATH, metavar="OUT.h5", help="Result file.  [default: SLIDE-stem.h5 here]")
 @click.option("--results-dir", type=_PATH, metavar="DIR", help="Folder for the result files of several slides.")
@@ -144,6 +153,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 def command(
     slides: tuple[Path, ...],
+    table: Path | None,
     model: Path | None,
     output: Path | None,
     results_dir: Path | None,
@@ -171,7 +181,7 @@ def command(
     verbose: bool,
     quiet: bool,
 ) -> int:
-    """Analyse each SLIDE and write one result file for it.
+    """Analyse each SLIDE and write one result file for it. A SLIDE may be a folder of slides or a pattern in quotes.
 
     Starts at the model's lowest resolution and zooms in where the model says so. Run it under mpirun or srun to share
     the work among ranks; the result is the same for any number of them.
@@ -182,13 +192,17 @@ def command(
 
     if verbose and quiet:
         raise click.UsageError("-v and -q exclude each other")
-    if writer == "mpio" and len(slides) > 1:
+    selection = select_slides(slides, table)
+    entries = selection.entries
+    if writer == "mpio" and selection.is_cohort:
         raise click.UsageError("--writer mpio is for a single slide: of several, each is written by its owner")
-    outputs = plan_outputs(slides, output, results_dir)
+    if output is not None and selection.is_cohort:
+        raise UsageError("-o names the result of a single slide; use --results-dir for those of several")
+    outputs = plan_outputs([entry.slide for entry in entries], output, results_dir, [entry.name for entry in entries])
     if results_dir is not None and not results_dir.is_dir():
         raise StorageError(f"{results_dir}: no such folder; make it first or name another with --results-dir")
     common = RunSettings(
-        slide=slides[0],
+        slide=entries[0].slide,
         model=model or default_model(),
         output=outputs[0],
         thresholds=parse_thresholds(threshold),
@@ -211,19 +225,38 @@ def command(
         resume=resume,
         command_line=shlex.join(sys.argv),
     )
-    each = [replace(common, slide=slide, output=path) for slide, path in zip(slides, outputs, strict=True)]
+    each = [
+        replace(common, slide=entry.slide, output=path, mpp=entry.mpp or mpp)
+        for entry, path in zip(entries, outputs, strict=True)
+    ]
     formats = parse_formats(export)
+    if selection.is_cohort:
+        _check_records(outputs, formats, table, overwrite=overwrite)
     if not resume:
         for path in outputs:
-            check_orders(orders_beside(path, formats), overwrite=overwrite)
+            # of a slide that is finished already, they are left alone like its result
+            if not (selection.is_cohort and path.exists() and not overwrite):
+                check_orders(orders_beside(path, formats), overwrite=overwrite)
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
     stop.listen()
     with mpi_session("stopped; what was done is kept, and the same command with --resume goes on from there") as comm:
         _set_up_logging(comm.rank, verbose=verbose, quiet=quiet)
         bar_wanted = not (no_progress or quiet)
-        if len(each) == 1:
+        if not selection.is_cohort:
             return _run_one_through_losses(comm, each[0], formats, stop, bar_wanted=bar_wanted)
         return _run_several(comm, each, formats, stop, bar_wanted=bar_wanted)
+
+
+def _check_records(outputs: Sequence[Path], formats: Sequence[Format], table: Path | None, *, overwrite: bool) -> None:
+    """See before the work that the table of the slides can be written, and is not one of the exports."""
+    from pyramidai_mpi.cohort.summary_table import SUMMARY_NAME, check_summary
+    from pyramidai_mpi.export.formats import orders_beside
+
+    summary = outputs[0].parent / SUMMARY_NAME
+    for path in outputs:
+        if any(order.target == summary for order in orders_beside(path, formats)):
+            raise UsageError(f"{summary}: is the table of all slides, so {path.name} cannot be exported to it")
+    check_summary(summary, overwrite=overwrite, inputs=[] if table is None else [table])
 
 
 def _set_up_logging(rank: int, *, verbose: bool, quiet: bool) -> None:
@@ -292,10 +325,15 @@ def _run_one(
 def _run_several(
     comm: MPI.Intracomm, each: list[RunSettings], formats: Sequence[Format], stop: StopWish, *, bar_wanted: bool
 ) -> int:
+    from pyramidai_mpi.cli.main import say_error
     from pyramidai_mpi.cli.progress import choose_view
-    from pyramidai_mpi.cohort import SlideOutcome, run_cohort
+    from pyramidai_mpi.cohort import CohortRecords, SlideOutcome, run_cohort
     from pyramidai_mpi.gather import share_bytes
+    from pyramidai_mpi.job import agree_on
 
+    listed = [(os.fsencode(settings.slide), os.fsencode(settings.output), settings.mpp) for settings in each]
+    agree_on(comm, repr(listed).encode(), "the list of slides")
+    records = CohortRecords(each[0].output.parent, each)
     view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
     ended = 0
 
@@ -304,21 +342,43 @@ def _run_several(
         ended += 1
         level = logging.INFO if outcome.exit_code is ExitCode.OK else logging.WARNING
         log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
+        records.slide_ended(outcome)
 
     try:
-        report = run_cohort(comm, each, view.show if view else None, say_slide, stop)
+        report = run_cohort(comm, each, view.show if view else None, say_slide, stop, records.begin)
+    except PyramidError as error:
+        records.end(error.exit_code)
+        raise
     finally:
         if view:
             view.close()
     code = b""
     if report is not None:
-        failed = [outcome for outcome in report.outcomes if outcome.exit_code not in _COMPLETE]
+        failed = [outcome for outcome in report.outcomes if not outcome.is_complete]
         if failed:
             reasons = "".join(f"\n  {outcome.line}" for outcome in failed)
             log.error("%d of %d slides failed:%s", len(failed), len(each), reasons)
-        log.info("%d slides, %.1f s on %d ranks", len(each), report.wall_s, comm.size)
-        complete = [outcome.settings for outcome in report.outcomes if outcome.exit_code in _COMPLETE]
-        code = bytes([_export(report.exit_code, complete, formats)])
+        skipped = sum(outcome.was_finished for outcome in report.outcomes)
+        log.info(
+            "%d slides%s, %.1f s on %d ranks, busiest/ideal %.2f",
+            len(each),
+            f" ({skipped} finished before)" if skipped else "",
+            report.wall_s,
+            comm.size,
+            report.balance,
+        )
+        # what an earlier start has made of a finished slide is left alone
+        complete = [
+            replace(outcome.settings, resume=outcome.settings.resume or outcome.was_finished)
+            for outcome in report.outcomes
+            if outcome.is_complete
+        ]
+        exit_code = _export(report.exit_code, complete, formats)
+        records.end(exit_code, report)
+        if records.error is not None:
+            say_error(f"{records.error} (the results are complete, the records of the run are not)")
+            exit_code = records.error.exit_code
+        code = bytes([exit_code])
     return share_bytes(comm, None if comm.rank else code)[0]
 
 

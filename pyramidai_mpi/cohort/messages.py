@@ -20,12 +20,13 @@ from pyramidai_mpi.errors import InternalError
 from pyramidai_mpi.job import pack_mask, unpack_mask
 from pyramidai_mpi.slides.base import SlideInfo
 from pyramidai_mpi.stain import StainMap
+from pyramidai_mpi.store.slide_account import SlideAccount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _HEADER = struct.Struct("<II")
-_PASSPORT = struct.Struct("<64sd64s")
+_VERDICT = struct.Struct("<III")
 
 
 class Kind(IntEnum):
@@ -128,21 +129,51 @@ class Passport:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a slide ended: an exit code of the command line and a line for the user."""
+    """How a slide ended.
+
+    Attributes
+    ----------
+    exit_code
+        Of the command line.
+    line
+        For the user.
+    account
+        Of a slide that has its result; None for one that has failed.
+    was_finished
+        Whether an earlier start had finished it, so that nothing was done.
+    """
 
     exit_code: int
     line: str
+    account: SlideAccount | None = None
+    was_finished: bool = False
 
     def to_bytes(self) -> bytes:
-        """The verdict on the wire."""
-        return struct.pack("<I", self.exit_code) + self.line.encode(errors="surrogateescape")
+        """On the wire: exit code, whether it was finished, length of the line (uint32 each); line; account."""
+        line = self.line.encode(errors="surrogateescape")
+        account = b"" if self.account is None else self.account.to_json().encode()
+        return _VERDICT.pack(self.exit_code, self.was_finished, len(line)) + line + account
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Verdict:
-        """Inverse of `to_bytes`."""
-        if len(data) < 4:
-            raise InternalError(f"a verdict of {len(data)} bytes")
-        return cls(struct.unpack_from("<I", data)[0], data[4:].decode(errors="surrogateescape"))
+        """Inverse of `to_bytes`.
+
+        Raises
+        ------
+        InternalError
+            When the bytes are no verdict.
+        """
+        try:
+            exit_code, was_finished, length = _VERDICT.unpack_from(data)
+            line, account = data[_VERDICT.size :][:length], data[_VERDICT.size + length :]
+            return cls(
+                exit_code,
+                line.decode(errors="surrogateescape"),
+                SlideAccount.from_json(account.decode()) if account else None,
+                bool(was_finished),
+            )
+        except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InternalError(f"a verdict of {len(data)} bytes that cannot be read: {error!r:.80}") from error
 
 
 def encode(kind: Kind, slide: int, payload: bytes = b"") -> bytes:

@@ -15,7 +15,7 @@ from pyramidai_mpi.analyser import FAILED_DTYPE
 from pyramidai_mpi.assembly import assemble_result, failed_lines, run_facts
 from pyramidai_mpi.claiming import check_names, claim, finished_before
 from pyramidai_mpi.cohort.messages import Kind, Passport, Verdict, decode_features, records
-from pyramidai_mpi.errors import ExitCode, InternalError, PyramidError, StorageError
+from pyramidai_mpi.errors import ExitCode, InputError, InternalError, OutputExistsError, PyramidError, StorageError
 from pyramidai_mpi.feature_exchange import BLOCK_BYTES as FEATURE_BLOCK_BYTES
 from pyramidai_mpi.job import job_on, rule_of
 from pyramidai_mpi.ledger import TileLedger
@@ -25,6 +25,7 @@ from pyramidai_mpi.resuming import open_journal_alone, remove_journal
 from pyramidai_mpi.slides.base import ClosedReader
 from pyramidai_mpi.store.locking import OutputLock
 from pyramidai_mpi.store.result import Execution
+from pyramidai_mpi.store.slide_account import account_of, read_account
 from pyramidai_mpi.store.spool import FeatureSpool
 from pyramidai_mpi.tree import canonical_rows
 from pyramidai_mpi.types import Decision, prediction_dtype
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 class _Collected:
     """One slide's tiles so far."""
 
-    started: float
+    started: float = 0.0
+    """When it was opened."""
     job: Job | None = None
     passport: Passport | None = None
     ledger: TileLedger | None = None
@@ -137,8 +139,7 @@ class Owner:
         self._rank = rank
         self._send = send
         self._dtype = prediction_dtype(len(package.classes))
-        now = time.perf_counter()
-        self._collected = {slide: _Collected(now) for slide in owned}
+        self._collected = {slide: _Collected() for slide in owned}
         self._passports_of_ended: dict[int, bytes] = {}
         self._writing: dict[int, Future[Verdict]] = {}
         # one thread: files are written while the rank analyses other slides, one after the other
@@ -155,19 +156,35 @@ class Owner:
         for slide in list(self._collected):
             settings = self._each[slide]
             try:
-                code = finished_before(settings, self._package)
+                code = self._finished_before(settings)
                 if code is None:
                     check_names(settings)
                     if settings.resume and OutputLock.is_there(settings.output):
                         # to wait for one that a killed run may have left, now rather than while others wait for answers
                         self._collected[slide].lock = claim(settings, patient=True)
                     continue
-                verdict = Verdict(code, f"{settings.slide.name}: is there already, complete: {settings.output}")
+                verdict = Verdict(
+                    code,
+                    f"{settings.slide.name}: is there already, complete: {settings.output}",
+                    read_account(settings.output),
+                    was_finished=True,
+                )
             except PyramidError as error:
                 verdict = Verdict(error.exit_code, str(error))
             self._end(slide, verdict)
             settled.append(slide)
         return settled
+
+    def _finished_before(self, settings: RunSettings) -> ExitCode | None:
+        """As `claiming.finished_before`; a cohort goes on without being told to where nothing but that can be meant."""
+        if settings.overwrite:
+            return None
+        try:
+            return finished_before(replace(settings, resume=True), self._package)
+        except InputError as error:
+            if settings.resume:
+                raise
+            raise OutputExistsError(f"{settings.output}: exists already; {error}") from error
 
     def receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
         """Take a message about an owned slide."""
@@ -251,6 +268,7 @@ class Owner:
     def _take_passport(self, slide: int, collected: _Collected, passport: Passport) -> TileArray:
         """Begin a slide, or go on with it; the tiles to begin with."""
         settings = self._each[slide]
+        collected.started = time.perf_counter()
         collected.passport = passport
         collected.job = job_on(
             ClosedReader(replace(passport.info, path=settings.slide)),
@@ -317,7 +335,8 @@ class Owner:
             with suppress(StorageError):  # was raised above
                 collected.close()
         code = ExitCode.TILES_FAILED if result.tree.n_failed else ExitCode.OK
-        return Verdict(code, "\n".join([_summary(settings, result), *failed_lines(result)]))
+        account = account_of(result, time.perf_counter() - collected.started)
+        return Verdict(code, "\n".join([_summary(settings, result), *failed_lines(result)]), account)
 
 
 def _fill_features(

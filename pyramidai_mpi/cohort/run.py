@@ -14,8 +14,9 @@ from pyramidai_mpi.cohort.owner import Owner
 from pyramidai_mpi.cohort.post import Post
 from pyramidai_mpi.cohort.workload import CohortWorkload, opening_tasks
 from pyramidai_mpi.errors import ExitCode, StorageError
-from pyramidai_mpi.gather import agree, allgather
+from pyramidai_mpi.gather import agree, allgather, gather_records
 from pyramidai_mpi.job import agree_on_package, build_engines, settle_backend
+from pyramidai_mpi.metrics import busiest_over_ideal
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
 from pyramidai_mpi.stopping import StopWish, stopped_error
@@ -27,18 +28,27 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.config import RunSettings
+    from pyramidai_mpi.inference.package import ModelPackage
     from pyramidai_mpi.sched import Progress
+    from pyramidai_mpi.store.slide_account import SlideAccount
 
 _NAP_S = 1e-3
 
 
 @dataclass(frozen=True)
 class SlideOutcome:
-    """How one slide ended."""
+    """How one slide ended; fields as in `messages.Verdict`."""
 
     settings: RunSettings
     exit_code: ExitCode
     line: str
+    account: SlideAccount | None = None
+    was_finished: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has its result, if with unreadable tiles."""
+        return self.exit_code in {ExitCode.OK, ExitCode.TILES_FAILED}
 
 
 @dataclass(frozen=True)
@@ -51,18 +61,20 @@ class CohortReport:
         One a slide, in the order given.
     wall_s
         Seconds from start to the last file in its place.
+    balance
+        Busiest rank's working time over the mean, all slides together.
     """
 
     outcomes: tuple[SlideOutcome, ...]
     wall_s: float
+    balance: float = 1.0
 
     @property
     def exit_code(self) -> ExitCode:
         """4 when slides failed, 3 when tiles did, else 0."""
-        codes = {outcome.exit_code for outcome in self.outcomes}
-        if codes - {ExitCode.OK, ExitCode.TILES_FAILED}:
+        if not all(outcome.is_complete for outcome in self.outcomes):
             return ExitCode.SLIDES_FAILED
-        return max(codes)
+        return max(outcome.exit_code for outcome in self.outcomes)
 
 
 def run_cohort(
@@ -71,6 +83,7 @@ def run_cohort(
     report_progress: Callable[[Progress], None] | None = None,
     report_slide: Callable[[SlideOutcome], None] | None = None,
     stop: StopWish | None = None,
+    report_begin: Callable[[ModelPackage, npt.NDArray[np.void]], None] | None = None,
 ) -> CohortReport | None:
     """Analyse many slides as one pool of work. Collective.
 
@@ -90,6 +103,8 @@ def run_cohort(
         Called on rank 0 for each slide as it ends.
     stop
         Says whether to stop early; None for never.
+    report_begin
+        Called on rank 0 once the model is loaded, with it and the `RANK_DTYPE` records of all ranks.
 
     Returns
     -------
@@ -120,7 +135,9 @@ def run_cohort(
             owner.receive(source, kind, slide, payload)
             return
         verdict = Verdict.from_bytes(payload)
-        verdicts[slide] = SlideOutcome(each[slide], ExitCode(verdict.exit_code), verdict.line)
+        verdicts[slide] = SlideOutcome(
+            each[slide], ExitCode(verdict.exit_code), verdict.line, verdict.account, verdict.was_finished
+        )
         if report_slide is not None:
             report_slide(verdicts[slide])
 
@@ -128,9 +145,12 @@ def run_cohort(
         post.carry()
         owner.report_written()
 
+    ranks = hosts_of_ranks(comm)
+    if report_begin is not None and comm.rank == 0:
+        report_begin(package, ranks)
     post = Post(transport, receive, owner_of=lambda slide: slide % comm.size)
     owned = range(comm.rank, len(each), comm.size)
-    owner = Owner(each, package, owned, hosts_of_ranks(comm), n_features, engines, comm.rank, post.drop)
+    owner = Owner(each, package, owned, ranks, n_features, engines, comm.rank, post.drop)
     workload = CohortWorkload(each, package, engines, post, common.batch_size, report_progress, carry)
     to_open = opening_tasks(_without(comm, len(each), owner.settle_at_start()))
     roots = deal_round_robin(to_open, comm.rank, comm.size)
@@ -154,9 +174,11 @@ def run_cohort(
     if outcome.stopped:
         _let_go(comm, owner)
         raise stopped_error(f"{len(verdicts)} of {len(each)} slides have ended", stop.reason)
-    if comm.rank != 0:
+    busy = gather_records(comm, np.array([(outcome.stats.busy_s,)], [("busy_s", "<f8")]))
+    if busy is None:
         return None
-    return CohortReport(tuple(verdicts[slide] for slide in range(len(each))), time.perf_counter() - started)
+    outcomes = tuple(verdicts[slide] for slide in range(len(each)))
+    return CohortReport(outcomes, time.perf_counter() - started, busiest_over_ideal(busy["busy_s"].tolist()))
 
 
 def _let_go(comm: MPI.Intracomm, owner: Owner) -> None:

@@ -21,6 +21,7 @@ from pyramidai_mpi.cohort.messages import (
 )
 from pyramidai_mpi.errors import InternalError
 from pyramidai_mpi.slides.base import SlideInfo
+from pyramidai_mpi.store.slide_account import SlideAccount
 from pyramidai_mpi.types import prediction_dtype
 
 INFO = SlideInfo(
@@ -43,6 +44,16 @@ def test_a_passport_arrives_as_it_was_sent():
     assert arrived.info == INFO
     assert (arrived.quickhash, arrived.mpp, arrived.host) == (PASSPORT.quickhash, 0.25, "n1")
     assert (arrived.mask == MASK).all()
+
+
+@pytest.mark.parametrize(
+    "account",
+    [None, SlideAccount((5, 4, 1), 2, 1, 0.5, None, "ab" * 32, "cd" * 32)],
+    ids=["of a slide that failed", "with an account"],
+)
+def test_a_verdict_arrives_as_it_was_sent(account):
+    sent = Verdict(3, "a\nslide \udcff: 5 tiles", account, account is not None)
+    assert Verdict.from_bytes(sent.to_bytes()) == sent
 
 
 @pytest.mark.parametrize("end", [0, 3, 4, 20, len(SENT) - 20, len(SENT) - 1])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +19,6 @@ from tests.faults.conftest import THRESHOLDS
 from tests.faults.started import kill, started
 from tests.launch import REPOSITORY
 from tests.packages import write_package
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.mpi
 
@@ -61,9 +59,20 @@ def resumed(slides: Path, results: Path, *options: str, ranks: int | None = 2) -
 
 
 def assert_are_undisturbed(slides: Path, results: Path) -> None:
-    assert sorted(path.name for path in results.iterdir()) == [f"{stem}.h5" for stem in STEMS]
+    left = {path.name for path in results.iterdir() if not path.name.startswith("run_metadata_")}
+    assert left == {"summary.csv", *(f"{stem}.h5" for stem in STEMS)}
     for stem in STEMS:
         assert read_digest(results / f"{stem}.h5") == read_digest(slides / f"{stem}.h5")
+
+
+def assert_table_tells_what_is_finished(results: Path) -> None:
+    finished = {path.name for path in results.glob("*.h5")}
+    if not finished:  # then no slide had ended
+        return
+    with (results / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(STEMS)
+    assert {Path(row["output"]).name for row in rows if row["status"] != "unfinished"} == finished
 
 
 @pytest.mark.parametrize(
@@ -85,6 +94,8 @@ def test_every_slide_goes_on_where_it_was(
         assert not list(tmp_path.glob("*.lock"))
     assert list(tmp_path.glob("*.journal"))
     before = {path: path.read_bytes() for path in tmp_path.glob("*.h5")}
+    if number != signal.SIGKILL:
+        assert_table_tells_what_is_finished(tmp_path)
     assert resumed(slides, tmp_path, *options).returncode == 3
     assert_are_undisturbed(slides, tmp_path)
     assert all(path.read_bytes() == content for path, content in before.items())
