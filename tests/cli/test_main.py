@@ -60,8 +60,8 @@ def test_help_of_the_default_command_needs_no_name(call):
 
 @pytest.mark.parametrize(
     "option",
-    ["--model", "--output", "--results-dir", "--threshold", "--mode", "--mpp", "--batch-size", "--policy", "--seed",
-     "--overwrite", "--allow-upsampling", "--no-progress", "--quiet", "--verbose"],
+    ["--slides", "--model", "--output", "--results-dir", "--threshold", "--mode", "--mpp", "--batch-size", "--policy",
+     "--seed", "--overwrite", "--allow-upsampling", "--no-progress", "--quiet", "--verbose"],
 )  # fmt: skip
 def test_run_has_the_options_of_the_design(call, option):
     assert option in call("run", "--help")[1]
@@ -111,6 +111,27 @@ def test_a_wrong_option_or_value_is_usage(call, tmp_path, words, part):
     assert out == ""
     assert_one_line(err, part)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "code", "part"),
+    [
+        ("wsi,mpp\na.tif,fine\n", [], 65, "line 2"),
+        ("wsi\nx/a.tif\ny/a.tif\n", [], 64, "line 3"),
+        ("wsi\na.tif\n", ["x/a.tif"], 64, "a.h5"),
+        ("wsi\na.tif\n", ["-o", "out.h5"], 64, "--results-dir"),
+        ("wsi\na.tif\n", ["--writer", "mpio"], 64, "mpio"),
+        ("wsi\na.tif\n", ["--results-dir", "gone"], 74, "gone"),
+        ("wsi\na.tif\nsummary.tif\n", ["--export", "csv"], 64, "summary.csv"),
+    ],
+    ids=["bad value", "one output for two", "also on the command line", "-o", "mpio", "no folder", "export in the way"],
+)
+def test_a_table_of_slides_that_cannot_be_run_is_told_before_the_work(call, tmp_path, text, options, code, part):
+    (tmp_path / "list.csv").write_text(text)
+    found, out, err = call("run", "--slides", "list.csv", *options)
+    assert (found, out) == (code, "")
+    assert_one_line(err, part)
+    assert [path.name for path in tmp_path.iterdir()] == ["list.csv"]
 
 
 @pytest.mark.parametrize("command", ["digest", "info"])
