@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from pyramidai_mpi.store.result import (
     SlideRecord,
     TissueRecord,
 )
-from pyramidai_mpi.tissue import METHOD, mask_downsample
+from pyramidai_mpi.tissue import mask_downsample
 from pyramidai_mpi.tree import build_tree
 from pyramidai_mpi.types import MOST_LEVELS
 
@@ -160,7 +161,7 @@ def assemble_result(
             level_sha256=tuple(level.sha256 for level in package.levels),
             yaml_text=package.yaml_text,
         ),
-        tissue=TissueRecord(rule.tissue.mask, mask_downsample(grid), METHOD),
+        tissue=TissueRecord(rule.tissue.mask, mask_downsample(grid), rule.tissue.source.method),
         levels=tuple(
             LevelRecord(
                 patch_size=round(grid.tile_size * plan.ratio),
@@ -179,7 +180,7 @@ def assemble_result(
         failed=np.sort(failed, order=["level", "row", "col"]),
         mode=str(job.settings.mode),
         n_reference_tiles=len(rule.reference_tiles()),
-        execution=execution,
+        execution=replace(execution, attributes={**execution.attributes, **rule.tissue.source.facts()}),
     )
 
 
@@ -197,6 +198,7 @@ def run_facts(job: Job, ranks: npt.NDArray[np.void]) -> dict[str, str | int | fl
         "backend": settings.backend,
         "precision": settings.precision,
         "min_tissue": settings.min_tissue,
+        "levels": settings.levels,
         "n_ranks": len(ranks),
         "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),
         "cpu": cpu_description(),

@@ -13,6 +13,7 @@ from pyramidai_mpi.store.journal_folder import JournalFolder
 from pyramidai_mpi.store.locking import OutputLock
 from pyramidai_mpi.store.placing import stamp_of, sweep
 from pyramidai_mpi.store.reader import read_origin
+from pyramidai_mpi.tissue import REGION_ROLES, TissueSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +132,8 @@ def _differences(settings: RunSettings, package: ModelPackage | None, origin: Re
     job = open_job(settings, package or open_package(settings.model, check_networks=False))
     job.pyramid.reader.close()
     package = job.package
+    source = _source_of(settings)
+    regions = {file.role: file.sha256 for file in source.files}
     pairs = {
         "µm/px": (job.mpp, origin.mpp),
         "model": (tuple(level.sha256 for level in package.levels), origin.level_sha256),
@@ -139,8 +142,23 @@ def _differences(settings: RunSettings, package: ModelPackage | None, origin: Re
         "mode": (str(settings.mode), origin.mode),
         "least tissue share": (settings.min_tissue, origin.min_tissue),
         "features": (settings.features, origin.has_features),
+        "tissue": (source.method, origin.tissue_method),
+        **{_said(role): (regions.get(role), origin.region_sha256.get(role)) for role in REGION_ROLES},
     }
     return [name for name, (wanted, found) in pairs.items() if wanted != found]
+
+
+def _source_of(settings: RunSettings) -> TissueSource:
+    """How the run's tissue mask would come about, without making it."""
+    if not settings.regions.given:
+        return TissueSource()
+    from pyramidai_mpi.regions import RegionFiles  # loads shapely
+
+    return RegionFiles.find(settings).source()
+
+
+def _said(role: str) -> str:
+    return f"--{role.replace('_', '-')}"
 
 
 def _is_to_be_replaced(settings: RunSettings) -> bool:

@@ -21,6 +21,56 @@ DEFAULT_MIN_TISSUE = 0.05
 
 
 @dataclass(frozen=True)
+class Regions:
+    """Where on a slide a run may look, and what it takes for tissue.
+
+    Attributes
+    ----------
+    roi, exclude
+        Outlines that the analysis is restricted to, and that are left out of it: a file, or a folder in which the
+        slide's file is found by its name.
+    tissue_mask
+        Tissue as found elsewhere: likewise, an image.
+    no_tissue
+        All of the slide is tissue.
+    """
+
+    roi: Path | None = None
+    exclude: Path | None = None
+    tissue_mask: Path | None = None
+    no_tissue: bool = False
+
+    def __post_init__(self) -> None:
+        if self.no_tissue and self.tissue_mask is not None:
+            raise UsageError("--no-tissue and --tissue-mask exclude each other; give one")
+
+    @property
+    def given(self) -> bool:
+        """Whether any of it is asked for."""
+        return self != Regions()
+
+    def paths(self) -> dict[str, Path]:
+        """What is given by file, by role."""
+        named = {"roi": self.roi, "exclude": self.exclude, "tissue_mask": self.tissue_mask}
+        return {role: path for role, path in named.items() if path is not None}
+
+    def check_for_several(self, n_slides: int) -> None:
+        """See that no single file is to count for several slides.
+
+        Raises
+        ------
+        UsageError
+            When one is.
+        """
+        for role, path in self.paths().items():
+            if n_slides > 1 and not path.is_dir():
+                raise UsageError(
+                    f"--{role.replace('_', '-')} {path}: is no folder, for {n_slides} slides; give a folder with one "
+                    "file a slide, named like it"
+                )
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """One slide's run, as every rank is told.
 
@@ -64,6 +114,11 @@ class RunSettings:
         ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
     slide_sha256
         Hash the whole slide, for the result file.
+    regions
+        Where on the slide to look.
+    levels
+        ``mpp``: the model's levels are found on the slide by µm/px; ``scale``: the slide's pixels are the model's level
+        0 whatever their size.
     command_line
         For provenance.
     """
@@ -89,11 +144,15 @@ class RunSettings:
     reader: str = "auto"
     read_ahead: str = "auto"
     slide_sha256: bool = False
+    regions: Regions = field(default_factory=Regions)
+    levels: str = "mpp"
     command_line: str = ""
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
             raise UsageError(f"--mpp {self.mpp:g}: expected a number of µm per pixel above 0")
+        if self.levels == "scale" and self.mpp is not None:
+            raise UsageError("--levels scale and --mpp exclude each other: by scale, µm/px do not count; give one")
         if self.precision != "float32" and self.backend != "openvino":
             raise UsageError(f"--precision {self.precision}: only with --backend openvino")
         if not 1 <= self.batch_size <= MOST_BATCH_SIZE:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.analyser import Analyser
-from pyramidai_mpi.errors import InputError, InternalError, PyramidError, input_errors
+from pyramidai_mpi.errors import InputError, InternalError, PyramidError, UsageError, input_errors
 from pyramidai_mpi.gather import agree, allgather, on_rank0, share_bytes
 from pyramidai_mpi.inference.backends import choose_backend, load_engine
 from pyramidai_mpi.inference.fixed_batch import FixedBatchEngine, settle_batch_shape
@@ -26,7 +26,7 @@ from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
 from pyramidai_mpi.store.journal_folder import JournalFolder
 from pyramidai_mpi.store.placing import check_target
-from pyramidai_mpi.tissue import TissueMap, mask_downsample, mask_pixels_per_tile
+from pyramidai_mpi.tissue import TissueMap, TissueSource, mask_downsample, mask_pixels_per_tile
 from pyramidai_mpi.tree import TileRule
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
 
 def check_settings_target(settings: RunSettings, *, overwrite: bool) -> None:
     """Find out before the work whether the result could be placed after it, and would not replace its own input."""
-    check_target(settings.output, overwrite=overwrite, inputs=[settings.slide, settings.model])
+    inputs = [settings.slide, settings.model, *settings.regions.paths().values()]
+    check_target(settings.output, overwrite=overwrite, inputs=inputs)
 
 
 def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:
@@ -131,6 +132,11 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage
         package = open_package(settings.model, check_networks=comm.rank == 0)
         package = package.with_positive_class(settings.positive_class)
         thresholds = package.thresholds(settings.thresholds)
+        if settings.regions.no_tissue and package.stain_target is not None:
+            raise UsageError(
+                f"{settings.model}: normalises the stain of tissue, and --no-tissue leaves that out; use a model "
+                "without stain normalisation, or say with --tissue-mask where the tissue is"
+            )
     except PyramidError as caught:
         error = caught
     agree(comm, error)
@@ -192,9 +198,12 @@ def open_job(settings: RunSettings, package: ModelPackage) -> Job:
         When the slide cannot be opened, does not tell its pixel size, or is too coarse for the model.
     """
     reader = open_slide(settings.slide, settings.reader)
-    mpp = settings.mpp or reader.info.mpp
+    mpp = package.base_mpp if settings.levels == "scale" else settings.mpp or reader.info.mpp
     if mpp is None:
-        raise InputError(f"{settings.slide}: does not say how large its pixels are; give µm per pixel with --mpp")
+        raise InputError(
+            f"{settings.slide}: does not say how large its pixels are; give µm per pixel with --mpp, or take them as "
+            "the model's level 0 with --levels scale"
+        )
     with input_errors(settings.slide):
         slide_hash = quickhash(settings.slide)
     return job_on(reader, settings, package, mpp, slide_hash)
@@ -311,9 +320,42 @@ def analyser_of(job: Job, engines: Sequence[Engine]) -> Analyser:
 
 
 def find_tissue(comm: MPI.Intracomm, job: Job) -> TileRule:
-    """Segment the slide's tissue on rank 0 and share the mask. Collective."""
-    packed = pack_mask(segment_slide(job)) if comm.rank == 0 else None
-    return rule_of(job, unpack_mask(share_bytes(comm, packed)))
+    """Find the slide's tissue on rank 0 and share the mask. Collective.
+
+    Raises
+    ------
+    InputError
+        On all ranks: a file of regions that cannot be used.
+    """
+    found = on_rank0(comm, lambda: tissue_of(job))
+    mask = unpack_mask(share_bytes(comm, None if found is None else pack_mask(found[0])))
+    source = share_bytes(comm, None if found is None else found[1].to_json().encode())
+    return rule_of(job, mask, TissueSource.from_json(source.decode()))
+
+
+def tissue_of(job: Job) -> tuple[npt.NDArray[np.bool_], TissueSource]:
+    """Tissue mask of a slide, bool (H, W), within what the run's regions allow, and how it came about.
+
+    Raises
+    ------
+    InputError
+        When a file of regions cannot be used.
+    """
+    if not job.settings.regions.given:
+        return segment_slide(job), TissueSource()
+    # loads shapely, which ranks that open no slide then need not
+    from pyramidai_mpi.regions import RegionFiles
+
+    files = RegionFiles.find(job.settings)
+    mask = files.mask(job.pyramid.reader.info, mask_downsample(job.pyramid.grid), lambda: segment_slide(job))
+    if mask.any() and not len(rule_of(job, mask).roots()):
+        log.warning(
+            "%s: holds tissue within the regions given, but less than %g of any tile of the lowest resolution; "
+            "--min-tissue 0 looks at it",
+            job.settings.slide,
+            job.settings.min_tissue,
+        )
+    return mask, files.source()
 
 
 def segment_slide(job: Job) -> npt.NDArray[np.bool_]:
@@ -324,10 +366,11 @@ def segment_slide(job: Job) -> npt.NDArray[np.bool_]:
     return segment_tissue(*read_thumbnail(job.pyramid.reader, mask_downsample(job.pyramid.grid)))
 
 
-def rule_of(job: Job, mask: npt.NDArray[np.bool_]) -> TileRule:
+def rule_of(job: Job, mask: npt.NDArray[np.bool_], source: TissueSource | None = None) -> TileRule:
     """Which tiles of a slide exist, from its tissue mask."""
     grid = job.pyramid.grid
-    return TileRule(TissueMap(grid, mask, mask_pixels_per_tile(grid)), job.settings.min_tissue)
+    tissue = TissueMap(grid, mask, mask_pixels_per_tile(grid), source or TissueSource())
+    return TileRule(tissue, job.settings.min_tissue)
 
 
 def pack_mask(mask: npt.NDArray[np.bool_]) -> bytes:

@@ -24,7 +24,6 @@ from pyramidai_mpi.store.journal_reader import Batch, read_journal_file
 from pyramidai_mpi.store.manifest import Manifest
 from pyramidai_mpi.store.placing import stamp_of
 from pyramidai_mpi.store.restored import RestoredFile
-from pyramidai_mpi.tissue import METHOD
 from pyramidai_mpi.tree import find_frontier
 from pyramidai_mpi.types import TILE_DTYPE, prediction_dtype
 
@@ -95,7 +94,7 @@ def manifest_of(job: Job, rule: TileRule, engines: Sequence[Engine], widths: Seq
         min_tissue=settings.min_tissue,
         allow_upsampling=settings.allow_upsampling,
         features=tuple(widths),
-        tissue_method=METHOD,
+        tissue_method=rule.tissue.source.method,
         tissue_mask_sha256=hashlib.sha256(pack_mask(rule.tissue.mask)).hexdigest(),
         stain="" if job.stain is None else job.stain.to_json(),
         backend=engines[0].backend,

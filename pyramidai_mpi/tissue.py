@@ -6,7 +6,8 @@ sum of whole mask pixels and the counts of a parent are exactly the sum of its c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,43 @@ if TYPE_CHECKING:
 METHOD = "otsu-hsv-1"
 """Name of `segmentation`'s method in the result file; counted up when the same slide would get another mask."""
 
+REGION_ROLES = ("roi", "exclude", "tissue_mask")
+"""Files that may have a say in a mask."""
+
 TARGET_DOWNSAMPLE = 32.0
+
+
+@dataclass(frozen=True)
+class RegionFile:
+    """A file that had a say in a mask: its role (of `REGION_ROLES`), name and SHA-256."""
+
+    role: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TissueSource:
+    """How a mask came about: the method in words, and the files that the caller gave."""
+
+    method: str = METHOD
+    files: tuple[RegionFile, ...] = ()
+
+    def facts(self) -> dict[str, str]:
+        """Name and SHA-256 of each file, for `/execution`."""
+        return {key: value for file in self.files for key, value in (
+            (f"{file.role}_file", file.name), (f"{file.role}_file_sha256", file.sha256)
+        )}  # fmt: skip
+
+    def to_json(self) -> str:
+        """For the way to another rank."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TissueSource:
+        """Inverse of `to_json`."""
+        document = json.loads(text)
+        return cls(document["method"], tuple(RegionFile(**file) for file in document["files"]))
 
 
 def mask_pixels_per_tile(grid: Grid) -> int:
@@ -45,11 +82,14 @@ class TissueMap:
         bool (H, W), True where there is tissue.
     pixels_per_tile
         Mask pixels along the side of a level-0 tile.
+    source
+        How the mask came about.
     """
 
     grid: Grid
     mask: npt.NDArray[np.bool_]
     pixels_per_tile: int
+    source: TissueSource = field(default_factory=TissueSource)
 
     @cached_property
     def counts(self) -> tuple[npt.NDArray[np.int64], ...]:

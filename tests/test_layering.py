@@ -37,6 +37,7 @@ LAYERS = [
         "training",
         "synth",
         "sampling",
+        "regions",
         "quantisation",
     ],
     ["cli", "notebook", "testing"],

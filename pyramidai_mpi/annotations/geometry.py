@@ -25,13 +25,13 @@ outlines one, of 187 square pixels, needs it."""
 
 
 @dataclass(frozen=True)
-class TumorArea:
-    """Tumour of a slide.
+class OutlinedArea:
+    """An area of a slide.
 
     Attributes
     ----------
     shape
-        shapely MultiPolygon in level-0 pixels, valid and within the slide; empty when there is no tumour.
+        shapely MultiPolygon in level-0 pixels, valid and within the slide; may be empty.
     notes
         What was repaired, clipped or left out, one line each.
     """
@@ -47,6 +47,10 @@ class TumorArea:
             for polygon in shapely.get_parts(turned)
             for ring in (polygon.exterior, *polygon.interiors)
         ]
+
+
+class TumorArea(OutlinedArea):
+    """Tumour of a slide; empty when there is none."""
 
 
 def no_tumor() -> TumorArea:
@@ -94,8 +98,21 @@ def tumor_area(path: Path, outlines: Iterable[Outline], classes: ClassNames, l0_
     area = _union(workshop.polygons(tumor))
     if excluded:
         area = _polygons_of(shapely.difference(area, _union(workshop.polygons(excluded))))
-    area, clipped = _clip(path, area, l0_size)
+    area, clipped = _clip(path, area, l0_size, "tumour")
     return TumorArea(area, (*notes, *workshop.notes(), *clipped))
+
+
+def outlined_area(path: Path, outlines: Iterable[Outline], l0_size: tuple[int, int]) -> OutlinedArea:
+    """The union of outlines of any class, clipped to the slide.
+
+    Raises
+    ------
+    InputError
+        When an outline crosses itself beyond repair, or most of the area lies outside the slide.
+    """
+    workshop = _Workshop(path)
+    area, clipped = _clip(path, _union(workshop.polygons(outlines)), l0_size, "outlined area")
+    return OutlinedArea(area, (*workshop.notes(), *clipped))
 
 
 class _Workshop:
@@ -157,7 +174,9 @@ def _polygons_of(shape: shapely.Geometry) -> shapely.MultiPolygon:
     return shapely.MultiPolygon([part for part in parts if isinstance(part, shapely.Polygon) and part.area > 0])
 
 
-def _clip(path: Path, area: shapely.MultiPolygon, l0_size: tuple[int, int]) -> tuple[shapely.MultiPolygon, list[str]]:
+def _clip(
+    path: Path, area: shapely.MultiPolygon, l0_size: tuple[int, int], what: str
+) -> tuple[shapely.MultiPolygon, list[str]]:
     width, height = l0_size
     if area.is_empty or shapely.covers(slide := shapely.box(0, 0, width, height), area):
         return area, []
@@ -166,7 +185,7 @@ def _clip(path: Path, area: shapely.MultiPolygon, l0_size: tuple[int, int]) -> t
     if outside > 0.5:
         left, top, right, bottom = area.bounds
         raise InputError(
-            f"{path}: {100 * outside:.0f} % of the tumour lies outside the slide of {width} x {height} px (outlines "
+            f"{path}: {100 * outside:.0f} % of the {what} lies outside the slide of {width} x {height} px (outlines "
             f"reach from {left:.0f}, {top:.0f} to {right:.0f}, {bottom:.0f}): another slide's, or not in level-0 pixels"
         )
-    return inside, [f"{100 * outside:.2g} % of the tumour lies outside the slide and was cut off"]
+    return inside, [f"{100 * outside:.2g} % of the {what} lies outside the slide and was cut off"]

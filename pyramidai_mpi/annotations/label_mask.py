@@ -89,10 +89,10 @@ def open_mask(path: Path, l0_size: tuple[int, int], value: int | None = None) ->
                 "channel of whole numbers"
             )
         sizes = tuple((int(page.imagewidth), int(page.imagelength)) for page in levels)
-    return LabelMask(path, l0_size, value, sizes, _downsample(path, sizes[0], l0_size))
+    return LabelMask(path, l0_size, value, sizes, downsample_of(path, sizes[0], l0_size))
 
 
-def _downsample(path: Path, size: tuple[int, int], l0_size: tuple[int, int]) -> float:
+def downsample_of(path: Path, size: tuple[int, int], l0_size: tuple[int, int]) -> float:
     """The downsample whose rounding gives the mask's size: a power of two where one does and none is exact."""
     # a side of n pixels is that of the slide over the downsample, rounded up or down
     low = max(l0 / (n + 1) for n, l0 in zip(size, l0_size, strict=True))

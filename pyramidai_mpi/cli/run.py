@@ -16,6 +16,7 @@ from pyramidai_mpi.config import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
+    Regions,
     RunSettings,
     parse_thresholds,
     plan_outputs,
@@ -63,6 +64,29 @@ _PATH = click.Path(path_type=Path)
     help="Zoom where the model says so; or all tiles of level 0; or all tiles of all levels.",
 )
 @click.option("--mpp", type=float, metavar="X", help="µm per pixel of the slide, where it does not say or is wrong.")
+@click.option(
+    "--levels",
+    type=click.Choice(("mpp", "scale")),
+    default="mpp",
+    show_default=True,
+    help="Find the model's levels by µm per pixel; or by scale factor alone: the slide's pixels are the model's "
+    "level 0 whatever their size.",
+)
+@click.option(
+    "--roi",
+    type=_PATH,
+    metavar="FILE|DIR",
+    help="Analyse only what these outlines (GeoJSON, ASAP XML) touch. Of several slides a folder with one file each, "
+    "named like the slide; likewise for the next two.",
+)
+@click.option("--exclude", type=_PATH, metavar="FILE|DIR", help="Leave out what these outlines touch, pen marks say.")
+@click.option(
+    "--tissue-mask",
+    type=_PATH,
+    metavar="FILE|DIR",
+    help="Tissue as found elsewhere: a PNG or TIFF of the slide's shape and any size, above 0 where there is tissue.",
+)
+@click.option("--no-tissue", is_flag=True, help="Look for no tissue: analyse all of the image.")
 @click.option(
     "--min-tissue",
     type=float,
@@ -160,6 +184,11 @@ def command(
     threshold: tuple[str, ...],
     mode: str,
     mpp: float | None,
+    levels: str,
+    roi: Path | None,
+    exclude: Path | None,
+    tissue_mask: Path | None,
+    no_tissue: bool,
     min_tissue: float,
     allow_upsampling: bool,
     batch_size: int,
@@ -199,6 +228,8 @@ def command(
     if output is not None and selection.is_cohort:
         raise UsageError("-o names the result of a single slide; use --results-dir for those of several")
     outputs = plan_outputs([entry.slide for entry in entries], output, results_dir, [entry.name for entry in entries])
+    regions = Regions(roi, exclude, tissue_mask, no_tissue)
+    regions.check_for_several(len(entries))
     if results_dir is not None and not results_dir.is_dir():
         raise StorageError(f"{results_dir}: no such folder; make it first or name another with --results-dir")
     common = RunSettings(
@@ -221,6 +252,8 @@ def command(
         reader=reader,
         read_ahead=read_ahead,
         slide_sha256=slide_sha256,
+        regions=regions,
+        levels=levels,
         overwrite=overwrite,
         resume=resume,
         command_line=shlex.join(sys.argv),

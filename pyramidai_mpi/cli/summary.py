@@ -17,7 +17,8 @@ def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:
     """Tiles per level, what the pyramid saved, time, balance, and where the result lies."""
     result, tree = report.result, report.result.tree
     if tree.n_tiles == 0:
-        yield f"{settings.slide.name}: no tissue found, so nothing to analyse; the result is valid and empty"
+        where = " in the regions given" if settings.regions.given else ""
+        yield f"{settings.slide.name}: no tissue found{where}, so nothing to analyse; the result is valid and empty"
     zoomed, unreadable = tree.count(Decision.ZOOM), tree.count(Decision.UNREADABLE)
     for n in sorted(tree.levels, reverse=True):
         outcome = "zoomed into" if n else "positive"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from pyramidai_mpi.job import pack_mask, unpack_mask
 from pyramidai_mpi.slides.base import SlideInfo
 from pyramidai_mpi.stain import StainMap
 from pyramidai_mpi.store.slide_account import SlideAccount
+from pyramidai_mpi.tissue import TissueSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +71,8 @@ class Passport:
         Tissue mask, bool (H, W).
     stain
         How its stain is normalised; None does nothing.
+    source
+        How the mask came about.
     """
 
     info: SlideInfo
@@ -78,6 +81,7 @@ class Passport:
     host: str
     mask: npt.NDArray[np.bool_]
     stain: StainMap | None = None
+    source: TissueSource = field(default_factory=TissueSource)
 
     def to_bytes(self) -> bytes:
         """The passport on the wire: length of the facts (uint32), facts as JSON, mask."""
@@ -87,6 +91,7 @@ class Passport:
             "mpp": self.mpp,
             "host": self.host,
             "stain": None if self.stain is None else self.stain.to_json(),
+            "source": self.source.to_json(),
         }
         text = json.dumps(facts).encode()  # ASCII: JSON escapes what is not, also bytes that are no text
         return struct.pack("<I", len(text)) + text + pack_mask(self.mask)
@@ -124,7 +129,8 @@ class Passport:
             reader=described["reader"],
         )
         stain = None if facts["stain"] is None else StainMap.from_json(facts["stain"])
-        return cls(info, facts["quickhash"], facts["mpp"], facts["host"], unpack_mask(data[end:]), stain)
+        source = TissueSource.from_json(facts["source"])
+        return cls(info, facts["quickhash"], facts["mpp"], facts["host"], unpack_mask(data[end:]), stain, source)
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,7 @@ class Owner:
         if collected.lock is None:
             collected.lock = claim(settings, patient=False)
         collected.job = replace(collected.job, stain=passport.stain)
-        rule = rule_of(collected.job, passport.mask)
+        rule = rule_of(collected.job, passport.mask, passport.source)
         collected.ledger = TileLedger(rule, settings.mode)
         journal = open_journal_alone(collected.job, rule, self._engines, self._n_features, self._rank)
         collected.journal = journal
@@ -315,7 +315,7 @@ class Owner:
             predictions = np.concatenate([np.empty(0, self._dtype), *collected.predictions])
             result = assemble_result(
                 collected.job,
-                rule_of(collected.job, collected.passport.mask),
+                rule_of(collected.job, collected.passport.mask, collected.passport.source),
                 predictions,
                 np.concatenate([np.empty(0, FAILED_DTYPE), *collected.failed]),
                 Execution(facts, ranks),
@@ -356,7 +356,8 @@ def _fill_features(
 def _summary(settings: RunSettings, result: Result) -> str:
     tree = result.tree
     if tree.n_tiles == 0:
-        return f"{settings.slide.name}: no tissue found, so the result is valid and empty: {settings.output}"
+        where = " in the regions given" if settings.regions.given else ""
+        return f"{settings.slide.name}: no tissue found{where}, so the result is valid and empty: {settings.output}"
     failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
     return (
         f"{settings.slide.name}: {tree.n_tiles} tiles, {tree.count(Decision.ZOOM)[0]} positive{failed}, "

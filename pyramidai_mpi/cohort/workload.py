@@ -11,7 +11,7 @@ import numpy as np
 from pyramidai_mpi.cohort.messages import Kind, Passport, Verdict, encode_features
 from pyramidai_mpi.dealing import by_root
 from pyramidai_mpi.errors import PyramidError
-from pyramidai_mpi.job import analyser_of, open_job, open_job_as_known, rule_of, segment_slide
+from pyramidai_mpi.job import analyser_of, open_job, open_job_as_known, rule_of, tissue_of
 from pyramidai_mpi.provenance import host_name
 from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.stain_sampling import estimate_stain
@@ -153,9 +153,9 @@ class CohortWorkload:
             with try_opening(self.each[slide].slide, self.each[slide].reader) as trial:
                 trial.check()
             job = open_job(self.each[slide], self.package)
-            mask = segment_slide(job)
+            mask, source = tissue_of(job)
             job = estimate_stain(job, rule_of(job, mask))
-            passport = Passport(job.pyramid.reader.info, job.quickhash, job.mpp, host_name(), mask, job.stain)
+            passport = Passport(job.pyramid.reader.info, job.quickhash, job.mpp, host_name(), mask, job.stain, source)
         except PyramidError as error:
             self.post.to_owner(Kind.REFUSED, slide, Verdict(error.exit_code, str(error)).to_bytes())
             return np.empty(0, COHORT_DTYPE)
@@ -179,7 +179,7 @@ class CohortWorkload:
             analyser.keep_features = lambda level, rows: self.post.to_owner(
                 Kind.FEATURES, slide, encode_features(level, rows)
             )
-        opened = _Open(job, rule_of(job, passport.mask), analyser)
+        opened = _Open(job, rule_of(job, passport.mask, passport.source), analyser)
         self._open[slide] = opened
         while len(self._open) > _MOST_OPEN_SLIDES:
             _, oldest = self._open.popitem(last=False)

@@ -19,10 +19,12 @@ from pyramidai_mpi.tree import TileRule, TreeLevel
 from pyramidai_mpi.types import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
+
+_REGION = "_file_sha256"
 
 
 @contextmanager
@@ -236,6 +238,9 @@ class ResultOrigin:
     min_tissue: float
     has_features: bool
     n_tiles_failed: int
+    tissue_method: str
+    region_sha256: Mapping[str, str]
+    """Of the files that restricted the run, by role (see `tissue.RegionFile`)."""
 
 
 def read_origin(path: Path) -> ResultOrigin:
@@ -258,4 +263,10 @@ def read_origin(path: Path) -> ResultOrigin:
             min_tissue=float(file["execution"].attrs["min_tissue"]),
             has_features=any("features" in level for level in levels),
             n_tiles_failed=int(file.attrs["n_tiles_failed"]),
+            tissue_method=str(file["tissue/mask"].attrs["method"]),
+            region_sha256={
+                name.removesuffix(_REGION): str(value)
+                for name, value in file["execution"].attrs.items()
+                if name.endswith(_REGION)
+            },
         )
