@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import signal
-import subprocess
-import sys
-import uuid
 from typing import TYPE_CHECKING
 
 import h5py
@@ -16,7 +10,8 @@ import pytest
 import yaml
 
 from pyramidai_mpi.annotations.labels import label_result
-from tests.launch import DEFAULT_ENVIRONMENT, REPOSITORY, TAG, launcher, processes_of
+from tests.documented import blocks_of, run_commands
+from tests.launch import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,37 +22,10 @@ TUTORIAL = REPOSITORY / "docs" / "tuning.md"
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which every command was run."""
-    folder, binaries = tmp_path_factory.mktemp("tutorial"), tmp_path_factory.mktemp("bin")
-    # the commands as installed, whatever else is installed
-    python = f'"{sys.executable}"'
-    for name, command in (
-        ("pyramidai", f"{python} -m pyramidai_mpi"),
-        ("python", python),
-        ("mpirun", f'"{launcher()}"'),
-    ):
-        (binaries / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        (binaries / name).chmod(0o755)
-    blocks = re.findall(r"^```bash\n(.*?)^```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    folder = tmp_path_factory.mktemp("tutorial")
+    blocks = blocks_of(TUTORIAL)
     assert len(blocks) == 6
-    environment = DEFAULT_ENVIRONMENT | os.environ
-    environment["PATH"] = f"{binaries}{os.pathsep}{environment['PATH']}"
-    environment["PYTHONPATH"] = str(REPOSITORY)
-    environment[TAG] = tag = uuid.uuid4().hex
-    try:
-        done = subprocess.run(
-            ["bash", "-euxo", "pipefail", "-c", "\n".join(blocks)],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-    finally:
-        for pid in processes_of(tag):  # only after a timeout
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    print(done.stdout, done.stderr)
+    done = run_commands("\n".join(blocks), folder, tmp_path_factory.mktemp("bin"))
     assert done.returncode == 0
     (folder / "said.txt").write_text(done.stdout)
     return folder
