@@ -30,7 +30,7 @@ case "$*" in
     install_packages ca-certificates gcc libc6-dev python3-dev python3-venv openmpi-bin libopenmpi-dev libhdf5-openmpi-dev
     ;;
   "packages run")
-    install_packages python3 openmpi-bin libhdf5-openmpi-103-1
+    install_packages python3 openmpi-bin libhdf5-openmpi-103-1 libhdf5-openmpi-hl-100
     ;;
   "environment "*" "*)
     shift
