@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,6 @@ from pyramidai_mpi.annotations.coverage import UNIT, cover_rings
 from pyramidai_mpi.annotations.geojson import outlines_of_geojson, read_json
 from pyramidai_mpi.annotations.geometry import outlined_area
 from pyramidai_mpi.annotations.label_mask import open_mask
-from pyramidai_mpi.annotations.outlines import Outline
 from pyramidai_mpi.annotations.png_mask import open_png_mask
 from pyramidai_mpi.errors import InputError, input_errors
 from pyramidai_mpi.tissue import METHOD, RegionFile, TissueSource
@@ -132,8 +131,7 @@ class RegionFiles:
         else:
             found, corner = outlines_of_geojson(path, read_json(path)), info.l0_bounds
         # QuPath shows a slide from the corner of its bounds on
-        shift = np.array(corner, np.float64)
-        outlines = [Outline("", one.shell + shift, tuple(hole + shift for hole in one.holes)) for one in found.outlines]
+        outlines = [replace(one.shifted(corner), name="") for one in found.outlines]
         area = outlined_area(path, outlines, info.l0_size)
         for note in (*found.notes, *area.notes):
             log.warning("%s: %s", path, note)

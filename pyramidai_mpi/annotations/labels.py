@@ -152,7 +152,8 @@ def read_labelled(
         rule = read_rule(file)
         grid, tissue, mask = rule.grid, rule.tissue, rule.tissue.mask
         downsample = float(file["tissue/mask"].attrs["downsample"])
-        found = read_truth(truth, str(slide["name"]), (width, height), options)
+        corner = (int(slide["bounds_x"]), int(slide["bounds_y"]))
+        found = read_truth(truth, str(slide["name"]), (width, height), options, corner)
         covered = found.coverage((mask.shape[0], mask.shape[1]), downsample)
         column = list(model["classes"]).index(model["positive_class"])
         levels = _label_tables(read_levels(file), column, tissue, covered, min_share)

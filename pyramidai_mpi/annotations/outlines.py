@@ -41,6 +41,11 @@ class Outline:
     shell: Ring
     holes: tuple[Ring, ...] = ()
 
+    def shifted(self, l0_corner: tuple[int, int]) -> Outline:
+        """The outline of a program that counts from `l0_corner`, in level-0 pixels of the file."""
+        shift = np.array(l0_corner, np.float64)
+        return Outline(self.name, self.shell + shift, tuple(hole + shift for hole in self.holes))
+
 
 @dataclass(frozen=True)
 class OutlineFile:

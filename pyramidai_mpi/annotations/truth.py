@@ -11,14 +11,13 @@ from pyramidai_mpi.annotations.coverage import cover_rings
 from pyramidai_mpi.annotations.geojson import is_collection, outlines_of_collection, outlines_of_geojson, read_json
 from pyramidai_mpi.annotations.geometry import TumorArea, no_tumor, tumor_area
 from pyramidai_mpi.annotations.label_mask import LabelMask, open_mask
-from pyramidai_mpi.annotations.outlines import ClassNames
+from pyramidai_mpi.annotations.outlines import ClassNames, OutlineFile
 from pyramidai_mpi.errors import InputError, input_errors
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pyramidai_mpi.annotations.outlines import OutlineFile
 
 NEGATIVE_LIST = "negative.txt"
 """File of a truth folder that names slides without tumour: one name a line, ``#`` begins a comment."""
@@ -83,7 +82,13 @@ class Truth:
         return cover_rings(self.tumor.rings(), step, shape)
 
 
-def read_truth(where: Path, slide: str, l0_size: tuple[int, int], options: TruthOptions | None = None) -> Truth:
+def read_truth(
+    where: Path,
+    slide: str,
+    l0_size: tuple[int, int],
+    options: TruthOptions | None = None,
+    l0_bounds: tuple[int, int] = (0, 0),
+) -> Truth:
     """What is known of a slide.
 
     Parameters
@@ -97,6 +102,8 @@ def read_truth(where: Path, slide: str, l0_size: tuple[int, int], options: Truth
         Width and height in level-0 pixels.
     options
         How to read it.
+    l0_bounds
+        Corner of the slide's non-empty region: GeoJSON counts from there, as QuPath does. ASAP and masks do not.
 
     Raises
     ------
@@ -111,12 +118,12 @@ def read_truth(where: Path, slide: str, l0_size: tuple[int, int], options: Truth
     if path.suffix.lower() in (".tif", ".tiff"):
         _check_name(path, stem)
         return Truth(path, open_mask(path, l0_size, options.mask_value))
-    outlines = _read_outlines(path, stem, options.classes)
+    outlines = _read_outlines(path, stem, options.classes, l0_bounds)
     area = tumor_area(path, outlines.outlines, options.classes, l0_size)
     return Truth(path, TumorArea(area.shape, (*outlines.notes, *area.notes)))
 
 
-def _read_outlines(path: Path, stem: str, classes: ClassNames) -> OutlineFile:
+def _read_outlines(path: Path, stem: str, classes: ClassNames, l0_bounds: tuple[int, int]) -> OutlineFile:
     if path.suffix.lower() == ".xml":
         _check_name(path, stem)
         return read_asap(path, frozenset(name.casefold() for name in (*classes.tumor, *classes.exclusion)))
@@ -124,7 +131,8 @@ def _read_outlines(path: Path, stem: str, classes: ClassNames) -> OutlineFile:
     if is_collection(document):
         return outlines_of_collection(path, document, stem)
     _check_name(path, stem)
-    return outlines_of_geojson(path, document)
+    found = outlines_of_geojson(path, document)
+    return OutlineFile(tuple(outline.shifted(l0_bounds) for outline in found.outlines), found.notes)
 
 
 def _check_name(path: Path, stem: str) -> None:

@@ -128,7 +128,8 @@ def holds_tumor(slide: Path, plan: TilePlan) -> bool:
     """
     job = open_job(_settings(slide, plan), plan.model)
     try:
-        truth = read_truth(plan.truth, slide.name, job.pyramid.reader.info.l0_size)
+        info = job.pyramid.reader.info
+        truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
         return bool(truth.coverage((64, 64), max(job.pyramid.reader.info.l0_size) / 64).any())
     finally:
         job.pyramid.reader.close()
@@ -178,7 +179,8 @@ def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.
     try:
         rule = rule_of(job, segment_slide(job))
         mask, tissue = rule.tissue.mask, rule.tissue
-        truth = read_truth(plan.truth, slide.name, job.pyramid.reader.info.l0_size)
+        info = job.pyramid.reader.info
+        truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
         step = rule.grid.l0_tile_side(0) / tissue.pixels_per_tile
         covered = truth.coverage((mask.shape[0], mask.shape[1]), step)
         tiles = [rule.roots()]

@@ -26,7 +26,10 @@ def blob():
 
 
 def outline_file(path, area):
-    return geojson(path, *(feature([np.array(part.exterior.coords)[:-1].tolist()]) for part in area.geoms))
+    """As QuPath writes it: counted from the corner of the bounds that `result_of` gives the slide."""
+    corner = np.array(result_of().slide.l0_bounds)
+    assert corner.all()
+    return geojson(path, *(feature([(np.array(part.exterior.coords)[:-1] - corner).tolist()]) for part in area.geoms))
 
 
 def result_file(folder, mode=Mode.EXHAUSTIVE, **changes):

@@ -207,6 +207,15 @@ def test_a_slide_without_tumour_has_an_empty_truth_or_stands_in_the_list(tmp_pat
         assert not read_truth(tmp_path, slide, SIZE).coverage((4, 4), 25.0).any()
 
 
+def test_geojson_counts_from_the_corner_of_the_bounds_as_qupath_does_and_asap_does_not(tmp_path) -> None:
+    geojson(tmp_path / "q.geojson", feature([SQUARE, HOLE]))
+    asap(tmp_path / "a.xml", [("Tumor", SQUARE)])
+    shifted = read_truth(tmp_path, "q.svs", (300, 200), l0_bounds=(100, 50)).tumor.shape
+    assert shifted.bounds == (110, 60, 190, 140)
+    assert shifted.area == 80 * 80 - 20 * 20
+    assert read_truth(tmp_path, "a.svs", (300, 200), l0_bounds=(100, 50)).tumor.shape.bounds == (10, 10, 90, 90)
+
+
 def mask_file(path, mask, *, value=255, tile=None, halvings=0):
     with tifffile.TiffWriter(path) as tiff:
         for n in range(halvings + 1):
