@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 # machines are shared: a slow example is no failure
-hypothesis.settings.register_profile("shared-machine", deadline=None)
+# and the suite has to be over in minutes: tests that need more examples say so
+hypothesis.settings.register_profile("shared-machine", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("shared-machine")
 
 REAL_SLIDES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "slides"
