@@ -122,6 +122,8 @@ def run_on(
             if running is not None:
                 running.end_worker()
             raise
+        if running is not None:
+            running.dismiss_worker()
         if isinstance(failure, KeyboardInterrupt):  # the user's wish, no failure to report
             transport.abort(ExitCode.STOPPED)
         _report(failure, transport)
@@ -195,6 +197,10 @@ class _Run:
             unfinished=self._state.take_unfinished(),
             comm=comm,
         )
+
+    def dismiss_worker(self) -> None:
+        """Let the worker end with its batch, without waiting: ranks that share a process do not end with the job."""
+        self._worker.dismiss()
 
     def end_worker(self) -> None:
         """Wait for the worker's batch; after a loss, before its journal is read."""

@@ -84,6 +84,11 @@ class Worker(threading.Thread):
             self._expand_prepared = workload.expand
             self._look_ahead = LookAhead(state, lock, workload, workload.batch_size, self._fail)
 
+    def dismiss(self) -> None:
+        """Let the thread end after its batch; does not wait for that."""
+        self._closing = True
+        self.bell.ring()
+
     def close(self) -> None:
         """Let the thread end, after its batch if it has one, and wait for that."""
         self._closing = True
