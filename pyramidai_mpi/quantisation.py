@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.inference.network_check import input_name
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 from pyramidai_mpi.inference.package import YAML_NAME
 from pyramidai_mpi.inference.quantise import quantised_graph
@@ -106,7 +107,7 @@ def quantise(
     for level, tiles, others in zip(package.levels, calibration, held_out, strict=True):
         if not len(tiles):
             raise InputError(f"{package.folder}: no tissue tile of level {level.level} to calibrate with; more slides")
-        graph = quantised_graph(level.onnx_path, _input_name(level.onnx_path), tiles)
+        graph = quantised_graph(level.onnx_path, input_name(level.onnx_path), tiles)
         path = scratch / f"level{level.level}.onnx"
         path.write_bytes(graph)
         graphs.append(graph)
@@ -114,12 +115,6 @@ def quantise(
         after = OnnxEngine(replace(level, onnx_path=path), package)
         reports.append(_compare(level.level, level.threshold, package.score_column, before, after, others))
     return QuantisedPackage(tuple(graphs), QuantisationReport(tuple(reports)))
-
-
-def _input_name(path: Path) -> str:
-    from pyramidai_mpi.inference.network_check import input_name
-
-    return input_name(path)
 
 
 def _compare(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from pyramidai_mpi.inference.package import ModelPackage
     from pyramidai_mpi.slides.pyramid import SlidePyramid
     from pyramidai_mpi.types import RgbArray, TileArray
@@ -57,7 +59,7 @@ def sample_tiles(
             for level in range(package.n_levels - 1, -1, -1):
                 rng = np.random.default_rng([seed, number, level])
                 chosen = tiles[np.sort(rng.permutation(len(tiles))[:per_slide])]
-                drawn[level].append(_read(job.pyramid, chosen))
+                drawn[level].append(read_tiles(job.pyramid, chosen)[0])
                 tiles = rule.children(tiles) if level else tiles_at(0, np.empty((0, 2), np.int64))
         finally:
             job.pyramid.reader.close()
@@ -66,12 +68,22 @@ def sample_tiles(
     return drawn
 
 
-def _read(pyramid: SlidePyramid, tiles: TileArray) -> RgbArray:
+def read_tiles(pyramid: SlidePyramid, tiles: TileArray) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+    """Read tiles and leave out those that cannot be read.
+
+    Returns
+    -------
+    pixels
+        uint8 (m, T, T, 3) of the readable tiles, in their order.
+    readable
+        bool (n,), which of the n tiles these are.
+    """
     side = pyramid.grid.tile_size
-    read = []
-    for tile in tiles:
+    pixels = np.empty((len(tiles), side, side, 3), np.uint8)
+    readable = np.ones(len(tiles), bool)
+    for position, tile in enumerate(tiles):
         try:
-            read.append(pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"])))
+            pixels[position] = pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
         except UnreadableRegionError:
-            continue
-    return np.stack(read) if read else np.empty((0, side, side, 3), np.uint8)
+            readable[position] = False
+    return pixels[readable], readable

@@ -15,7 +15,7 @@ from pyramidai_mpi.annotations.truth import read_truth
 from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.errors import InputError, StorageError, UsageError
 from pyramidai_mpi.job import open_job, rule_of, segment_slide
-from pyramidai_mpi.slides.base import UnreadableRegionError
+from pyramidai_mpi.sampling import read_tiles
 from pyramidai_mpi.types import tiles_at
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.inference.package import ModelPackage
-    from pyramidai_mpi.slides.pyramid import SlidePyramid
-    from pyramidai_mpi.types import RgbArray, TileArray
+    from pyramidai_mpi.types import RgbArray
 
 
 class Split(StrEnum):
@@ -194,24 +193,11 @@ def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.
             chosen = np.sort(
                 np.concatenate([rng.permutation(np.flatnonzero(positive == kind))[: plan.per_class] for kind in (0, 1)])
             )
-            drawn.append(_read(job.pyramid, tiles_at(level, index[level][chosen]), positive[chosen]))
+            pixels, readable = read_tiles(job.pyramid, tiles_at(level, index[level][chosen]))
+            drawn.append((pixels, positive[chosen][readable]))
         return drawn
     finally:
         job.pyramid.reader.close()
-
-
-def _read(
-    pyramid: SlidePyramid, tiles: TileArray, positive: npt.NDArray[np.bool_]
-) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
-    side = pyramid.grid.tile_size
-    pixels = np.empty((len(tiles), side, side, 3), np.uint8)
-    readable = np.ones(len(tiles), bool)
-    for position, tile in enumerate(tiles):
-        try:
-            pixels[position] = pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
-        except UnreadableRegionError:
-            readable[position] = False
-    return pixels[readable], positive[readable]
 
 
 def _balanced(positive: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int64]:

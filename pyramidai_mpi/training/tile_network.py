@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,19 +38,19 @@ class ConvBlock(nn.Module):
         return torch.relu(self.bn(self.conv(maps)))
 
 
-class TileNetwork(nn.Module):
+class TileNetwork(nn.Module, ABC):
     """A network of one level.
 
     Input uint8 (B, 224, 224, 3), RGB; outputs float32 (B, 2), normal and tumour, and features float32 (B, F).
     """
 
+    @abstractmethod
     def features(self, tiles: torch.Tensor) -> torch.Tensor:
         """What the last layers see, float32 (B, F)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logit(self, features: torch.Tensor) -> torch.Tensor:
         """Log-odds of tumour, float32 (B, 1)."""
-        raise NotImplementedError
 
     def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities and features, as above."""
