@@ -49,7 +49,7 @@ ENTRANCES = {"__init__", "__main__"}
 GATES = {
     "openslide": ["slides.openslide_reader"],
     "onnxruntime": ["inference.onnx_engine", "inference.quantise"],
-    "onnx": ["inference.network_check", "inference.quantise", "training.weights"],  # checked here, written there
+    "onnx": ["inference.network_check", "inference.quantise", "inference.average_pooling", "training.weights"],
     "simplejpeg": ["slides.tile_codecs"],
     "imagecodecs": ["slides.tile_codecs", "synth.pyramid"],
     "openvino": ["inference.openvino_engine"],

@@ -26,6 +26,7 @@ _TILE = 224
 @click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder of the package.")
 @click.option("--arch", type=click.Choice(["small", "inception_v3"]), default="small", show_default=True)
 @click.option("--weights", type=_PATH, metavar="FILE", help="InceptionV3's state dict to start from.")
+@click.option("--from-finer", is_flag=True, help="Start each level above 0 from what the level below it has learnt.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True)
@@ -44,6 +45,13 @@ _TILE = 224
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="torch's name, such as cpu or cuda:0.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the convolutions while training; bfloat16 is faster where the processor has it.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Of torch.  [default: all cores]")
 @click.option("--work", type=_PATH, metavar="DIR", help="Keeps tiles and states.  [default: OUTPUT.work]")
 @click.option("-q", "--quiet", is_flag=True, help="No bar.")
@@ -53,6 +61,7 @@ def command(
     output: Path,
     arch: str,
     weights: Path | None,
+    from_finer: bool,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -63,6 +72,7 @@ def command(
     min_share: float,
     seed: int,
     device: str,
+    precision: str,
     threads: int | None,
     work: Path | None,
     quiet: bool,
@@ -93,9 +103,11 @@ def command(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made: {error.strerror}; name another with --work") from error
-    settings = FitSettings(epochs, batch_size, learning_rate, seed, chosen)
+    settings = FitSettings(epochs, batch_size, learning_rate, seed, chosen, precision)
     with _bar(quiet=quiet) as show:
-        results = train_levels(split, plan, arch, settings, weights, folder, output, output.name, show)
+        results = train_levels(
+            split, plan, arch, settings, weights, folder, output, output.name, show, from_finer=from_finer
+        )
     write_card(output / "README.md", output.name, shlex.join(["pyramidai", *sys.argv[1:]]), split, plan, results)
     for line in accuracy_table(results):
         click.echo(line)

@@ -19,13 +19,15 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.inference.average_pooling import averages_as_convolutions
 
 if TYPE_CHECKING:
     from pyramidai_mpi.types import RgbArray
 
-_INTEGER_OPERATORS = ["Conv", "MaxPool", "AveragePool", "Concat", "Add", "Mul"]
+_INTEGER_OPERATORS = ["Conv", "Relu", "MaxPool", "AveragePool", "Concat", "Add", "Mul"]
 """What is computed in integers. The layers after the last convolution cost nothing and decide the last digits of a
-probability, so they stay in float32."""
+probability, so they stay in float32. Relu is named so that it becomes the lower end of its convolution's range: left
+out, it stands between two conversions to and from float32, a tenth of InceptionV3's time."""
 _ROOT_LOGGER = logging.getLogger()
 
 
@@ -60,6 +62,7 @@ def quantised_graph(path: Path, input_name: str, tiles: RgbArray) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             prepared, done = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
             quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+            onnx.save(averages_as_convolutions(onnx.load(prepared)), prepared)
             quantize_static(
                 str(prepared),
                 str(done),

@@ -32,6 +32,9 @@ class FitSettings:
         Of the order of tiles and of what is done to them; with the epoch, so that a resumed training draws the same.
     device
         torch's name, such as cpu or cuda.
+    precision
+        ``float32``, or ``bfloat16`` for the convolutions of the steps: about twice as fast on processors that have it.
+        Weights, losses and accuracies are float32 all the same.
     """
 
     epochs: int = 10
@@ -39,6 +42,7 @@ class FitSettings:
     learning_rate: float = 1e-4
     seed: int = 0
     device: str = "cpu"
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,9 @@ def fit(
             chosen = np.sort(order[start : start + settings.batch_size])
             tiles = torch.from_numpy(turned(train.pixels[chosen], rng)).to(device)
             truth = torch.from_numpy(train.positive[chosen].astype(np.float32)[:, np.newaxis]).to(device)
-            loss = loss_of(network.logit(network.features(tiles)), truth)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                logit = network.logit(network.features(tiles))
+            loss = loss_of(logit.float(), truth)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -207,6 +213,11 @@ def _load(path: Path, settings: FitSettings) -> dict[str, Any]:
     return loaded
 
 
-def _facts(settings: FitSettings) -> dict[str, float]:
+def _facts(settings: FitSettings) -> dict[str, float | str]:
     """What a resumed training must have in common; more epochs are welcome, another device too."""
-    return {"batch_size": settings.batch_size, "learning_rate": settings.learning_rate, "seed": settings.seed}
+    return {
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "seed": settings.seed,
+        "precision": settings.precision,
+    }

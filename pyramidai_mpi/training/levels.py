@@ -63,6 +63,8 @@ def train_levels(
     out: Path,
     name: str,
     progress: Callable[[Progress], None],
+    *,
+    from_finer: bool = False,
 ) -> list[LevelResult]:
     """Train a network for every level and write the package.
 
@@ -80,6 +82,8 @@ def train_levels(
         Folder and name of the package.
     progress
         Told of every slide read and every step.
+    from_finer
+        Whether each level above 0 starts from what the level below it has learnt.
 
     Raises
     ------
@@ -98,8 +102,11 @@ def train_levels(
 
         tiles[kind] = draw_split(slides, plan, kind, work, say)
     graphs, results = [], []
+    finer: TileNetwork | None = None
     for level in range(plan.model.n_levels):
         network = _new(architecture, start, settings.seed + level)
+        if finer is not None:
+            network.load_state_dict(finer.state_dict())
         of_level = {kind: levels[level] for kind, levels in tiles.items()}
         done = fit(
             network,
@@ -125,6 +132,8 @@ def train_levels(
             )
         )
         graphs.append(to_onnx(network))
+        if from_finer:
+            finer = network
     write_package(out, name, graphs, [_THRESHOLD] * len(graphs), base_mpp=plan.model.base_mpp)
     return results
 

@@ -60,6 +60,21 @@ def test_a_state_of_other_settings_is_refused(slides, tmp_path, capsys) -> None:
     assert not (tmp_path / "b").exists()
 
 
+def test_a_coarser_level_can_start_from_what_the_finer_one_has_learnt(slides, tmp_path) -> None:
+    options = ["--levels", "2", "--epochs", "1", "--learning-rate", "1e-9"]  # a step that changes next to nothing
+    packages = [tmp_path / "apart", tmp_path / "chained"]
+    for out, more in zip(packages, ([], ["--from-finer"]), strict=True):
+        assert run_command_line([*words(slides, out, *options), *more]) == 0
+    tiles = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
+    apart, chained = (
+        [OnnxEngine(level, load_package(out)).predict(tiles, features=True)[1] for level in load_package(out).levels]
+        for out in packages
+    )
+    weight_noise = 1e-6
+    assert np.abs(apart[0] - chained[0]).max() < weight_noise
+    assert np.abs(chained[0] - chained[1]).mean() < 0.5 * np.abs(apart[0] - apart[1]).mean()
+
+
 def test_a_slide_without_truth_is_named(slides, tmp_path, capsys) -> None:
     (tmp_path / "empty").mkdir()
     bad = [*map(str, slides), "--truth", str(tmp_path / "empty"), "-o", str(tmp_path / "m"), "-q"]
@@ -93,7 +108,8 @@ def test_tiles_are_turned_into_all_eight_orientations() -> None:
     assert len(wanted) == 8
 
 
-def test_what_can_be_learned_is_learned(tmp_path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_can_be_learned_is_learned(precision, tmp_path) -> None:
     rng = np.random.default_rng(0)
     positive = np.arange(48) % 2 == 0
     pixels = rng.integers(0, 60, (48, 32, 32, 3)).astype(np.uint8) + np.where(positive, 150, 60)[
@@ -101,7 +117,7 @@ def test_what_can_be_learned_is_learned(tmp_path) -> None:
     ].astype(np.uint8)
     tiles = LabelledTiles(pixels, positive)
     network = new_network(0)
-    settings = FitSettings(epochs=12, batch_size=8, learning_rate=1e-3)
+    settings = FitSettings(epochs=12, batch_size=8, learning_rate=1e-3, precision=precision)
     seen = []
     done = fit(network, tiles, tiles, settings, tmp_path / "s.pt", lambda *where: seen.append(where))
     assert done.accuracies[done.best_epoch] == 1.0
