@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.gather import gather_records, on_rank0, share_bytes
+from pyramidai_mpi.heap import peak_resident_bytes
 from pyramidai_mpi.provenance import cpu_description, host_name, library_versions
 from pyramidai_mpi.slides.identity import FullHash
 from pyramidai_mpi.store.result import (
@@ -58,10 +59,11 @@ RANK_DTYPE = np.dtype(
         ("infer_s", "<f8"),
         ("journal_s", "<f8"),
         ("level_s", "<f8", (MOST_LEVELS,)),
+        ("peak_bytes", "<i8"),
     ]
 )
 """One rank's account of a run. Times in seconds; `read_s`, `infer_s`, `journal_s` are parts of `busy_s`, `level_s` is
-`read_s` and `infer_s` together by level, level 0 first."""
+`read_s` and `infer_s` together by level, level 0 first. `peak_bytes` is the most memory held until the gathering."""
 
 
 def hosts_of_ranks(comm: MPI.Intracomm) -> npt.NDArray[np.void]:
@@ -91,6 +93,7 @@ def rank_record(comm: MPI.Intracomm, stats: Stats, workload: TileWorkload) -> np
     record["infer_s"] = workload.analyser.seconds.infer
     record["journal_s"] = workload.journal.seconds if workload.journal is not None else 0.0
     record["level_s"] = workload.analyser.seconds.levels
+    record["peak_bytes"] = peak_resident_bytes()
     for name in RANK_DTYPE.names or ():
         if hasattr(stats, name):
             record[name] = getattr(stats, name)

@@ -14,6 +14,7 @@ import numpy as np
 from pyramidai_mpi.analyser import Analyser
 from pyramidai_mpi.errors import InputError, InternalError, PyramidError, UsageError, input_errors
 from pyramidai_mpi.gather import agree, allgather, on_rank0, share_bytes
+from pyramidai_mpi.heap import trim_heap
 from pyramidai_mpi.inference.backends import choose_backend, load_engine
 from pyramidai_mpi.inference.fixed_batch import FixedBatchEngine, settle_batch_shape
 from pyramidai_mpi.inference.loading_trial import try_loading
@@ -295,6 +296,7 @@ def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSetti
                 raise InputError(f"{level.onnx_path}: has no second output, so no features; run without --features")
             shapes[level.level] = settle_batch_shape(engine, package.tile_size)
             engines.append(engine)
+            trim_heap()
     except PyramidError as caught:
         error = caught
     agree(comm, error)

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pyramidai_mpi"
 
 # Section 3 of the design. A name is a module or a folder right under the package.
 LAYERS = [
-    ["errors", "last_words", "types", "config", "provenance", "stopping", "slide_list"],
+    ["errors", "last_words", "types", "config", "provenance", "stopping", "slide_list", "heap"],
     ["grid", "tissue", "segmentation", "decision", "tree", "ledger", "metrics", "labelled", "stain", "dealing"],
     ["slides", "inference", "store", "analyser", "shipped", "trial"],
     ["sched", "gather", "feature_exchange", "survival", "simulate"],

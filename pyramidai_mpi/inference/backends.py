@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.errors import InputError, UsageError
+from pyramidai_mpi.heap import trim_heap
 from pyramidai_mpi.inference.fixed_batch import sample_tiles
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 
 if TYPE_CHECKING:
     from pyramidai_mpi.inference.fixed_batch import FixedBatchEngine
     from pyramidai_mpi.inference.package import ModelLevel, ModelPackage
+    from pyramidai_mpi.types import RgbArray
 
 log = logging.getLogger(__name__)
 
+BACKENDS = ("onnxruntime", "openvino")
 TOLERANCE = 1e-3
 """``auto`` takes a backend only if no probability on the sample tiles differs by more from onnxruntime's."""
 _SECONDS = 1.0
@@ -52,12 +55,12 @@ def choose_backend(package: ModelPackage) -> str:
     Each level counts the same. The best of several short runs is taken, the backends in turn, so that other programs on
     the machine disturb both alike.
     """
-    seconds = {"onnxruntime": 0.0, "openvino": 0.0}
+    seconds = dict.fromkeys(BACKENDS, 0.0)
     differences = []
     tiles = sample_tiles(_TILES, package.tile_size)
     for level in package.levels:
         try:
-            engines = {backend: load_engine(level, package, backend) for backend in seconds}
+            difference, best = _compare(level, package, tiles)
         except UsageError:
             log.info("backend auto: onnxruntime, as OpenVINO is not installed")
             return "onnxruntime"
@@ -65,10 +68,10 @@ def choose_backend(package: ModelPackage) -> str:
             OnnxEngine(level, package)  # raises if it is not OpenVINO alone that cannot
             log.info("backend auto: onnxruntime, as %s", error)
             return "onnxruntime"
-        expected, found = (engine.predict(tiles)[0] for engine in engines.values())
-        differences.append(np.abs(expected - found).max())
-        for backend, best in _best_seconds(engines, tiles, _SECONDS / package.n_levels).items():
-            seconds[backend] += best / _TILES / package.n_levels
+        trim_heap()  # both networks of this level are gone
+        differences.append(difference)
+        for backend in BACKENDS:
+            seconds[backend] += best[backend] / _TILES / package.n_levels
     speeds = {backend: 1 / taken for backend, taken in seconds.items()}
     difference = float(np.max(differences))  # NaN if any is, and then nothing agrees
     agrees = difference <= TOLERANCE
@@ -80,9 +83,14 @@ def choose_backend(package: ModelPackage) -> str:
     return chosen
 
 
-def _best_seconds(
-    engines: dict[str, FixedBatchEngine], tiles: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], budget_s: float
-) -> dict[str, float]:
+def _compare(level: ModelLevel, package: ModelPackage, tiles: RgbArray) -> tuple[float, dict[str, float]]:
+    """Largest difference of probabilities, and shortest wall time of one pass over the tiles by backend."""
+    engines = {backend: load_engine(level, package, backend) for backend in BACKENDS}
+    expected, found = (engine.predict(tiles)[0] for engine in engines.values())
+    return float(np.abs(expected - found).max()), _best_seconds(engines, tiles, _SECONDS / package.n_levels)
+
+
+def _best_seconds(engines: dict[str, FixedBatchEngine], tiles: RgbArray, budget_s: float) -> dict[str, float]:
     """Shortest wall time of one pass over the tiles."""
     best = dict.fromkeys(engines, float("inf"))
     end = time.perf_counter() + budget_s

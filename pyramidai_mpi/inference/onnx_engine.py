@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import onnxruntime
@@ -21,10 +22,12 @@ class OnnxEngine(FixedBatchEngine):
     backend = "onnxruntime"
 
     def _load(self, path: Path) -> int:
+        _share_one_arena()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
@@ -34,3 +37,16 @@ class OnnxEngine(FixedBatchEngine):
     def _run_graph(self, batch: npt.NDArray[np.generic], n_wanted: int) -> list[npt.NDArray[np.float32]]:
         found: list[npt.NDArray[np.float32]] = self._session.run(self._outputs[:n_wanted], {self._input: batch})
         return found
+
+
+@cache
+def _share_one_arena() -> None:
+    """Have all networks of the process compute in one piece of memory; they never run at the same time.
+
+    With one each, three InceptionV3 keep 110 MB more, of which two thirds are idle at any time. It grows by what is
+    asked for instead of doubling.
+    """
+    info = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(info, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}))

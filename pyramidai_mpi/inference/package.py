@@ -260,8 +260,8 @@ def _levels(folder: Path, path: Path, entries: Any) -> tuple[ModelLevel, ...]:
 def _check_file(path: Path, level: ModelLevel) -> None:
     if not level.onnx_path.is_file():
         raise InputError(f"{level.onnx_path}: missing, though {path} names it as the network of level {level.level}")
-    with input_errors(level.onnx_path):
-        digest = hashlib.sha256(level.onnx_path.read_bytes()).hexdigest()
+    with input_errors(level.onnx_path), level.onnx_path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != level.sha256:
         raise InputError(
             f"{level.onnx_path}: its SHA-256 is {digest[:16]}..., expected {level.sha256[:16]}... as in {path}"

@@ -40,8 +40,8 @@ def load_wsinfer(folder: Path) -> ModelPackage:
         raise InputError(f"{folder}: holds {len(networks)} ONNX files beside {CONFIG_NAME}, expected one")
     with input_errors(path):
         raw = path.read_bytes()
-    with input_errors(networks[0]):
-        sha256 = hashlib.sha256(networks[0].read_bytes()).hexdigest()
+    with input_errors(networks[0]), networks[0].open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if len(raw) > _MAX_BYTES:
         raise InputError(f"{path}: larger than 1 MiB, so it is no WSInfer config")
     try:

@@ -1,0 +1,51 @@
+"""What a process has held at most, and that freed memory goes back."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyramidai_mpi.heap import peak_resident_bytes, trim_heap
+
+MIB = 1 << 20
+
+
+def resident_bytes() -> int:
+    """Memory held now, from another file of the kernel's than the one that is read for the peak."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_the_peak_stays_when_memory_is_freed():
+    before = resident_bytes()
+    block = np.ones(64 * MIB, np.uint8)
+    held = resident_bytes()
+    del block
+    assert held - before > 60 * MIB
+    assert peak_resident_bytes() > held - MIB
+    assert resident_bytes() < held - 60 * MIB
+
+
+def test_the_peak_is_not_that_of_the_process_that_started_this_one():
+    program = "from pyramidai_mpi.heap import peak_resident_bytes; print(peak_resident_bytes())"
+    block = np.ones(256 * MIB, np.uint8)
+    child = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
+    )
+    assert 4 * MIB < int(child.stdout) < 100 * MIB < len(block)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed in pieces")
+def test_freed_pieces_below_one_that_is_kept_go_back():
+    trim_heap()
+    pieces = [np.ones(48 << 10, np.uint8) for _ in range(2000)]
+    kept = pieces[-1]
+    del pieces
+    before = resident_bytes()
+    trim_heap()
+    assert before - resident_bytes() > 64 * MIB
+    assert kept.all()
