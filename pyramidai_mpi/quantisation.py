@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.inference.backends import load_engine
 from pyramidai_mpi.inference.network_check import input_name
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 from pyramidai_mpi.inference.package import YAML_NAME
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.inference.package import ModelPackage
+    from pyramidai_mpi.inference.fixed_batch import FixedBatchEngine
+    from pyramidai_mpi.inference.package import ModelLevel, ModelPackage
     from pyramidai_mpi.types import RgbArray
 
 _TIMED_TILES = 16
@@ -32,12 +34,12 @@ _REPETITIONS = 3
 
 @dataclass(frozen=True)
 class LevelReport:
-    """One level on tiles that were not used for calibration.
+    """One level in one library, on tiles that were not used for calibration, beside onnxruntime in float32.
 
     Attributes
     ----------
-    level, tiles
-        The level, and how many tiles of it were compared.
+    level, backend, tiles
+        The level, the library that computes with integers, and how many tiles were compared.
     float_tiles_per_s, int8_tiles_per_s
         One thread, medians of alternating runs; NaN without tiles.
     max_difference, mean_difference
@@ -49,6 +51,7 @@ class LevelReport:
     """
 
     level: int
+    backend: str
     tiles: int
     float_tiles_per_s: float
     int8_tiles_per_s: float
@@ -61,15 +64,20 @@ class LevelReport:
 
 @dataclass(frozen=True)
 class QuantisationReport:
-    """All levels."""
+    """All levels in all libraries."""
 
     levels: tuple[LevelReport, ...]
 
+    def changed_share(self, backend: str) -> float:
+        """Share of all compared tiles whose decision differs in this library."""
+        levels = [level for level in self.levels if level.backend == backend]
+        tiles = sum(level.tiles for level in levels)
+        return sum(level.changed for level in levels) / tiles if tiles else float("nan")
+
     @property
-    def changed_share(self) -> float:
-        """Share of all compared tiles whose decision differs."""
-        tiles = sum(level.tiles for level in self.levels)
-        return sum(level.changed for level in self.levels) / tiles if tiles else float("nan")
+    def worst(self) -> tuple[float, str]:
+        """The largest such share, and the library that has it."""
+        return max((self.changed_share(level.backend), level.backend) for level in self.levels)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,11 @@ class QuantisedPackage:
 
 
 def quantise(
-    package: ModelPackage, calibration: Sequence[RgbArray], held_out: Sequence[RgbArray], scratch: Path
+    package: ModelPackage,
+    calibration: Sequence[RgbArray],
+    held_out: Sequence[RgbArray],
+    scratch: Path,
+    backends: Sequence[str] = ("onnxruntime",),
 ) -> QuantisedPackage:
     """Quantise every level of a package and compare it with the original.
 
@@ -93,6 +105,8 @@ def quantise(
         Tiles uint8 (N, T, T, 3) of each level, level 0 first; none in common.
     scratch
         Folder for files that the comparison needs.
+    backends
+        Libraries whose integers are compared.
 
     Raises
     ------
@@ -112,16 +126,17 @@ def quantise(
         path.write_bytes(graph)
         graphs.append(graph)
         before = OnnxEngine(level, package)
-        after = OnnxEngine(replace(level, onnx_path=path), package)
-        reports.append(_compare(level.level, level.threshold, package.score_column, before, after, others))
+        for backend in backends:
+            after = load_engine(replace(level, onnx_path=path), package, backend)
+            reports.append(_compare(level, package.score_column, before, after, others))
     return QuantisedPackage(tuple(graphs), QuantisationReport(tuple(reports)))
 
 
 def _compare(
-    level: int, threshold: float, column: int, before: OnnxEngine, after: OnnxEngine, tiles: RgbArray
+    level: ModelLevel, column: int, before: FixedBatchEngine, after: FixedBatchEngine, tiles: RgbArray
 ) -> LevelReport:
     old, new = _scores(before, tiles, column), _scores(after, tiles, column)
-    was, is_now = old >= threshold, new >= threshold
+    was, is_now = old >= level.threshold, new >= level.threshold
     difference = np.abs(old - new)
     speeds: list[list[float]] = [[], []]
     for _ in range(_REPETITIONS if len(tiles) else 0):
@@ -131,7 +146,8 @@ def _compare(
             seen.append(len(tiles[:_TIMED_TILES]) / (time.perf_counter() - started))
     medians = [statistics.median(seen) if seen else float("nan") for seen in speeds]
     return LevelReport(
-        level=level,
+        level=level.level,
+        backend=after.backend,
         tiles=len(tiles),
         float_tiles_per_s=medians[0],
         int8_tiles_per_s=medians[1],
@@ -143,17 +159,26 @@ def _compare(
     )
 
 
-def _scores(engine: OnnxEngine, tiles: RgbArray, column: int) -> npt.NDArray[np.float64]:
+def _scores(engine: FixedBatchEngine, tiles: RgbArray, column: int) -> npt.NDArray[np.float64]:
     return engine.predict(tiles)[0][:, column].astype(np.float64)
 
 
-def write_quantised(package: ModelPackage, graphs: Sequence[bytes], folder: Path) -> None:
-    """Write a copy of a package with other graphs; thresholds and all else stay, the name gains ``-int8``."""
+def write_quantised(package: ModelPackage, done: QuantisedPackage, folder: Path) -> None:
+    """Write a copy of a package with its networks in integers; thresholds and all else stay, the name gains ``-int8``.
+
+    What onnxruntime was seen to change goes along (``quantisation``).
+    """
     document = yaml.safe_load(package.yaml_text)
     document["name"] = f"{package.name}-int8"
+    seen = [level for level in done.report.levels if level.backend == "onnxruntime"]
+    document["quantisation"] = {
+        "tiles": sum(level.tiles for level in seen),
+        "max_difference": max(level.max_difference for level in seen),
+        "changed": sum(level.changed for level in seen),
+    }
     entries = sorted(document["levels"], key=lambda entry: int(entry["level"]))
     folder.mkdir(parents=True)
-    for entry, graph in zip(entries, graphs, strict=True):
+    for entry, graph in zip(entries, done.graphs, strict=True):
         entry["onnx"] = f"level{entry['level']}.onnx"
         entry["sha256"] = hashlib.sha256(graph).hexdigest()
         (folder / entry["onnx"]).write_bytes(graph)

@@ -59,6 +59,8 @@ def test_the_package_is_whole_and_keeps_thresholds(int8_package: Path) -> None:
         check_network(level, after)
     assert [level.threshold for level in after.levels] == [level.threshold for level in before.levels]
     assert after.name == "small-int8"
+    assert before.quantisation_difference is None
+    assert 0 < after.quantisation_difference < 0.3
 
 
 def test_probabilities_stay_close_and_do_not_depend_on_the_batch(int8_package: Path, slide: Path) -> None:
@@ -93,6 +95,23 @@ def test_the_report_counts_what_differs(slide: Path, tmp_path: Path) -> None:
         assert report.float_positives == (old >= level.threshold).sum()
 
 
+def test_every_library_is_compared_and_the_worst_decides(slide: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'pyramidai-mpi[openvino]'")
+    package = load_package(MODEL)
+    tiles = [parts[0] for parts in sample_tiles([slide], package, 30, seed=1)]
+    report = quantise(package, tiles, tiles, tmp_path, ("onnxruntime", "openvino")).report
+    assert [(level.level, level.backend) for level in report.levels] == [
+        (level, backend) for level in range(3) for backend in ("onnxruntime", "openvino")
+    ]
+    changed = {
+        backend: sum(level.changed for level in report.levels if level.backend == backend)
+        / sum(len(part) for part in tiles)
+        for backend in ("onnxruntime", "openvino")
+    }
+    assert {backend: report.changed_share(backend) for backend in changed} == changed
+    assert report.worst[0] == max(changed.values())
+
+
 def test_tiles_to_compare_are_none_of_those_to_calibrate(slide: Path) -> None:
     package = load_package(MODEL)
     (tiles,) = sample_tiles([slide], package, 50, seed=2)[0]
@@ -104,7 +123,7 @@ def test_tiles_to_compare_are_none_of_those_to_calibrate(slide: Path) -> None:
 def test_too_many_changed_decisions_write_nothing(slide: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     from pyramidai_mpi import quantisation
 
-    monkeypatch.setattr(quantisation.QuantisationReport, "changed_share", 0.02)
+    monkeypatch.setattr(quantisation.QuantisationReport, "changed_share", lambda self, backend: 0.02)
     words = ["models", "quantize", str(MODEL), "--calibrate", str(slide), "--tiles", "4", "-o", str(tmp_path / "m")]
     assert run_command_line(words) == 65
     assert "2.00% of the decisions change" in capsys.readouterr().err

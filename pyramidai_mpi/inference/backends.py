@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 
 BACKENDS = ("onnxruntime", "openvino")
 TOLERANCE = 1e-3
-"""``auto`` takes a backend only if no probability on the sample tiles differs by more from onnxruntime's."""
+"""``auto`` takes a backend only if no probability on the sample tiles differs by more from onnxruntime's. The libraries
+round whole numbers differently: a network in integers may differ as much as it was seen to from its floats."""
 _SECONDS = 1.0
 """Measuring in ``auto``, all levels and both backends together."""
 _TILES = 16
@@ -47,6 +49,11 @@ def load_engine(level: ModelLevel, package: ModelPackage, backend: str, precisio
             f"--backend {backend}: OpenVINO cannot be loaded ({error}); pip install 'pyramidai-mpi[openvino]'"
         ) from error
     return OpenVinoEngine(level, package, precision=precision)
+
+
+def installed_backends() -> tuple[str, ...]:
+    """The libraries that can be used here, the default first."""
+    return ("onnxruntime", "openvino") if importlib.util.find_spec("openvino") is not None else ("onnxruntime",)
 
 
 def choose_backend(package: ModelPackage) -> str:
@@ -74,11 +81,12 @@ def choose_backend(package: ModelPackage) -> str:
             seconds[backend] += best[backend] / _TILES / package.n_levels
     speeds = {backend: 1 / taken for backend, taken in seconds.items()}
     difference = float(np.max(differences))  # NaN if any is, and then nothing agrees
-    agrees = difference <= TOLERANCE
+    tolerance = max(TOLERANCE, package.quantisation_difference or 0.0)
+    agrees = difference <= tolerance
     chosen = "openvino" if agrees and speeds["openvino"] > speeds["onnxruntime"] else "onnxruntime"
     log.info(
         "backend auto: %s (tiles/s: onnxruntime %.0f, OpenVINO %.0f; probabilities differ by up to %.1g, allowed %.1g)",
-        chosen, speeds["onnxruntime"], speeds["openvino"], difference, TOLERANCE,
+        chosen, speeds["onnxruntime"], speeds["openvino"], difference, tolerance,
     )  # fmt: skip
     return chosen
 

@@ -25,7 +25,7 @@ _MAX_YAML_BYTES = 1 << 20
 _REQUIRED = frozenset(
     {"format", "name", "classes", "positive_class", "tile_size", "scale_factor", "base_mpp", "levels"}
 )
-_OPTIONAL = frozenset({"stain", "input", "inputs", "decision", "description", "weights", "tuning"})
+_OPTIONAL = frozenset({"stain", "input", "inputs", "decision", "description", "weights", "tuning", "quantisation"})
 _LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
 
 
@@ -94,6 +94,8 @@ class ModelPackage:
         Whether the networks were never trained, so that their answers mean nothing.
     stain_target
         What the slide's stain is brought to, None for no normalisation.
+    quantisation_difference
+        Of a network in integers: how far its probabilities were from those of the original; None in floats.
     """
 
     folder: Path
@@ -109,6 +111,7 @@ class ModelPackage:
     float_input: FloatInput | None = None
     random_weights: bool = False
     stain_target: StainTarget | None = None
+    quantisation_difference: float | None = None
 
     @property
     def n_levels(self) -> int:
@@ -229,6 +232,7 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         yaml_text=text,
         stain_target=stain_target,
         random_weights=_weights(path, entries.get("weights", "trained")) == "random",
+        quantisation_difference=_quantisation(path, entries.get("quantisation")),
     )
 
 
@@ -291,6 +295,16 @@ def _weights(path: Path, value: Any) -> str:
     if value not in ("trained", "random"):
         raise InputError(f"{path}: weights is {value!r:.80}, expected trained or random")
     return str(value)
+
+
+def _quantisation(path: Path, value: Any) -> float | None:
+    if value is None:
+        return None
+    entries = _mapping(path, "quantisation", value, frozenset({"max_difference"}), None)
+    difference = _number(path, "quantisation.max_difference", entries["max_difference"], above=None, at_most=1.0)
+    if difference < 0:
+        raise InputError(f"{path}: quantisation.max_difference is {difference:g}, expected a number in [0, 1]")
+    return difference
 
 
 def _text(path: Path, key: str, value: Any) -> str:

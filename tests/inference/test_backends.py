@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,3 +149,15 @@ def test_auto_takes_the_faster_backend_that_agrees(package, monkeypatch, seconds
     monkeypatch.setattr(backends, "time", clock)
     assert choose_backend(package) == expected
     assert clock.now < 4  # it was told to measure for a second
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [(0.519, "openvino"), (0.521, "onnxruntime")], ids=["within", "beyond"]
+)
+def test_integers_may_differ_as_much_as_they_do_from_the_floats(package, monkeypatch, answer, expected):
+    clock = Clock()
+    engines = {"onnxruntime": Pretended(0.1, 0.5, clock), "openvino": Pretended(0.05, answer, clock)}
+    monkeypatch.setattr(backends, "load_engine", lambda _, __, backend: engines[backend])
+    monkeypatch.setattr(backends, "time", clock)
+    assert choose_backend(replace(package, quantisation_difference=0.02)) == expected
+    assert choose_backend(package) == "onnxruntime"
