@@ -155,7 +155,10 @@ class Inception(TileNetwork):
 
     def features(self, tiles: torch.Tensor) -> torch.Tensor:
         """Pooled maps float32 (B, 2048)."""
-        maps = tiles.permute(0, 3, 1, 2).to(torch.float32) * (1 / 127.5) - 1
+        return self.features_of_floats(tiles.permute(0, 3, 1, 2).to(torch.float32) * (1 / 127.5) - 1)
+
+    def features_of_floats(self, maps: torch.Tensor) -> torch.Tensor:
+        """The same of pixels that are already -1..1, float32 (B, 3, 224, 224)."""
         maps = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(maps)))
         maps = _halve(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(_halve(maps))))
         maps = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(maps))))
