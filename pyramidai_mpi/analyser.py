@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.inference.base import Engine
     from pyramidai_mpi.slides.pyramid import SlidePyramid
     from pyramidai_mpi.slides.source import Found
-    from pyramidai_mpi.stain import StainMap
-    from pyramidai_mpi.types import PredictionArray, TileArray
+    from pyramidai_mpi.types import PredictionArray, RgbArray, TileArray
 
 FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
 """One unreadable tile: level, column, row and why (UTF-8, cut at 200 bytes)."""
@@ -64,8 +63,8 @@ class Analyser:
     keep_features
         Called with (level, float32 (n, F)) for each batch, rows as its predictions, NaN where unreadable; None computes
         no features.
-    stain
-        Normalises the slide's stain before the networks see it; None leaves pixels as they are.
+    normalise
+        Gives a tile's pixels with the slide's stain normalised; None leaves them as they are.
     read_ahead
         ``auto``, ``always`` or ``never``: whether `prepare` reads pixels (see `slides.source`).
     seconds
@@ -78,7 +77,7 @@ class Analyser:
     n_classes: int
     positive_class: int
     keep_features: Callable[[int, npt.NDArray[np.float32]], None] | None = None
-    stain: StainMap | None = None
+    normalise: Callable[[RgbArray], RgbArray] | None = None
     read_ahead: str = "auto"
     seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
 
@@ -126,7 +125,7 @@ class Analyser:
             if isinstance(found, UnreadableRegionError):
                 reasons[position] = str(found)
             else:
-                pixels[len(readable)] = found if self.stain is None else self.stain.apply(found)
+                pixels[len(readable)] = found if self.normalise is None else self.normalise(found)
                 readable.append(position)
         read = time.perf_counter()
         probability = np.full((len(tiles), self.n_classes), np.nan, np.float32)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.config import RunSettings
     from pyramidai_mpi.inference.base import Engine
     from pyramidai_mpi.inference.package import ModelPackage
+    from pyramidai_mpi.inference.stain_engine import StainEngine
     from pyramidai_mpi.slides.base import SlideReader
     from pyramidai_mpi.stain import StainMap
 
@@ -307,9 +308,21 @@ def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSetti
     return engines
 
 
-def analyser_of(job: Job, engines: Sequence[Engine]) -> Analyser:
-    """Put a slide and the engines together."""
+def analyser_of(job: Job, engines: Sequence[Engine], stain_engine: StainEngine | None = None) -> Analyser:
+    """Put a slide and the engines together.
+
+    Parameters
+    ----------
+    job, engines
+        The slide, and a network a level.
+    stain_engine
+        Needed where the slide's stain is normalised.
+    """
     package = job.package
+    normalise = None
+    if job.stain is not None:
+        assert stain_engine is not None
+        normalise = stain_engine.normaliser(job.stain)
     return Analyser(
         job.pyramid,
         engines,
@@ -317,7 +330,7 @@ def analyser_of(job: Job, engines: Sequence[Engine]) -> Analyser:
         len(package.classes),
         package.score_column,
         read_ahead=job.settings.read_ahead,
-        stain=job.stain,
+        normalise=normalise,
     )
 
 

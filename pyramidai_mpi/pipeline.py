@@ -17,7 +17,7 @@ from pyramidai_mpi.recording import choose_parallel, locate_features, write_resu
 from pyramidai_mpi.resuming import close_journal, kept_in_words, open_journal, remove_journal, take_over
 from pyramidai_mpi.sched import Policy
 from pyramidai_mpi.sched import run as schedule
-from pyramidai_mpi.stain_sampling import agree_on_stain
+from pyramidai_mpi.stain_sampling import agree_on_stain, share_stain_engine
 from pyramidai_mpi.stopping import StopWish, stopped_error
 from pyramidai_mpi.store.spool import FeatureSpool
 from pyramidai_mpi.tile_workload import TileWorkload
@@ -115,7 +115,7 @@ def _analyse(
         engines = build_engines(comm, job.package, job.settings)
         spool = FeatureSpool() if settings.features else None
         parallel = choose_parallel(comm, settings.writer)
-        analyser = analyser_of(job, engines)
+        analyser = analyser_of(job, engines, share_stain_engine(comm, job.package))
         workload = TileWorkload(analyser, rule, settings.mode, settings.batch_size, report_progress, spool)
         journal = open_journal(comm, job, rule, engines, workload.n_features)
         take_over(comm, journal, workload)

@@ -8,13 +8,14 @@ Macenko et al., "A method for normalizing histology slides for quantitative anal
 pixel is a mixture of two stains; the slide's two vectors and their strengths are replaced by the target's.
 Reinhard et al., "Color transfer between images", IEEE CG&A 21(5), 2001: in the logarithmic colour space l-alpha-beta,
 mean and standard deviation are replaced by the target's.
+
+`inference.stain_graph` is this map as an ONNX graph, `inference.stain_engine` runs it.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -92,26 +93,11 @@ class StainMap:
     outer: Matrix
     offset: float
 
-    def apply(self, pixels: RgbArray) -> RgbArray:
-        """Normalised pixels, uint8 (height, width, 3), of uint8 (height, width, 3).
-
-        In float32, each pixel by itself, without matrix libraries: equal bits wherever a tile is computed.
-        """
-        channels = [np.ascontiguousarray(pixels[..., c]) for c in range(3)]
-        if self._tables is not None:
-            logs = [table[channel] for table, channel in zip(self._tables, channels, strict=True)]
-        else:
-            values = [channel.astype(np.float32) + np.float32(1) for channel in channels]
-            logs = [np.log(_combined(row, values)) for row in self.first]
-        with np.errstate(over="ignore"):  # clipped below
-            lights = [
-                np.exp(_combined(row, logs) + np.float32(shift))
-                for row, shift in zip(self.inner, self.shift, strict=True)
-            ]
-        out = np.empty_like(pixels, order="C")
-        for c, row in enumerate(self.outer):
-            out[..., c] = np.rint(np.clip(_combined(row, lights) + np.float32(self.offset), 0, 255))
-        return out
+    @property
+    def mixes_channels(self) -> bool:
+        """Whether `first` and `outer` are more than a factor for each channel."""
+        matrices = (np.array(self.first), np.array(self.outer))
+        return self.offset != 0 or any(np.count_nonzero(m - np.diag(np.diagonal(m))) for m in matrices)
 
     def to_json(self) -> str:
         """All numbers, exactly."""
@@ -122,15 +108,6 @@ class StainMap:
         """Inverse of `to_json`."""
         first, inner, shift, outer, offset = json.loads(text)
         return cls(_matrix(first), _matrix(inner), _triple(shift), _matrix(outer), float(offset))
-
-    @cached_property
-    def _tables(self) -> list[npt.NDArray[np.float32]] | None:
-        """Logarithms of all 256 values of each channel, where `first` mixes no channels."""
-        first = np.array(self.first)
-        if np.count_nonzero(first - np.diag(np.diagonal(first))):
-            return None
-        values = np.arange(256) + 1.0
-        return [np.log(scale * values).astype(np.float32) for scale in np.diagonal(first)]
 
 
 def estimate(pixels: RgbArray, target: StainTarget) -> StainMap:
@@ -213,14 +190,6 @@ def _reinhard_map(pixels: RgbArray, target: ReinhardTarget) -> StainMap:
         outer=_matrix(np.linalg.inv(_LMS_OF_RGB) * 256),
         offset=-1.0,
     )
-
-
-def _combined(row: Triple, planes: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    total = planes[0] * np.float32(row[0])
-    for weight, plane in zip(row[1:], planes[1:], strict=True):
-        if weight:
-            total += plane * np.float32(weight)
-    return total
 
 
 def _triple(values: npt.ArrayLike) -> Triple:

@@ -1,4 +1,4 @@
-"""A slide's stain, estimated once from tissue at low resolution."""
+"""A slide's stain, estimated once from tissue at low resolution, and what normalises it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 
 from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.gather import on_rank0, share_bytes
+from pyramidai_mpi.inference.stain_engine import StainEngine
 from pyramidai_mpi.slides.base import UnreadableRegionError
-from pyramidai_mpi.stain import StainMap, estimate
+from pyramidai_mpi.stain import ReinhardTarget, StainMap, estimate
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from pyramidai_mpi.inference.package import ModelPackage
     from pyramidai_mpi.job import Job
     from pyramidai_mpi.tree import TileRule
 
@@ -63,6 +65,25 @@ def agree_on_stain(comm: MPI.Intracomm, job: Job, rule: TileRule) -> Job:
     estimated = on_rank0(comm, lambda: estimate_stain(job, rule))
     text = share_bytes(comm, None if estimated is None else _text_of(estimated.stain).encode()).decode()
     return replace(job, stain=StainMap.from_json(text) if text else None)
+
+
+def share_stain_engine(comm: MPI.Intracomm, package: ModelPackage) -> StainEngine | None:
+    """Load what normalises stain on every rank, where the model asks for it; rank 0 writes its graph. Collective."""
+    if package.stain_target is None:
+        return None
+    return StainEngine(share_bytes(comm, _graph_for(package) if comm.rank == 0 else None))
+
+
+def own_stain_engine(package: ModelPackage) -> StainEngine | None:
+    """As `share_stain_engine`, for this process alone."""
+    return None if package.stain_target is None else StainEngine(_graph_for(package))
+
+
+def _graph_for(package: ModelPackage) -> bytes:
+    # loads the onnx library, which the other ranks then need not
+    from pyramidai_mpi.inference.stain_graph import stain_graph
+
+    return stain_graph(mixes_channels=isinstance(package.stain_target, ReinhardTarget))
 
 
 def _text_of(stain: StainMap | None) -> str:

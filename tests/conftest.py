@@ -11,6 +11,8 @@ import pytest
 from tests.tiffs import halved, textured, write_slide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
 # machines are shared: a slow example is no failure
@@ -27,6 +29,12 @@ def real_slides() -> Path:
     if not REAL_SLIDES.is_dir():
         pytest.skip(f"the real slides are not here: {REAL_SLIDES} is missing")
     return REAL_SLIDES
+
+
+@pytest.fixture(scope="session")
+def real_tiles(real_slides: Path) -> Callable[[str], list[Path]]:
+    """Files of the real tiles of one kind, ``Normal`` or ``OSCC``: 224 x 224, H&E."""
+    return lambda kind: sorted((real_slides.parent / "tiles" / "oral_cancer" / kind).iterdir())
 
 
 @pytest.fixture(scope="session")

@@ -48,8 +48,14 @@ ENTRANCES = {"__init__", "__main__"}
 # Where a heavy library may be imported: a module, or a folder when the name ends in a dot.
 GATES = {
     "openslide": ["slides.openslide_reader"],
-    "onnxruntime": ["inference.onnx_engine", "inference.quantise"],
-    "onnx": ["inference.network_check", "inference.quantise", "inference.average_pooling", "training.weights"],
+    "onnxruntime": ["inference.onnx_engine", "inference.quantise", "inference.stain_engine"],  # the last: a type
+    "onnx": [
+        "inference.network_check",
+        "inference.quantise",
+        "inference.average_pooling",
+        "inference.stain_graph",
+        "training.weights",
+    ],
     "simplejpeg": ["slides.tile_codecs"],
     "imagecodecs": ["slides.tile_codecs", "synth.pyramid"],
     "openvino": ["inference.openvino_engine"],

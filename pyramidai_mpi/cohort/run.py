@@ -19,6 +19,7 @@ from pyramidai_mpi.job import agree_on_package, build_engines, settle_backend
 from pyramidai_mpi.metrics import busiest_over_ideal
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.stain_sampling import share_stain_engine
 from pyramidai_mpi.stopping import StopWish, stopped_error
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def run_cohort(
     common = settle_backend(comm, common, package)
     each = [replace(settings, backend=common.backend) for settings in each]
     engines = build_engines(comm, package, common)
+    stain_engine = share_stain_engine(comm, package)
     n_features = [engine.n_features if common.features else 0 for engine in engines]
     transport = MpiTransport.open(comm)
     verdicts: dict[int, SlideOutcome] = {}
@@ -151,7 +153,7 @@ def run_cohort(
     post = Post(transport, receive, owner_of=lambda slide: slide % comm.size)
     owned = range(comm.rank, len(each), comm.size)
     owner = Owner(each, package, owned, ranks, n_features, engines, comm.rank, post.drop)
-    workload = CohortWorkload(each, package, engines, post, common.batch_size, report_progress, carry)
+    workload = CohortWorkload(each, package, engines, stain_engine, post, common.batch_size, report_progress, carry)
     to_open = opening_tasks(_without(comm, len(each), owner.settle_at_start()))
     roots = deal_round_robin(to_open, comm.rank, comm.size)
     stop = stop or StopWish()

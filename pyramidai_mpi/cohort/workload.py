@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.config import RunSettings
     from pyramidai_mpi.inference.base import Engine
     from pyramidai_mpi.inference.package import ModelPackage
+    from pyramidai_mpi.inference.stain_engine import StainEngine
     from pyramidai_mpi.job import Job
     from pyramidai_mpi.sched import Progress
     from pyramidai_mpi.slides.source import Found
@@ -82,8 +83,8 @@ class CohortWorkload:
     ----------
     each
         Settings of every slide's run.
-    package, engines
-        The model.
+    package, engines, stain_engine
+        The model, and what normalises stain for it, None for nothing.
     post
         Takes predictions to the slides' owners.
     batch_size
@@ -97,6 +98,7 @@ class CohortWorkload:
     each: Sequence[RunSettings]
     package: ModelPackage
     engines: Sequence[Engine]
+    stain_engine: StainEngine | None
     post: Post
     batch_size: int
     report: Callable[[Progress], None] | None
@@ -174,7 +176,7 @@ class CohortWorkload:
 
     def _keep(self, slide: int, job: Job, passport: Passport) -> _Open:
         job = replace(job, stain=passport.stain)
-        analyser = analyser_of(job, self.engines)
+        analyser = analyser_of(job, self.engines, self.stain_engine)
         if self.each[slide].features:
             analyser.keep_features = lambda level, rows: self.post.to_owner(
                 Kind.FEATURES, slide, encode_features(level, rows)

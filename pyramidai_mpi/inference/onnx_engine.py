@@ -22,14 +22,7 @@ class OnnxEngine(FixedBatchEngine):
     backend = "onnxruntime"
 
     def _load(self, path: Path) -> int:
-        _share_one_arena()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = open_session(str(path))
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
         return len(self._outputs)
@@ -37,6 +30,18 @@ class OnnxEngine(FixedBatchEngine):
     def _run_graph(self, batch: npt.NDArray[np.generic], n_wanted: int) -> list[npt.NDArray[np.float32]]:
         found: list[npt.NDArray[np.float32]] = self._session.run(self._outputs[:n_wanted], {self._input: batch})
         return found
+
+
+def open_session(model: str | bytes) -> onnxruntime.InferenceSession:
+    """A graph, from its file or its bytes, ready to run on one thread that never spins, in the common arena."""
+    _share_one_arena()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @cache
