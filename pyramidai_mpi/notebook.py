@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.config import RunSettings
+from pyramidai_mpi.config import Regions, RunSettings
 from pyramidai_mpi.errors import UsageError
 from pyramidai_mpi.export.mosaic import read_mosaic, tissue_rows
+from pyramidai_mpi.inference.backends import BACKENDS
 from pyramidai_mpi.pipeline import run_slide
 from pyramidai_mpi.shipped import default_model
 from pyramidai_mpi.store import reader
@@ -309,6 +310,11 @@ def analyse(
     thresholds: Mapping[int, float] | None = None,
     mpp: float | None = None,
     features: bool = False,
+    backend: str = "onnxruntime",
+    roi: str | os.PathLike[str] | None = None,
+    exclude: str | os.PathLike[str] | None = None,
+    tissue_mask: str | os.PathLike[str] | None = None,
+    no_tissue: bool = False,
 ) -> OpenResult:
     """Analyse a slide in this process, by the code of ``pyramidai run`` and with the same result.
 
@@ -332,6 +338,14 @@ def analyse(
         µm per level-0 pixel, where the slide does not say or is wrong.
     features
         Keep the networks' feature vectors.
+    backend
+        ``onnxruntime``, ``openvino`` or ``auto``.
+    roi, exclude
+        Files of outlines that the analysis is restricted to, and that are left out of it.
+    tissue_mask
+        Image of the tissue, instead of finding it.
+    no_tissue
+        All of the slide is tissue.
 
     Returns
     -------
@@ -349,6 +363,8 @@ def analyse(
         raise UsageError("analyse on several ranks needs an output that all of them can read; give output=")
     if mode not in list(Mode):
         raise UsageError(f"mode {mode!r}: expected one of {', '.join(Mode)}")
+    if backend not in (*BACKENDS, "auto"):
+        raise UsageError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}, auto")
     folder = tempfile.TemporaryDirectory(prefix="pyramidai-") if output is None else None
     target = Path(output) if output is not None else Path(folder.name if folder else "", Path(slide).stem + ".h5")
     settings = RunSettings(
@@ -360,10 +376,16 @@ def analyse(
         thresholds=dict(thresholds or {}),
         mpp=mpp,
         features=features,
+        backend=backend,
+        regions=Regions(_path(roi), _path(exclude), _path(tissue_mask), no_tissue),
         command_line="pyramidai_mpi.analyse",
     )
     run_slide(comm, settings)
     return _opened(target, folder)
+
+
+def _path(name: str | os.PathLike[str] | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def _this_process() -> MPI.Intracomm:

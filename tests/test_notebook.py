@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import openslide
 import pytest
 
 import pyramidai_mpi
@@ -186,6 +188,29 @@ assert not folder.exists()
 
 
 @pytest.mark.mpi
+def test_analyse_looks_where_it_is_told(folder, tmp_path):
+    # the upper left quarter of the slide, as an outline
+    with openslide.OpenSlide(folder / "a.tif") as slide:
+        width, height = slide.dimensions
+    corners = [[0, 0], [width // 2, 0], [width // 2, height // 2], [0, height // 2], [0, 0]]
+    outline = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [corners]}}
+    (tmp_path / "roi.geojson").write_text(json.dumps(outline), encoding="utf-8")
+    code = """
+import sys, pyramidai_mpi
+slide, model, roi = sys.argv[1:]
+for options in ({}, {"roi": roi}, {"exclude": roi}, {"no_tissue": True}):
+    result = pyramidai_mpi.analyse(slide, model, mode="reference", **options)
+    print(len(result.levels[0]))
+"""
+    tissue, inside, outside, everything = map(
+        int, in_a_process(code, folder / "a.tif", folder / "model", tmp_path / "roi.geojson").split()
+    )
+    assert 0 < inside < tissue
+    assert tissue <= inside + outside  # tiles on the border count twice
+    assert everything == -(-width // 64) * -(-height // 64)
+
+
+@pytest.mark.mpi
 def test_what_the_command_line_would_end_with_is_raised(folder, tmp_path):
     code = """
 import sys, pyramidai_mpi
@@ -194,6 +219,7 @@ slide, model, taken = sys.argv[1:]
 for error, options in [(InputError, dict(slide=slide + "x", model=model)), (InputError, dict(slide=slide, model=slide)),
                        (OutputExistsError, dict(slide=slide, model=model, output=taken)),
                        (UsageError, dict(slide=slide, model=model, mode="fast")),
+                       (UsageError, dict(slide=slide, model=model, backend="abacus")),
                        (UsageError, dict(slide=slide, model=model, thresholds={7: 0.5}))]:
     try:
         pyramidai_mpi.analyse(**options)
@@ -202,7 +228,7 @@ for error, options in [(InputError, dict(slide=slide + "x", model=model)), (Inpu
 """
     (tmp_path / "taken.h5").touch()
     said = in_a_process(code, folder / "a.tif", folder / "model", tmp_path / "taken.h5").split()
-    names = [error.__name__ for error in (InputError, InputError, OutputExistsError, UsageError, UsageError)]
+    names = [error.__name__ for error in (InputError, InputError, OutputExistsError, *[UsageError] * 3)]
     assert said == names
 
 
