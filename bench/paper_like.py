@@ -17,7 +17,8 @@ import numpy as np
 
 from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine
-from pyramidai_mpi.job import open_job, open_package, rule_of, segment_slide
+from pyramidai_mpi.job import open_job, rule_of, segment_slide
+from pyramidai_mpi.networks import open_package
 
 
 def main() -> None:

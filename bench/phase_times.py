@@ -21,7 +21,8 @@ from bench.figures import Figure, report
 from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine
-from pyramidai_mpi.job import analyser_of, open_job, open_package, rule_of, segment_slide
+from pyramidai_mpi.job import analyser_of, open_job, rule_of, segment_slide
+from pyramidai_mpi.networks import open_package
 from pyramidai_mpi.shipped import default_model
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from bench.figures import Figure, report  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.config import RunSettings  # noqa: E402
 from pyramidai_mpi.gather import allgather, share_bytes  # noqa: E402
-from pyramidai_mpi.job import build_engines, find_tissue, prepare_job  # noqa: E402
+from pyramidai_mpi.job import find_tissue, prepare_job  # noqa: E402
+from pyramidai_mpi.networks import build_engines  # noqa: E402
 from pyramidai_mpi.pipeline import run_slide  # noqa: E402
 from pyramidai_mpi.shipped import default_model  # noqa: E402
 from pyramidai_mpi.slides.base import UnreadableRegionError  # noqa: E402

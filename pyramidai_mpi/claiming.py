@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.errors import ExitCode, InputError, OutputExistsError, input_errors
 from pyramidai_mpi.gather import on_rank0
-from pyramidai_mpi.job import check_settings_target, open_job, open_package
+from pyramidai_mpi.job import check_settings_target, open_job
+from pyramidai_mpi.networks import open_package
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.store.journal_folder import JournalFolder
 from pyramidai_mpi.store.locking import OutputLock

@@ -7,13 +7,15 @@ the cores from the rank that all wait for when ranks share them.
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import time
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from pyramidai_mpi.errors import ERROR_OF_EXIT_CODE, PyramidError
+from pyramidai_mpi.errors import ERROR_OF_EXIT_CODE, InputError, PyramidError
+from pyramidai_mpi.provenance import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,6 +102,33 @@ def share_bytes(comm: MPI.Intracomm, data: bytes | None, root: int = 0) -> bytes
     for start in range(0, len(buffer), _PIECE_BYTES):
         wait_asleep(comm.Ibcast(buffer[start : start + _PIECE_BYTES], root))
     return buffer.tobytes()
+
+
+def agree_on(comm: MPI.Intracomm, fingerprint: bytes, what: str) -> None:
+    """Raise on all ranks when any rank's fingerprint is not rank 0's. Collective.
+
+    Raises
+    ------
+    InputError
+        Names the rank and host that differ.
+    """
+    seen = hashlib.sha256(fingerprint).digest()
+    first = share_bytes(comm, seen + host_name().encode() if comm.rank == 0 else None)
+    same = first[: len(seen)] == seen
+    agree(comm, None if same else other_files(what, first[len(seen) :].decode()))
+
+
+def other_files(what: str, first_host: str) -> InputError:
+    """Say that this host has another file of a name than host `first_host`."""
+    return InputError(
+        f"{what} is another one on host {host_name()} than on host {first_host}; give all hosts the same files"
+    )
+
+
+def ranks_alike(comm: MPI.Intracomm, trait: bytes) -> list[int]:
+    """Ranks that have the caller's trait, the caller among them, in order. Collective."""
+    own = int.from_bytes(hashlib.sha256(trait).digest()[:8], "little", signed=True)
+    return [int(rank) for rank in np.flatnonzero(allgather(comm, np.array([own]))[:, 0] == own)]
 
 
 def gather_records(comm: MPI.Intracomm, records: npt.NDArray[np.void]) -> npt.NDArray[np.void] | None:

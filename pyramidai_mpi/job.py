@@ -12,27 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.analyser import Analyser
-from pyramidai_mpi.errors import InputError, InternalError, PyramidError, UsageError, input_errors
-from pyramidai_mpi.gather import agree, allgather, on_rank0, share_bytes
-from pyramidai_mpi.heap import trim_heap
-from pyramidai_mpi.inference.backends import choose_backend, load_engine
-from pyramidai_mpi.inference.fixed_batch import FixedBatchEngine, settle_batch_shape
-from pyramidai_mpi.inference.loading_trial import try_loading
-from pyramidai_mpi.inference.opening import read_package
+from pyramidai_mpi.errors import InputError, InternalError, PyramidError, input_errors
+from pyramidai_mpi.gather import agree, agree_on, on_rank0, other_files, share_bytes
+from pyramidai_mpi.networks import agree_on_package
 from pyramidai_mpi.provenance import host_name
-from pyramidai_mpi.shipped import default_model
 from pyramidai_mpi.slides.identity import FullHash, quickhash
 from pyramidai_mpi.slides.opening import open_slide
 from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
-from pyramidai_mpi.store.journal_folder import JournalFolder
 from pyramidai_mpi.store.placing import check_target
 from pyramidai_mpi.tissue import TissueMap, TissueSource, mask_downsample, mask_pixels_per_tile
 from pyramidai_mpi.tree import TileRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
     from mpi4py import MPI
@@ -87,7 +80,7 @@ class Job:
 
 
 def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
-    """Open and check everything, on all ranks. Collective.
+    """Read the model's description and open the slide, on all ranks. Collective.
 
     Raises
     ------
@@ -104,7 +97,6 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
         except PyramidError as caught:
             error = caught
     agree(comm, error)
-    settings = settle_backend(comm, settings, package)
     try:
         job = open_job(settings, package)
     except PyramidError as caught:
@@ -119,76 +111,6 @@ def check_settings_target(settings: RunSettings, *, overwrite: bool) -> None:
     """Find out before the work whether the result could be placed after it, and would not replace its own input."""
     inputs = [settings.slide, settings.model, *settings.regions.paths().values()]
     check_target(settings.output, overwrite=overwrite, inputs=inputs)
-
-
-def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:
-    """Read the model of a run, the same on all ranks. Collective.
-
-    Raises
-    ------
-    PyramidError
-        The same on all ranks: a bad model, options that do not fit it, or a rank that sees another one.
-    """
-    package, error = None, None
-    try:
-        package = open_package(settings.model, check_networks=comm.rank == 0)
-        package = package.with_positive_class(settings.positive_class)
-        thresholds = package.thresholds(settings.thresholds)
-        if settings.regions.no_tissue and package.stain_target is not None:
-            raise UsageError(
-                f"{settings.model}: normalises the stain of tissue, and --no-tissue leaves that out; use a model "
-                "without stain normalisation, or say with --tissue-mask where the tissue is"
-            )
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
-    assert package is not None
-    if package.random_weights and comm.rank == 0:
-        log.warning("model %s has random weights: for benchmarks only, its answers mean nothing", package.name)
-    facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
-    agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model}: the model")
-    return package
-
-
-def agree_on(comm: MPI.Intracomm, fingerprint: bytes, what: str) -> None:
-    """Raise on all ranks when any rank's fingerprint is not rank 0's. Collective.
-
-    Raises
-    ------
-    InputError
-        Names the rank and host that differ.
-    """
-    seen = hashlib.sha256(fingerprint).digest()
-    first = share_bytes(comm, seen + host_name().encode() if comm.rank == 0 else None)
-    same = first[: len(seen)] == seen
-    agree(comm, None if same else _other_files(what, first[len(seen) :].decode()))
-
-
-def _other_files(what: str, first_host: str) -> InputError:
-    return InputError(
-        f"{what} is another one on host {host_name()} than on host {first_host}; give all hosts the same files"
-    )
-
-
-def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
-    """Read a model package and, on request, check its networks' shapes, types and opset, and that they load and run.
-
-    Raises
-    ------
-    InputError
-        When anything in it does not fit.
-    """
-    package = read_package(folder)
-    if check_networks and folder.resolve() == default_model().resolve():
-        # as trustworthy as the program that it came with; loads the onnx library, which the other ranks then need not
-        from pyramidai_mpi.inference.network_check import check_network
-
-        for level in package.levels:
-            check_network(level, package)
-    elif check_networks:
-        with try_loading(folder) as trial:
-            trial.check()
-    return package
 
 
 def open_job(settings: RunSettings, package: ModelPackage) -> Job:
@@ -244,68 +166,8 @@ def open_job_as_known(settings: RunSettings, package: ModelPackage, known_quickh
     except InputError as error:
         raise InputError(f"{error} on host {host_name()}, though host {known_on} could open it") from error
     if job.quickhash != known_quickhash:
-        raise _other_files(f"{settings.slide}: the slide", known_on)
+        raise other_files(f"{settings.slide}: the slide", known_on)
     return job
-
-
-def settle_backend(comm: MPI.Intracomm, settings: RunSettings, package: ModelPackage) -> RunSettings:
-    """Settings with a backend that all ranks use; rank 0 measures for them where it is left to us. Collective.
-
-    A run that goes on from a journal keeps the journal's.
-
-    Raises
-    ------
-    InputError
-        On all ranks, when onnxruntime cannot load or run a network.
-    """
-    if settings.backend != "auto":
-        return settings
-
-    def choose() -> bytes:
-        folder = JournalFolder.of(settings.output)
-        manifest = folder.manifest() if settings.resume and folder.exists else None
-        return (choose_backend(package) if manifest is None else manifest.backend).encode()
-
-    chosen = on_rank0(comm, choose)
-    return replace(settings, backend=share_bytes(comm, chosen).decode())
-
-
-def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> list[FixedBatchEngine]:
-    """Load the networks and settle the batch shape that all ranks use. Collective.
-
-    Parameters
-    ----------
-    comm
-        The ranks.
-    package
-        The model.
-    settings
-        With a settled backend (see `settle_backend`).
-
-    Raises
-    ------
-    PyramidError
-        When the backend is not there, or cannot load or run a network.
-    """
-    engines: list[FixedBatchEngine] = []
-    error = None
-    shapes = np.ones(package.n_levels, np.int64)
-    try:
-        for level in package.levels:
-            engine = load_engine(level, package, settings.backend, settings.precision)
-            if settings.features and not engine.n_features:
-                raise InputError(f"{level.onnx_path}: has no second output, so no features; run without --features")
-            shapes[level.level] = settle_batch_shape(engine, package.tile_size)
-            engines.append(engine)
-            trim_heap()
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
-    for n, (engine, shape) in enumerate(zip(engines, allgather(comm, shapes).min(axis=0).tolist(), strict=True)):
-        if shape != engine.batch_shape and comm.rank == 0:
-            log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
-        engine.use_batch_shape(shape)
-    return engines
 
 
 def analyser_of(job: Job, engines: Sequence[Engine], stain_engine: StainEngine | None = None) -> Analyser:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.assembly import gather_result
 from pyramidai_mpi.claiming import claimed_output
 from pyramidai_mpi.dealing import deal_by_root
 from pyramidai_mpi.errors import ExitCode, PyramidError
-from pyramidai_mpi.job import analyser_of, build_engines, find_tissue, prepare_job
+from pyramidai_mpi.job import analyser_of, find_tissue, prepare_job
 from pyramidai_mpi.metrics import busiest_over_ideal, speedup_in_tiles
+from pyramidai_mpi.networks import begin_trial, build_engines, settle_backend
 from pyramidai_mpi.recording import choose_parallel, locate_features, write_result
 from pyramidai_mpi.resuming import close_journal, kept_in_words, open_journal, remove_journal, take_over
 from pyramidai_mpi.sched import Policy
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.config import RunSettings
     from pyramidai_mpi.sched import Progress
     from pyramidai_mpi.store.result import Result
+    from pyramidai_mpi.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,15 @@ def run_slide(
         The same on all ranks. There is no file under the output's name; once tiles were analysed, the journal stays.
     """
     clock = _PhaseClock()
-    with _private(comm) as own_comm, claimed_output(own_comm, settings):
-        result = _analyse(own_comm, settings, report_progress, stop or StopWish(), clock)
+    with _private(comm) as own, claimed_output(own, settings), begin_trial(own, settings) as trial:
+        result = _analyse(own, settings, trial, report_progress, stop or StopWish(), clock)
     return None if result is None else RunReport(result, clock.total())
 
 
 def _analyse(
     comm: MPI.Intracomm,
     settings: RunSettings,
+    trial: Trial | None,
     report_progress: Callable[[Progress], None] | None,
     stop: StopWish,
     clock: _PhaseClock,
@@ -112,6 +115,7 @@ def _analyse(
         rule = find_tissue(comm, job)
         job = agree_on_stain(comm, job, rule)
         clock.ends("tissue")
+        job = replace(job, settings=settle_backend(comm, job.settings, job.package, trial))
         engines = build_engines(comm, job.package, job.settings)
         spool = FeatureSpool() if settings.features else None
         parallel = choose_parallel(comm, settings.writer)

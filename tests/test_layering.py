@@ -23,6 +23,7 @@ LAYERS = [
         "pipeline",
         "cohort",
         "job",
+        "networks",
         "tile_workload",
         "stain_sampling",
         "assembly",

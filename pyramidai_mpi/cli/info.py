@@ -55,7 +55,7 @@ def _slide_lines(path: Path) -> Iterator[str]:
 
 
 def _model_lines(folder: Path) -> Iterator[str]:
-    from pyramidai_mpi.job import open_package
+    from pyramidai_mpi.networks import open_package
 
     package = open_package(folder, check_networks=True)
     positive = "not said" if package.positive_class is None else package.classes[package.positive_class]

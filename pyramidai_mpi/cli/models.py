@@ -118,7 +118,7 @@ def quantize(
 
     from pyramidai_mpi.errors import InputError, OutputExistsError
     from pyramidai_mpi.inference.backends import installed_backends
-    from pyramidai_mpi.job import open_package
+    from pyramidai_mpi.networks import open_package
     from pyramidai_mpi.quantisation import quantise, write_quantised
     from pyramidai_mpi.sampling import sample_tiles
 

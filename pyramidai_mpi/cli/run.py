@@ -361,8 +361,7 @@ def _run_several(
     from pyramidai_mpi.cli.main import say_error
     from pyramidai_mpi.cli.progress import choose_view
     from pyramidai_mpi.cohort import CohortRecords, SlideOutcome, run_cohort
-    from pyramidai_mpi.gather import share_bytes
-    from pyramidai_mpi.job import agree_on
+    from pyramidai_mpi.gather import agree_on, share_bytes
 
     listed = [(os.fsencode(settings.slide), os.fsencode(settings.output), settings.mpp) for settings in each]
     agree_on(comm, repr(listed).encode(), "the list of slides")

@@ -15,8 +15,8 @@ from pyramidai_mpi.cohort.post import Post
 from pyramidai_mpi.cohort.workload import CohortWorkload, opening_tasks
 from pyramidai_mpi.errors import ExitCode, StorageError
 from pyramidai_mpi.gather import agree, allgather, gather_records
-from pyramidai_mpi.job import agree_on_package, build_engines, settle_backend
 from pyramidai_mpi.metrics import busiest_over_ideal
+from pyramidai_mpi.networks import agree_on_package, begin_trial, build_engines, settle_backend
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
 from pyramidai_mpi.stain_sampling import share_stain_engine
@@ -123,8 +123,9 @@ def run_cohort(
 
     started = time.perf_counter()
     common = each[0]
-    package = agree_on_package(comm, common)
-    common = settle_backend(comm, common, package)
+    with begin_trial(comm, common) as trial:
+        package = agree_on_package(comm, common)
+        common = settle_backend(comm, common, package, trial)
     each = [replace(settings, backend=common.backend) for settings in each]
     engines = build_engines(comm, package, common)
     stain_engine = share_stain_engine(comm, package)

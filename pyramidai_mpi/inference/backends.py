@@ -30,8 +30,10 @@ _SECONDS = 1.0
 _TILES = 16
 
 
-def load_engine(level: ModelLevel, package: ModelPackage, backend: str, precision: str = "float32") -> FixedBatchEngine:
-    """One level's network behind a library.
+def load_engine(
+    level: ModelLevel, package: ModelPackage, backend: str, precision: str = "float32", *, probe: bool = True
+) -> FixedBatchEngine:
+    """One level's network behind a library, see `FixedBatchEngine`.
 
     Raises
     ------
@@ -41,14 +43,14 @@ def load_engine(level: ModelLevel, package: ModelPackage, backend: str, precisio
         When the library is not installed.
     """
     if backend == "onnxruntime":
-        return OnnxEngine(level, package)
+        return OnnxEngine(level, package, probe=probe)
     try:
         from pyramidai_mpi.inference.openvino_engine import OpenVinoEngine
     except ImportError as error:
         raise UsageError(
             f"--backend {backend}: OpenVINO cannot be loaded ({error}); pip install 'pyramidai-mpi[openvino]'"
         ) from error
-    return OpenVinoEngine(level, package, precision=precision)
+    return OpenVinoEngine(level, package, precision=precision, probe=probe)
 
 
 def installed_backends() -> tuple[str, ...]:

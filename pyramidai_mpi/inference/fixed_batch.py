@@ -36,6 +36,9 @@ class FixedBatchEngine(ABC):
         What to load.
     batch_shape
         The fixed batch shape.
+    probe
+        Whether to run it at once, on a black batch; else to be seen to by `settle_batch_shape`, or, of another rank's
+        engine that was, `n_features` to be copied.
 
     Attributes
     ----------
@@ -55,7 +58,9 @@ class FixedBatchEngine(ABC):
     backend: ClassVar[str]
     precision: str = "float32"
 
-    def __init__(self, level: ModelLevel, package: ModelPackage, batch_shape: int = BATCH_SHAPE) -> None:
+    def __init__(
+        self, level: ModelLevel, package: ModelPackage, batch_shape: int = BATCH_SHAPE, *, probe: bool = True
+    ) -> None:
         self._path = level.onnx_path
         self._n_classes = len(package.classes)
         self._side = package.tile_size
@@ -65,7 +70,9 @@ class FixedBatchEngine(ABC):
             self._n_outputs = self._load(level.onnx_path)
         except Exception as error:  # neither library's exceptions share a public base
             raise InputError(f"{self._path}: {self.backend} cannot load it: {_one_line(error)}") from error
-        self.n_features = self._probe()
+        self.n_features = 0
+        if probe:
+            self.probe(self._buffer[:0])
 
     @abstractmethod
     def _load(self, path: Path) -> int:
@@ -127,8 +134,18 @@ class FixedBatchEngine(ABC):
                 "add a softmax or sigmoid to the graph"
             )
 
-    def _probe(self) -> int:
-        """Run once; check what comes out; return the number of features."""
+    def probe(self, pixels: RgbArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Like `predict` for fewer tiles than a batch, but with all checks; learns the number of features.
+
+        Raises
+        ------
+        InputError
+            When the library cannot run the network, or what comes out, for the black tiles of the padding too, does
+            not fit.
+        """
+        n = len(pixels)
+        self._buffer[:n] = pixels
+        self._buffer[n:] = 0
         try:
             outputs = self._run_whole(self._buffer, self._n_outputs)
         except Exception as error:  # neither library's exceptions share a public base
@@ -138,32 +155,29 @@ class FixedBatchEngine(ABC):
             raise InputError(f"{self._path}: gives {outputs[0].shape} for a batch, expected {expected}")
         self.check_probabilities(outputs[0])
         if len(outputs) == 1:
-            return 0
+            return outputs[0][:n], None
         if outputs[1].ndim != 2 or len(outputs[1]) != self.batch_shape:
             raise InputError(f"{self._path}: gives features of shape {outputs[1].shape}, expected (batch, F)")
-        return int(outputs[1].shape[1])
+        self.n_features = int(outputs[1].shape[1])
+        return outputs[0][:n], outputs[1][:n]
 
 
 def settle_batch_shape(engine: FixedBatchEngine, side: int) -> int:
     """The largest fixed shape, the engine's own or 1, at which results do not depend on the batch, bit for bit.
 
-    Runs a batch of distinct tiles, the same tiles in reverse order, and each half of them alone, padded. At shape 1
-    there are no neighbours, so nothing can differ.
+    Runs the last of some distinct tiles among black ones, then all tiles, then all but the first, one place further
+    ahead. So every place is compared with the next, and every tile but the first has other neighbours each time. At
+    shape 1 there are no neighbours, so nothing can differ.
     """
     tiles = sample_tiles(engine.batch_shape, side)
-    together, together_features = engine.predict(tiles, features=True)
-    engine.check_probabilities(together)  # logits may look like probabilities on the black tiles of the first run
-    backwards, backwards_features = engine.predict(np.ascontiguousarray(tiles[::-1]), features=True)
-    half = engine.batch_shape // 2
-    alone = np.concatenate([engine.predict(part)[0] for part in (tiles[half:], tiles[:half])])
-    same = (
-        together.tobytes() == backwards[::-1].tobytes()
-        and together.tobytes() == np.concatenate([alone[len(tiles) - half :], alone[: len(tiles) - half]]).tobytes()
-        and (
-            together_features is None
-            or backwards_features is None
-            or together_features.tobytes() == backwards_features[::-1].tobytes()
-        )
+    alone = engine.probe(tiles[-1:])
+    together = engine.predict(tiles, features=True)
+    engine.check_probabilities(together[0])  # logits may look like probabilities in the first run
+    moved = engine.predict(tiles[1:], features=True)
+    same = all(
+        whole is None or (whole[-1:].tobytes() == one.tobytes() and whole[1:].tobytes() == part.tobytes())
+        for whole, one, part in zip(together, alone, moved, strict=True)
+        if one is not None and part is not None
     )
     return engine.batch_shape if same else 1
 

@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_package(folder: Path) -> ModelPackage:
+def read_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
     """Read a model package, ours or WSInfer's, and check its description against the files beside it.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    check_files
+        Whether to compare the networks' files with the hashes in the description; WSInfer's has none.
 
     Raises
     ------
@@ -20,4 +27,4 @@ def read_package(folder: Path) -> ModelPackage:
         When anything in it does not fit.
     """
     is_wsinfer = (folder / CONFIG_NAME).is_file() and not (folder / YAML_NAME).is_file()
-    return load_wsinfer(folder) if is_wsinfer else load_package(folder)
+    return load_wsinfer(folder) if is_wsinfer else load_package(folder, check_files=check_files)

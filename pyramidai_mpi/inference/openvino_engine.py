@@ -25,7 +25,7 @@ class OpenVinoEngine(FixedBatchEngine):
 
     Parameters
     ----------
-    level, package, batch_shape
+    level, package, batch_shape, probe
         As for all.
     precision
         ``float32``; or ``bfloat16``, faster where the processor has it and another result. Whole-number operations of
@@ -35,10 +35,16 @@ class OpenVinoEngine(FixedBatchEngine):
     backend = "openvino"
 
     def __init__(
-        self, level: ModelLevel, package: ModelPackage, batch_shape: int = BATCH_SHAPE, precision: str = "float32"
+        self,
+        level: ModelLevel,
+        package: ModelPackage,
+        batch_shape: int = BATCH_SHAPE,
+        precision: str = "float32",
+        *,
+        probe: bool = True,
     ) -> None:
         self.precision = precision
-        super().__init__(level, package, batch_shape)
+        super().__init__(level, package, batch_shape, probe=probe)
 
     def use_batch_shape(self, batch_shape: int) -> None:
         """See `FixedBatchEngine.use_batch_shape`; OpenVINO compiles for one shape."""

@@ -50,6 +50,17 @@ class ModelLevel:
     threshold: float
     sha256: str
 
+    def hash_file(self) -> str:
+        """SHA-256 of the file as it is now, 64 hexadecimal digits.
+
+        Raises
+        ------
+        InputError
+            When it cannot be read.
+        """
+        with input_errors(self.onnx_path), self.onnx_path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 @dataclass(frozen=True)
 class FloatInput:
@@ -148,11 +159,41 @@ class ModelPackage:
             )
         return tuple(overrides.get(level.level, level.threshold) for level in self.levels)
 
+    def stamp(self) -> bytes:
+        """What tells the networks' files from all others of this machine, and from themselves once they are changed.
 
-def load_package(folder: Path) -> ModelPackage:
+        Raises
+        ------
+        InputError
+            When one is not there.
+        """
+        facts = []
+        for level in self.levels:
+            with input_errors(level.onnx_path):
+                status = level.onnx_path.stat()
+            facts.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return repr(facts).encode()
+
+    def check_digest(self, level: ModelLevel, digest: str) -> None:
+        """Raise `InputError` when a network's file has another SHA-256 than the description says."""
+        if digest != level.sha256:
+            described = self.folder / YAML_NAME
+            raise InputError(
+                f"{level.onnx_path}: its SHA-256 is {digest[:16]}..., expected {level.sha256[:16]}... as in {described}"
+            )
+
+
+def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
     """Read a package's description and check it against the files beside it.
 
     The networks themselves (shapes, types, opset) are checked by `network_check.check_network`.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    check_files
+        Whether to compare the networks' files with their hashes; that they are there is checked in any case.
 
     Raises
     ------
@@ -178,7 +219,12 @@ def load_package(folder: Path) -> ModelPackage:
         raise InputError(f"{path}: not valid YAML: {reason}") from error
     package = _parse(folder, path, text, document)
     for level in package.levels:
-        _check_file(path, level)
+        if not level.onnx_path.is_file():
+            raise InputError(
+                f"{level.onnx_path}: missing, though {path} names it as the network of level {level.level}"
+            )
+        if check_files:
+            package.check_digest(level, level.hash_file())
     return package
 
 
@@ -259,17 +305,6 @@ def _levels(folder: Path, path: Path, entries: Any) -> tuple[ModelLevel, ...]:
             f"{path}: levels are {[level.level for level in levels]}, expected each of 0..{len(levels) - 1} once"
         )
     return tuple(levels)
-
-
-def _check_file(path: Path, level: ModelLevel) -> None:
-    if not level.onnx_path.is_file():
-        raise InputError(f"{level.onnx_path}: missing, though {path} names it as the network of level {level.level}")
-    with input_errors(level.onnx_path), level.onnx_path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != level.sha256:
-        raise InputError(
-            f"{level.onnx_path}: its SHA-256 is {digest[:16]}..., expected {level.sha256[:16]}... as in {path}"
-        )
 
 
 def _mapping(

@@ -13,7 +13,7 @@ from onnx.external_data_helper import set_external_data
 
 from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.inference.loading_trial import try_loading
-from pyramidai_mpi.job import open_package
+from pyramidai_mpi.networks import open_package
 from tests.packages import write_package
 
 MS = "com.microsoft"

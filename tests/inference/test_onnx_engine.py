@@ -154,6 +154,31 @@ def test_the_settled_shape_is_1_for_a_network_that_mixes_its_batch(package, tmp_
     assert engine.predict(tiles)[0].tobytes() == engine.predict(tiles[::-1])[0][::-1].tobytes()
 
 
+def test_the_settled_shape_is_1_for_a_network_that_looks_at_the_place_in_the_batch(package, tmp_path):
+    """A network that adds its place in the batch, whatever the neighbours are."""
+    path = tmp_path / "placing.onnx"
+    colour_network(path)
+    model = onnx.load(path)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.int64), name)
+        for name, value in {"zero": 0, "one": 1, "axis": [1], "first": 0}.items()
+    )
+    model.graph.node[2].input[0] = "placed"
+    for step in reversed([
+        helper.make_node("Shape", ["mean"], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["batch_size"]),
+        helper.make_node("Range", ["zero", "batch_size", "one"], ["places"]),
+        helper.make_node("Cast", ["places"], ["as_floats"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["as_floats", "axis"], ["column"]),
+        helper.make_node("Add", ["mean", "column"], ["placed"]),
+    ]):  # fmt: skip
+        model.graph.node.insert(2, step)
+    onnx.save(model, path)
+    engine = engine_of(package, path)
+    assert engine.batch_shape > 1
+    assert settle_batch_shape(engine, 64) == 1
+
+
 def test_one_bad_tile_gives_nan_for_itself_alone(package, tmp_path):
     path = tmp_path / "log.onnx"
     colour_network(path)

@@ -17,7 +17,7 @@ from pyramidai_mpi.errors import InputError, UsageError
 from pyramidai_mpi.inference.network_check import check_network
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 from pyramidai_mpi.inference.wsinfer import load_wsinfer
-from pyramidai_mpi.job import open_package
+from pyramidai_mpi.networks import open_package
 from tests.end_to_end.conftest import pyramidai
 from tests.end_to_end.test_damage import tissue_slide
 

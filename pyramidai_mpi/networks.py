@@ -1,0 +1,214 @@
+"""The networks of a run: read, tried and loaded on all ranks, with the work shared among the ranks of a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.errors import InputError, PyramidError, UsageError
+from pyramidai_mpi.gather import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
+from pyramidai_mpi.heap import trim_heap
+from pyramidai_mpi.inference.backends import choose_backend, load_engine
+from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
+from pyramidai_mpi.inference.loading_trial import try_loading
+from pyramidai_mpi.inference.opening import read_package
+from pyramidai_mpi.provenance import cpu_description, machine_id
+from pyramidai_mpi.shipped import default_model
+from pyramidai_mpi.store.journal_folder import JournalFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+    from pyramidai_mpi.config import RunSettings
+    from pyramidai_mpi.inference.fixed_batch import FixedBatchEngine
+    from pyramidai_mpi.inference.package import ModelPackage
+    from pyramidai_mpi.trial import Trial
+
+log = logging.getLogger(__name__)
+
+
+def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
+    """Read a model package and, on request, check its networks' shapes, types and opset, and that they load and run.
+
+    Raises
+    ------
+    InputError
+        When anything in it does not fit.
+    """
+    package = read_package(folder)
+    if check_networks and _is_shipped(folder):
+        _check_shipped(package)
+    elif check_networks:
+        with try_loading(folder) as trial:
+            trial.check()
+    return package
+
+
+def begin_trial(comm: MPI.Intracomm, settings: RunSettings) -> AbstractContextManager[Trial | None]:
+    """Have a child of rank 0 try the model's networks, while the ranks do what needs none; see `settle_backend`."""
+    return try_loading(settings.model) if comm.rank == 0 and not _is_shipped(settings.model) else nullcontext()
+
+
+def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:
+    """Read the model of a run, the same on all ranks. Collective.
+
+    Raises
+    ------
+    PyramidError
+        The same on all ranks: a bad model, options that do not fit it, or a rank that sees another one.
+    """
+    package, error = None, None
+    try:
+        package = read_package(settings.model, check_files=False).with_positive_class(settings.positive_class)
+        thresholds = package.thresholds(settings.thresholds)
+        if settings.regions.no_tissue and package.stain_target is not None:
+            raise UsageError(
+                f"{settings.model}: normalises the stain of tissue, and --no-tissue leaves that out; use a model "
+                "without stain normalisation, or say with --tissue-mask where the tissue is"
+            )
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    assert package is not None
+    if package.random_weights and comm.rank == 0:
+        log.warning("model %s has random weights: for benchmarks only, its answers mean nothing", package.name)
+    facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
+    agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model}: the model")
+    _check_files(comm, package)
+    return package
+
+
+def settle_backend(
+    comm: MPI.Intracomm, settings: RunSettings, package: ModelPackage, trial: Trial | None
+) -> RunSettings:
+    """Settings with a backend that all ranks use, after the end of the networks' trial. Collective.
+
+    Rank 0 measures for all where the backend is left to us. A run that goes on from a journal keeps the journal's.
+
+    Parameters
+    ----------
+    trial
+        What `begin_trial` has begun.
+
+    Raises
+    ------
+    InputError
+        On all ranks, when the networks have not passed their trial, or onnxruntime cannot load or run one.
+    """
+
+    def choose() -> bytes:
+        if trial is not None:
+            trial.check()
+        else:
+            _check_shipped(package)
+        if settings.backend != "auto":
+            return settings.backend.encode()
+        folder = JournalFolder.of(settings.output)
+        manifest = folder.manifest() if settings.resume and folder.exists else None
+        return (choose_backend(package) if manifest is None else manifest.backend).encode()
+
+    chosen = on_rank0(comm, choose)
+    return replace(settings, backend=share_bytes(comm, chosen).decode())
+
+
+def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> list[FixedBatchEngine]:
+    """Load the networks and settle the batch shape that all ranks use. Collective.
+
+    Each level's network is tried out by one rank of a machine; equal processors and libraries give equal results.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    package
+        The model.
+    settings
+        With a settled backend (see `settle_backend`).
+
+    Raises
+    ------
+    PyramidError
+        When the backend is not there, or cannot load or run a network.
+    """
+    alike = ranks_alike(comm, machine_id() + cpu_description().encode())
+    engines: list[FixedBatchEngine] = []
+    error = None
+    found = np.zeros((package.n_levels, 2), np.int64)  # batch shape and number of features, 0 where another rank looks
+    try:
+        for level in package.levels:
+            engine = load_engine(level, package, settings.backend, settings.precision, probe=False)
+            if comm.rank == _rank_in_charge(level.level, alike):
+                found[level.level] = settle_batch_shape(engine, package.tile_size), engine.n_features
+            engines.append(engine)
+            trim_heap()
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    everyone = allgather(comm, found.reshape(-1)).reshape(comm.size, package.n_levels, 2)
+    for n, engine in enumerate(engines):
+        looked = everyone[everyone[:, n, 0] > 0, n]
+        shape, engine.n_features = int(looked[:, 0].min()), int(looked[0, 1])
+        if shape != engine.batch_shape and comm.rank == 0:
+            log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
+        engine.use_batch_shape(shape)
+        if settings.features and not engine.n_features and error is None:
+            path = package.levels[n].onnx_path
+            error = InputError(f"{path}: has no second output, so no features; run without --features")
+    agree(comm, error)
+    return engines
+
+
+def _check_files(comm: MPI.Intracomm, package: ModelPackage) -> None:
+    """Compare the networks' files with their hashes; ranks that see the very same files read each once. Collective."""
+    digests = np.zeros((package.n_levels, 4), np.int64)  # 32 bytes each
+    error = None
+    seen = b""
+    try:
+        seen = package.stamp()
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    alike = ranks_alike(comm, machine_id() + seen)
+    try:
+        for level in package.levels:
+            if comm.rank == _rank_in_charge(level.level, alike):
+                digests[level.level] = np.frombuffer(bytes.fromhex(level.hash_file()), np.int64)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    everyone = allgather(comm, digests.reshape(-1)).reshape(comm.size, package.n_levels, 4)
+    try:
+        for level in package.levels:
+            digest = everyone[_rank_in_charge(level.level, alike), level.level].tobytes().hex()
+            package.check_digest(level, digest)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+
+
+def _rank_in_charge(level: int, alike: Sequence[int]) -> int:
+    """Who of some ranks does a level's work for them: the last first, as rank 0 has more to do than the others."""
+    return alike[-1 - level % len(alike)]
+
+
+def _is_shipped(folder: Path) -> bool:
+    return folder.resolve() == default_model().resolve()
+
+
+def _check_shipped(package: ModelPackage) -> None:
+    """Without a trial: as trustworthy as the program that it came with."""
+    # loads the onnx library, which the other ranks then need not
+    from pyramidai_mpi.inference.network_check import check_network
+
+    for level in package.levels:
+        check_network(level, package)
