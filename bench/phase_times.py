@@ -24,6 +24,7 @@ from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 from pyramidai_mpi.job import analyser_of, open_job, rule_of, segment_slide
 from pyramidai_mpi.networks import open_package
 from pyramidai_mpi.shipped import default_model
+from pyramidai_mpi.stain_sampling import estimate_stain, own_stain_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,7 +127,7 @@ def measure_phases(slide: Path, model: Path, repetitions: int) -> PhaseTimes:
         engine = OnnxEngine(level, package)
         engine.use_batch_shape(settle_batch_shape(engine, package.tile_size))
         engines.append(engine)
-    analyser = analyser_of(job, engines)
+    analyser = analyser_of(estimate_stain(job, rule), engines, own_stain_engine(package))
     tiles = [rule.roots()]
     while tiles[-1]["level"][0]:
         tiles.append(rule.children(tiles[-1]))

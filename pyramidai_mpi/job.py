@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.config import RunSettings
     from pyramidai_mpi.inference.base import Engine
     from pyramidai_mpi.inference.package import ModelPackage
-    from pyramidai_mpi.inference.stain_engine import StainEngine
+    from pyramidai_mpi.inference.stain_engine import Normaliser, StainEngine
     from pyramidai_mpi.slides.base import SlideReader
     from pyramidai_mpi.stain import StainMap
 
@@ -181,10 +181,6 @@ def analyser_of(job: Job, engines: Sequence[Engine], stain_engine: StainEngine |
         Needed where the slide's stain is normalised.
     """
     package = job.package
-    normalise = None
-    if job.stain is not None:
-        assert stain_engine is not None
-        normalise = stain_engine.normaliser(job.stain)
     return Analyser(
         job.pyramid,
         engines,
@@ -192,8 +188,16 @@ def analyser_of(job: Job, engines: Sequence[Engine], stain_engine: StainEngine |
         len(package.classes),
         package.score_column,
         read_ahead=job.settings.read_ahead,
-        normalise=normalise,
+        normalise=normaliser_of(job, stain_engine),
     )
+
+
+def normaliser_of(job: Job, stain_engine: StainEngine | None) -> Normaliser | None:
+    """What normalises the slide's stain, None where that is not asked for."""
+    if job.stain is None:
+        return None
+    assert stain_engine is not None
+    return stain_engine.normaliser(job.stain)
 
 
 def find_tissue(comm: MPI.Intracomm, job: Job) -> TileRule:

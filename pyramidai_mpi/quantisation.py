@@ -102,7 +102,7 @@ def quantise(
     package
         With networks that take uint8 NHWC.
     calibration, held_out
-        Tiles uint8 (N, T, T, 3) of each level, level 0 first; none in common.
+        Tiles uint8 (N, T, T, 3) of each level, level 0 first, as the networks see them; none in common.
     scratch
         Folder for files that the comparison needs.
     backends
@@ -113,8 +113,6 @@ def quantise(
     InputError
         When the package takes floats, a level has no tiles to calibrate with, or onnxruntime cannot quantise it.
     """
-    if package.stain_target is not None:
-        raise InputError(f"{package.folder}: its stain normalisation is not applied in calibration; quantise without")
     if package.float_input is not None:
         raise InputError(f"{package.folder}: its networks take floats; only uint8 NHWC packages can be quantised")
     graphs, reports = [], []

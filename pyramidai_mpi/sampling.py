@@ -8,12 +8,13 @@ import numpy as np
 
 from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.job import open_job, rule_of, segment_slide
+from pyramidai_mpi.job import normaliser_of, open_job, rule_of, segment_slide
 from pyramidai_mpi.slides.base import UnreadableRegionError
+from pyramidai_mpi.stain_sampling import estimate_stain, own_stain_engine
 from pyramidai_mpi.types import tiles_at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 def sample_tiles(
     slides: Sequence[Path], package: ModelPackage, per_slide: int, seed: int, *, mpp: float | None = None
 ) -> list[list[RgbArray]]:
-    """Draw tiles that an exhaustive run would look at, without replacement.
+    """Draw tiles that an exhaustive run would look at, without replacement, as the networks see them.
 
     Parameters
     ----------
     slides, package
-        Which slides, and the model that says spacings and size of tiles.
+        Which slides, and the model that says spacings and size of tiles, and whether stain is normalised.
     per_slide
         Most tiles of each level of each slide; a slide with little tissue has fewer.
     seed
@@ -47,19 +48,21 @@ def sample_tiles(
     Raises
     ------
     InputError
-        When a slide cannot be opened, or none holds tissue.
+        When a slide cannot be opened, its stain cannot be normalised, or none holds tissue.
     """
+    stain_engine = own_stain_engine(package)
     drawn: list[list[RgbArray]] = [[] for _ in range(package.n_levels)]
     for number, slide in enumerate(slides):
         settings = RunSettings(slide=slide, model=package.folder, output=slide, mpp=mpp)
         job = open_job(settings, package)
         try:
             rule = rule_of(job, segment_slide(job))
+            normalise = normaliser_of(estimate_stain(job, rule), stain_engine)
             tiles = rule.roots()
             for level in range(package.n_levels - 1, -1, -1):
                 rng = np.random.default_rng([seed, number, level])
                 chosen = tiles[np.sort(rng.permutation(len(tiles))[:per_slide])]
-                drawn[level].append(read_tiles(job.pyramid, chosen)[0])
+                drawn[level].append(read_tiles(job.pyramid, chosen, normalise)[0])
                 tiles = rule.children(tiles) if level else tiles_at(0, np.empty((0, 2), np.int64))
         finally:
             job.pyramid.reader.close()
@@ -68,8 +71,10 @@ def sample_tiles(
     return drawn
 
 
-def read_tiles(pyramid: SlidePyramid, tiles: TileArray) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
-    """Read tiles and leave out those that cannot be read.
+def read_tiles(
+    pyramid: SlidePyramid, tiles: TileArray, normalise: Callable[[RgbArray], RgbArray] | None = None
+) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+    """Read tiles, normalise their stain if told how, and leave out those that cannot be read.
 
     Returns
     -------
@@ -83,7 +88,9 @@ def read_tiles(pyramid: SlidePyramid, tiles: TileArray) -> tuple[RgbArray, npt.N
     readable = np.ones(len(tiles), bool)
     for position, tile in enumerate(tiles):
         try:
-            pixels[position] = pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
+            found = pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
         except UnreadableRegionError:
             readable[position] = False
+        else:
+            pixels[position] = found if normalise is None else normalise(found)
     return pixels[readable], readable

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
+import yaml
 
 from pyramidai_mpi.cli.main import run_command_line
+from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
 from pyramidai_mpi.inference.network_check import check_network
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 from pyramidai_mpi.inference.package import load_package
+from pyramidai_mpi.job import open_job, rule_of, segment_slide
 from pyramidai_mpi.quantisation import quantise
 from pyramidai_mpi.sampling import sample_tiles
 from pyramidai_mpi.shipped import default_model
 from pyramidai_mpi.synth import SynthSpec, write_slide
+from tests.stains import pixels_looked_at, plain_macenko
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +123,43 @@ def test_tiles_to_compare_are_none_of_those_to_calibrate(slide: Path) -> None:
     assert len({tile.tobytes() for tile in tiles}) == len(tiles) == 50
     again = sample_tiles([slide], package, 50, seed=2)[0][0]
     np.testing.assert_array_equal(tiles, again)
+
+
+@pytest.fixture(scope="module")
+def macenko_model(tmp_path_factory) -> Path:
+    """The shipped model, asking for Macenko's normalisation."""
+    folder = tmp_path_factory.mktemp("models") / "macenko"
+    shutil.copytree(MODEL, folder)
+    document = yaml.safe_load((folder / "model.yaml").read_text())
+    (folder / "model.yaml").write_text(yaml.safe_dump(document | {"stain": {"method": "macenko"}}))
+    return folder
+
+
+def test_tiles_of_each_slide_are_normalised_by_its_own_stain(slide: Path, macenko_model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.tif"
+    write_slide(SynthSpec(2000, 2000, seed=8, tumor_share=0.1), other)
+    package = load_package(macenko_model)
+    raw, seen = (sample_tiles([slide, other], model, 6, seed=3) for model in (load_package(MODEL), package))
+    for number, path in enumerate((slide, other)):
+        job = open_job(RunSettings(slide=path, model=macenko_model, output=tmp_path), package)
+        slide_pixels = pixels_looked_at(job, rule_of(job, segment_slide(job)))
+        for level in range(3):
+            expected = plain_macenko(raw[level][number], slide_pixels, package.stain_target)
+            assert np.abs(seen[level][number] - expected).max() < 1
+            assert np.abs(expected - raw[level][number]).max() > 5
+
+
+def test_a_package_that_normalises_stain_becomes_one_in_integers_that_does(
+    slide: Path, macenko_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "int8"
+    words = ["models", "quantize", str(macenko_model), "--calibrate", str(slide), "--tiles", "8", "-o", str(out)]
+    assert run_command_line([*words, "--max-changed", "1"]) == 0
+    before, after = load_package(macenko_model), load_package(out)
+    assert after.stain == "macenko"
+    tiles = sample_tiles([slide], before, 20, seed=4)[0][0]
+    scores = [OnnxEngine(package.levels[0], package).predict(tiles)[0] for package in (before, after)]
+    assert 0 < np.abs(scores[0] - scores[1]).max() < 0.15
 
 
 def test_too_many_changed_decisions_write_nothing(slide: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -18,8 +18,18 @@ from pyramidai_mpi.inference.stain_graph import stain_graph
 from pyramidai_mpi.job import analyser_of, open_job, rule_of, segment_slide
 from pyramidai_mpi.shipped import default_model
 from pyramidai_mpi.stain import MacenkoTarget, estimate
-from pyramidai_mpi.stain_sampling import MOST_TILES, estimate_stain, own_stain_engine
-from tests.stains import EOSIN, HEMATOXYLIN, REINHARD, lab_of, normaliser_of, plain_macenko, plain_reinhard, stained
+from pyramidai_mpi.stain_sampling import estimate_stain, own_stain_engine
+from tests.stains import (
+    EOSIN,
+    HEMATOXYLIN,
+    REINHARD,
+    lab_of,
+    normaliser_of,
+    pixels_looked_at,
+    plain_macenko,
+    plain_reinhard,
+    stained,
+)
 
 BOTH = pytest.mark.parametrize(
     ("target", "plain"), [(MacenkoTarget(), plain_macenko), (REINHARD, plain_reinhard)], ids=["macenko", "reinhard"]
@@ -74,11 +84,7 @@ def test_the_networks_of_a_real_slide_see_what_the_plain_method_gives(real_slide
         rule = rule_of(job, segment_slide(job))
         job, roots = estimate_stain(job, rule), rule.roots()
         read = job.pyramid.read_tile
-        where = [
-            (int(tile["level"]), int(tile["col"]), int(tile["row"]))
-            for tile in roots[np.unique(np.linspace(0, len(roots) - 1, MOST_TILES).astype(int))]
-        ]
-        slide_pixels = np.concatenate([read(*place)[::4, ::4].reshape(-1, 3) for place in where])
+        slide_pixels = pixels_looked_at(job, rule)
         networks = [Watcher() for _ in range(3)]
         analyser = analyser_of(job, networks, own_stain_engine(package))
         tiles = roots[:: max(1, len(roots) // 6)][:6]
