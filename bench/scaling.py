@@ -1,0 +1,107 @@
+"""What 12, 128 and 1024 cores would do on the 399 slides of CAMELYON16: measured costs, simulated cluster.
+
+    python -m bench.scaling --measure SLIDE --mpp 0.25 --engine onnxruntime:MODEL --engine openvino:MODEL --plot PREFIX
+    python -m bench.scaling [--costs FILE] [--cores 12,128,1024] [--json FILE] [--plot PREFIX]
+
+The first measures one core's costs (`bench.tile_costs`), keeps them in ``--costs`` and goes on as the second: all
+slides (`bench.camelyon_cohort`) as one pool, one rank a core, the real scheduler under a virtual clock
+(`bench.scaled_cohort`), for the pyramidal and for the reference run. Ten minutes and 4 GB for three engines.
+
+Left out: the file system's limit (the bytes that it would be asked for are printed), memory bandwidth and clock of a
+processor whose cores all work, MPI's start, predictions on their way to the slides' owners.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.camelyon_cohort import LABELS, MEAN_TILES, build_cohort
+from bench.figures import Figure, report
+from bench.lesions import OUTLINES, load_outlines
+from bench.scaled_cohort import scale
+from bench.scaling_tables import (
+    cohort_lines,
+    comparison_lines,
+    cost_lines,
+    draw_plot,
+    file_system_lines,
+    scaled_lines,
+)
+from bench.tile_costs import MeasuredCosts, measure_costs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.camelyon_cohort import SimulatedCohort
+    from bench.scaled_cohort import Scaled
+
+COSTS = Path(__file__).with_name("scaling_costs.json")
+CORES = "12,128,1024"
+
+
+def scale_all(cohort: SimulatedCohort, costs: MeasuredCosts, cores: Sequence[int]) -> list[Scaled]:
+    """Every engine on every number of cores, the pyramidal runs first."""
+    found = []
+    for run, tiles in (("pyramid", cohort.analysed), ("reference", (cohort.n_reference,))):
+        forest = cohort.pyramid() if run == "pyramid" else cohort.reference()
+        for engine in costs.engines:
+            for n in cores:
+                found.append(scale(forest, run, tiles, costs, engine, n))
+                print(f"{run}, {engine.name}, {n} cores: {found[-1].hours:.3f} h", flush=True)
+        del forest  # before the next one, which takes gigabytes, too
+    return found
+
+
+def figures_of(found: Sequence[Scaled]) -> list[Figure]:
+    """One a row, with everything else as its setting."""
+    return [Figure("makespan", one.hours, "h", asdict(one)) for one in found]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", type=Path, metavar="SLIDE", help="measure the costs first, on this slide")
+    parser.add_argument("--engine", action="append", metavar="LIBRARY:MODEL", help="to measure; several times")
+    parser.add_argument("--mpp", type=float, default=None, help="of the slide, if it does not say")
+    parser.add_argument("--roots", type=int, default=32, help="roots whose tiles are measured")
+    parser.add_argument("--costs", type=Path, default=COSTS, help="JSON of costs, written or read")
+    parser.add_argument("--cores", default=CORES)
+    parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
+    parser.add_argument("--labels", type=Path, default=LABELS, help="CSV of the slides")
+    parser.add_argument("--mean-tiles", type=float, default=MEAN_TILES, help="mean tissue of a slide, level-0 tiles")
+    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--plot", type=Path, default=None, help="write PREFIX.svg and PREFIX.png")
+    options = parser.parse_args()
+    if options.measure is not None and not options.engine:
+        parser.error("--measure needs at least one --engine LIBRARY:MODEL")
+    return options
+
+
+def main() -> None:
+    """Measure if asked to, simulate, print, plot."""
+    options = parse_arguments()
+    if options.measure is not None:
+        engines = [(library, Path(model)) for library, model in (engine.split(":", 1) for engine in options.engine)]
+        measure_costs(options.measure, engines, options.mpp, options.roots).save(options.costs)
+    costs = MeasuredCosts.load(options.costs)
+    cohort = build_cohort(load_outlines(options.outlines), options.labels, mean_tiles=options.mean_tiles)
+    found = scale_all(cohort, costs, [int(n) for n in options.cores.split(",")])
+    report(figures_of(found), options.json)
+    parts = (
+        cost_lines(costs),
+        cohort_lines(cohort),
+        scaled_lines(found),
+        file_system_lines(found),
+        comparison_lines(found, cohort, costs),
+    )
+    for lines in parts:
+        print("\n" + "\n".join(lines))
+    if options.plot is not None:
+        draw_plot(found, len(cohort.slides), options.plot)
+
+
+if __name__ == "__main__":
+    main()
