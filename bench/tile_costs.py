@@ -25,6 +25,8 @@ from bench.exports import made_result, write_result
 from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.inference.backends import load_engine
 from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
+from pyramidai_mpi.inference.stain_engine import StainEngine
+from pyramidai_mpi.inference.stain_graph import stain_graph
 from pyramidai_mpi.job import open_job, open_package, rule_of, tissue_of
 from pyramidai_mpi.shipped import default_model
 from pyramidai_mpi.slides.opening_trial import try_opening
@@ -174,6 +176,7 @@ def measure_costs(
     read_s, read_bytes, pixels = zip(*(read_tiles(job, level_tiles) for level_tiles in tiles), strict=True)
     stained = estimate_stain(replace(job, package=replace(job.package, stain_target=MacenkoTarget())), rule).stain
     assert stained is not None  # there are roots
+    normalise = StainEngine(stain_graph(mixes_channels=stained.mixes_channels)).normaliser(stained)
     seconds: list[float] = []
     for _ in range(REPETITIONS):
         with _processor_seconds(seconds):
