@@ -181,7 +181,7 @@ def measure_costs(
     for _ in range(REPETITIONS):
         with _processor_seconds(seconds):
             for tile in pixels[0]:
-                stained.apply(tile)
+                normalise(tile)
     job.pyramid.reader.close()
     return MeasuredCosts(
         SlideCosts(
