@@ -27,7 +27,8 @@ from pyramidai_mpi.inference.backends import load_engine
 from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
 from pyramidai_mpi.inference.stain_engine import StainEngine
 from pyramidai_mpi.inference.stain_graph import stain_graph
-from pyramidai_mpi.job import open_job, open_package, rule_of, tissue_of
+from pyramidai_mpi.job import open_job, rule_of, tissue_of
+from pyramidai_mpi.networks import open_package
 from pyramidai_mpi.shipped import default_model
 from pyramidai_mpi.slides.opening_trial import try_opening
 from pyramidai_mpi.stain import MacenkoTarget
