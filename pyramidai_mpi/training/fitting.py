@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,13 +137,15 @@ def fit(
 def usable_device(name: str, threads: int | None) -> str:
     """The device to train on: `name`, or for ``auto`` a GPU where there is one; with so many threads on the CPU.
 
+    None takes a thread for every core that this process may use.
+
     Raises
     ------
     UsageError
         When torch cannot use it.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    # said in so many words: for the ranks' sake the program starts with OMP_NUM_THREADS=1, which torch would obey
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     try:
         torch.empty(1, device=chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,17 @@ def test_a_device_that_is_not_there_is_a_usage_error(device) -> None:
     with pytest.raises(UsageError, match=device):
         usable_device(device, None)
     assert usable_device("auto", None) in {"cpu", "cuda"}
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, len(os.sched_getaffinity(0))), (1, 1)])
+def test_training_takes_all_cores_unless_told(threads, expected) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # as the program's environment has it
+        usable_device("cpu", threads)
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_damaged_state_is_refused(tmp_path) -> None:
