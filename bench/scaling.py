@@ -1,11 +1,11 @@
 """What 12, 128 and 1024 cores would do on the 399 slides of CAMELYON16: measured costs, simulated cluster.
 
-    python -m bench.scaling --measure SLIDE --mpp 0.25 --engine onnxruntime:MODEL --engine openvino:MODEL --plot PREFIX
-    python -m bench.scaling [--costs FILE] [--cores 12,128,1024] [--json FILE] [--plot PREFIX]
+    python -m bench.scaling --measure SLIDE --mpp 0.25 --engine onnxruntime:MODEL --into bench/README.md --plot PREFIX
+    python -m bench.scaling [--costs FILE] [--cores 12,128,1024] [--json FILE] [--into PAGE] [--plot PREFIX]
 
 The first measures one core's costs (`bench.tile_costs`), keeps them in ``--costs`` and goes on as the second: all
 slides (`bench.camelyon_cohort`) as one pool, one rank a core, the real scheduler under a virtual clock
-(`bench.scaled_cohort`), for the pyramidal and for the reference run. Ten minutes and 4 GB for three engines.
+(`bench.scaled_cohort`), for the pyramidal and for the reference run. Seven minutes and 4 GB for three engines.
 
 Left out: the file system's limit (the bytes that it would be asked for are printed), memory bandwidth and clock of a
 processor whose cores all work, MPI's start, predictions on their way to the slides' owners.
@@ -22,14 +22,7 @@ from bench.camelyon_cohort import LABELS, MEAN_TILES, build_cohort
 from bench.figures import Figure, report
 from bench.lesions import OUTLINES, load_outlines
 from bench.scaled_cohort import scale
-from bench.scaling_tables import (
-    cohort_lines,
-    comparison_lines,
-    cost_lines,
-    draw_plot,
-    file_system_lines,
-    scaled_lines,
-)
+from bench.scaling_tables import MARK, all_tables, draw_plot, put_into
 from bench.tile_costs import MeasuredCosts, measure_costs
 
 if TYPE_CHECKING:
@@ -73,6 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--labels", type=Path, default=LABELS, help="CSV of the slides")
     parser.add_argument("--mean-tiles", type=float, default=MEAN_TILES, help="mean tissue of a slide, level-0 tiles")
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--into", type=Path, default=None, help=f"Markdown page; the tables go between its two {MARK}")
     parser.add_argument("--plot", type=Path, default=None, help="write PREFIX.svg and PREFIX.png")
     options = parser.parse_args()
     if options.measure is not None and not options.engine:
@@ -90,15 +84,10 @@ def main() -> None:
     cohort = build_cohort(load_outlines(options.outlines), options.labels, mean_tiles=options.mean_tiles)
     found = scale_all(cohort, costs, [int(n) for n in options.cores.split(",")])
     report(figures_of(found), options.json)
-    parts = (
-        cost_lines(costs),
-        cohort_lines(cohort),
-        scaled_lines(found),
-        file_system_lines(found),
-        comparison_lines(found, cohort, costs),
-    )
-    for lines in parts:
-        print("\n" + "\n".join(lines))
+    tables = all_tables(found, cohort, costs)
+    print(f"\n{tables}")
+    if options.into is not None:
+        put_into(options.into, tables)
     if options.plot is not None:
         draw_plot(found, len(cohort.slides), options.plot)
 

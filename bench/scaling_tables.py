@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.scaled_cohort import Scaled
     from bench.tile_costs import MeasuredCosts
 
+MARK = "<!-- scaling -->"
 FILE_SYSTEMS = (1e9, 1e10)
 """Bytes a second."""
 INCEPTION_V3 = 2.84e9
@@ -68,8 +69,8 @@ def cohort_lines(cohort: SimulatedCohort) -> Iterator[str]:
     levels = ", ".join(map(str, cohort.analysed))
     yield f"{n_slides} slides, {cohort.tumor_slides} with tumour. Reference run: {cohort.n_reference} tiles,"
     yield f"{cohort.n_reference / n_slides:.0f} a slide. Pyramid: {n_tiles} tiles, {levels} of levels 0, 1, 2,"
-    yield f"{cohort.n_reference / n_tiles:.2f} times fewer;"
-    yield f"it keeps {100 * cohort.retention:.1f} % of the true positives of the test set (mean over slides)."
+    yield f"{cohort.n_reference / n_tiles:.2f} times fewer. It keeps {100 * cohort.retention:.1f} % of the true"
+    yield "positives of the test set (mean over slides)."
 
 
 def scaled_lines(found: Sequence[Scaled]) -> Iterator[str]:
@@ -128,9 +129,8 @@ def comparison_lines(found: Sequence[Scaled], cohort: SimulatedCohort, costs: Me
     gpu_s = FDA.gpu_s / (reference * FDA.predictions)
     yield f"Their 30 GPU-days are {1e3 * gpu_s:.2f} ms a prediction, their cluster's 45 h at most"
     yield f"{FDA.cores * FDA.hours:.0f} core-hours. With {FDA.predictions} predictions a tile, each as dear as ours:"
-    for engine in costs.engines:
-        hours = reference * FDA.predictions * engine.infer_s[0] / 3600
-        yield f"{hours:.0f} core-hours ({engine.name}),"
+    dense = [(engine, reference * FDA.predictions * engine.infer_s[0] / 3600) for engine in costs.engines]
+    yield ", ".join(f"{hours:.0f} core-hours ({engine.name})" for engine, hours in dense) + "."
     whole, pyramid = (n * PAPER_TILE_S / 3600 for n in (reference, sum(cohort.analysed)))
     yield f"The paper's {PAPER_TILE_S} s a tile on a six-core desktop make {whole:.0f} hours for the reference run and"
     yield f"{pyramid:.0f} for the pyramid."
@@ -162,6 +162,32 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def all_tables(found: Sequence[Scaled], cohort: SimulatedCohort, costs: MeasuredCosts) -> str:
+    """Everything, as Markdown."""
+    parts = (
+        cost_lines(costs),
+        cohort_lines(cohort),
+        scaled_lines(found),
+        file_system_lines(found),
+        comparison_lines(found, cohort, costs),
+    )
+    return "\n\n".join("\n".join(lines).strip() for lines in parts) + "\n"
+
+
+def put_into(page: Path, tables: str) -> None:
+    """Replace what lies between the two marks of a page.
+
+    Raises
+    ------
+    SystemExit
+        The page has not two.
+    """
+    parts = page.read_text().split(MARK)
+    if len(parts) != 3:
+        raise SystemExit(f"{page} holds {MARK} {len(parts) - 1} times; expected twice, round the tables to be replaced")
+    page.write_text(f"{parts[0]}{MARK}\n\n{tables}\n{MARK}{parts[2]}")
+
+
 def draw_plot(found: Sequence[Scaled], n_slides: int, prefix: Path) -> None:
     """Hours over cores, as SVG and PNG."""
     import matplotlib as mpl
@@ -178,7 +204,7 @@ def draw_plot(found: Sequence[Scaled], n_slides: int, prefix: Path) -> None:
         axes.plot(*zip(*rows, strict=True), style, marker="o", color=color, label=f"{engine}, {run}")
     axes.plot(FDA.cores, FDA.hours, "kX", label=f"Li et al. 2023: {FDA.predictions} predictions a tile")
     axes.set(xscale="log", yscale="log", xlabel="cores", ylabel=f"hours for {n_slides} slides")
-    axes.grid(alpha=0.3, which="both")
+    axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     for suffix in (".svg", ".png"):
         plot.savefig(prefix.with_suffix(suffix), dpi=100)

@@ -13,7 +13,7 @@ import pytest
 from bench.camelyon_cohort import SimulatedCohort, SlideTiles, build_cohort, play_cohort
 from bench.lesions import load_outlines
 from bench.scaled_cohort import SLIDE_GIGAPIXELS, alone_s, scale
-from bench.scaling_tables import comparison_lines, cost_lines, file_system_lines, scaled_lines
+from bench.scaling_tables import MARK, comparison_lines, cost_lines, file_system_lines, put_into, scaled_lines
 from bench.slide_geometry import TILE_PX, TissueModel, build_geometry
 from bench.tile_costs import EngineCosts, MeasuredCosts, SlideCosts
 from tests.bench.small_cohort import small_cohort
@@ -186,6 +186,18 @@ def test_tables_name_every_engine_and_run(cohort) -> None:
         assert "made" in text
     assert "0.50" in "\n".join(cost_lines(COSTS))
     assert pytest.approx(21.63, abs=0.01) == SLIDE_GIGAPIXELS
+
+
+def test_tables_replace_what_lay_between_the_marks_and_nothing_else(tmp_path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{MARK}\nold\n{MARK}\nafter\n")
+    for tables in ("first\n", "second\n"):
+        put_into(page, tables)
+    assert page.read_text() == f"before\n{MARK}\n\nsecond\n\n{MARK}\nafter\n"
+    page.write_text(f"{MARK} alone")
+    with pytest.raises(SystemExit, match="twice"):
+        put_into(page, "new")
+    assert page.read_text() == f"{MARK} alone"
 
 
 def test_a_tile_of_the_published_run_has_the_core_seconds_of_18_years(cohort) -> None:
