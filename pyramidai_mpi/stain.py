@@ -123,13 +123,33 @@ def estimate(pixels: RgbArray, target: StainTarget) -> StainMap:
     InputError
         When too few pixels are stained, or with one stain only. Names no slide.
     """
+    stained, densities = _stained(pixels)
+    if isinstance(target, MacenkoTarget):
+        return _macenko_map(_macenko_colours(densities), target)
+    return _reinhard_map(_reinhard_colours(stained), target)
+
+
+def colours_of(pixels: RgbArray, method: str) -> StainTarget:
+    """A slide's own colours, for others to be brought to; parameters and errors as of `estimate`.
+
+    Parameters
+    ----------
+    pixels
+        As for `estimate`.
+    method
+        ``macenko`` or ``reinhard``.
+    """
+    stained, densities = _stained(pixels)
+    return _macenko_colours(densities) if method == "macenko" else _reinhard_colours(stained)
+
+
+def _stained(pixels: RgbArray) -> tuple[RgbArray, npt.NDArray[np.float64]]:
+    """The stained ones among pixels (n, 3), and their optical densities."""
     densities = -np.log((pixels.astype(np.float64) + 1) / LIGHT)
     stained = (densities >= LEAST_DENSITY).all(axis=1)
     if stained.sum() < _LEAST_PIXELS:
         raise InputError(f"{stained.sum()} stained pixels in its tissue are too few to normalise its stain")
-    if isinstance(target, MacenkoTarget):
-        return _macenko_map(densities[stained], target)
-    return _reinhard_map(pixels[stained], target)
+    return pixels[stained], densities[stained]
 
 
 def stain_vectors(densities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -150,16 +170,21 @@ def stain_vectors(densities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
     return vectors if vectors[0, 0] > vectors[1, 0] else vectors[::-1]  # hematoxylin takes more red
 
 
-def _macenko_map(densities: npt.NDArray[np.float64], target: MacenkoTarget) -> StainMap:
+def _macenko_colours(densities: npt.NDArray[np.float64]) -> MacenkoTarget:
     vectors = stain_vectors(densities)
     angle = np.arccos(np.clip(vectors[0] @ vectors[1], -1, 1))
     if not angle >= _LEAST_ANGLE:
         raise InputError(f"its two stains are {np.rad2deg(angle):.1f} degrees apart: too alike to normalise them")
-    separate = np.linalg.pinv(vectors.T)  # (2, 3): strengths from densities
-    strengths = np.percentile(densities @ separate.T, 100 - _PERCENTILE, axis=0)
+    strengths = np.percentile(densities @ np.linalg.pinv(vectors.T).T, 100 - _PERCENTILE, axis=0)
     if not (strengths > 0).all():
         raise InputError("its stains have no strength to normalise")
-    wanted = np.array([target.hematoxylin, target.eosin]).T * (np.array(target.strengths) / strengths)
+    return MacenkoTarget(_triple(vectors[0]), _triple(vectors[1]), (float(strengths[0]), float(strengths[1])))
+
+
+def _macenko_map(own: MacenkoTarget, target: MacenkoTarget) -> StainMap:
+    separate = np.linalg.pinv(np.array([own.hematoxylin, own.eosin]).T)  # (2, 3): strengths from densities
+    scale = np.array(target.strengths) / own.strengths
+    wanted = np.array([target.hematoxylin, target.eosin]).T * scale
     identity = np.eye(3)
     return StainMap(
         first=_matrix(identity / LIGHT),
@@ -176,17 +201,21 @@ def lab_of(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
     return np.asarray(np.log10(lms) @ _LAB_OF_LOG_LMS.T)
 
 
-def _reinhard_map(pixels: RgbArray, target: ReinhardTarget) -> StainMap:
+def _reinhard_colours(pixels: RgbArray) -> ReinhardTarget:
     lab = lab_of(pixels)
-    mean, std = lab.mean(axis=0), lab.std(axis=0)
+    std = lab.std(axis=0)
     if not (std > 1e-6).all():
         raise InputError("its tissue has one colour only, which cannot be normalised")
-    scale = np.array(target.std) / std
+    return ReinhardTarget(_triple(lab.mean(axis=0)), _triple(std))
+
+
+def _reinhard_map(own: ReinhardTarget, target: ReinhardTarget) -> StainMap:
+    scale = np.array(target.std) / own.std
     back = np.linalg.inv(_LAB_OF_LOG_LMS)
     return StainMap(
         first=_matrix(_LMS_OF_RGB / 256),
         inner=_matrix(back @ np.diag(scale) @ _LAB_OF_LOG_LMS),
-        shift=_triple(np.log(10) * back @ (np.array(target.mean) - scale * mean)),
+        shift=_triple(np.log(10) * back @ (np.array(target.mean) - scale * own.mean)),
         outer=_matrix(np.linalg.inv(_LMS_OF_RGB) * 256),
         offset=-1.0,
     )

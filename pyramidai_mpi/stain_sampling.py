@@ -11,14 +11,16 @@ from pyramidai_mpi.errors import InputError
 from pyramidai_mpi.gather import on_rank0, share_bytes
 from pyramidai_mpi.inference.stain_engine import StainEngine
 from pyramidai_mpi.slides.base import UnreadableRegionError
-from pyramidai_mpi.stain import ReinhardTarget, StainMap, estimate
+from pyramidai_mpi.stain import ReinhardTarget, StainMap, colours_of, estimate
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.inference.package import ModelPackage
     from pyramidai_mpi.job import Job
+    from pyramidai_mpi.stain import StainTarget
     from pyramidai_mpi.tree import TileRule
+    from pyramidai_mpi.types import RgbArray
 
 MOST_TILES = 64
 """Roots that are looked at, spread over all: 200000 pixels at 224 px a tile and this step."""
@@ -36,20 +38,40 @@ def estimate_stain(job: Job, rule: TileRule) -> Job:
     InputError
         When the slide's stain cannot be normalised, or none of those tiles can be read.
     """
-    target, roots = job.package.stain_target, rule.roots()
-    if target is None or not len(roots):
+    target = job.package.stain_target
+    if target is None or not len(rule.roots()):
         return job
-    pixels = []
+    try:
+        return replace(job, stain=estimate(_tissue_pixels(job, rule), target))
+    except InputError as error:
+        raise InputError(f"{job.settings.slide}: {error}; leave the slide out, or normalise no stain") from error
+
+
+def stain_of_slide(job: Job, rule: TileRule, method: str) -> StainTarget:
+    """A slide's own colours, by the method ``macenko`` or ``reinhard``, for a model to bring all slides to.
+
+    Raises
+    ------
+    InputError
+        When they cannot be told, or none of the tiles can be read.
+    """
+    try:
+        return colours_of(_tissue_pixels(job, rule), method)
+    except InputError as error:
+        raise InputError(f"{job.settings.slide}: {error}; name another slide with --stain-target") from error
+
+
+def _tissue_pixels(job: Job, rule: TileRule) -> RgbArray:
+    """Pixels (n, 3) from all over a slide's tissue."""
+    roots = rule.roots()
+    pixels = [np.empty((0, 3), np.uint8)]
     for tile in roots[np.unique(np.linspace(0, len(roots) - 1, MOST_TILES).astype(int))]:
         try:
             read = job.pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
         except UnreadableRegionError:
             continue
         pixels.append(read[::_STEP, ::_STEP].reshape(-1, 3))
-    try:
-        return replace(job, stain=estimate(np.concatenate([np.empty((0, 3), np.uint8), *pixels]), target))
-    except InputError as error:
-        raise InputError(f"{job.settings.slide}: {error}; the model needs it, use one without") from error
+    return np.concatenate(pixels)
 
 
 def agree_on_stain(comm: MPI.Intracomm, job: Job, rule: TileRule) -> Job:

@@ -43,6 +43,19 @@ _TILE = 224
     show_default=True,
     help="Tumour's share of a positive tile's tissue.",
 )
+@click.option(
+    "--stain",
+    type=click.Choice(["none", "macenko", "reinhard"]),
+    default="none",
+    show_default=True,
+    help="Normalises each slide's stain, in training and by the package.",
+)
+@click.option(
+    "--stain-target",
+    type=_PATH,
+    metavar="SLIDE",
+    help="Whose colours all slides get.  [default: Macenko's own; for reinhard the first slide trained on]",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="torch's name, such as cpu or cuda:0.")
 @click.option(
@@ -70,6 +83,8 @@ def command(
     base_mpp: float,
     mpp: float | None,
     min_share: float,
+    stain: str,
+    stain_target: Path | None,
     seed: int,
     device: str,
     precision: str,
@@ -88,16 +103,20 @@ def command(
         raise OutputExistsError(f"{output}: exists already; name another folder")
     if len({slide.resolve() for slide in slides}) < len(slides):
         raise UsageError("a slide is named twice; it could train and test at once")
+    if stain_target is not None and stain == "none":
+        raise UsageError("--stain-target needs --stain macenko or reinhard")
     try:
         from pyramidai_mpi.training.fitting import FitSettings, usable_device
     except ModuleNotFoundError as error:
         raise InputError(f"training needs {error.name}; pip install 'pyramidai-mpi[train]'") from error
-    from pyramidai_mpi.training.dataset import TilePlan, holds_tumor, split_slides
+    from pyramidai_mpi.training.dataset import Split, TilePlan, holds_tumor, split_slides
     from pyramidai_mpi.training.levels import accuracy_table, train_levels, write_card
 
     plan = TilePlan(_bare_model(output, levels, base_mpp), truth, min_share, tiles, seed, mpp)
     chosen = usable_device(device, threads)
     split = split_slides(slides, [holds_tumor(slide, plan) for slide in slides], seed)
+    if stain != "none":
+        plan = plan.with_stain(stain, stain_target, split[Split.TRAIN][0])
     folder = work or output.with_name(f"{output.name}.work")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,14 @@ def parse_stain(path: Path, value: Any) -> tuple[str, StainTarget | None]:
     return method, MacenkoTarget(**numbers) if method == "macenko" else ReinhardTarget(**numbers)
 
 
+def stain_entry(target: StainTarget | None) -> dict[str, Any]:
+    """The entry that `parse_stain` reads as this target."""
+    if target is None:
+        return {"method": "none"}
+    method = "macenko" if isinstance(target, MacenkoTarget) else "reinhard"
+    return {"method": method, "target": {key: list(getattr(target, key)) for key in _NUMBERS[method]}}
+
+
 def _target(path: Path, method: str, target: Any) -> dict[str, Any]:
     wanted = _NUMBERS[method]
     if not isinstance(target, dict) or set(target) != set(wanted):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,11 @@ from pyramidai_mpi.annotations.labels import label_levels
 from pyramidai_mpi.annotations.truth import read_truth
 from pyramidai_mpi.config import RunSettings
 from pyramidai_mpi.errors import InputError, StorageError, UsageError
-from pyramidai_mpi.job import open_job, rule_of, segment_slide
+from pyramidai_mpi.inference.stain_entry import parse_stain, stain_entry
+from pyramidai_mpi.job import normaliser_of, open_job, rule_of, segment_slide
 from pyramidai_mpi.sampling import read_tiles
+from pyramidai_mpi.stain import MacenkoTarget
+from pyramidai_mpi.stain_sampling import estimate_stain, own_stain_engine, stain_of_slide
 from pyramidai_mpi.types import tiles_at
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ class TilePlan:
     Attributes
     ----------
     model
-        Tile size, spacings and levels; its networks are not used.
+        Tile size, spacings, levels and stain normalisation; its networks are not used.
     truth
         Folder or file of annotations.
     min_share
@@ -81,6 +84,43 @@ class TilePlan:
     per_class: int
     seed: int
     mpp: float | None = None
+
+    @property
+    def stain_mark(self) -> str:
+        """For names of files that depend on how stain is normalised; empty where it is not."""
+        target = self.model.stain_target
+        digest = hashlib.sha256(json.dumps(stain_entry(target)).encode()).hexdigest()
+        return "" if target is None else f"-{self.model.stain}-{digest[:8]}"
+
+    def with_stain(self, method: str, target: Path | None, first: Path) -> TilePlan:
+        """The plan with tiles of normalised stain.
+
+        Parameters
+        ----------
+        method
+            ``macenko`` or ``reinhard``.
+        target
+            The slide whose colours all are brought to. None takes `first` for Reinhard's method, and the colours of
+            Macenko's own implementation for his.
+        first
+            A training slide.
+
+        Raises
+        ------
+        InputError
+            When that slide's colours cannot be told.
+        """
+        if target is None and method == "macenko":
+            return replace(self, model=replace(self.model, stain=method, stain_target=MacenkoTarget()))
+        slide = target or first
+        job = open_job(_settings(slide, self), self.model)
+        try:
+            found = stain_of_slide(job, rule_of(job, segment_slide(job)), method)
+        finally:
+            job.pyramid.reader.close()
+        # as a package's reader will see it
+        method, checked = parse_stain(slide, stain_entry(found))
+        return replace(self, model=replace(self.model, stain=method, stain_target=checked))
 
 
 def split_slides(
@@ -177,6 +217,7 @@ def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.
     job = open_job(_settings(slide, plan), plan.model)
     try:
         rule = rule_of(job, segment_slide(job))
+        normalise = normaliser_of(estimate_stain(job, rule), own_stain_engine(plan.model))
         mask, tissue = rule.tissue.mask, rule.tissue
         info = job.pyramid.reader.info
         truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
@@ -193,7 +234,7 @@ def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.
             chosen = np.sort(
                 np.concatenate([rng.permutation(np.flatnonzero(positive == kind))[: plan.per_class] for kind in (0, 1)])
             )
-            pixels, readable = read_tiles(job.pyramid, tiles_at(level, index[level][chosen]))
+            pixels, readable = read_tiles(job.pyramid, tiles_at(level, index[level][chosen]), normalise)
             drawn.append((pixels, positive[chosen][readable]))
         return drawn
     finally:
@@ -226,4 +267,4 @@ def _tag(slides: Sequence[Path], plan: TilePlan) -> str:
         [str(plan.truth.resolve()), plan.min_share, plan.per_class, plan.seed, plan.mpp],
         [model.tile_size, model.base_mpp, model.scale_factor, model.n_levels],
     ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12] + plan.stain_mark

@@ -113,7 +113,7 @@ def train_levels(
             of_level[Split.TRAIN],
             of_level[Split.VALIDATION],
             settings,
-            work / f"{architecture}-level{level}.pt",
+            work / f"{architecture}{plan.stain_mark}-level{level}.pt",
             lambda epoch, seen, total, level=level: progress(  # type: ignore[misc]
                 Progress(f"level {level}, epoch {epoch + 1}/{settings.epochs}", seen, total)
             ),
@@ -134,7 +134,10 @@ def train_levels(
         graphs.append(to_onnx(network))
         if from_finer:
             finer = network
-    write_package(out, name, graphs, [_THRESHOLD] * len(graphs), base_mpp=plan.model.base_mpp)
+    model = plan.model
+    write_package(
+        out, name, graphs, [_THRESHOLD] * len(graphs), base_mpp=model.base_mpp, stain_target=model.stain_target
+    )
     return results
 
 
@@ -172,7 +175,8 @@ def write_card(
         f"    {command}",
         "",
         f"One network a level, at {plan.model.base_mpp:g} µm per pixel and coarser by {plan.model.scale_factor} from "
-        f"level to level. A tile is positive when at least {plan.min_share:.0%} of its tissue is tumour.",
+        f"level to level. A tile is positive when at least {plan.min_share:.0%} of its tissue is tumour. "
+        f"Stain normalisation: {plan.model.stain}.",
         "",
         "Slides, none in two splits:",
         "",

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from pyramidai_mpi.inference.stain_entry import stain_entry
 from pyramidai_mpi.training.tiles import LEVELS, SCALE_FACTOR, TILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pyramidai_mpi.stain import StainTarget
     from pyramidai_mpi.training.thresholds import Retention
     from pyramidai_mpi.training.weights import NetworkWeights
 
@@ -77,6 +79,7 @@ def write_package(
     *,
     base_mpp: float = BASE_MPP,
     random_weights: bool = False,
+    stain_target: StainTarget | None = None,
 ) -> None:
     """Write ``model.yaml`` and ``level<n>.onnx`` into a folder, which is made if need be.
 
@@ -90,6 +93,8 @@ def write_package(
         µm per pixel of level 0.
     random_weights
         Whether the networks were never trained, which the description then says.
+    stain_target
+        What the colours of the tiles were brought to; None for nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     levels = []
@@ -112,7 +117,7 @@ def write_package(
         "tile_size": TILE,
         "scale_factor": SCALE_FACTOR,
         "base_mpp": base_mpp,
-        "stain": {"method": "none"},
+        "stain": stain_entry(stain_target),
         "input": {"layout": "NHWC", "dtype": "uint8"},
         "inputs": [],
         "decision": {"type": "threshold"},

@@ -11,13 +11,18 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install pyramidai_mpi[train]")
 
 from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
+from pyramidai_mpi.config import RunSettings  # noqa: E402
 from pyramidai_mpi.errors import InputError, UsageError  # noqa: E402
 from pyramidai_mpi.inference.onnx_engine import OnnxEngine  # noqa: E402
-from pyramidai_mpi.inference.package import load_package  # noqa: E402
+from pyramidai_mpi.inference.package import ModelPackage, load_package  # noqa: E402
+from pyramidai_mpi.job import open_job, rule_of, segment_slide  # noqa: E402
+from pyramidai_mpi.stain import MacenkoTarget  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
 from pyramidai_mpi.training.compact import new_network  # noqa: E402
-from pyramidai_mpi.training.dataset import LabelledTiles, Split, split_slides  # noqa: E402
+from pyramidai_mpi.training.dataset import LabelledTiles, Split, TilePlan, draw_split, split_slides  # noqa: E402
 from pyramidai_mpi.training.fitting import FitSettings, fit, score, turned, usable_device  # noqa: E402
+from tests.packages import write_package  # noqa: E402
+from tests.stains import lab_of, pixels_looked_at, plain_macenko, plain_reinhard  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,49 @@ def test_a_coarser_level_can_start_from_what_the_finer_one_has_learnt(slides, tm
     weight_noise = 1e-6
     assert np.abs(apart[0] - chained[0]).max() < weight_noise
     assert np.abs(chained[0] - chained[1]).mean() < 0.5 * np.abs(apart[0] - apart[1]).mean()
+
+
+def job_and_rule(slide: Path, package: ModelPackage):
+    job = open_job(RunSettings(slide=slide, model=package.folder, output=slide), package)
+    return job, rule_of(job, segment_slide(job))
+
+
+def test_a_package_trained_on_one_slides_colours_asks_for_them(slides, tmp_path) -> None:
+    options = ["--epochs", "1", "--stain", "reinhard", "--stain-target", str(slides[2])]
+    assert run_command_line([*words(slides[1:], tmp_path / "m"), *options]) == 0
+    package = load_package(tmp_path / "m")
+    pixels = pixels_looked_at(*job_and_rule(slides[2], package))
+    lab = lab_of(pixels[(-np.log((pixels + 1.0) / 240) >= 0.15).all(axis=1)])
+    assert package.stain == "reinhard"
+    np.testing.assert_allclose(package.stain_target.mean, lab.mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(package.stain_target.std, lab.std(axis=0), atol=1e-9)
+    assert "reinhard" in (tmp_path / "m/README.md").read_text()
+
+
+@pytest.mark.parametrize(("method", "plain"), [("macenko", plain_macenko), ("reinhard", plain_reinhard)])
+def test_tiles_to_train_on_are_normalised_by_their_own_slides_stain(slides, tmp_path, method, plain) -> None:
+    model = load_package(write_package(tmp_path / "model", n_levels=1, side=224))
+    bare = TilePlan(model, slides[0].parent, 0.5, per_class=4, seed=0)
+    plan = bare.with_stain(method, None, slides[1])
+    (raw,), (seen,) = (draw_split([slides[3]], one, Split.TRAIN, tmp_path) for one in (bare, plan))
+    slide_pixels = pixels_looked_at(*job_and_rule(slides[3], plan.model))
+    assert np.abs(seen.pixels - plain(raw.pixels, slide_pixels, plan.model.stain_target)).max() < 1
+    assert np.abs(seen.pixels.astype(int) - raw.pixels).max() > 5
+
+
+def test_tiles_and_states_of_other_colours_have_other_names(slides, tmp_path) -> None:
+    model = load_package(write_package(tmp_path / "model", n_levels=1, side=224))
+    bare = TilePlan(model, slides[0].parent, 0.5, per_class=4, seed=0)
+    targets = [("macenko", None), ("macenko", slides[2]), ("macenko", slides[3]), ("reinhard", None)]
+    plans = [bare, *(bare.with_stain(method, target, slides[1]) for method, target in targets)]
+    assert len({plan.stain_mark for plan in plans}) == len(plans)
+    assert bare.stain_mark == ""
+    assert plans[1].model.stain_target == MacenkoTarget()
+
+
+def test_a_target_for_no_normalisation_is_a_mistake(slides, tmp_path, capsys) -> None:
+    assert run_command_line([*words(slides, tmp_path / "m"), "--stain-target", str(slides[0])]) == 64
+    assert "--stain macenko or reinhard" in capsys.readouterr().err
 
 
 def test_a_slide_without_truth_is_named(slides, tmp_path, capsys) -> None:
