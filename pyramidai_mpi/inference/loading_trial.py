@@ -7,6 +7,7 @@ never come to an end.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from pyramidai_mpi.trial import Trial, conduct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pyramidai_mpi.inference.package import ModelLevel, ModelPackage
 
 _SECONDS = 120
 _MEMORY_BYTES = 8 << 30
@@ -27,14 +30,20 @@ def try_loading(folder: Path, *, seconds: int = _SECONDS, memory_bytes: int = _M
 
 
 def _load_and_run(arguments: Sequence[str]) -> None:
+    package = read_package(Path(arguments[0]), check_files=False)  # hashing is safe, and done elsewhere meanwhile
+    # the ranks wait for this, most of them without work for their cores
+    with ThreadPoolExecutor(package.n_levels) as threads:
+        trials = [threads.submit(_try_network, level, package) for level in package.levels]
+    for trial in trials:
+        trial.result()
+
+
+def _try_network(level: ModelLevel, package: ModelPackage) -> None:
     from pyramidai_mpi.inference.network_check import check_network
     from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 
-    package = read_package(Path(arguments[0]), check_files=False)  # hashing is safe, and done elsewhere meanwhile
-    for level in package.levels:
-        check_network(level, package)
-    for level in package.levels:
-        OnnxEngine(level, package)
+    check_network(level, package)
+    OnnxEngine(level, package)
 
 
 def main() -> None:

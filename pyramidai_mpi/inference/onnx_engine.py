@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import onnxruntime
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+
+_ARENA_LOCK = Lock()
 
 
 class OnnxEngine(FixedBatchEngine):
@@ -34,7 +37,8 @@ class OnnxEngine(FixedBatchEngine):
 
 def open_session(model: str | bytes) -> onnxruntime.InferenceSession:
     """A graph, from its file or its bytes, ready to run on one thread that never spins, in the common arena."""
-    _share_one_arena()
+    with _ARENA_LOCK:
+        _share_one_arena()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -46,7 +50,7 @@ def open_session(model: str | bytes) -> onnxruntime.InferenceSession:
 
 @cache
 def _share_one_arena() -> None:
-    """Have all networks of the process compute in one piece of memory; they never run at the same time.
+    """Have all networks of the process compute in one piece of memory; in a rank, they never run at the same time.
 
     With one each, three InceptionV3 keep 110 MB more, of which two thirds are idle at any time. It grows by what is
     asked for instead of doubling.
