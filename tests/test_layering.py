@@ -67,6 +67,8 @@ GATES = {
     "sklearn": ["classification.forest", "classification.classifier"],
     "matplotlib": ["evaluation.plots", "simulate.plot", "tuning.plots"],
     "skops": ["classification.storage"],
+    "timm": ["training.timm_network"],
+    "torchvision": ["training.timm_network"],
     "shapely": ["annotations.", "export.outlines"],  # truth, and what was found
     "mpi4py": ["sched.transport", "gather", "store.", "cli.", "notebook"],
 }

@@ -1,13 +1,15 @@
 """WSInfer's models: a ``config.json`` beside one ONNX file, read as a model package of one level.
 
 The format is that of the WSInfer model zoo (Kaczmarzyk et al., npj Precision Oncology 2024; spec_version 1.0). Its
-networks take normalised float pixels, NCHW, and give logits.
+networks take normalised float pixels, NCHW, and give logits. The zoo's own files are TorchScript, which
+``training.zoo`` converts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.errors import InputError, input_errors
@@ -22,12 +24,72 @@ _THRESHOLD = 0.5
 _MAX_BYTES = 1 << 20
 
 
-def load_wsinfer(folder: Path) -> ModelPackage:
-    """Read a WSInfer model folder.
+@dataclass(frozen=True)
+class WsinferConfig:
+    """What a ``config.json`` says.
 
-    A tile is what the network sees: where the config resizes patches of p pixels at s µm/px to q pixels, tiles have q
-    pixels at s * p / q µm/px, and the slide is resampled once. With two classes the second is the positive one; with
-    more there is none until the caller names it.
+    Attributes
+    ----------
+    name
+        Of the model or its architecture.
+    classes
+        One or more; a single one is the positive class.
+    tile_size, base_mpp
+        Side of the network's input in pixels, and their µm. A tile is what the network sees: where the config resizes
+        patches of p pixels at s µm/px to q pixels, tiles have q pixels at s * p / q µm/px, so that the slide is
+        resampled once.
+    float_input
+        How the network's values are made.
+    text
+        The file's.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    tile_size: int
+    base_mpp: float
+    float_input: FloatInput
+    text: str
+
+
+def load_wsinfer(folder: Path) -> ModelPackage:
+    """Read a WSInfer model folder with an ONNX file.
+
+    With two classes the second is the positive one; with more there is none until the caller names it.
+
+    Raises
+    ------
+    InputError
+        With one line that names the file, what is wrong and what was expected.
+    """
+    networks = sorted(folder.glob("*.onnx"))
+    if len(networks) != 1:
+        raise InputError(
+            f"{folder}: holds {len(networks)} ONNX files beside {CONFIG_NAME}, expected one; "
+            "a TorchScript file is converted by `pyramidai models import`"
+        )
+    config = read_config(folder)
+    if len(config.classes) < 2:
+        raise InputError(f"{folder / CONFIG_NAME}: class_names has one name; an ONNX file needs two or more")
+    with input_errors(networks[0]), networks[0].open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return ModelPackage(
+        folder=folder,
+        name=config.name,
+        classes=config.classes,
+        positive_class=1 if len(config.classes) == 2 else None,
+        tile_size=config.tile_size,
+        scale_factor=2,
+        base_mpp=config.base_mpp,
+        stain="none",
+        levels=(ModelLevel(0, networks[0], _THRESHOLD, sha256),),
+        yaml_text=config.text,
+        float_input=config.float_input,
+    )
+
+
+def read_config(folder: Path) -> WsinferConfig:
+    """Read the ``config.json`` of a folder.
 
     Raises
     ------
@@ -35,13 +97,8 @@ def load_wsinfer(folder: Path) -> ModelPackage:
         With one line that names the file, what is wrong and what was expected.
     """
     path = folder / CONFIG_NAME
-    networks = sorted(folder.glob("*.onnx"))
-    if len(networks) != 1:
-        raise InputError(f"{folder}: holds {len(networks)} ONNX files beside {CONFIG_NAME}, expected one")
     with input_errors(path):
         raw = path.read_bytes()
-    with input_errors(networks[0]), networks[0].open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if len(raw) > _MAX_BYTES:
         raise InputError(f"{path}: larger than 1 MiB, so it is no WSInfer config")
     try:
@@ -53,29 +110,24 @@ def load_wsinfer(folder: Path) -> ModelPackage:
         raise InputError(f"{path}: expected a WSInfer config, found {config!r:.60}")
     classes = _value(path, config, "class_names", list)
     if (
-        len(classes) < 2
-        or not all(isinstance(c, str) and c.isprintable() for c in classes)
+        not classes
+        or not all(isinstance(c, str) and c.isprintable() and c for c in classes)
         or len(set(classes)) != len(classes)
         or _value(path, config, "num_classes", int) != len(classes)
     ):
-        raise InputError(f"{path}: class_names must be two or more distinct names, as many as num_classes says")
+        raise InputError(f"{path}: class_names must be distinct names, as many as num_classes says")
     patch = _value(path, config, "patch_size_pixels", int)
     spacing = _value(path, config, "spacing_um_px", (int, float))
     if not (8 <= patch <= 8192 and _is_finite(spacing) and spacing > 0):
         raise InputError(f"{path}: patch_size_pixels or spacing_um_px is out of range")
     side, float_input = _transform(path, _value(path, config, "transform", list), patch)
-    return ModelPackage(
-        folder=folder,
+    return WsinferConfig(
         name=next((str(n) for n in (config.get("name"), config.get("architecture")) if _is_name(n)), "wsinfer"),
-        classes=tuple(str(name) for name in classes),
-        positive_class=1 if len(classes) == 2 else None,
+        classes=tuple(classes),
         tile_size=side,
-        scale_factor=2,
         base_mpp=spacing * patch / side,
-        stain="none",
-        levels=(ModelLevel(0, networks[0], _THRESHOLD, sha256),),
-        yaml_text=text,
         float_input=float_input,
+        text=text,
     )
 
 

@@ -11,19 +11,20 @@ import torch
 from pyramidai_mpi.training.tile_network import without_batch_norm
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.training.tile_network import TileNetwork
+    from torch import nn
 
 TILE = 224
+OUTPUTS = ("probabilities", "features")
 _OPSET = 18
 
 
-def to_onnx(network: TileNetwork) -> bytes:
-    """Serialise a network with batch norm folded.
+def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUTPUTS) -> bytes:
+    """Serialise a network with the batch norm of our own blocks folded.
 
-    Input ``tiles``, uint8 ``(batch, 224, 224, 3)``; outputs ``probabilities``, float32 ``(batch, 2)``, and
-    ``features``, float32 ``(batch, 2048)``.
+    Input ``tiles``, uint8 ``(batch, side, side, 3)``; outputs ``probabilities``, float32 ``(batch, C)``, and
+    ``features``, float32 ``(batch, F)``, where `outputs` names them.
     """
-    example = torch.zeros((2, TILE, TILE, 3), dtype=torch.uint8)
+    example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)  # that torchvision is missing does not matter here
@@ -36,7 +37,7 @@ def to_onnx(network: TileNetwork) -> bytes:
                 dynamo=True,
                 dynamic_shapes={"tiles": {0: torch.export.Dim("batch", min=1, max=4096)}},
                 input_names=["tiles"],
-                output_names=["probabilities", "features"],
+                output_names=list(outputs),
                 opset_version=_OPSET,
                 external_data=False,
                 verbose=False,

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.training.state_file import fill, read_state
 from pyramidai_mpi.training.tile_network import ConvBlock, TileNetwork, randomise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 DENSE = 224
 FEATURES = 2048
+_HEADS = ("dense.", "head.")
 _FOREIGN_HEADS = ("fc.", "AuxLogits.")
 
 
@@ -199,27 +199,9 @@ def load_weights(path: Path, seed: int = 0) -> tuple[Inception, bool]:
     InputError
         When the file is no state dict, holds more than tensors, or lacks a layer or has one of another shape.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the unpickler meets
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a file of weights that torch reads safely: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path}: no state dict (names and tensors); save it with torch.save(model.state_dict(), ...)")
+    state = read_state(path)
     network = random_network(seed)
-    _load(path, network, {name: value for name, value in state.items() if not name.startswith(_FOREIGN_HEADS)})
+    body = {name: value for name, value in state.items() if not name.startswith(_FOREIGN_HEADS)}
+    fill(path, network, body, _HEADS, "InceptionV3")
     network.eval()
     return network, "head.weight" in state
-
-
-def _load(path: Path, network: Inception, state: Mapping[str, torch.Tensor]) -> None:
-    own = network.state_dict()
-    head = {name for name in own if name.startswith(("dense.", "head."))}
-    missing = sorted(set(own) - set(state) - (set() if head & set(state) else head))
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    foreign = sorted(set(state) - set(own))
-    misfits = sorted(name for name in set(own) & set(state) if own[name].shape != state[name].shape)
-    for names, what in ((missing, "lacks"), (foreign, "has the unknown"), (misfits, "has another shape for")):
-        if names:
-            raise InputError(f"{path}: {what} {names[0]} ({len(names)} such), expected the layers of InceptionV3")
-    network.load_state_dict(dict(state), strict=False)

@@ -78,6 +78,10 @@ def write_package(
     thresholds: Sequence[float],
     *,
     base_mpp: float = BASE_MPP,
+    classes: Sequence[str] = ("normal", "tumor"),
+    positive_class: str = "tumor",
+    tile_size: int = TILE,
+    description: str | None = None,
     random_weights: bool = False,
     stain_target: StainTarget | None = None,
 ) -> None:
@@ -91,8 +95,14 @@ def write_package(
         Serialised networks and their thresholds, level 0 first.
     base_mpp
         µm per pixel of level 0.
+    classes, positive_class
+        Names, in the order of the networks' output.
+    tile_size
+        Side of a tile in pixels.
+    description
+        Free text, such as where the networks come from.
     random_weights
-        Whether the networks were never trained, which the description then says.
+        Whether the networks were never trained, which ``model.yaml`` then says.
     stain_target
         What the colours of the tiles were brought to; None for nothing.
     """
@@ -111,10 +121,11 @@ def write_package(
     document: dict[str, object] = {
         "format": "pyramidai-model/1",
         "name": name,
+        **({"description": description} if description else {}),
         **({"weights": "random"} if random_weights else {}),
-        "classes": ["normal", "tumor"],
-        "positive_class": "tumor",
-        "tile_size": TILE,
+        "classes": list(classes),
+        "positive_class": positive_class,
+        "tile_size": tile_size,
         "scale_factor": SCALE_FACTOR,
         "base_mpp": base_mpp,
         "stain": stain_entry(stain_target),

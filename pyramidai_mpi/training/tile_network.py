@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    Network = TypeVar("Network", bound="TileNetwork")
+    Network = TypeVar("Network", bound=nn.Module)
 
 _EPSILON = 1e-3
 
