@@ -39,6 +39,8 @@ NOT_HERE = (
     NotHere(r"apptainer (build|run) ", "a container engine", "tests/test_containers.py"),
     NotHere(r"pyramidai train ", "torch", "tests/training/test_train.py"),
     NotHere(r"pyramidai models build ", "torch", "tests/cli/test_models.py"),
+    NotHere(r"pyramidai models import timm:", "timm", "tests/training/test_timm_import.py"),
+    NotHere(r"pyramidai models import ", "torch", "tests/training/test_zoo_import.py"),
     NotHere(r".* --backend openvino ", "OpenVINO", "tests/inference/test_backends.py"),
 )
 

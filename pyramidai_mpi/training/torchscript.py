@@ -58,20 +58,26 @@ def convert_torchscript(
     return ConvertedNetwork((scratch / _GRAPH).read_bytes(), np.load(scratch / _EXPECTED, allow_pickle=False))
 
 
+def convert_here(path: Path, side: int, n_logits: int, float_input: FloatInput) -> ConvertedNetwork:
+    """Convert a TorchScript file in this process: what it holds is run without any limit. See `convert_torchscript`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        network = _load(path)
+        _check_output(path, network, side, n_logits)
+        try:
+            graph = _to_onnx(TileClassifier(network, float_input).eval(), side)
+        except Exception as error:  # the exporter raises whatever it meets
+            raise InputError(f"{path}: torch cannot convert it to ONNX: {_reason(error)}") from error
+        return ConvertedNetwork(graph, expected_probabilities(network, float_input, side))
+
+
 def _convert(arguments: Sequence[str]) -> None:
     path, scratch = Path(arguments[0]), Path(arguments[1])
     side, n_logits = int(arguments[2]), int(arguments[3])
-    red, green, blue, *std = map(float, arguments[4:])
-    float_input = FloatInput((red, green, blue), (std[0], std[1], std[2]))
-    warnings.simplefilter("ignore")  # of torch about itself
-    network = _load(path)
-    _check_output(path, network, side, n_logits)
-    try:
-        graph = _to_onnx(TileClassifier(network, float_input).eval(), side)
-    except Exception as error:  # the exporter raises whatever it meets
-        raise InputError(f"{path}: torch cannot convert it to ONNX: {_reason(error)}") from error
-    np.save(scratch / _EXPECTED, expected_probabilities(network, float_input, side))
-    (scratch / _GRAPH).write_bytes(graph)
+    m0, m1, m2, s0, s1, s2 = map(float, arguments[4:])
+    found = convert_here(path, side, n_logits, FloatInput((m0, m1, m2), (s0, s1, s2)))
+    np.save(scratch / _EXPECTED, found.expected)
+    (scratch / _GRAPH).write_bytes(found.graph)
 
 
 def _load(path: Path) -> torch.nn.Module:
