@@ -67,9 +67,9 @@ class Seen:
         Tiles per second: engine alone, analysis phase, from start to finished file.
     bare_cpu, analysis_cpu
         Tiles per second of the ranks' CPU time.
-    read, infer, own, wait
-        Shares of the ranks' wall time in the analysis phase: reading (stain normalisation included), the network,
-        what else an analysing rank does (decisions, journal, children), and the time without a batch.
+    read, stain, infer, own, wait
+        Shares of the ranks' wall time in the analysis phase: reading, stain normalisation, the network, what else an
+        analysing rank does (decisions, journal, children), and the time without a batch.
     """
 
     bare: float
@@ -78,6 +78,7 @@ class Seen:
     analysis_cpu: float
     whole: float
     read: float
+    stain: float
     infer: float
     own: float
     wait: float
@@ -151,7 +152,7 @@ def measure(comm: MPI.Intracomm, way: Way, arguments: argparse.Namespace, output
     ranks = finished.result.execution.ranks
     n_tiles = finished.result.tree.n_tiles
     wall, busy = float(ranks["wall_s"].sum()), float(ranks["busy_s"].sum())
-    read, infer = float(ranks["read_s"].sum()), float(ranks["infer_s"].sum())
+    read, stain, infer = (float(ranks[name].sum()) for name in ("read_s", "stain_s", "infer_s"))
     return Seen(
         bare=bare,
         bare_cpu=bare_cpu,
@@ -159,8 +160,9 @@ def measure(comm: MPI.Intracomm, way: Way, arguments: argparse.Namespace, output
         analysis_cpu=n_tiles / float(ranks["cpu_s"].sum()),
         whole=n_tiles / finished.wall_s,
         read=read / wall,
+        stain=stain / wall,
         infer=infer / wall,
-        own=(busy - read - infer) / wall,
+        own=(busy - read - stain - infer) / wall,
         wait=1 - busy / wall,
     )
 
@@ -227,15 +229,15 @@ def print_table(seen: dict[Way, list[Seen]]) -> None:
     """The medians as Markdown."""
     print(
         "| model | backend | reader, ahead | ranks | bare | analysis | whole | analysis / bare | by CPU | whole / bare "
-        "| read | infer | own | wait |"
+        "| read | stain | infer | own | wait |"
     )
-    print("| --- " * 14 + "|")
+    print("| --- " * 15 + "|")
     for way, runs in seen.items():
         middle = {field.name: median(getattr(run, field.name) for run in runs) for field in fields(Seen)}
         ratio = median(run.analysis / run.bare for run in runs)
         ratio_cpu = median(run.analysis_cpu / run.bare_cpu for run in runs)
         ratio_whole = median(run.whole / run.bare for run in runs)
-        shares = " | ".join(f"{middle[name]:.1%}" for name in ("read", "infer", "own", "wait"))
+        shares = " | ".join(f"{middle[name]:.1%}" for name in ("read", "stain", "infer", "own", "wait"))
         print(
             f"| {way.model.name} | {way.backend} | {way.reader}, {way.read_ahead} | {way.ranks} | {middle['bare']:.1f} "
             f"| {middle['analysis']:.1f} | {middle['whole']:.1f} | {ratio:.3f} | {ratio_cpu:.3f} | {ratio_whole:.3f} "

@@ -33,13 +33,14 @@ class PhaseSeconds:
 
     Attributes
     ----------
-    read, infer
+    read, stain, infer
         By phase.
     levels
-        float64 (MOST_LEVELS,), both phases together by level.
+        float64 (MOST_LEVELS,), the phases together by level.
     """
 
     read: float = 0.0
+    stain: float = 0.0
     infer: float = 0.0
     levels: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(MOST_LEVELS))
 
@@ -125,15 +126,20 @@ class Analyser:
             if isinstance(found, UnreadableRegionError):
                 reasons[position] = str(found)
             else:
-                pixels[len(readable)] = found if self.normalise is None else self.normalise(found)
+                pixels[len(readable)] = found
                 readable.append(position)
         read = time.perf_counter()
+        if self.normalise is not None:
+            for k in range(len(readable)):
+                pixels[k] = self.normalise(pixels[k])
+        normalised = time.perf_counter()
         probability = np.full((len(tiles), self.n_classes), np.nan, np.float32)
         engine, wanted = self.engines[level], self.keep_features is not None
         probability[readable], features = engine.predict(pixels[: len(readable)], features=wanted)
         self.seconds.read += read - started
         inferred = time.perf_counter()
-        self.seconds.infer += inferred - read
+        self.seconds.stain += normalised - read
+        self.seconds.infer += inferred - normalised
         self.seconds.levels[level] += inferred - started
 
         if self.keep_features is not None and features is not None:

@@ -56,14 +56,16 @@ RANK_DTYPE = np.dtype(
         ("wall_s", "<f8"),
         ("cpu_s", "<f8"),
         ("read_s", "<f8"),
+        ("stain_s", "<f8"),
         ("infer_s", "<f8"),
         ("journal_s", "<f8"),
         ("level_s", "<f8", (MOST_LEVELS,)),
         ("peak_bytes", "<i8"),
     ]
 )
-"""One rank's account of a run. Times in seconds; `read_s`, `infer_s`, `journal_s` are parts of `busy_s`, `level_s` is
-`read_s` and `infer_s` together by level, level 0 first. `peak_bytes` is the most memory held until the gathering."""
+"""One rank's account of a run. Times in seconds; `read_s`, `stain_s`, `infer_s`, `journal_s` are parts of `busy_s`,
+`level_s` is the first three together by level, level 0 first. `peak_bytes` is the most memory held until the
+gathering."""
 
 
 def hosts_of_ranks(comm: MPI.Intracomm) -> npt.NDArray[np.void]:
@@ -90,6 +92,7 @@ def rank_record(comm: MPI.Intracomm, stats: Stats, workload: TileWorkload) -> np
     """Account of the calling rank as one `RANK_DTYPE` record, shape (1,)."""
     record = _own_record(comm)
     record["read_s"] = workload.analyser.seconds.read
+    record["stain_s"] = workload.analyser.seconds.stain
     record["infer_s"] = workload.analyser.seconds.infer
     record["journal_s"] = workload.journal.seconds if workload.journal is not None else 0.0
     record["level_s"] = workload.analyser.seconds.levels

@@ -145,4 +145,22 @@ def test_time_is_booked_by_phase(lossless_slide, engines):
     assert seconds.read > 0
     assert seconds.infer > 0
     assert (seconds.levels > 0).nonzero()[0].tolist() == [0, 2]
-    assert seconds.levels.sum() == pytest.approx(seconds.read + seconds.infer)
+    assert seconds.levels.sum() == pytest.approx(seconds.read + seconds.stain + seconds.infer)
+
+
+def test_networks_see_the_readable_tiles_of_normalised_stain_in_order(slide):
+    class Watcher(FixedEngine):
+        def predict(self, pixels, *, features=False):
+            self.seen = pixels.copy()
+            return super().predict(pixels)
+
+    zero_tile(slide, 0, 0)
+    tiles = tiles_at(0, np.array([[4, 4], [0, 0], [5, 5]]))
+    plain, normalising = Watcher([[0.9, 0.1]] * 3), Watcher([[0.9, 0.1]] * 3)
+    analyser_of(slide, [plain] * 3).analyse(tiles)
+    analyser = analyser_of(slide, [normalising] * 3)
+    analyser.normalise = lambda pixels: pixels // 2 + 128
+    analyser.analyse(tiles)
+    assert len(plain.seen) == 2
+    assert (normalising.seen == plain.seen // 2 + 128).all()
+    assert analyser.seconds.stain > 0
