@@ -31,7 +31,7 @@ _GRAPH, _EXPECTED = "network.onnx", "expected.npy"
 
 
 def convert_torchscript(
-    path: Path, side: int, n_logits: int, float_input: FloatInput, scratch: Path
+    path: Path, side: int, n_logits: int, float_input: FloatInput, scratch: Path, *, seconds: int = _SECONDS
 ) -> ConvertedNetwork:
     """Convert a TorchScript file, and run it on made-up tiles.
 
@@ -43,6 +43,8 @@ def convert_torchscript(
         What it should take and give.
     scratch
         An empty folder.
+    seconds
+        Most wall time.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def convert_torchscript(
     numbers = [side, n_logits, *float_input.mean, *float_input.std]
     arguments = [os.fspath(path), os.fspath(scratch), *map(repr, numbers)]
     module = "pyramidai_mpi.training.torchscript"
-    with Trial(path, module, arguments, seconds=_SECONDS, memory_bytes=_MEMORY_BYTES) as trial:
+    with Trial(path, module, arguments, seconds=seconds, memory_bytes=_MEMORY_BYTES) as trial:
         trial.check()
     return ConvertedNetwork((scratch / _GRAPH).read_bytes(), np.load(scratch / _EXPECTED, allow_pickle=False))
 

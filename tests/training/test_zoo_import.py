@@ -21,7 +21,7 @@ from pyramidai_mpi.inference.onnx_engine import OnnxEngine  # noqa: E402
 from pyramidai_mpi.inference.package import FloatInput, load_package  # noqa: E402
 from pyramidai_mpi.training import paper_package  # noqa: E402
 from pyramidai_mpi.training.checked_package import Agreement, PackageText, place_package  # noqa: E402
-from pyramidai_mpi.training.torchscript import convert_here  # noqa: E402
+from pyramidai_mpi.training.torchscript import convert_here, convert_torchscript  # noqa: E402
 from tests.end_to_end.conftest import pyramidai  # noqa: E402
 from tests.end_to_end.test_damage import tissue_slide  # noqa: E402
 
@@ -209,6 +209,22 @@ def test_a_network_that_does_not_fit_its_config_is_named(network, side, said, tm
     path = save(network, tmp_path / "n.pt", side)
     with pytest.raises(InputError, match=said):
         convert_here(path, 48, 2, FloatInput(MEAN, STD))
+
+
+class Endless(torch.nn.Module):
+    """Never answers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        i = 0
+        while i >= 0:
+            i = (i + 1) % 1000
+        return x[:, :2, 0, 0]
+
+
+def test_a_network_that_never_answers_is_ended_with_one_line(tmp_path) -> None:
+    path = save(Endless(), tmp_path / "n.pt", script=True)
+    with pytest.raises(InputError, match=r"n\.pt: .* took more than 5 s"):
+        convert_torchscript(path, 48, 2, FloatInput(MEAN, STD), tmp_path, seconds=5)
 
 
 def test_a_state_dict_or_a_pickle_is_no_torchscript_and_is_not_run(tmp_path) -> None:
