@@ -124,10 +124,10 @@ def plot(found: dict[str, list[Point]], target: Path) -> None:
         seconds.loglog(tiles, [point.cpu_s for point in points], "o-", label=name)
         memory.semilogx(tiles, [point.peak_mb for point in points], "o-", label=name)
     n = np.array([1e4, 1e6])
-    seconds.loglog(n, 1e-4 * n, "k:", lw=1, label="proportional")
+    seconds.loglog(n, 1e-4 * n, "k:", lw=1, label="proportional, 100 µs a tile")
     seconds.set(xlabel="tiles", ylabel="processor seconds, all processes")
     memory.set(xlabel="tiles", ylabel="MB of the fullest rank", ylim=(0, None))
-    seconds.legend()
+    seconds.legend(loc="lower right", fontsize="small")
     for suffix in (".svg", ".png"):
         figure.savefig(target.with_suffix(suffix), dpi=80)
 
