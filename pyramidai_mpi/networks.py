@@ -16,7 +16,7 @@ from pyramidai_mpi.gather import agree, agree_on, allgather, on_rank0, ranks_ali
 from pyramidai_mpi.heap import trim_heap
 from pyramidai_mpi.inference.backends import choose_backend, load_engine
 from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
-from pyramidai_mpi.inference.loading_trial import try_loading
+from pyramidai_mpi.inference.loading_trial import found_in_trial, try_loading
 from pyramidai_mpi.inference.opening import read_package
 from pyramidai_mpi.provenance import cpu_description, machine_id
 from pyramidai_mpi.shipped import default_model
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    import numpy.typing as npt
     from mpi4py import MPI
 
     from pyramidai_mpi.config import RunSettings
@@ -121,10 +122,13 @@ def settle_backend(
     return replace(settings, backend=share_bytes(comm, chosen).decode())
 
 
-def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> list[FixedBatchEngine]:
+def build_engines(
+    comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings, trial: Trial | None = None
+) -> list[FixedBatchEngine]:
     """Load the networks and settle the batch shape that all ranks use. Collective.
 
-    Each level's network is tried out by one rank of a machine; equal processors and libraries give equal results.
+    Each network is tried out once a machine, as equal processors and libraries give equal results: by the trial where
+    rank 0 is, by one rank for each level elsewhere.
 
     Parameters
     ----------
@@ -134,6 +138,8 @@ def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSetti
         The model.
     settings
         With a settled backend (see `settle_backend`).
+    trial
+        What `begin_trial` has begun and `settle_backend` has seen the end of; None for none.
 
     Raises
     ------
@@ -143,11 +149,14 @@ def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSetti
     alike = ranks_alike(comm, machine_id() + cpu_description().encode())
     engines: list[FixedBatchEngine] = []
     error = None
-    found = np.zeros((package.n_levels, 2), np.int64)  # batch shape and number of features, 0 where another rank looks
+    # batch shape and number of features, 0 where nobody has looked or another rank does
+    found = _found_in_trial(comm, package, settings, trial)
+    if 0 not in alike:
+        found[:] = 0
     try:
         for level in package.levels:
             engine = load_engine(level, package, settings.backend, settings.precision, probe=False)
-            if comm.rank == _rank_in_charge(level.level, alike):
+            if not found[level.level, 0] and comm.rank == _rank_in_charge(level.level, alike):
                 found[level.level] = settle_batch_shape(engine, package.tile_size), engine.n_features
             engines.append(engine)
             trim_heap()
@@ -166,6 +175,18 @@ def build_engines(comm: MPI.Intracomm, package: ModelPackage, settings: RunSetti
             error = InputError(f"{path}: has no second output, so no features; run without --features")
     agree(comm, error)
     return engines
+
+
+def _found_in_trial(
+    comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings, trial: Trial | None
+) -> npt.NDArray[np.int64]:
+    """What rank 0's trial has found for the run's backend, int64 (levels, 2), 0 for nothing. Collective."""
+    found = np.zeros((package.n_levels, 2), np.int64)
+    if trial is not None and settings.backend == "onnxruntime":
+        answer = found_in_trial(trial.check(), package.n_levels)
+        found[:] = 0 if answer is None else answer
+    shared = share_bytes(comm, found.tobytes() if comm.rank == 0 else None)
+    return np.frombuffer(shared, np.int64).reshape(found.shape).copy()
 
 
 def _check_files(comm: MPI.Intracomm, package: ModelPackage) -> None:

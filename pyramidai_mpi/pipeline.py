@@ -116,7 +116,7 @@ def _analyse(
         job = agree_on_stain(comm, job, rule)
         clock.ends("tissue")
         job = replace(job, settings=settle_backend(comm, job.settings, job.package, trial))
-        engines = build_engines(comm, job.package, job.settings)
+        engines = build_engines(comm, job.package, job.settings, trial)
         spool = FeatureSpool() if settings.features else None
         parallel = choose_parallel(comm, settings.writer)
         analyser = analyser_of(job, engines, share_stain_engine(comm, job.package))

@@ -58,6 +58,7 @@ class Trial:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._answer: str | None = None
 
     def __enter__(self) -> Trial:
         return self
@@ -68,14 +69,16 @@ class Trial:
         self._process.kill()
         self._process.communicate()
 
-    def check(self) -> None:
-        """Wait for the end.
+    def check(self) -> str:
+        """Wait for the end; returns the child's answer, see `conduct`.
 
         Raises
         ------
         InputError
             When the child found the file wanting, or did not survive it.
         """
+        if self._answer is not None:
+            return self._answer
         try:
             said, _ = self._process.communicate(timeout=self._seconds + _GRACE_S)
         except subprocess.TimeoutExpired:
@@ -83,7 +86,8 @@ class Trial:
             said, _ = self._process.communicate()
         code = self._process.returncode
         if code == ExitCode.OK:
-            return
+            self._answer = os.fsdecode(said)
+            return self._answer
         if code == ExitCode.BAD_INPUT:
             raise InputError(os.fsdecode(said))
         ended = f"ended with exit code {code}"
@@ -97,19 +101,20 @@ class Trial:
         )
 
 
-def conduct(work: Callable[[list[str]], None]) -> None:
+def conduct(work: Callable[[list[str]], str | None]) -> None:
     """Do `work` in the child: under limits, with the arguments, and with an exit code that says how it went.
 
-    What `InputError` says is passed on. Running out of memory is the file's fault too.
+    The text that it returns is the answer that `Trial.check` gives, for what it is worth. What `InputError` says is
+    passed on. Running out of memory is the file's fault too.
     """
     seconds, memory_bytes, *arguments = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     signal.alarm(int(seconds))  # also when nobody waits for us any more
     try:
-        work(arguments)
+        code, said = ExitCode.OK, work(arguments) or ""
     except InputError as error:
-        sys.stdout.buffer.write(os.fsencode(str(error)))
-        sys.stdout.flush()
-        os._exit(ExitCode.BAD_INPUT)
-    os._exit(ExitCode.OK)  # no library's destructors: they are not what is tried
+        code, said = ExitCode.BAD_INPUT, str(error)
+    sys.stdout.buffer.write(os.fsencode(said))
+    sys.stdout.flush()
+    os._exit(code)  # no library's destructors: they are not what is tried

@@ -53,6 +53,12 @@ def test_a_good_end_says_nothing_and_arguments_arrive(module, tmp_path):
     assert (tmp_path / "a b").read_text() == "\u00e4\n"
 
 
+def test_what_the_work_returns_is_the_answer_asked_for_once_or_twice(module):
+    with Trial("x", module("return 'caf\u00e9'"), [], seconds=30, memory_bytes=1 << 30) as trial:
+        assert [trial.check(), trial.check()] == ["caf\u00e9"] * 2
+    assert trial.check() == "caf\u00e9"
+
+
 def test_leaving_without_asking_ends_the_child(module):
     with Trial("x", module("time.sleep(600)"), [], seconds=600, memory_bytes=1 << 30) as trial:
         process = trial._process

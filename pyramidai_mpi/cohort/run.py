@@ -126,8 +126,8 @@ def run_cohort(
     with begin_trial(comm, common) as trial:
         package = agree_on_package(comm, common)
         common = settle_backend(comm, common, package, trial)
+        engines = build_engines(comm, package, common, trial)
     each = [replace(settings, backend=common.backend) for settings in each]
-    engines = build_engines(comm, package, common)
     stain_engine = share_stain_engine(comm, package)
     n_features = [engine.n_features if common.features else 0 for engine in engines]
     transport = MpiTransport.open(comm)

@@ -1,4 +1,4 @@
-"""Trying out a model's networks in a child process: checked, loaded, and run once on a black batch.
+"""Trying out a model's networks in a child process: checked, loaded, and run on made-up tiles and black ones.
 
 A network is a program. Its file can crash the loader (functions that call themselves), ask for any amount of memory, or
 never come to an end.
@@ -6,11 +6,13 @@ never come to an end.
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyramidai_mpi.inference.fixed_batch import BATCH_SHAPE, settle_batch_shape
 from pyramidai_mpi.inference.opening import read_package
 from pyramidai_mpi.trial import Trial, conduct
 
@@ -29,21 +31,39 @@ def try_loading(folder: Path, *, seconds: int = _SECONDS, memory_bytes: int = _M
     return Trial(folder, module, [os.fspath(folder)], seconds=seconds, memory_bytes=memory_bytes)
 
 
-def _load_and_run(arguments: Sequence[str]) -> None:
+def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
+    """Batch shape and number of features of each level's network in onnxruntime, level 0 first.
+
+    Parameters
+    ----------
+    answer
+        Of the child; None is returned for one that makes no sense.
+    n_levels
+        Of the package.
+    """
+    try:
+        found = [(int(shape), int(features)) for shape, features in json.loads(answer)]
+    except (ValueError, TypeError):
+        return None
+    sound = len(found) == n_levels and all(shape in (1, BATCH_SHAPE) and features >= 0 for shape, features in found)
+    return found if sound else None
+
+
+def _load_and_run(arguments: Sequence[str]) -> str:
     package = read_package(Path(arguments[0]), check_files=False)  # hashing is safe, and done elsewhere meanwhile
     # the ranks wait for this, most of them without work for their cores
     with ThreadPoolExecutor(package.n_levels) as threads:
         trials = [threads.submit(_try_network, level, package) for level in package.levels]
-    for trial in trials:
-        trial.result()
+    return json.dumps([trial.result() for trial in trials])
 
 
-def _try_network(level: ModelLevel, package: ModelPackage) -> None:
+def _try_network(level: ModelLevel, package: ModelPackage) -> tuple[int, int]:
     from pyramidai_mpi.inference.network_check import check_network
     from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 
     check_network(level, package)
-    OnnxEngine(level, package)
+    engine = OnnxEngine(level, package, probe=False)
+    return settle_batch_shape(engine, package.tile_size), engine.n_features
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.inference.loading_trial import try_loading
+from pyramidai_mpi.inference.loading_trial import found_in_trial, try_loading
 from pyramidai_mpi.networks import open_package
 from tests.packages import write_package
 
@@ -161,3 +161,19 @@ def test_opening_a_package_with_checks_is_what_tries_its_networks(tmp_path):
     folder = package_of(tmp_path / "m", with_weights_outside())
     with pytest.raises(InputError, match="another file"):
         open_package(folder, check_networks=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("[[4, 0], [1, 7]]", [(4, 0), (1, 7)]),
+        ("", None),
+        ("[[4, 0]]", None),
+        ("[[4, 0], [3, 0]]", None),
+        ("[[4, 0], [4, -1]]", None),
+        ('[[4, 0], "four"]', None),
+        ("7", None),
+    ],
+)
+def test_an_answer_counts_only_if_it_makes_sense(answer, expected):
+    assert found_in_trial(answer, 2) == expected

@@ -1,4 +1,7 @@
-"""Read and load the networks of a package: run_networks.py FOLDER; prints what each rank did and holds."""
+"""Read and load the networks of a package, after a trial or not: run_networks.py FOLDER [trial].
+
+Prints what each rank did and holds.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,11 @@ def settle(engine, side):
 ModelLevel.hash_file, networks.settle_batch_shape = hash_file, settle
 comm = MPI.COMM_WORLD
 settings = RunSettings(slide=Path("none.tif"), model=Path(sys.argv[1]), output=Path("none.h5"))
-package = networks.agree_on_package(comm, settings)
-engines = networks.build_engines(comm, package, settings)
+with networks.begin_trial(comm, settings) as trial:
+    package = networks.agree_on_package(comm, settings)
+    if "trial" in sys.argv:
+        settings = networks.settle_backend(comm, settings, package, trial)
+    engines = networks.build_engines(comm, package, settings, trial if "trial" in sys.argv else None)
 held = [(engine.batch_shape, engine.n_features) for engine in engines]
 reports = comm.gather((len(hashed), len(tried), held))
 if comm.rank == 0:

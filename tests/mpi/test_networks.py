@@ -1,4 +1,4 @@
-"""The ranks of a machine read and try each network once between them, and all hold what was found."""
+"""Each network is read and tried once on a machine, by a rank or in the trial, and all ranks hold what was found."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.packages import write_package
 pytestmark = pytest.mark.mpi
 
 
-def loaded_by(ranks, folder):
-    job = mpirun(ranks, ["tests/mpi/run_networks.py", str(folder)])
+def loaded_by(ranks, folder, *options):
+    job = mpirun(ranks, ["tests/mpi/run_networks.py", str(folder), *options])
     assert job.returncode == 0
     return json.loads(job.stdout)
 
@@ -30,7 +30,14 @@ def test_each_network_is_hashed_and_tried_once(ranks, tmp_path):
     assert all(held == [[4, 3]] * 3 for _, _, held in reports)
 
 
-def test_what_one_rank_finds_counts_for_all(tmp_path):
+def test_after_a_trial_no_rank_tries_a_network_again(tmp_path):
+    reports = loaded_by(2, write_package(tmp_path / "m", with_features=True), "trial")
+    assert sum(tried for _, tried, _ in reports) == 0
+    assert all(held == [[4, 3]] * 3 for _, _, held in reports)
+
+
+@pytest.mark.parametrize("options", [[], ["trial"]], ids=["on a rank", "in the trial"])
+def test_what_is_found_once_counts_for_all(options, tmp_path):
     """Level 1 subtracts the mean over its batch, so it must run with one tile at a time, on every rank."""
     folder = write_package(tmp_path / "m")
     model = onnx.load(folder / "level1.onnx")
@@ -41,7 +48,7 @@ def test_what_one_rank_finds_counts_for_all(tmp_path):
     described = yaml.safe_load((folder / "model.yaml").read_text())
     described["levels"][1]["sha256"] = hashlib.sha256((folder / "level1.onnx").read_bytes()).hexdigest()
     (folder / "model.yaml").write_text(yaml.safe_dump(described))
-    assert [[shape for shape, _ in held] for _, _, held in loaded_by(3, folder)] == [[4, 1, 4]] * 3
+    assert [[shape for shape, _ in held] for _, _, held in loaded_by(3, folder, *options)] == [[4, 1, 4]] * 3
 
 
 def test_a_changed_file_is_refused_whoever_reads_it(tmp_path):
