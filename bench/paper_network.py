@@ -78,6 +78,7 @@ def tune(package: Path, slides: list[Path], tuned: Path, backend: str) -> None:
     if tuned.exists():
         return
     results = tuned.with_name(f"{tuned.name}.results")
+    results.mkdir(exist_ok=True)
     words = ["run", *map(str, slides), "--model", str(package), "--backend", backend, "--mode", "exhaustive"]
     run([*words, "--results-dir", str(results), "-q"])
     words = ["tune", str(results), "--truth", str(slides[0].parent), "--model", str(package), "-o", str(tuned)]
