@@ -49,10 +49,13 @@ class LabelledTiles:
         uint8 (N, T, T, 3), mapped from disk.
     positive
         bool (N,).
+    mark
+        Of the slides, truth and plan that they were drawn by.
     """
 
     pixels: RgbArray
     positive: npt.NDArray[np.bool_]
+    mark: str = ""
 
     def __len__(self) -> int:
         return len(self.positive)
@@ -203,7 +206,9 @@ def draw_split(
                 )
             _keep(path, pixels[kept], positive[kept])
     return [
-        LabelledTiles(np.load(path.with_suffix(".npy"), mmap_mode="r"), np.load(path.with_suffix(".npz"))["positive"])
+        LabelledTiles(
+            np.load(path.with_suffix(".npy"), mmap_mode="r"), np.load(path.with_suffix(".npz"))["positive"], tag
+        )
         for path in paths
     ]
 

@@ -36,6 +36,8 @@ class FitSettings:
     precision
         ``float32``, or ``bfloat16`` for the convolutions of the steps: about twice as fast on processors that have it.
         Weights, losses and accuracies are float32 all the same.
+    material
+        Names whatever else a resumed training must have in common: the tiles, the weights it started from.
     """
 
     epochs: int = 10
@@ -44,6 +46,7 @@ class FitSettings:
     seed: int = 0
     device: str = "cpu"
     precision: str = "float32"
+    material: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,9 @@ def _load(path: Path, settings: FitSettings) -> dict[str, Any]:
     except Exception as error:  # torch.load raises whatever the unpickler meets
         raise InputError(f"{path}: not a state that training can go on from; delete it to start anew") from error
     if not matches:
-        raise InputError(f"{path}: is of a training with other settings; delete its folder to start anew")
+        raise InputError(
+            f"{path}: is of a training with other settings, slides or weights; delete its folder to start anew"
+        )
     loaded: dict[str, Any] = state
     return loaded
 
@@ -223,4 +228,5 @@ def _facts(settings: FitSettings) -> dict[str, float | str]:
         "learning_rate": settings.learning_rate,
         "seed": settings.seed,
         "precision": settings.precision,
+        "material": settings.material,
     }

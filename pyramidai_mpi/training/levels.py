@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.errors import UsageError
@@ -102,17 +103,20 @@ def train_levels(
 
         tiles[kind] = draw_split(slides, plan, kind, work, say)
     graphs, results = [], []
+    weights = "random" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()[:12]
     finer: TileNetwork | None = None
     for level in range(plan.model.n_levels):
         network = _new(architecture, start, settings.seed + level)
         if finer is not None:
             network.load_state_dict(finer.state_dict())
         of_level = {kind: levels[level] for kind, levels in tiles.items()}
+        begun_from = weights if finer is None else "level below"
+        material = [of_level[Split.TRAIN].mark, of_level[Split.VALIDATION].mark, begun_from]
         done = fit(
             network,
             of_level[Split.TRAIN],
             of_level[Split.VALIDATION],
-            settings,
+            replace(settings, material=" ".join(material)),
             work / f"{architecture}{plan.stain_mark}-level{level}.pt",
             lambda epoch, seen, total, level=level: progress(  # type: ignore[misc]
                 Progress(f"level {level}, epoch {epoch + 1}/{settings.epochs}", seen, total)

@@ -66,6 +66,14 @@ def test_a_state_of_other_settings_is_refused(slides, tmp_path, capsys) -> None:
     assert not (tmp_path / "b").exists()
 
 
+def test_a_state_of_other_slides_is_refused(slides, tmp_path, capsys) -> None:
+    work = ["--work", str(tmp_path / "work"), "--epochs", "1"]
+    assert run_command_line(words(slides, tmp_path / "a", *work)) == 0
+    assert run_command_line(words(slides[1:], tmp_path / "b", *work)) == 65
+    assert "slides" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_coarser_level_can_start_from_what_the_finer_one_has_learnt(slides, tmp_path) -> None:
     options = ["--levels", "2", "--epochs", "1", "--learning-rate", "1e-9"]  # a step that changes next to nothing
     packages = [tmp_path / "apart", tmp_path / "chained"]
