@@ -1,11 +1,11 @@
 """Tiles per second: the whole program against a bare engine on the same tiles in memory, with what each phase takes.
 
-    mpirun -n 2 python -m bench.throughput SLIDE [--model DIR]... [--backend NAME]... [--cold] [--json FILE]
+    mpirun -n 2 python -m bench.throughput SLIDE [--engine LIBRARY:MODEL]... [--cold] [--json FILE]
 
 In one run, interleaved, medians of `--repetitions`, for one rank (the others sleep) and for all of them: (1) the bare
 engine on level-0 tiles that are in memory already, on every rank at once; (2) the analysis phase of a reference run of
 the slide: reading, inference, scheduling; (3) that run from start to finished file, with opening, tissue, gathering and
-writing. Every model runs in every backend, with every reader; all of them in turn within each repetition.
+writing. Every engine runs with every reader; all of them in turn within each repetition.
 
 Ratios by CPU time of the ranks stand beside those by wall time: other programs on the machine disturb them less.
 """
@@ -88,8 +88,9 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slide", type=Path)
-    parser.add_argument("--model", type=Path, action="append", default=None, help="repeatable")
-    parser.add_argument("--backend", action="append", default=None, help="repeatable; default: onnxruntime")
+    parser.add_argument(
+        "--engine", action="append", metavar="LIBRARY:MODEL", help="repeatable; default: onnxruntime, shipped model"
+    )
     parser.add_argument("--reader", action="append", default=None, help="repeatable; default: auto")
     parser.add_argument("--read-ahead", action="append", default=None, help="repeatable; default: auto")
     parser.add_argument("--mpp", type=float, default=None)
@@ -103,10 +104,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
+    engines = [engine.split(":", 1) for engine in arguments.engine or [f"onnxruntime:{default_model()}"]]
     ways = [
-        Way(model, backend, reader, read_ahead, 0)
-        for model in arguments.model or [default_model()]
-        for backend in arguments.backend or ["onnxruntime"]
+        Way(Path(model), backend, reader, read_ahead, 0)
+        for backend, model in engines
         for reader in arguments.reader or ["auto"]
         for read_ahead in arguments.read_ahead or ["auto"]
     ]
