@@ -5,7 +5,7 @@
 Makes WORK/slides (40 slides to train, a quarter without tumour), WORK/inception (three levels in float32) with
 WORK/inception.work (weights as torch keeps them), WORK/tuning (8 slides and their exhaustive results), and the packages
 WORK/inception-tuned and WORK/inception-int8, both with thresholds tuned to `OBJECTIVE`. What is there already is left
-alone, so a stopped run goes on. Training takes about half an hour on two quiet cores.
+alone, so a stopped run goes on. Six epochs of level 1 and eight of level 2 were seen to take 15 minutes on two cores.
 """
 
 from __future__ import annotations
