@@ -23,12 +23,13 @@ _PASSING_ON_S = 0.05
 
 
 def say_last_words(text: str) -> None:
-    """Write `text` to stderr in one piece, and wait until whoever reads it has taken it (at most 2 s)."""
+    """Write `text` to stderr in one piece, and wait until whoever reads the streams has taken it (2 s each at most)."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     sys.stderr.write(text)
     sys.stderr.flush()
+    wait_until_read(sys.stdout)
     wait_until_read(sys.stderr)
 
 

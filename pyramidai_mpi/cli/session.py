@@ -48,7 +48,7 @@ def mpi_session(farewell: str = "interrupted") -> Iterator[MPI.Intracomm]:
         # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
         time.sleep(_LET_RANK_0_SPEAK_S if comm.rank else 0)
         say_last_words(f"pyramidai: {farewell}\n")
-        comm.Abort(ExitCode.STOPPED)
+        _abort_job(comm, ExitCode.STOPPED)
     except PyramidError as error:
         if comm.size > 1 and not error.agreed:
             _end_all(comm, error)
@@ -82,4 +82,10 @@ def _start_mpi() -> MPI.Intracomm:
 
 def _end_all(comm: MPI.Intracomm, error: BaseException) -> None:
     say_last_words(failure_report(error, comm.rank, comm.size, host_name()))
-    comm.Abort(error.exit_code if isinstance(error, PyramidError) else ExitCode.INTERNAL)
+    _abort_job(comm, error.exit_code if isinstance(error, PyramidError) else ExitCode.INTERNAL)
+
+
+def _abort_job(comm: MPI.Intracomm, code: int) -> NoReturn:
+    from pyramidai_mpi.sched.transport import abort_job  # imports MPI, which has started by now
+
+    abort_job(comm, code)

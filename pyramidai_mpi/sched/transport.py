@@ -11,18 +11,21 @@ library can take it in between. All calls come from one thread, so the level FUN
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 from mpi4py import MPI
 
+from pyramidai_mpi.quick_exit import skip_destructors_at_exit
 from pyramidai_mpi.sched.naps import nap_in_a_collective
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TAG = 0
+_PATIENCE_WITH_LAUNCHER_S = 2.0
 
 
 class Transport(Protocol):
@@ -93,6 +96,35 @@ def is_loss(failure: BaseException) -> bool:
     return failure.Get_error_class() in {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}
 
 
+def abort_job(comm: MPI.Intracomm, code: int) -> NoReturn:
+    """End all ranks of the job at once, with this exit code, from any thread."""
+    if _launcher_of_mpich_is_told(code):
+        time.sleep(_PATIENCE_WITH_LAUNCHER_S)  # it ends this process as well
+    skip_destructors_at_exit()
+    comm.Abort(code)
+    raise SystemExit(code)  # not reached; Abort is not declared to never return
+
+
+def _launcher_of_mpich_is_told(code: int) -> bool:
+    """Hand the exit code to MPICH's mpirun over the line that it keeps with each of its ranks.
+
+    It kills all ranks and leaves with that code. MPI_Abort of MPICH 5 does not use the line: it tells the ranks, which
+    exit by themselves. The first one gone has the launcher kill the rest, and the job's code then is that of the
+    signal, 9; or a rank on another host, not told yet, sends to one that is gone, and crashes within MPICH. The message
+    is the one that PMI-1 has for this.
+    """
+    descriptor = os.environ.get("PMI_FD", "")
+    if not descriptor.isdecimal() or "PMI_HOSTNAME" not in os.environ:
+        return False  # not by Hydra: another launcher, or none
+    if not MPI.Get_library_version().startswith("MPICH"):
+        return False
+    try:
+        os.write(int(descriptor), f"cmd=abort exitcode={code}\n".encode())
+    except OSError:
+        return False  # it is gone
+    return True
+
+
 class MpiTransport:
     """Transport over a private duplicate of an MPI communicator."""
 
@@ -149,8 +181,7 @@ class MpiTransport:
         """End all ranks at once with this exit code."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self._comm.Abort(code)
-        raise SystemExit(code)  # not reached; Abort is not declared to never return
+        abort_job(self._comm, code)
 
     def is_loss(self, failure: BaseException) -> bool:
         """See `is_loss`."""
