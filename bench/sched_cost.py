@@ -167,8 +167,16 @@ class NoAnalysis:
     n_classes = 2
     engines = ()
 
-    def analyse(self, tiles: Tasks) -> tuple[Tasks, Tasks]:
+    def prepare(self, tiles: Tasks) -> list[None]:
+        """There is nothing to read."""
+        return [None] * len(tiles)
+
+    def close(self) -> None:
+        """Nor to close."""
+
+    def analyse(self, tiles: Tasks, prepared: object = None) -> tuple[Tasks, Tasks]:
         """Zoom into everything."""
+        del prepared
         predictions = np.zeros(len(tiles), prediction_dtype(self.n_classes))
         for name in TILE_DTYPE.names or ():
             predictions[name] = tiles[name]
