@@ -7,14 +7,14 @@ import json
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from pyramidai_mpi.errors import InputError, PyramidError, UsageError
 from pyramidai_mpi.gather import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
 from pyramidai_mpi.heap import trim_heap
-from pyramidai_mpi.inference.backends import choose_backend, load_engine
+from pyramidai_mpi.inference.backends import SHARING, choose_backend, load_engine
 from pyramidai_mpi.inference.fixed_batch import settle_batch_shape
 from pyramidai_mpi.inference.loading_trial import found_in_trial, try_loading
 from pyramidai_mpi.inference.opening import read_package
@@ -57,7 +57,9 @@ def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
 
 def begin_trial(comm: MPI.Intracomm, settings: RunSettings) -> AbstractContextManager[Trial | None]:
     """Have a child of rank 0 try the model's networks, while the ranks do what needs none; see `settle_backend`."""
-    return try_loading(settings.model) if comm.rank == 0 and not _is_shipped(settings.model) else nullcontext()
+    if comm.rank != 0 or _is_shipped(settings.model):
+        return nullcontext()
+    return try_loading(settings.model, settle=settings.backend != "openvino")
 
 
 def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:
@@ -147,22 +149,13 @@ def build_engines(
         When the backend is not there, or cannot load or run a network.
     """
     alike = ranks_alike(comm, machine_id() + cpu_description().encode())
-    engines: list[FixedBatchEngine] = []
-    error = None
     # batch shape and number of features, 0 where nobody has looked or another rank does
     found = _found_in_trial(comm, package, settings, trial)
     if 0 not in alike:
         found[:] = 0
-    try:
-        for level in package.levels:
-            engine = load_engine(level, package, settings.backend, settings.precision, probe=False)
-            if not found[level.level, 0] and comm.rank == _rank_in_charge(level.level, alike):
-                found[level.level] = settle_batch_shape(engine, package.tile_size), engine.n_features
-            engines.append(engine)
-            trim_heap()
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
+    load = _load_and_share if settings.backend in SHARING else _load_each
+    engines = load(comm, package, settings, alike, found)
+    error = None
     everyone = allgather(comm, found.reshape(-1)).reshape(comm.size, package.n_levels, 2)
     for n, engine in enumerate(engines):
         looked = everyone[everyone[:, n, 0] > 0, n]
@@ -175,6 +168,84 @@ def build_engines(
             error = InputError(f"{path}: has no second output, so no features; run without --features")
     agree(comm, error)
     return engines
+
+
+def _load_each(
+    comm: MPI.Intracomm,
+    package: ModelPackage,
+    settings: RunSettings,
+    alike: Sequence[int],
+    found: npt.NDArray[np.int64],
+) -> list[FixedBatchEngine]:
+    """All networks, each from its file; `found` gets what this rank has to find. Collective."""
+    engines: list[FixedBatchEngine] = []
+    error = None
+    try:
+        for level in package.levels:
+            engine = load_engine(level, package, settings.backend, settings.precision, probe=False)
+            if comm.rank == _rank_in_charge(level.level, alike):
+                _look(engine, package, found[level.level])
+            engines.append(engine)
+            trim_heap()
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    return engines
+
+
+def _load_and_share(
+    comm: MPI.Intracomm,
+    package: ModelPackage,
+    settings: RunSettings,
+    alike: Sequence[int],
+    found: npt.NDArray[np.int64],
+) -> list[FixedBatchEngine]:
+    """Like `_load_each`, but a network is compiled by one rank of a machine and handed on to the others. Collective.
+
+    A last level that they would all have to wait for is compiled by each, which takes less time.
+    """
+    machine = cast("MPI.Intracomm", comm.Split(alike[0], comm.rank))
+    in_charge = {level.level: _rank_in_charge(level.level, alike) for level in package.levels}
+    handed_on = range(package.n_levels - (package.n_levels % len(alike) == 1) if len(alike) > 1 else 0)
+    engines: dict[int, FixedBatchEngine] = {}
+    compiled: dict[int, bytes] = {}
+
+    def load(n: int) -> None:
+        level = package.levels[n]
+        engines[n] = load_engine(
+            level, package, settings.backend, settings.precision, probe=False, compiled=compiled.pop(n, b"")
+        )
+        if comm.rank == in_charge[n]:
+            _look(engines[n], package, found[n])
+        trim_heap()
+
+    error = None
+    try:
+        for n in in_charge:
+            if comm.rank == in_charge[n] or n not in handed_on:
+                load(n)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    for n in handed_on:
+        own = engines[n].compiled() if comm.rank == in_charge[n] else None
+        shared = share_bytes(machine, own, alike.index(in_charge[n]))
+        if own is None:
+            compiled[n] = shared
+    machine.Free()
+    try:
+        for n in list(compiled):
+            load(n)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    return [engines[n] for n in in_charge]
+
+
+def _look(engine: FixedBatchEngine, package: ModelPackage, found: npt.NDArray[np.int64]) -> None:
+    """Settle a network's batch shape and number of features, int64 (2,), where they are not known."""
+    if not found[0]:
+        found[:] = settle_batch_shape(engine, package.tile_size), engine.n_features
 
 
 def _found_in_trial(

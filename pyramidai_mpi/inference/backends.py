@@ -30,8 +30,18 @@ _SECONDS = 1.0
 _TILES = 16
 
 
+SHARING = frozenset({"openvino"})
+"""Backends that take long to make a network ready and can hand it on, see `FixedBatchEngine.compiled`."""
+
+
 def load_engine(
-    level: ModelLevel, package: ModelPackage, backend: str, precision: str = "float32", *, probe: bool = True
+    level: ModelLevel,
+    package: ModelPackage,
+    backend: str,
+    precision: str = "float32",
+    *,
+    probe: bool = True,
+    compiled: bytes = b"",
 ) -> FixedBatchEngine:
     """One level's network behind a library, see `FixedBatchEngine`.
 
@@ -43,14 +53,14 @@ def load_engine(
         When the library is not installed.
     """
     if backend == "onnxruntime":
-        return OnnxEngine(level, package, probe=probe)
+        return OnnxEngine(level, package, probe=probe, compiled=compiled)
     try:
         from pyramidai_mpi.inference.openvino_engine import OpenVinoEngine
     except ImportError as error:
         raise UsageError(
             f"--backend {backend}: OpenVINO cannot be loaded ({error}); pip install 'pyramidai-mpi[openvino]'"
         ) from error
-    return OpenVinoEngine(level, package, precision=precision, probe=probe)
+    return OpenVinoEngine(level, package, precision=precision, probe=probe, compiled=compiled)
 
 
 def installed_backends() -> tuple[str, ...]:

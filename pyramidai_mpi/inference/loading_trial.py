@@ -23,12 +23,27 @@ if TYPE_CHECKING:
 
 _SECONDS = 120
 _MEMORY_BYTES = 8 << 30
+_SETTLE, _RUN = "settle", "run"
 
 
-def try_loading(folder: Path, *, seconds: int = _SECONDS, memory_bytes: int = _MEMORY_BYTES) -> Trial:
-    """Start the trial of all networks of a model's folder."""
+def try_loading(
+    folder: Path, *, settle: bool = True, seconds: int = _SECONDS, memory_bytes: int = _MEMORY_BYTES
+) -> Trial:
+    """Start the trial of all networks of a model's folder.
+
+    Parameters
+    ----------
+    folder
+        The package.
+    settle
+        Whether to settle the batch shape in onnxruntime as well, for `found_in_trial`; otherwise each network is run
+        once, with black tiles.
+    seconds, memory_bytes
+        Limits of the child.
+    """
     module = "pyramidai_mpi.inference.loading_trial"
-    return Trial(folder, module, [os.fspath(folder)], seconds=seconds, memory_bytes=memory_bytes)
+    arguments = [os.fspath(folder), _SETTLE if settle else _RUN]
+    return Trial(folder, module, arguments, seconds=seconds, memory_bytes=memory_bytes)
 
 
 def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
@@ -37,7 +52,7 @@ def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
     Parameters
     ----------
     answer
-        Of the child; None is returned for one that makes no sense.
+        Of the child; None is returned for one that says nothing, or makes no sense.
     n_levels
         Of the package.
     """
@@ -50,19 +65,22 @@ def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
 
 
 def _load_and_run(arguments: Sequence[str]) -> str:
-    package = read_package(Path(arguments[0]), check_files=False)  # hashing is safe, and done elsewhere meanwhile
+    folder, wish = arguments
+    package = read_package(Path(folder), check_files=False)  # hashing is safe, and done elsewhere meanwhile
     # the ranks wait for this, most of them without work for their cores
     with ThreadPoolExecutor(package.n_levels) as threads:
-        trials = [threads.submit(_try_network, level, package) for level in package.levels]
+        trials = [threads.submit(_try_network, level, package, settle=wish == _SETTLE) for level in package.levels]
     return json.dumps([trial.result() for trial in trials])
 
 
-def _try_network(level: ModelLevel, package: ModelPackage) -> tuple[int, int]:
+def _try_network(level: ModelLevel, package: ModelPackage, *, settle: bool) -> tuple[int, int] | None:
     from pyramidai_mpi.inference.network_check import check_network
     from pyramidai_mpi.inference.onnx_engine import OnnxEngine
 
     check_network(level, package)
-    engine = OnnxEngine(level, package, probe=False)
+    engine = OnnxEngine(level, package, probe=not settle)
+    if not settle:
+        return None
     return settle_batch_shape(engine, package.tile_size), engine.n_features
 
 

@@ -42,37 +42,50 @@ class OpenVinoEngine(FixedBatchEngine):
         precision: str = "float32",
         *,
         probe: bool = True,
+        compiled: bytes = b"",
     ) -> None:
         self.precision = precision
-        super().__init__(level, package, batch_shape, probe=probe)
+        super().__init__(level, package, batch_shape, probe=probe, compiled=compiled)
 
     def use_batch_shape(self, batch_shape: int) -> None:
         """See `FixedBatchEngine.use_batch_shape`; OpenVINO compiles for one shape."""
         if batch_shape != self.batch_shape:
             super().use_batch_shape(batch_shape)
-            self._compile()
+            self._load(self._path)
+
+    def compiled(self) -> bytes:
+        """See `FixedBatchEngine.compiled`. InceptionV3 in integers: 0.1 s to load from it, 0.6 s from the file."""
+        exported: bytes = self._network.export_model().getvalue()
+        return exported
 
     def _load(self, path: Path) -> int:
-        self._core = openvino.Core()
-        can = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        core = openvino.Core()
+        can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if self.precision == "bfloat16" and "BF16" not in can:
             raise InputError("this processor has no bfloat16; use --precision float32")
         # a mapped file that is changed under the run would kill the process
-        self._core.set_property({"ENABLE_MMAP": False})
-        self._model = self._core.read_model(path)
-        self._compile()
-        return len(self._model.outputs)
+        core.set_property({"ENABLE_MMAP": False})
+        model = core.read_model(path)
+        model.reshape({model.inputs[0]: list(self._input_shape)})
+        return self._use(core.compile_model(model, "CPU", self._settings))
 
-    def _compile(self) -> None:
-        self._model.reshape({self._model.inputs[0]: list(self._input_shape)})
-        settings = {
+    def _load_compiled(self, compiled: bytes) -> int:
+        return self._use(openvino.Core().import_model(compiled, "CPU", self._settings))
+
+    @property
+    def _settings(self) -> dict[str, object]:
+        return {
             "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             # it would pin the thread of every rank of a host to the same core
             "ENABLE_CPU_PINNING": False,
         }
-        self._request = self._core.compile_model(self._model, "CPU", settings).create_infer_request()
+
+    def _use(self, network: openvino.CompiledModel) -> int:
+        self._network = network
+        self._request = network.create_infer_request()
+        return len(network.outputs)
 
     def _run_graph(self, batch: npt.NDArray[np.generic], n_wanted: int) -> list[npt.NDArray[np.float32]]:
         self._request.infer({0: batch}, share_inputs=True)

@@ -84,6 +84,29 @@ def test_a_tile_gives_the_same_bits_wherever_it_is_in_whatever_batch(package, co
 
 
 @pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize("shape", [4, 1, 3])
+def test_a_network_handed_on_gives_the_same_bits(package, conv, shape):
+    first = load_engine(conv, package, "openvino")
+    second = load_engine(conv, package, "openvino", compiled=first.compiled())
+    assert second.n_features == first.n_features == 24
+    tiles = random_tiles(9)
+    for engine in (first, second):
+        engine.use_batch_shape(shape)
+    for one, other in zip(first.predict(tiles, features=True), second.predict(tiles, features=True), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.usefixtures("openvino")
+def test_what_no_network_was_made_into_is_refused_by_the_networks_name(package, conv):
+    with pytest.raises(InputError, match=r"conv\.onnx: openvino cannot load it"):
+        load_engine(conv, package, "openvino", compiled=b"no network at all")
+
+
+def test_onnxruntime_hands_nothing_on(package):
+    assert load_engine(package.levels[0], package, "onnxruntime").compiled() == b""
+
+
+@pytest.mark.usefixtures("openvino")
 def test_the_settled_shape_is_not_1_for_a_sound_network(package, conv):
     engine = load_engine(conv, package, "openvino")
     assert settle_batch_shape(engine, 64) == engine.batch_shape > 1

@@ -25,15 +25,36 @@ def loaded_by(ranks, folder, *options):
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_each_network_is_hashed_and_tried_once(ranks, tmp_path):
     reports = loaded_by(ranks, write_package(tmp_path / "m", with_features=True))
-    assert sum(hashed for hashed, _, _ in reports) == 3
-    assert sum(tried for _, tried, _ in reports) == 3
-    assert all(held == [[4, 3]] * 3 for _, _, held in reports)
+    assert sum(report[0] for report in reports) == 3
+    assert sum(report[1] for report in reports) == 3
+    assert all(report[3] == [[4, 3]] * 3 for report in reports)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options", "compiled"),
+    [(1, [], 3), (2, ["trial"], 4), (3, [], 3), (5, [], 3)],  # two ranks would both wait for the third network
+)
+def test_networks_that_take_long_to_compile_are_handed_on(ranks, options, compiled, tmp_path):
+    pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'pyramidai-mpi[openvino]'")
+    folder = write_package(tmp_path / "m", with_features=True)
+    reports = loaded_by(ranks, folder, "openvino", *options)
+    assert sum(report[1] for report in reports) == 3
+    assert sum(report[2] for report in reports) == compiled
+    assert all(report[3] == [[4, 3]] * 3 for report in reports)
+    assert all(report[4] == reports[0][4] for report in reports)
+    (alone,) = loaded_by(1, folder, "openvino")
+    assert reports[0][4] == alone[4]
+
+
+def test_onnxruntime_loads_each_network_on_each_rank(tmp_path):
+    reports = loaded_by(2, write_package(tmp_path / "m"))
+    assert [report[2] for report in reports] == [3, 3]
 
 
 def test_after_a_trial_no_rank_tries_a_network_again(tmp_path):
     reports = loaded_by(2, write_package(tmp_path / "m", with_features=True), "trial")
-    assert sum(tried for _, tried, _ in reports) == 0
-    assert all(held == [[4, 3]] * 3 for _, _, held in reports)
+    assert sum(report[1] for report in reports) == 0
+    assert all(report[3] == [[4, 3]] * 3 for report in reports)
 
 
 @pytest.mark.parametrize("options", [[], ["trial"]], ids=["on a rank", "in the trial"])
@@ -48,7 +69,7 @@ def test_what_is_found_once_counts_for_all(options, tmp_path):
     described = yaml.safe_load((folder / "model.yaml").read_text())
     described["levels"][1]["sha256"] = hashlib.sha256((folder / "level1.onnx").read_bytes()).hexdigest()
     (folder / "model.yaml").write_text(yaml.safe_dump(described))
-    assert [[shape for shape, _ in held] for _, _, held in loaded_by(3, folder, *options)] == [[4, 1, 4]] * 3
+    assert [[shape for shape, _ in report[3]] for report in loaded_by(3, folder, *options)] == [[4, 1, 4]] * 3
 
 
 def test_a_changed_file_is_refused_whoever_reads_it(tmp_path):
