@@ -12,6 +12,7 @@ library can take it in between. All calls come from one thread, so the level FUN
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING, NoReturn, Protocol, Self
@@ -119,6 +120,8 @@ def _launcher_of_mpich_is_told(code: int) -> bool:
     if not MPI.Get_library_version().startswith("MPICH"):
         return False
     try:
+        if not stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode):
+            return False  # a process in between kept the line for itself, and the number is another file's
         os.write(int(descriptor), f"cmd=abort exitcode={code}\n".encode())
     except OSError:
         return False  # it is gone
