@@ -116,3 +116,19 @@ def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def stand_still(pid: int) -> None:
+    """Stop a process, and wait until each of its threads has stopped: the signal alone lets them go on for a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + 10
+    while not all(_state(task) == "T" for task in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < end, f"process {pid} does not stop"
+        time.sleep(1e-3)
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # a thread that has ended since
+        return "T"

@@ -9,7 +9,7 @@ import pytest
 
 from pyramidai_mpi.store.reader import read_digest
 from tests.end_to_end.conftest import pyramidai
-from tests.faults.started import kill, started
+from tests.faults.started import kill, stand_still, started
 from tests.launch import REPOSITORY
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def test_the_second_run_exits_73_whatever_its_options_also_while_the_first_stand
     with started(2, [SLOWLY, "0.02", *undisturbed.arguments(output)]) as first:
         assert first.wait_until(lambda: any(tmp_path.glob("*.journal/*.tiles"))), first.output()
         for pid in first.ranks().values():
-            kill(pid, signal.SIGSTOP)
+            stand_still(pid)
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         for options, ranks in [((), None), (("--resume",), 2), (("--overwrite",), None)]:
             done = pyramidai(*undisturbed.arguments(output, *options), ranks=ranks)
