@@ -153,8 +153,7 @@ def build_engines(
     found = _found_in_trial(comm, package, settings, trial)
     if 0 not in alike:
         found[:] = 0
-    load = _load_and_share if settings.backend in SHARING else _load_each
-    engines = load(comm, package, settings, alike, found)
+    engines = _load_networks(comm, package, settings, alike, found)
     error = None
     everyone = allgather(comm, found.reshape(-1)).reshape(comm.size, package.n_levels, 2)
     for n, engine in enumerate(engines):
@@ -170,76 +169,55 @@ def build_engines(
     return engines
 
 
-def _load_each(
+def _load_networks(
     comm: MPI.Intracomm,
     package: ModelPackage,
     settings: RunSettings,
     alike: Sequence[int],
     found: npt.NDArray[np.int64],
 ) -> list[FixedBatchEngine]:
-    """All networks, each from its file; `found` gets what this rank has to find. Collective."""
-    engines: list[FixedBatchEngine] = []
-    error = None
-    try:
-        for level in package.levels:
-            engine = load_engine(level, package, settings.backend, settings.precision, probe=False)
-            if comm.rank == _rank_in_charge(level.level, alike):
-                _look(engine, package, found[level.level])
-            engines.append(engine)
-            trim_heap()
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
-    return engines
+    """All networks; `found` gets what this rank has to find. Collective.
 
-
-def _load_and_share(
-    comm: MPI.Intracomm,
-    package: ModelPackage,
-    settings: RunSettings,
-    alike: Sequence[int],
-    found: npt.NDArray[np.int64],
-) -> list[FixedBatchEngine]:
-    """Like `_load_each`, but a network is compiled by one rank of a machine and handed on to the others. Collective.
-
-    A last level that they would all have to wait for is compiled by each, which takes less time.
+    Where a network takes long to compile, one rank of a machine does that and hands it on to the others. A last one
+    that they would all wait for is compiled by each, which takes less time.
     """
-    machine = cast("MPI.Intracomm", comm.Split(alike[0], comm.rank))
-    in_charge = {level.level: _rank_in_charge(level.level, alike) for level in package.levels}
-    handed_on = range(package.n_levels - (package.n_levels % len(alike) == 1) if len(alike) > 1 else 0)
+    in_charge = [_rank_in_charge(level.level, alike) for level in package.levels]
+    handed_on = range(0)
+    if settings.backend in SHARING and len(alike) > 1:
+        handed_on = range(package.n_levels - (package.n_levels % len(alike) == 1))
     engines: dict[int, FixedBatchEngine] = {}
-    compiled: dict[int, bytes] = {}
 
-    def load(n: int) -> None:
+    def load(n: int, compiled: bytes = b"") -> None:
         level = package.levels[n]
-        engines[n] = load_engine(
-            level, package, settings.backend, settings.precision, probe=False, compiled=compiled.pop(n, b"")
-        )
+        engines[n] = load_engine(level, package, settings.backend, settings.precision, probe=False, compiled=compiled)
         if comm.rank == in_charge[n]:
             _look(engines[n], package, found[n])
         trim_heap()
 
     error = None
     try:
-        for n in in_charge:
+        for n in range(package.n_levels):
             if comm.rank == in_charge[n] or n not in handed_on:
                 load(n)
     except PyramidError as caught:
         error = caught
     agree(comm, error)
-    for n in handed_on:
-        own = engines[n].compiled() if comm.rank == in_charge[n] else None
-        shared = share_bytes(machine, own, alike.index(in_charge[n]))
-        if own is None:
-            compiled[n] = shared
-    machine.Free()
-    try:
-        for n in list(compiled):
-            load(n)
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
-    return [engines[n] for n in in_charge]
+    if settings.backend in SHARING:
+        machine = cast("MPI.Intracomm", comm.Split(alike[0], comm.rank))
+        received: dict[int, bytes] = {}
+        for n in handed_on:
+            own = engines[n].compiled() if comm.rank == in_charge[n] else None
+            shared = share_bytes(machine, own, alike.index(in_charge[n]))
+            if own is None:
+                received[n] = shared
+        machine.Free()
+        try:
+            for n in list(received):
+                load(n, received.pop(n))
+        except PyramidError as caught:
+            error = caught
+        agree(comm, error)
+    return [engines[n] for n in range(package.n_levels)]
 
 
 def _look(engine: FixedBatchEngine, package: ModelPackage, found: npt.NDArray[np.int64]) -> None:

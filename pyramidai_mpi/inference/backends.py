@@ -31,7 +31,7 @@ _TILES = 16
 
 
 SHARING = frozenset({"openvino"})
-"""Backends that take long to make a network ready and can hand it on, see `FixedBatchEngine.compiled`."""
+"""Backends that take long to make a network ready; their engines hand it on by `compiled`, for `load_engine`."""
 
 
 def load_engine(
@@ -43,7 +43,7 @@ def load_engine(
     probe: bool = True,
     compiled: bytes = b"",
 ) -> FixedBatchEngine:
-    """One level's network behind a library, see `FixedBatchEngine`.
+    """One level's network behind a library, see `FixedBatchEngine`; `compiled` is for backends in `SHARING`.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def load_engine(
         When the library is not installed.
     """
     if backend == "onnxruntime":
-        return OnnxEngine(level, package, probe=probe, compiled=compiled)
+        return OnnxEngine(level, package, probe=probe)
     try:
         from pyramidai_mpi.inference.openvino_engine import OpenVinoEngine
     except ImportError as error:

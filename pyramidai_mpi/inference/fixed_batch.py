@@ -39,9 +39,6 @@ class FixedBatchEngine(ABC):
     probe
         Whether to run it at once, on a black batch; else to be seen to by `settle_batch_shape`, or, of another rank's
         engine that was, `n_features` to be copied.
-    compiled
-        What `compiled` of another process' engine gave, for the same network, library, batch shape and machine; loads
-        faster than the network's file to the same results. Empty for none.
 
     Attributes
     ----------
@@ -62,13 +59,7 @@ class FixedBatchEngine(ABC):
     precision: str = "float32"
 
     def __init__(
-        self,
-        level: ModelLevel,
-        package: ModelPackage,
-        batch_shape: int = BATCH_SHAPE,
-        *,
-        probe: bool = True,
-        compiled: bytes = b"",
+        self, level: ModelLevel, package: ModelPackage, batch_shape: int = BATCH_SHAPE, *, probe: bool = True
     ) -> None:
         self._path = level.onnx_path
         self._n_classes = len(package.classes)
@@ -76,7 +67,7 @@ class FixedBatchEngine(ABC):
         self._float_input = package.float_input
         self._buffer = np.zeros((batch_shape, self._side, self._side, 3), np.uint8)
         try:
-            self._n_outputs = self._load_compiled(compiled) if compiled else self._load(level.onnx_path)
+            self._n_outputs = self._load(level.onnx_path)
         except Exception as error:  # neither library's exceptions share a public base
             raise InputError(f"{self._path}: {self.backend} cannot load it: {_one_line(error)}") from error
         self.n_features = 0
@@ -87,12 +78,8 @@ class FixedBatchEngine(ABC):
     def _load(self, path: Path) -> int:
         """Load the network; return how many outputs it has."""
 
-    def _load_compiled(self, compiled: bytes) -> int:
-        """Like `_load`, from what `compiled` gave."""
-        raise NotImplementedError(f"{self.backend} gives nothing to load")
-
     def compiled(self) -> bytes:
-        """What the library has made of the network, for other processes of this machine; empty if its file will do."""
+        """The network ready to run, for other processes of this machine to load; empty if its file does as well."""
         return b""
 
     @abstractmethod
