@@ -18,7 +18,7 @@ SHOWN = (
     "docs/*.png",
     "bench/README.md",
     "bench/*.png",
-    "bench/slurm/*.sbatch",
+    "bench/scale/slurm/*.sbatch",
     "containers/*",
     "pyramidai_mpi/DESIGN.md",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.notebook import analyse, open_result
+    from pyramidai_mpi.api import analyse, open_result
 
 __version__ = "0.1.0"
 
@@ -17,7 +17,7 @@ __all__ = ["__version__", "analyse", "open_result"]
 
 def __getattr__(name: str) -> Any:
     if name in {"analyse", "open_result"}:
-        from pyramidai_mpi import notebook
+        from pyramidai_mpi import api as notebook
 
         return getattr(notebook, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

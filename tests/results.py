@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.analyser import FAILED_DTYPE
-from pyramidai_mpi.store.result import Execution, LevelRecord, ModelRecord, Result, SlideRecord, TissueRecord
-from pyramidai_mpi.store.writer import create_file, finish_file, slab_of, write_slab
-from pyramidai_mpi.tree import build_tree
-from pyramidai_mpi.types import Decision, Mode
+from pyramidai_mpi.analyses.classify import FAILED_DTYPE
+from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.pyramid.tree import build_tree
+from pyramidai_mpi.store.results.result import Execution, LevelRecord, ModelRecord, Result, SlideRecord, TissueRecord
+from pyramidai_mpi.store.results.writer import create_file, finish_file, slab_of, write_slab
 from tests.trees import TILE, played, rule_of
 
 if TYPE_CHECKING:

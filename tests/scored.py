@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.store.result import Execution, LevelRecord, Result, SlideRecord, TissueRecord
-from pyramidai_mpi.tree import build_tree
-from pyramidai_mpi.types import Decision, Mode
-from tests.annotations.files import feature
+from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.pyramid.tree import build_tree
+from pyramidai_mpi.store.results.result import Execution, LevelRecord, Result, SlideRecord, TissueRecord
 from tests.results import result_of, write_file
 from tests.trees import TILE, played, rule_of
+from tests.truth.files import feature
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyramidai_mpi.inference.stain_engine import StainEngine
-from pyramidai_mpi.inference.stain_graph import stain_graph
-from pyramidai_mpi.stain import ReinhardTarget
+from pyramidai_mpi.models.stain.engine import StainEngine
+from pyramidai_mpi.models.stain.graph import stain_graph
+from pyramidai_mpi.models.stain.map import ReinhardTarget
 
 HEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.07, 0.99, 0.11])

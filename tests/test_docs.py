@@ -41,7 +41,7 @@ NOT_HERE = (
     NotHere(r"pyramidai models build ", "torch", "tests/cli/test_models.py"),
     NotHere(r"pyramidai models import timm:", "timm", "tests/training/test_timm_import.py"),
     NotHere(r"pyramidai models import ", "torch", "tests/training/test_zoo_import.py"),
-    NotHere(r".* --backend openvino ", "OpenVINO", "tests/inference/test_backends.py"),
+    NotHere(r".* --backend openvino ", "OpenVINO", "tests/models/test_backends.py"),
 )
 
 

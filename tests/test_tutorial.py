@@ -9,7 +9,7 @@ import h5py
 import pytest
 import yaml
 
-from pyramidai_mpi.annotations.labels import label_result
+from pyramidai_mpi.truth.labels import label_result
 from tests.documented import blocks_of, run_commands
 from tests.launch import REPOSITORY
 

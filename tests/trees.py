@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.grid import Grid
-from pyramidai_mpi.tissue import TissueMap
-from pyramidai_mpi.tree import TileRule
-from pyramidai_mpi.types import Decision, Mode, prediction_dtype
+from pyramidai_mpi.base.types import Decision, Mode, prediction_dtype
+from pyramidai_mpi.pyramid.grid import Grid
+from pyramidai_mpi.pyramid.rule import TileRule
+from pyramidai_mpi.pyramid.tissue import TissueMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,1 +1,3 @@
-"""Tumour slide or not: a classifier of whole slides on what a result says of their tiles."""
+"""Whole slides: tumour or not."""
+
+MAY_IMPORT = ("base", "pyramid", "store", "evaluation")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.classification.features import features_of
 from pyramidai_mpi.classification.forest import N_TREES, grow_forest
-from pyramidai_mpi.errors import InputError, UsageError
 from pyramidai_mpi.evaluation.bootstrap import draw_slides
 from pyramidai_mpi.evaluation.roc import auc_table
 

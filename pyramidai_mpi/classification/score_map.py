@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.decision import decide
-from pyramidai_mpi.errors import InputError, UsageError
-from pyramidai_mpi.store.reader import open_result, read_levels, read_rule
-from pyramidai_mpi.types import Decision, Mode
+from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.pyramid.decision import decide
+from pyramidai_mpi.store.results.reader import open_result, read_levels, read_rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.tree import TileRule, TreeLevel
+    from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.pyramid.tree import TreeLevel
 
 
 @dataclass(frozen=True)

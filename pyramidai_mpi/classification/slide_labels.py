@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, input_errors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.classification.classifier import SlideClassifier
 from pyramidai_mpi.classification.features import FeatureKind, feature_names
 from pyramidai_mpi.classification.forest import Forest
-from pyramidai_mpi.errors import InputError, UsageError, input_errors
-from pyramidai_mpi.store.placing import placed
+from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

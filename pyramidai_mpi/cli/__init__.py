@@ -1,1 +1,20 @@
-"""The command line, one module per command."""
+"""The command line, one module a command."""
+
+MAY_IMPORT = (
+    "base",
+    "process",
+    "sched",
+    "ranks",
+    "slides",
+    "models",
+    "store",
+    "truth",
+    "run",
+    "export",
+    "evaluation",
+    "classification",
+    "tuning",
+    "simulate",
+    "synth",
+    "training",
+)

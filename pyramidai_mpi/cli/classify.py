@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyramidai_mpi.base.errors import UsageError, printable
 from pyramidai_mpi.cli.truth_options import parse_truth_options, truth_options
-from pyramidai_mpi.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pyramidai_mpi.annotations.truth import TruthOptions
     from pyramidai_mpi.classification.score_map import ScoreMap
+    from pyramidai_mpi.truth.truth import TruthOptions
 
 _PATH = click.Path(path_type=Path)
 _RESULTS = click.argument("results", type=_PATH, nargs=-1, required=True, metavar="RESULT.h5...")
@@ -96,7 +96,7 @@ def fit(
     from pyramidai_mpi.classification.classifier import cross_validate, fit_classifier, judge_slides
     from pyramidai_mpi.classification.features import FeatureKind
     from pyramidai_mpi.classification.storage import require_extra, save_classifier
-    from pyramidai_mpi.store.placing import check_target
+    from pyramidai_mpi.store.files.placing import check_target
 
     require_extra()
     for target in (output, table):
@@ -144,7 +144,7 @@ def predict(
     """
     from pyramidai_mpi.classification.classifier import CALLED_TUMOR, judge_slides
     from pyramidai_mpi.classification.storage import load_classifier
-    from pyramidai_mpi.store.placing import check_target
+    from pyramidai_mpi.store.files.placing import check_target
 
     if labels is not None and truth is not None:
         raise UsageError("give --labels or --truth, not both")
@@ -170,8 +170,8 @@ def predict(
 
 
 def _read_maps(results: Sequence[Path], threshold: Sequence[str], *, pyramid: bool) -> list[ScoreMap]:
+    from pyramidai_mpi.base.settings import parse_thresholds
     from pyramidai_mpi.classification.score_map import read_score_map
-    from pyramidai_mpi.config import parse_thresholds
 
     thresholds = parse_thresholds(threshold)
     return [read_score_map(path, thresholds, pyramid=pyramid) for path in results]
@@ -192,7 +192,7 @@ def _tumor_slides(
 
 
 def _holds_tumor(truth: Path, one: ScoreMap, options: TruthOptions) -> bool:
-    from pyramidai_mpi.annotations.truth import read_truth
+    from pyramidai_mpi.truth.truth import read_truth
 
     width, height = one.l0_size
     step = 32
@@ -208,7 +208,7 @@ def _write_table(
     *,
     overwrite: bool,
 ) -> None:
-    from pyramidai_mpi.store.placing import placed
+    from pyramidai_mpi.store.files.placing import placed
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -62,14 +62,14 @@ def command(
     Results of one slide belong together: a pyramidal run is judged against a reference or an exhaustive run. An
     exhaustive result alone is enough, as it tells what a pyramidal run of any thresholds would have done.
     """
-    from pyramidai_mpi.annotations.labels import read_labelled
-    from pyramidai_mpi.config import parse_thresholds
+    from pyramidai_mpi.base.settings import parse_thresholds
     from pyramidai_mpi.evaluation.cohort import evaluate_cohort
     from pyramidai_mpi.evaluation.pairing import group_results, runs_of
     from pyramidai_mpi.evaluation.records import evaluation_csv, evaluation_json
     from pyramidai_mpi.evaluation.slide import DetectionRule, evaluate_slide
     from pyramidai_mpi.evaluation.tables import evaluation_lines
-    from pyramidai_mpi.store.placing import check_target, placed
+    from pyramidai_mpi.store.files.placing import check_target, placed
+    from pyramidai_mpi.truth.labels import read_labelled
 
     targets = [target for target in (json_file, csv_file) if target is not None]
     if plots is not None:

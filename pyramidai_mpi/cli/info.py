@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.errors import input_errors, printable
+from pyramidai_mpi.base.errors import input_errors, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def _is_hdf5(path: Path) -> bool:
 
 def _slide_lines(path: Path) -> Iterator[str]:
     from pyramidai_mpi.slides.identity import quickhash
-    from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+    from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 
     reader = OpenSlideReader(path)
     info = reader.info
@@ -55,7 +55,7 @@ def _slide_lines(path: Path) -> Iterator[str]:
 
 
 def _model_lines(folder: Path) -> Iterator[str]:
-    from pyramidai_mpi.networks import open_package
+    from pyramidai_mpi.run.networks import open_package
 
     package = open_package(folder, check_networks=True)
     positive = "not said" if package.positive_class is None else package.classes[package.positive_class]
@@ -73,7 +73,7 @@ def _model_lines(folder: Path) -> Iterator[str]:
 
 
 def _result_lines(path: Path) -> Iterator[str]:
-    from pyramidai_mpi.store.reader import read_digest, summarise
+    from pyramidai_mpi.store.results.reader import read_digest, summarise
 
     summary = summarise(path)
     yield f"result     {path} (complete, written {summary.created} by version {summary.software_version})"

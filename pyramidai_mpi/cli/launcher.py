@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 
 # MPICH and Slurm's pmi2; Open MPI; PMIx; Slurm steps
 _RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")

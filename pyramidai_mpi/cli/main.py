@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pyramidai_mpi import __version__
+from pyramidai_mpi.base.errors import ExitCode, PyramidError, StoppedError, printable
 from pyramidai_mpi.cli.launcher import launched_rank, prepare_environment
-from pyramidai_mpi.errors import ExitCode, PyramidError, StoppedError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

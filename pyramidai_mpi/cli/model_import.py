@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.errors import InputError, UsageError, printable
+from pyramidai_mpi.base.errors import InputError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pyramidai_mpi.training.checked_package import Agreement, PackageText
+    from pyramidai_mpi.training.convert.checked_package import Agreement, PackageText
 
 _PATH = click.Path(path_type=Path)
 _TIMM = "timm:"
@@ -74,7 +74,7 @@ def import_model(
         if classes is None or base_mpp is None:
             raise UsageError(f"{source}: give --classes A,B and --base-mpp, which timm cannot know")
         with _needing("timm"):
-            from pyramidai_mpi.training.timm_package import TimmRequest, import_timm
+            from pyramidai_mpi.training.convert.timm_package import TimmRequest, import_timm
         request = TimmRequest(
             architecture=source.removeprefix(_TIMM),
             classes=tuple(classes.split(",")),
@@ -102,7 +102,7 @@ def import_model(
     if path.is_dir():
         _refuse("is not for a folder of the WSInfer zoo, which has one level", {"--arch": arch, "--levels": levels})
         with _needing("train"):
-            from pyramidai_mpi.training.zoo import import_zoo_folder
+            from pyramidai_mpi.training.convert.zoo import import_zoo_folder
         return _say(output, 1, *import_zoo_folder(path, output, positive_class=positive_class, threshold=threshold))
     if not path.is_file():
         raise InputError(f"{source}: no such file or folder; for a network of timm write timm:NAME")
@@ -120,7 +120,7 @@ def build_inception(output: Path, weights: Sequence[Path], levels: int, seed: in
     if len(weights) not in {0, 1, levels}:
         raise UsageError(f"--weights: {len(weights)} files for {levels} levels; give one, or one a level")
     with _needing("train"):
-        from pyramidai_mpi.training.paper_package import write_inception
+        from pyramidai_mpi.training.convert.paper_package import write_inception
     return _say(output, levels, *write_inception(output, weights, levels, seed=seed, threshold=threshold))
 
 

@@ -47,7 +47,7 @@ def build(
     Weights without the head (torchvision's, timm's) give a network that has still to be trained: such a package is
     labelled as random.
     """
-    from pyramidai_mpi.errors import UsageError
+    from pyramidai_mpi.base.errors import UsageError
 
     if bool(weights) == random:
         raise UsageError("give either --weights FILE or --random")
@@ -90,11 +90,11 @@ def quantize(
 
     import numpy as np
 
-    from pyramidai_mpi.errors import InputError, OutputExistsError
-    from pyramidai_mpi.inference.backends import installed_backends
-    from pyramidai_mpi.networks import open_package
-    from pyramidai_mpi.quantisation import quantise, write_quantised
-    from pyramidai_mpi.sampling import sample_tiles
+    from pyramidai_mpi.base.errors import InputError, OutputExistsError
+    from pyramidai_mpi.models.engines.backends import installed_backends
+    from pyramidai_mpi.models.quantisation.package import quantise, write_quantised
+    from pyramidai_mpi.run.networks import open_package
+    from pyramidai_mpi.run.sampling import sample_tiles
 
     package = open_package(model, check_networks=True).with_positive_class(None)
     folder = output or model.with_name(f"{model.name}-int8")

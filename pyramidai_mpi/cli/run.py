@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.config import (
+from pyramidai_mpi.base.errors import ExitCode, PyramidError, StorageError, UsageError, printable
+from pyramidai_mpi.base.settings import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
     Regions,
     RunSettings,
     parse_thresholds,
-    plan_outputs,
 )
-from pyramidai_mpi.errors import ExitCode, PyramidError, StorageError, UsageError, printable
-from pyramidai_mpi.slide_list import select_slides
-from pyramidai_mpi.stopping import StopWish, parse_duration
-from pyramidai_mpi.types import Mode
+from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.process.stop import StopWish, parse_duration
+from pyramidai_mpi.run.selection import plan_outputs, select_slides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.export.formats import Format
-    from pyramidai_mpi.pipeline import RunReport
+    from pyramidai_mpi.run.single import RunReport
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +216,7 @@ def command(
     """
     from pyramidai_mpi.cli.session import mpi_session
     from pyramidai_mpi.export.formats import check_orders, orders_beside, parse_formats
-    from pyramidai_mpi.shipped import default_model
+    from pyramidai_mpi.models.shipped import default_model
 
     if verbose and quiet:
         raise click.UsageError("-v and -q exclude each other")
@@ -282,8 +281,8 @@ def command(
 
 def _check_records(outputs: Sequence[Path], formats: Sequence[Format], table: Path | None, *, overwrite: bool) -> None:
     """See before the work that the table of the slides can be written, and is not one of the exports."""
-    from pyramidai_mpi.cohort.summary_table import SUMMARY_NAME, check_summary
     from pyramidai_mpi.export.formats import orders_beside
+    from pyramidai_mpi.run.summary_table import SUMMARY_NAME, check_summary
 
     summary = outputs[0].parent / SUMMARY_NAME
     for path in outputs:
@@ -312,8 +311,8 @@ def _run_one_through_losses(
 ) -> int:
     """Like `_run_one`; where the MPI lets ranks outlive each other, those that are left go on."""
     from pyramidai_mpi.cli.session import leave_after_losses
-    from pyramidai_mpi.store.journal_folder import JournalFolder
-    from pyramidai_mpi.survival import through_losses
+    from pyramidai_mpi.ranks.survival import through_losses
+    from pyramidai_mpi.store.journal.folder import JournalFolder
 
     def attempt(left: MPI.Intracomm, again: bool) -> int:
         resumed = settings
@@ -332,10 +331,10 @@ def _run_one_through_losses(
 def _run_one(
     comm: MPI.Intracomm, settings: RunSettings, formats: Sequence[Format], stop: StopWish, *, bar_wanted: bool
 ) -> int:
-    from pyramidai_mpi.claiming import finished_before
     from pyramidai_mpi.cli.progress import choose_view
-    from pyramidai_mpi.gather import on_rank0, share_bytes
-    from pyramidai_mpi.pipeline import run_slide
+    from pyramidai_mpi.ranks.collectives import on_rank0, share_bytes
+    from pyramidai_mpi.run.output import finished_before
+    from pyramidai_mpi.run.single import run_slide
 
     finished = on_rank0(comm, lambda: finished_before(settings))
     done = b"" if finished is None else bytes([_export(finished, [settings], formats)])
@@ -360,8 +359,9 @@ def _run_several(
 ) -> int:
     from pyramidai_mpi.cli.main import say_error
     from pyramidai_mpi.cli.progress import choose_view
-    from pyramidai_mpi.cohort import CohortRecords, SlideOutcome, run_cohort
-    from pyramidai_mpi.gather import agree_on, share_bytes
+    from pyramidai_mpi.ranks.collectives import agree_on, share_bytes
+    from pyramidai_mpi.run.records import CohortRecords
+    from pyramidai_mpi.run.run import SlideOutcome, run_cohort
 
     listed = [(os.fsencode(settings.slide), os.fsencode(settings.output), settings.mpp) for settings in each]
     agree_on(comm, repr(listed).encode(), "the list of slides")
@@ -434,8 +434,8 @@ def _export(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[F
 
 
 def _say_report(settings: RunSettings, report: RunReport) -> None:
-    from pyramidai_mpi.assembly import failed_lines
     from pyramidai_mpi.cli.summary import summary_lines
+    from pyramidai_mpi.run.assemble import failed_lines
 
     for line in failed_lines(report.result):
         log.warning("%s", line)

@@ -11,10 +11,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, failure_report
 from pyramidai_mpi.cli.launcher import check_world_size
-from pyramidai_mpi.errors import ExitCode, InternalError, PyramidError, failure_report
-from pyramidai_mpi.last_words import say_last_words
-from pyramidai_mpi.provenance import host_name
+from pyramidai_mpi.process.exit import say_last_words
+from pyramidai_mpi.process.host import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -70,14 +70,14 @@ def command(
     """
     from tqdm import tqdm
 
-    from pyramidai_mpi.errors import UsageError
+    from pyramidai_mpi.base.errors import UsageError
     from pyramidai_mpi.simulate.costs import Network
     from pyramidai_mpi.simulate.dealing import Dealing
     from pyramidai_mpi.simulate.plot import plot_targets, write_plots
     from pyramidai_mpi.simulate.report import as_json, plan_lines, table_lines
     from pyramidai_mpi.simulate.stored import costs_from, pool, read_run
     from pyramidai_mpi.simulate.study import Balancing, Setting, compare, ways
-    from pyramidai_mpi.store.placing import check_target, placed
+    from pyramidai_mpi.store.files.placing import check_target, placed
 
     targets = ([json_file] if json_file else []) + (plot_targets(plot) if plot else [])
     for target in targets:
@@ -118,7 +118,7 @@ def command(
 
 def parse_workers(text: str) -> list[int]:
     """Numbers of workers, in order, each once: ``12``, ``A..B`` (A, twice that, and so on, and B), ``A..B/STEP``."""
-    from pyramidai_mpi.errors import UsageError
+    from pyramidai_mpi.base.errors import UsageError
 
     numbers: set[int] = set()
     for part in text.split(","):
@@ -136,7 +136,7 @@ def parse_workers(text: str) -> list[int]:
 
 def parse_seconds(text: str) -> tuple[float, ...]:
     """Seconds a tile, by commas, level 0 first."""
-    from pyramidai_mpi.errors import UsageError
+    from pyramidai_mpi.base.errors import UsageError
 
     try:
         return tuple(float(part) for part in text.split(","))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.types import Decision
+from pyramidai_mpi.base.types import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyramidai_mpi.config import RunSettings
-    from pyramidai_mpi.pipeline import RunReport
+    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.run.single import RunReport
 
 
 def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:

@@ -41,7 +41,7 @@ def command(
     """
     from tqdm import tqdm
 
-    from pyramidai_mpi.errors import UsageError
+    from pyramidai_mpi.base.errors import UsageError
     from pyramidai_mpi.synth import SynthSpec, fit_regions, parse_size, read_regions, write_slide
 
     if threads is not None and threads < 1:

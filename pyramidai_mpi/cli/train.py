@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pyramidai_mpi.inference.package import ModelPackage
-    from pyramidai_mpi.training.levels import Progress
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.training.per_level import Progress
 
 _PATH = click.Path(path_type=Path)
 _TILE = 224
@@ -97,7 +97,7 @@ def command(
     Slides are split into 60 % to train, 20 % to choose the best epoch and 20 % to test. The same command goes on where
     a stopped training was.
     """
-    from pyramidai_mpi.errors import InputError, OutputExistsError, StorageError, UsageError
+    from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError, UsageError
 
     if output.exists():
         raise OutputExistsError(f"{output}: exists already; name another folder")
@@ -109,8 +109,8 @@ def command(
         from pyramidai_mpi.training.fitting import FitSettings, usable_device
     except ModuleNotFoundError as error:
         raise InputError(f"training needs {error.name}; pip install 'pyramidai-mpi[train]'") from error
-    from pyramidai_mpi.training.dataset import Split, TilePlan, holds_tumor, split_slides
-    from pyramidai_mpi.training.levels import accuracy_table, train_levels, write_card
+    from pyramidai_mpi.training.labelled_patches import Split, TilePlan, holds_tumor, split_slides
+    from pyramidai_mpi.training.per_level import accuracy_table, train_levels, write_card
 
     plan = TilePlan(_bare_model(output, levels, base_mpp), truth, min_share, tiles, seed, mpp)
     chosen = usable_device(device, threads)
@@ -136,7 +136,7 @@ def command(
 
 def _bare_model(folder: Path, levels: int, base_mpp: float) -> ModelPackage:
     """Tile size and spacings of a package that is yet to be made."""
-    from pyramidai_mpi.inference.package import ModelLevel, ModelPackage
+    from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
     return ModelPackage(
         folder=folder,

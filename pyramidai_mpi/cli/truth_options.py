@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyramidai_mpi.annotations.truth import TruthOptions
+    from pyramidai_mpi.truth.truth import TruthOptions
 
 
 def truth_options(function: Callable[..., int]) -> Callable[..., int]:
@@ -38,7 +38,7 @@ def parse_truth_options(
     UsageError
         When a class is both.
     """
-    from pyramidai_mpi.annotations.outlines import ClassNames
-    from pyramidai_mpi.annotations.truth import TruthOptions
+    from pyramidai_mpi.truth.outlines import ClassNames
+    from pyramidai_mpi.truth.truth import TruthOptions
 
     return TruthOptions(ClassNames.from_caller(tumor_class, exclude_class), mask_value)

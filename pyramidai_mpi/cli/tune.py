@@ -98,10 +98,10 @@ def command(
     The truth is found by the slides' names: NAME.xml (ASAP), NAME.geojson (QuPath), NAME_mask.tif, or a line in
     negative.txt for a slide without tumour. A tile is positive when enough of its tissue is tumour.
     """
-    from pyramidai_mpi.errors import UsageError
-    from pyramidai_mpi.inference.package import load_package
-    from pyramidai_mpi.shipped import default_model
-    from pyramidai_mpi.store.placing import check_target
+    from pyramidai_mpi.base.errors import UsageError
+    from pyramidai_mpi.models.package import load_package
+    from pyramidai_mpi.models.shipped import default_model
+    from pyramidai_mpi.store.files.placing import check_target
     from pyramidai_mpi.tuning import report
     from pyramidai_mpi.tuning.comparison import Comparison
     from pyramidai_mpi.tuning.material import read_material
@@ -157,7 +157,7 @@ def command(
 
 def _files(paths: Sequence[Path]) -> list[Path]:
     """Result files: those given, and of folders all that they hold."""
-    from pyramidai_mpi.errors import InputError
+    from pyramidai_mpi.base.errors import InputError
 
     found: list[Path] = []
     for path in paths:
@@ -169,7 +169,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _chosen(comparison: Comparison, promise: Promise | None, strategy: str, objective: float) -> Choice:
-    from pyramidai_mpi.errors import InputError
+    from pyramidai_mpi.base.errors import InputError
     from pyramidai_mpi.tuning.strategies import Choice
 
     if promise is not None:

@@ -1,1 +1,3 @@
-"""What a pyramid costs in missed tumour and gains in time, measured on slides with ground truth."""
+"""A result against ground truth."""
+
+MAY_IMPORT = ("base", "store", "truth")

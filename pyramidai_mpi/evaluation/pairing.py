@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import InputError, UsageError
-from pyramidai_mpi.store.reader import read_origin
+from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.store.results.reader import read_origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pyramidai_mpi.annotations.labels import LabelledResult
-    from pyramidai_mpi.labelled import LabelledLevel
+    from pyramidai_mpi.truth.labelled_tree import LabelledLevel
+    from pyramidai_mpi.truth.labels import LabelledResult
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pyramidai_mpi.evaluation.froc import FALSE_POSITIVES_A_SLIDE
 from pyramidai_mpi.evaluation.roc import roc_curve
-from pyramidai_mpi.store.placing import placed
+from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
     from pathlib import Path

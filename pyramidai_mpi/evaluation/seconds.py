@@ -15,9 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from pyramidai_mpi.annotations.labels import LabelledResult
     from pyramidai_mpi.evaluation.pairing import SlideRuns
-    from pyramidai_mpi.labelled import RunCost
+    from pyramidai_mpi.truth.labelled_tree import RunCost
+    from pyramidai_mpi.truth.labels import LabelledResult
 
     Floats = npt.NDArray[np.float64]
 

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.annotations.coverage import UNIT
 from pyramidai_mpi.evaluation.detections import RADIUS_UM, find_detections
 from pyramidai_mpi.evaluation.froc import judge
 from pyramidai_mpi.evaluation.lesions import MASK_DOWNSAMPLE, find_lesions
 from pyramidai_mpi.evaluation.seconds import UNKNOWN_SECONDS, seconds_of
-from pyramidai_mpi.labelled import RunCost
+from pyramidai_mpi.truth.coverage import UNIT
+from pyramidai_mpi.truth.labelled_tree import RunCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.annotations.labels import LabelledResult
     from pyramidai_mpi.evaluation.froc import Findings
     from pyramidai_mpi.evaluation.pairing import SlideRuns
     from pyramidai_mpi.evaluation.seconds import RunSeconds
-    from pyramidai_mpi.labelled import LabelledLevel
+    from pyramidai_mpi.truth.labelled_tree import LabelledLevel
+    from pyramidai_mpi.truth.labels import LabelledResult
 
     Bools = npt.NDArray[np.bool_]
 

@@ -1,1 +1,3 @@
-"""Pictures and files for people, made from a stored result."""
+"""What is made of a result file for other programs and for people."""
+
+MAY_IMPORT = ("base", "pyramid", "slides", "store")

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.metrics import busiest_over_ideal, speedup_in_tiles
-from pyramidai_mpi.store.reader import read_level_seconds
-from pyramidai_mpi.store.tables import iter_column, iter_rows, read_execution, read_mask_rows
-from pyramidai_mpi.tissue import TissueMap
-from pyramidai_mpi.types import Decision, Mode
+from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
+from pyramidai_mpi.pyramid.tissue import TissueMap
+from pyramidai_mpi.store.results.reader import read_level_seconds
+from pyramidai_mpi.store.results.tables import iter_column, iter_rows, read_execution, read_mask_rows
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.store.result import Execution
-    from pyramidai_mpi.store.tables import Header, ResultFile
+    from pyramidai_mpi.store.results.result import Execution
+    from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 N_BINS = 20
 

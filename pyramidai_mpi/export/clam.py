@@ -1,18 +1,28 @@
-"""Tiles and features for CLAM and TRIDENT, a folder a level."""
+"""Tiles and features for CLAM and TRIDENT: a folder a level, in it the HDF5 files that they pass on."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import OutputExistsError
-from pyramidai_mpi.store.bags import write_bag
-from pyramidai_mpi.store.placing import check_target, placed, storage_errors
-from pyramidai_mpi.store.reader import open_result
-from pyramidai_mpi.store.tables import read_header
+import h5py
+import numpy as np
+
+from pyramidai_mpi.base.errors import OutputExistsError
+from pyramidai_mpi.store.files.placing import check_target, placed, storage_errors
+from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.store.results.tables import damage_is_named, iter_column, read_header
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.store.results.tables import Header
+
+# TRIDENT's table (OpenSlideWSI._fetch_magnification): objective power by µm/px below
+_MAGNIFICATIONS = ((0.16, 80), (0.2, 60), (0.3, 40), (0.6, 20), (1.2, 10), (2.4, 5))
+_CHUNK_ROWS = 4096
 
 
 def write_clam(result: Path, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write ``folder/level<n>/<slide>.h5`` for each level that has tiles (see `store.bags.write_bag`).
+    """Write ``folder/level<n>/<slide>.h5`` for each level that has tiles (see `_write_level`).
 
     Both programs want a folder of files named like their slides, so many results may share the folder.
 
@@ -37,7 +47,7 @@ def write_clam(result: Path, folder: Path, *, overwrite: bool = False) -> list[P
             check_target(target, overwrite=overwrite, inputs=[result])
         for level, target in targets.items():
             with placed(target, overwrite=overwrite, inputs=[result]) as temporary:
-                write_bag(file, header, level, temporary, target)
+                _write_level(file, header, level, temporary, target)
     return list(targets.values())
 
 
@@ -47,3 +57,67 @@ def _make_folder(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise OutputExistsError(f"{folder}: is no folder; name another output") from error
+
+
+def nominal_magnification(mpp: float) -> int:
+    """Objective power that goes with a pixel size, in the steps that TRIDENT uses; 2 beyond them."""
+    return next((power for below, power in _MAGNIFICATIONS if mpp < below), 2)
+
+
+def _write_level(source: h5py.File, header: Header, level: int, temporary: Path, target: Path) -> None:
+    """Write the tiles of one level as ``coords`` and, where the result has them, ``features``.
+
+    ``coords`` int64 (N, 2) are level-0 pixels; its attributes are CLAM's (``patch_size`` pixels of the stored level
+    ``patch_level``) and TRIDENT's (``patch_size`` pixels at ``target_magnification``), which is the stored level's, so
+    that both read the same area. ``features`` is float32 (N, F).
+
+    Parameters
+    ----------
+    source
+        An open result.
+    header
+        Its description.
+    level
+        The analysis level.
+    temporary
+        File to fill.
+    target
+        Its name to be, for the attributes.
+
+    Raises
+    ------
+    InputError
+        When the result is damaged.
+    OSError, RuntimeError
+        When the file cannot be written.
+    """
+    record, name = header.levels[level], PurePath(header.slide.name).stem
+    magnification = nominal_magnification(header.slide.mpp)
+    n_rows = header.n_tiles[level]
+    with h5py.File(temporary, "w", libver=("earliest", "v110")) as out:
+        for table, width, dtype in (("coords", 2, np.int64), ("features", record.n_features, np.float32)):
+            if not width:
+                continue
+            chunks = (min(max(n_rows, 1), _CHUNK_ROWS), width)
+            dataset = out.create_dataset(table, (n_rows, width), dtype, chunks=chunks, maxshape=(None, width))
+            first = 0
+            for block in iter_column(source, level, table):
+                dataset[first : first + len(block)] = block
+                first += len(block)
+            dataset.attrs.update(name=name, savetodir=str(target.parent))
+        with damage_is_named(source):
+            width, height = (int(extent) for extent in source["slide"].attrs["dimensions"])
+        out["coords"].attrs.update(
+            patch_size=record.patch_size,
+            patch_level=record.patch_level,
+            patch_size_level0=record.patch_size_level0,
+            downsample=np.array([record.patch_size_level0 / record.patch_size] * 2),
+            downsampled_level_dim=np.array(record.level_dim, np.int64),
+            level_dim=np.array(record.level_dim, np.int64),
+            level0_magnification=magnification,
+            target_magnification=magnification * record.patch_size / record.patch_size_level0,
+            level0_width=width,
+            level0_height=height,
+            overlap=0,
+            save_path=str(target.parent),
+        )

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.store.placing import placed
-from pyramidai_mpi.store.reader import open_result
-from pyramidai_mpi.store.tables import iter_rows, read_header
+from pyramidai_mpi.store.files.placing import placed
+from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.store.results.tables import iter_rows, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyramidai_mpi.store.tables import TileRows
+    from pyramidai_mpi.store.results.tables import TileRows
 
 _OWN_COLUMNS = ("level", "col", "row", "decision", "parent")
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pyramidai_mpi.errors import OutputExistsError
+from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.export.picture import open_picture
-from pyramidai_mpi.store.placing import storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import storage_errors, temporary_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyramidai_mpi.types import RgbArray
+    from pyramidai_mpi.base.types import RgbArray
 
 _TILE = 256
 _QUALITY = 85

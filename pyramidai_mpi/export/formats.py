@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.base.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ def check_orders(orders: Sequence[Order], *, overwrite: bool = False) -> None:
     OutputExistsError, StorageError
         When a target is in the way or cannot be written.
     """
-    from pyramidai_mpi.store.placing import check_target
+    from pyramidai_mpi.store.files.placing import check_target
 
     for order in orders:
         if order.format not in {Format.DEEPZOOM, Format.CLAM}:  # folders: looked at when they are written

@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 
-from pyramidai_mpi.store.placing import placed
-from pyramidai_mpi.store.reader import open_result
-from pyramidai_mpi.store.tables import iter_column, read_header, read_rows
-from pyramidai_mpi.types import Decision
+from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.store.files.placing import placed
+from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.store.results.tables import iter_column, read_header, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.store.tables import Header, ResultFile, TileRows
+    from pyramidai_mpi.store.results.tables import Header, ResultFile, TileRows
 
 _POSITIVE = (200, 0, 0)
 _UNREADABLE = (128, 128, 128)

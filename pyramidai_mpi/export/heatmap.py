@@ -24,9 +24,9 @@ import numpy as np
 import tifffile
 
 from pyramidai_mpi.export.mosaic import read_mosaic, tissue_rows
-from pyramidai_mpi.store.placing import placed
-from pyramidai_mpi.store.reader import open_result
-from pyramidai_mpi.store.tables import read_header
+from pyramidai_mpi.store.files.placing import placed
+from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.store.results.tables import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.export.mosaic import Mosaic
-    from pyramidai_mpi.store.tables import Header, ResultFile
+    from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 _TILE = 256
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.export.mosaic import NEVER
 from pyramidai_mpi.export.picture import look_colour, score_colour
-from pyramidai_mpi.store.tables import iter_rows
-from pyramidai_mpi.types import Decision
+from pyramidai_mpi.store.results.tables import iter_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,7 +89,7 @@ def gantt_uri(batches: npt.NDArray[np.void], n_ranks: int, n_levels: int, width:
     Parameters
     ----------
     batches
-        `store.result.BATCH_DTYPE` records, at least one.
+        `store.results.result.BATCH_DTYPE` records, at least one.
     width
         Pixels from the start of the analysis to the end of the last batch.
     """

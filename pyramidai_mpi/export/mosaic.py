@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.store.tables import iter_rows, read_mask_rows
-from pyramidai_mpi.types import Decision
+from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.store.results.tables import iter_rows, read_mask_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.grid import Grid
-    from pyramidai_mpi.store.tables import Header, ResultFile, TileRows
+    from pyramidai_mpi.pyramid.grid import Grid
+    from pyramidai_mpi.store.results.tables import Header, ResultFile, TileRows
 
 
 NEVER = -1

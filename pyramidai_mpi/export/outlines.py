@@ -10,10 +10,10 @@ import numpy as np
 import shapely
 from shapely.geometry.polygon import orient
 
+from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.export.geojson import feature_collection, positive_classification
-from pyramidai_mpi.store.reader import open_result
-from pyramidai_mpi.store.tables import iter_rows, read_header
-from pyramidai_mpi.types import Decision
+from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.store.results.tables import iter_rows, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.store.tables import Header, ResultFile
+    from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour
-from pyramidai_mpi.store.placing import placed
+from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.export.picture import Picture
-    from pyramidai_mpi.types import RgbArray
 
 _LONG_SIDE = 1400
 _BAND = 512

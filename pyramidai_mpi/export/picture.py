@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.export.mosaic import NEVER, read_mosaic, tissue_rows
 from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.slides.opening import open_slide
 from pyramidai_mpi.slides.pyramid import read_thumbnail
-from pyramidai_mpi.store.reader import open_result
-from pyramidai_mpi.store.tables import read_header
+from pyramidai_mpi.slides.readers.choice import open_slide
+from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.store.results.tables import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.export.mosaic import Mosaic
-    from pyramidai_mpi.slides.base import SlideReader
-    from pyramidai_mpi.store.tables import Header, ResultFile
-    from pyramidai_mpi.types import RgbArray
+    from pyramidai_mpi.slides.readers.base import SlideReader
+    from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 # Blue, yellow, red: score 0, 1/2, 1. Readable with the common colour-vision deficiencies, unlike green to red.
 _SCORE_ANCHORS = ((49, 54, 149), (254, 224, 144), (165, 0, 38))

@@ -13,7 +13,7 @@ from pyramidai_mpi.export.account import N_BINS, read_account
 from pyramidai_mpi.export.layers import gantt_uri, level_layer, look_layer, score_layer, slide_layer
 from pyramidai_mpi.export.overlay import scale_bar
 from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour
-from pyramidai_mpi.store.placing import placed
+from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
     from pathlib import Path

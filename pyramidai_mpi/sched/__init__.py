@@ -13,8 +13,11 @@ drives it in real time over MPI (`transport`), `memory` drives whole clusters of
 from __future__ import annotations
 
 from pyramidai_mpi.sched.loop import run
-from pyramidai_mpi.sched.outcome import Outcome, Progress, Stats
+from pyramidai_mpi.sched.outcome import Outcome, Stats
 from pyramidai_mpi.sched.policy import Policy
+from pyramidai_mpi.sched.progress import Progress
 from pyramidai_mpi.sched.workload import Tasks, Workload, deal_round_robin
 
 __all__ = ["Outcome", "Policy", "Progress", "Stats", "Tasks", "Workload", "deal_round_robin", "run"]
+
+MAY_IMPORT = ("base", "process")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.sched.events import Action, ReportProgress, Send, SetTimer, Timer
 from pyramidai_mpi.sched.messages import CensusAnswer, CensusAsk, Counts, Finished, RanDry, StopAsked
-from pyramidai_mpi.sched.outcome import Progress
+from pyramidai_mpi.sched.progress import Progress
 from pyramidai_mpi.sched.termination import Census, Verdict, judge
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from pyramidai_mpi.sched.messages import Message
-    from pyramidai_mpi.sched.outcome import Progress
+    from pyramidai_mpi.sched.progress import Progress
 
 
 class Timer(Enum):

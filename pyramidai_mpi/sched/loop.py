@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.errors import ExitCode, LostRankError, PyramidError, failure_report
-from pyramidai_mpi.last_words import say_last_words
+from pyramidai_mpi.base.errors import ExitCode, LostRankError, PyramidError, failure_report
+from pyramidai_mpi.process.exit import say_last_words
 from pyramidai_mpi.sched import naps
 from pyramidai_mpi.sched.events import (
     MessageArrived,
@@ -29,7 +29,7 @@ from pyramidai_mpi.sched.events import (
     WakeWorker,
 )
 from pyramidai_mpi.sched.messages import CensusAsk, Lifeline, StealReply, StealRequest, decode, encode
-from pyramidai_mpi.sched.outcome import Outcome, Progress, Stats
+from pyramidai_mpi.sched.outcome import Outcome, Stats
 from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
 from pyramidai_mpi.sched.worker import Bell, Worker
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.sched.events import Action
+    from pyramidai_mpi.sched.progress import Progress
     from pyramidai_mpi.sched.transport import Transport
 
 STOP_POLL_S = 20e-3

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 
 if TYPE_CHECKING:
     from pyramidai_mpi.sched.workload import Tasks

@@ -1,4 +1,4 @@
-"""What a run leaves behind, and what it says on the way."""
+"""What a run leaves behind."""
 
 from __future__ import annotations
 
@@ -7,28 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyramidai_mpi.sched.workload import Tasks
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the whole cluster is; some milliseconds old.
-
-    Attributes
-    ----------
-    done : int
-        Tasks expanded.
-    known : int
-        Tasks created so far, roots included; grows until the end.
-    idle_ranks : int
-        Ranks that compute nothing and hold nothing.
-    ranks : int
-        All ranks.
-    """
-
-    done: int
-    known: int
-    idle_ranks: int
-    ranks: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched.ending import Ending
 from pyramidai_mpi.sched.events import (
     Action,

@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched.messages import Counts
 
 FAN_OUT = 8

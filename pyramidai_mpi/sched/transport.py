@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 from mpi4py import MPI
 
-from pyramidai_mpi.quick_exit import skip_destructors_at_exit
+from pyramidai_mpi.process.exit import skip_destructors_at_exit
 from pyramidai_mpi.sched.naps import nap_in_a_collective
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyramidai_mpi.sched.outcome import Progress
+    from pyramidai_mpi.sched.progress import Progress
 
 Tasks: TypeAlias = npt.NDArray[Any]
 """Tasks: shape (N,), of the workload's dtype."""

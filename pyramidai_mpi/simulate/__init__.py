@@ -4,3 +4,5 @@
 `cluster` drives the scheduler's state machine, `study` crosses them all, `planning` searches the number of ranks that
 is in time, and `stored` reads results.
 """
+
+MAY_IMPORT = ("base", "pyramid", "sched", "store")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched.ending import CENSUS_PAUSE_NEAR_THE_END_S
 from pyramidai_mpi.sched.events import MessageArrived, Send, SetTimer, Timer, TimerRang, WakeWorker
 from pyramidai_mpi.sched.messages import CensusAnswer, Lifeline, Push, StealReply, StealRequest, encode

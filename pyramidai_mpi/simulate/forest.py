@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

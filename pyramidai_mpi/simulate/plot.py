@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.simulate.report import dealings_in
 from pyramidai_mpi.simulate.study import Balancing, Row
-from pyramidai_mpi.store.placing import placed
+from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def write_plots(rows: Sequence[Row], prefix: Path, *, overwrite: bool) -> list[P
     Raises
     ------
     OutputExistsError, StorageError
-        See `store.placing`.
+        See `store.files.placing`.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.simulate.costs import Costs
 from pyramidai_mpi.simulate.forest import join, plant
 from pyramidai_mpi.simulate.study import Work
-from pyramidai_mpi.store.reader import open_result, read_level_seconds, read_levels, read_rule
-from pyramidai_mpi.types import Decision, Mode
+from pyramidai_mpi.store.results.reader import open_result, read_level_seconds, read_levels, read_rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pyramidai_mpi.pyramid.tree import TreeLevel
     from pyramidai_mpi.simulate.forest import Forest
-    from pyramidai_mpi.tree import TreeLevel
 
 
 @dataclass(frozen=True)

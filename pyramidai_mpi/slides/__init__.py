@@ -1,1 +1,3 @@
-"""Whole-slide images: opening, levels at their spacing, pixels of a tile."""
+"""Pixels of a slide at the spacing that a model asks for."""
+
+MAY_IMPORT = ("base", "process", "pyramid")

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, input_errors
 
 if TYPE_CHECKING:
     from pathlib import Path

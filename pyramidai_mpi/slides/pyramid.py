@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.grid import Grid
-from pyramidai_mpi.slides.base import LEFT_OUT
+from pyramidai_mpi.pyramid.grid import Grid
+from pyramidai_mpi.slides.readers.base import LEFT_OUT
 from pyramidai_mpi.slides.resample import resample, source_range
 from pyramidai_mpi.slides.spacing import LevelPlan, plan_levels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from pyramidai_mpi.slides.base import SlideReader
-    from pyramidai_mpi.types import RgbArray
+    from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.slides.readers.base import SlideReader
 
 # Thumbnails are read in blocks of this many thumbnail pixels a side: a slide without reduced levels then needs no more
 # than 32 x 64 = 2048 of its pixels a side in memory. Around damage, blocks are halved down to the smallest size, about

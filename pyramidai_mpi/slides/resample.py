@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.types import RgbArray
+    from pyramidai_mpi.base.types import RgbArray
 
 # Weights of one axis sum to 2**11; or to the ratio where that is whole, each source pixel counting once, so that block
 # means are exact. 255 * 2**11 * 2**11 just stays below 2**31.

@@ -11,14 +11,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
-from pyramidai_mpi.errors import PyramidError
-from pyramidai_mpi.slides.base import UnreadableRegionError
+from pyramidai_mpi.base.errors import PyramidError
+from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.slides.pyramid import SlidePyramid
-    from pyramidai_mpi.types import RgbArray
 
 Found: TypeAlias = "RgbArray | UnreadableRegionError"
 """Pixels of a tile, or why there are none."""

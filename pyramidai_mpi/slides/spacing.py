@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,1 +1,3 @@
-"""The result file and everything that writes or reads it."""
+"""Files: results, journals, and how either reaches the disk whole."""
+
+MAY_IMPORT = ("base", "pyramid")

@@ -1,4 +1,4 @@
-"""Generated H&E-like slides with ground truth: ``write_slide(SynthSpec(20000, 20000, seed=1), "OUT.tif")``."""
+"""Generated H&E-like slides with ground truth: see `write_slide`."""
 
 from pyramidai_mpi.synth.polygons import fit_regions, read_regions, to_geojson
 from pyramidai_mpi.synth.slide import WrittenSlide, write_slide
@@ -14,3 +14,5 @@ __all__ = [
     "to_geojson",
     "write_slide",
 ]
+
+MAY_IMPORT = ("base",)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.errors import InputError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.synth.spec import Region
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from pyramidai_mpi.errors import OutputExistsError, StorageError, UsageError
+from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError
 from pyramidai_mpi.synth.plan import draw_plan
 from pyramidai_mpi.synth.polygons import to_geojson
 from pyramidai_mpi.synth.pyramid import LowerLevel, encode_tile, halve, level_sizes

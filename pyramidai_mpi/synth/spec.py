@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.base.errors import UsageError
 
 BLOCK = 512
 """Pixels on a side of the square that is rendered at once; positions are hashed per block, so it never changes."""

@@ -1,1 +1,3 @@
-"""Fakes and contract tests for implementers."""
+"""For whoever tests a reader, an engine, an analysis: a cluster in memory."""
+
+MAY_IMPORT = ("base", "sched")

@@ -1,1 +1,3 @@
-"""Training of the levels' networks (torch, optional)."""
+"""Networks trained and converted; the only room that knows torch."""
+
+MAY_IMPORT = ("base", "process", "models", "store", "truth", "run", "synth")

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyramidai_mpi.errors import InputError, StorageError, UsageError
+from pyramidai_mpi.base.errors import InputError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyramidai_mpi.training.dataset import LabelledTiles
-    from pyramidai_mpi.training.tile_network import TileNetwork
-    from pyramidai_mpi.types import RgbArray
+    from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.training.labelled_patches import LabelledTiles
+    from pyramidai_mpi.training.networks.tile_network import TileNetwork
 
 
 @dataclass(frozen=True)

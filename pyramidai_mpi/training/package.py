@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from pyramidai_mpi.inference.stain_entry import stain_entry
+from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.training.tiles import LEVELS, SCALE_FACTOR, TILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyramidai_mpi.stain import StainTarget
+    from pyramidai_mpi.models.stain.map import StainTarget
     from pyramidai_mpi.training.thresholds import Retention
     from pyramidai_mpi.training.weights import NetworkWeights
 
@@ -201,7 +201,7 @@ background.
 
 Accuracy: at probability 0.5, classes equal in number, slides whose seeds were never trained on. Colour alone:
 logistic regression on the means and variances of red, green and blue, tested on the same tiles; what the network has
-beyond it is texture and architecture. `bench/synth_separability.py` measures both anew.
+beyond it is texture and architecture. `bench/paper/synth_separability.py` measures both anew.
 
 The pyramid on the test slides, at the thresholds above: {rate:.1%} of the reference run's true positive level-0 tiles
 kept ({kept} of {positives}), {speedup:.2f} times fewer tiles analysed ({analysed} against {reference}, all levels

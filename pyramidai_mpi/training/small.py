@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.training.colour import ColourClassifier, balanced_accuracy, colour_features
 from pyramidai_mpi.training.package import LevelScore, TrainingRecord, write_card, write_package

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.synth.polygons import Outlines, read_regions
 
 if TYPE_CHECKING:

@@ -1,1 +1,3 @@
-"""Choosing thresholds with known consequences, from labelled trees of exhaustive runs alone."""
+"""Thresholds from annotated slides."""
+
+MAY_IMPORT = ("base", "models", "store", "truth")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.labelled import PASS_THROUGH
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.truth.labelled_tree import PASS_THROUGH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.labelled import LabelledTree, RunCost
+    from pyramidai_mpi.truth.labelled_tree import LabelledTree, RunCost
 
 
 @dataclass(frozen=True)

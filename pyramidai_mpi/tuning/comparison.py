@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.tuning.optimal import OptimalSearch
 from pyramidai_mpi.tuning.strategies import BetaTable, Choice, choose_empirical, choose_metric_based, tabulate_betas
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.tuning.optimal import choose_optimal
 from pyramidai_mpi.tuning.points import path_scores
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from pyramidai_mpi.labelled import LabelledTree
+    from pyramidai_mpi.truth.labelled_tree import LabelledTree
     from pyramidai_mpi.tuning.cohort import Cohort
 
     Floats = npt.NDArray[np.float64]

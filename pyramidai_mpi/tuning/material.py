@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.annotations.labels import DEFAULT_MIN_SHARE, read_labelled
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.truth.labels import DEFAULT_MIN_SHARE, read_labelled
 from pyramidai_mpi.tuning.cohort import Cohort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyramidai_mpi.annotations.truth import TruthOptions
+    from pyramidai_mpi.truth.truth import TruthOptions
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def read_material(
     results
         Result files, at least one.
     truth
-        See `annotations.truth.read_truth`.
+        See `truth.truth.read_truth`.
     min_share, options
-        See `annotations.labels.read_labelled`.
+        See `truth.labels.read_labelled`.
     from_below
         See `LabelledTree.labelled_from_below`.
     like

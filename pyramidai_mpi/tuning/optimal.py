@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.tuning.points import WHOLE, Points, points_of
 from pyramidai_mpi.tuning.strategies import TOLERANCE, Choice
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from pyramidai_mpi.store.placing import placed
+from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from pyramidai_mpi.labelled import LabelledTree
+    from pyramidai_mpi.truth.labelled_tree import LabelledTree
     from pyramidai_mpi.tuning.cohort import Cohort
 
     Floats = npt.NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.labelled import PASS_THROUGH
+from pyramidai_mpi.truth.labelled_tree import PASS_THROUGH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

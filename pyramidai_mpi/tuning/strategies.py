@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.tuning.fbeta import BETAS, best_thresholds
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pyramidai_mpi.errors import InputError, OutputExistsError, StorageError, UsageError
-from pyramidai_mpi.inference.package import YAML_NAME, load_package
-from pyramidai_mpi.store.placing import check_target, placed, storage_errors
+from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError, UsageError
+from pyramidai_mpi.models.package import YAML_NAME, load_package
+from pyramidai_mpi.store.files.placing import check_target, placed, storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyramidai_mpi.inference.package import ModelPackage
+    from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.tuning.material import SlideId
 
 

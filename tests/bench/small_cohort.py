@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.geometry_cohort import Cohort, draw_cohort
-from bench.slide_geometry import TILE_PX, TissueModel, build_geometry, labelled_from_below
+from bench.paper.geometry_cohort import Cohort, draw_cohort
+from bench.paper.slide_geometry import TILE_PX, TissueModel, build_geometry, labelled_from_below
 
 
 def small_cohort(slides: int = 12, free: int = 2) -> Cohort:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from pytest import approx
 
-from bench.busiest import Ordering, forest_of_tree, read_ordering
-from bench.slide_geometry import TissueModel, build_geometry
-from bench.tile_scores import Noise, draw_tree, fit_to_accuracy
+from bench.paper.busiest import Ordering, forest_of_tree, read_ordering
+from bench.paper.slide_geometry import TissueModel, build_geometry
+from bench.paper.tile_scores import Noise, draw_tree, fit_to_accuracy
 from pyramidai_mpi.simulate.dealing import Dealing
 from pyramidai_mpi.simulate.study import Balancing, Row
 

@@ -6,12 +6,12 @@ import h5py
 import numpy as np
 import pytest
 
-from bench.mosaic import write_mosaic
-from bench.startup import launch
-from bench.startup_rank import REACHED
-from bench.tiny_network import write_tiny_package
-from bench.watched_run import WatchedRun, watch_run
-from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+from bench.speed.mosaic import write_mosaic
+from bench.speed.startup import launch
+from bench.speed.startup_rank import REACHED
+from bench.speed.tiny_network import write_tiny_package
+from bench.speed.watched_run import WatchedRun, watch_run
+from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from tests.launch import DEFAULT_ENVIRONMENT
 
 STORED_TILE_CACHE = 48 << 20  # of a slide's decoded tiles, which the smaller slide does not fill

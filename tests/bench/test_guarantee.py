@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.guarantee import Check, check_guarantee
+from bench.paper.guarantee import Check, check_guarantee
 from tests.bench.small_cohort import small_cohort
 
 

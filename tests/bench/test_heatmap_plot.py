@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.heatmap_plot import heatmap_of, truth_of
-from pyramidai_mpi.labelled import LabelledLevel, LabelledTree
+from bench.paper.heatmap_plot import heatmap_of, truth_of
+from pyramidai_mpi.truth.labelled_tree import LabelledLevel, LabelledTree
 
 NAN = np.nan
 

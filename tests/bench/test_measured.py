@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.measured import Measured, tiles_at_equal_retention
+from bench.paper.measured import Measured, tiles_at_equal_retention
 
 
 def choice(kept, analysed, true_positives=(10, 10, 0), reference=(100, 300, 50)) -> Measured:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.geometry_cohort import halve
-from bench.paper_study import METHODS, OBJECTIVE, Study, balanced_accuracies, optimal_over_halvings, study_cohort
-from pyramidai_mpi.labelled import LabelledLevel, LabelledTree
+from bench.paper.geometry_cohort import halve
+from bench.paper.paper_study import METHODS, OBJECTIVE, Study, balanced_accuracies, optimal_over_halvings, study_cohort
+from pyramidai_mpi.truth.labelled_tree import LabelledLevel, LabelledTree
 from tests.bench.small_cohort import small_cohort
 
 

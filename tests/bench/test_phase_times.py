@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.phase_times import PAPER_SECONDS, PhaseTimes, RunSeconds, Samples
+from bench.paper.phase_times import PAPER_SECONDS, PhaseTimes, RunSeconds, Samples
 
 
 def test_a_run_costs_its_slide_its_tiles_and_a_creation_for_every_tile_that_has_children() -> None:

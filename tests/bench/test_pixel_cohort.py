@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.pixel_cohort import SMALLEST_SCALE, choose_lesions
+from bench.paper.pixel_cohort import SMALLEST_SCALE, choose_lesions
 
 
 def square(side: float) -> dict[str, list[list[list[float]]]]:

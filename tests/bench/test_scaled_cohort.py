@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.camelyon_cohort import SimulatedCohort, SlideTiles, build_cohort, play_cohort
-from bench.lesions import load_outlines
-from bench.scaled_cohort import SLIDE_GIGAPIXELS, alone_s, scale
-from bench.scaling_tables import MARK, comparison_lines, cost_lines, file_system_lines, put_into, scaled_lines
-from bench.slide_geometry import TILE_PX, TissueModel, build_geometry
-from bench.tile_costs import EngineCosts, MeasuredCosts, SlideCosts
+from bench.paper.lesions import load_outlines
+from bench.paper.slide_geometry import TILE_PX, TissueModel, build_geometry
+from bench.scale.camelyon_cohort import SimulatedCohort, SlideTiles, build_cohort, play_cohort
+from bench.scale.scaled_cohort import SLIDE_GIGAPIXELS, alone_s, scale
+from bench.scale.scaling_tables import MARK, comparison_lines, cost_lines, file_system_lines, put_into, scaled_lines
+from bench.scale.tile_costs import EngineCosts, MeasuredCosts, SlideCosts
 from tests.bench.small_cohort import small_cohort
 
 ENGINE = EngineCosts(

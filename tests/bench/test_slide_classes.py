@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.slide_classes import projected_scores
-from pyramidai_mpi.labelled import LabelledLevel, LabelledTree
+from bench.paper.slide_classes import projected_scores
+from pyramidai_mpi.truth.labelled_tree import LabelledLevel, LabelledTree
 
 
 def level(scores, parent) -> LabelledLevel:

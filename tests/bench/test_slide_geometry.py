@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from shapely.geometry import Polygon, box
 
-from bench.slide_geometry import CELLS, LEVELS, TILE_PX, TissueModel, build_geometry, labelled_from_below
+from bench.paper.slide_geometry import CELLS, LEVELS, TILE_PX, TissueModel, build_geometry, labelled_from_below
 
 TISSUE = TissueModel(mean_tiles=900)
 

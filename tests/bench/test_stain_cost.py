@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.stain_cost import in_numpy, merged
-from pyramidai_mpi.inference.onnx_engine import OnnxEngine
-from pyramidai_mpi.inference.package import load_package
-from pyramidai_mpi.shipped import default_model
-from pyramidai_mpi.stain import MacenkoTarget, estimate
+from bench.speed.stain_cost import in_numpy, merged
+from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
+from pyramidai_mpi.models.package import load_package
+from pyramidai_mpi.models.shipped import default_model
+from pyramidai_mpi.models.stain.map import MacenkoTarget, estimate
 from tests.stains import REINHARD, normaliser_of, plain_macenko, plain_reinhard, stained
 
 BOTH = pytest.mark.parametrize(

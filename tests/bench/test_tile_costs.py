@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from bench.tile_costs import MeasuredCosts, families, measure_costs, read_tiles
-from pyramidai_mpi.config import RunSettings
-from pyramidai_mpi.job import open_job, rule_of, tissue_of
-from pyramidai_mpi.networks import open_package
-from pyramidai_mpi.shipped import default_model
+from bench.scale.tile_costs import MeasuredCosts, families, measure_costs, read_tiles
+from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.models.shipped import default_model
+from pyramidai_mpi.run.networks import open_package
+from pyramidai_mpi.run.opening import open_job, rule_of, tissue_of
 from pyramidai_mpi.synth import SynthSpec, write_slide
 
 

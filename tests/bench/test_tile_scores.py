@@ -8,8 +8,8 @@ from scipy.integrate import quad
 from scipy.special import logit
 from scipy.stats import norm
 
-from bench.slide_geometry import TILE_UM, LevelGeometry, SlideGeometry, TissueModel, build_geometry
-from bench.tile_scores import PAPER_ACCURACY, Noise, draw_tree, fit_to_accuracy
+from bench.paper.slide_geometry import TILE_UM, LevelGeometry, SlideGeometry, TissueModel, build_geometry
+from bench.paper.tile_scores import PAPER_ACCURACY, Noise, draw_tree, fit_to_accuracy
 
 OWN_ONLY = Noise(slide=0, field=0)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.classification.classifier import (
     cross_validate,
     describe,
@@ -18,7 +19,6 @@ from pyramidai_mpi.classification.classifier import (
 from pyramidai_mpi.classification.features import FeatureKind
 from pyramidai_mpi.classification.forest import grow_forest
 from pyramidai_mpi.classification.score_map import ScoreMap
-from pyramidai_mpi.errors import InputError, UsageError
 
 
 def map_of(seed: int, has_tumor: bool, *, hard: bool = False) -> ScoreMap:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.classification.score_map import project_scores, prune, read_score_map
-from pyramidai_mpi.errors import InputError, UsageError
-from pyramidai_mpi.tree import build_tree
-from pyramidai_mpi.types import Decision, Mode
+from pyramidai_mpi.pyramid.tree import build_tree
 from tests.results import write_file
 from tests.scored import THRESHOLDS, Scores, scored_result
 from tests.trees import played, rule_of, tissue_in

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.classification.slide_labels import read_labels
-from pyramidai_mpi.errors import InputError
 
 CAMELYON = Path(__file__).resolve().parents[3] / "shared" / "data" / "camelyon16"
 

@@ -14,12 +14,12 @@ import pytest
 import skops.io
 from sklearn.ensemble import RandomForestClassifier
 
+from pyramidai_mpi.base.errors import InputError, OutputExistsError
 from pyramidai_mpi.classification import storage
 from pyramidai_mpi.classification.classifier import SlideClassifier
 from pyramidai_mpi.classification.features import FeatureKind
 from pyramidai_mpi.classification.forest import Forest, grow_forest
 from pyramidai_mpi.classification.storage import FORMAT, load_classifier, save_classifier
-from pyramidai_mpi.errors import InputError, OutputExistsError
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.cli.main import run_command_line
-from pyramidai_mpi.types import Mode
-from tests.annotations.files import SQUARE, feature, geojson
 from tests.scored import write_slides
+from tests.truth.files import SQUARE, feature, geojson
 
 if TYPE_CHECKING:
     from pathlib import Path

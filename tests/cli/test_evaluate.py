@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from sklearn import metrics
 
+from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.cli.main import run_command_line
-from pyramidai_mpi.types import Mode
-from tests.annotations.files import geojson
 from tests.results import write_file
 from tests.scored import Scores, scored_result
+from tests.truth.files import geojson
 
 if TYPE_CHECKING:
     from pathlib import Path

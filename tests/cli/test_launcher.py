@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.cli import launcher
-from pyramidai_mpi.errors import InternalError
 
 VARIABLES = (
     "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID",

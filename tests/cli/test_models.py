@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from pyramidai_mpi.cli.main import run_command_line
-from pyramidai_mpi.inference.network_check import check_network
-from pyramidai_mpi.inference.package import load_package
+from pyramidai_mpi.models.check import check_network
+from pyramidai_mpi.models.package import load_package
 
 if TYPE_CHECKING:
     from pathlib import Path

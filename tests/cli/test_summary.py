@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyramidai_mpi.assembly import failed_lines
+from pyramidai_mpi.base.errors import ExitCode
+from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.cli.summary import summary_lines
-from pyramidai_mpi.config import RunSettings
-from pyramidai_mpi.errors import ExitCode
-from pyramidai_mpi.pipeline import RunReport
+from pyramidai_mpi.run.assemble import failed_lines
+from pyramidai_mpi.run.single import RunReport
 from tests.results import result_of
 
 SETTINGS = RunSettings(Path("slides/a.tif"), Path("model"), Path("results/a.h5"))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from pyramidai_mpi.annotations.labels import label_result
+from pyramidai_mpi.base.errors import ExitCode
+from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.cli.main import run_command_line
-from pyramidai_mpi.errors import ExitCode
-from pyramidai_mpi.inference.package import load_package
-from pyramidai_mpi.store.result import SlideRecord
-from pyramidai_mpi.types import Mode
+from pyramidai_mpi.models.package import load_package
+from pyramidai_mpi.store.results.result import SlideRecord
+from pyramidai_mpi.truth.labels import label_result
 from tests.results import result_of
 from tests.tuning.files import make_clinic, write_case
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from tests.end_to_end.conftest import pyramidai
 from tests.end_to_end.test_damage import tissue_slide

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import h5py
 import pytest
 
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.store.results.reader import read_digest
 from tests.cluster.conftest import plain_slide
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The sbatch files of bench/slurm, as they are, on a real SLURM: nothing but options and environment is given."""
+"""The sbatch files of bench/scale/slurm, as they are, on a real SLURM: nothing but options and environment is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import h5py
 import pytest
 
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.store.results.reader import read_digest
 from tests.cluster.conftest import plain_slide
 from tests.end_to_end.conftest import pyramidai
 from tests.launch import REPOSITORY, processes_of

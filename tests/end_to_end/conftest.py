@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyramidai_mpi.shipped import default_model
+from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from tests.launch import REPOSITORY, mpirun
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from mpi4py import MPI
 
-from pyramidai_mpi import pipeline
-from pyramidai_mpi.config import RunSettings
-from pyramidai_mpi.recording import write_result
+from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.run import single as pipeline
+from pyramidai_mpi.run.write import write_result
 
 slide, model, serial, parallel = (Path(word) for word in sys.argv[1:5])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
-from pyramidai_mpi import feature_exchange
-from pyramidai_mpi.store.spool import FeatureSpool
+from pyramidai_mpi.run import feature_exchange
+from pyramidai_mpi.store.files.feature_spool import FeatureSpool
 
 WIDTH, N_ROWS = 5, 101
 comm = MPI.COMM_WORLD

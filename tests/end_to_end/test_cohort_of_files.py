@@ -12,7 +12,7 @@ import h5py
 import pytest
 
 from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.store.results.reader import read_digest
 from tests.end_to_end.conftest import pyramidai
 from tests.end_to_end.test_damage import tissue_slide
 from tests.packages import write_package

@@ -9,7 +9,7 @@ import numpy as np
 import openslide
 import pytest
 
-from pyramidai_mpi import feature_exchange
+from pyramidai_mpi.run import feature_exchange
 from tests.end_to_end.conftest import digest_of, pyramidai
 from tests.end_to_end.test_damage import tissue_slide, wipe_tile
 from tests.launch import REPOSITORY, mpirun

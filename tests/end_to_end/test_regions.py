@@ -12,12 +12,12 @@ import pytest
 import shapely
 from PIL import Image
 
-from pyramidai_mpi.segmentation import segment_tissue
-from pyramidai_mpi.store.reader import read_digest
-from tests.annotations.files import feature, geojson
+from pyramidai_mpi.slides.segmentation import segment_tissue
+from pyramidai_mpi.store.results.reader import read_digest
 from tests.end_to_end.conftest import Finished, pyramidai
 from tests.packages import write_package
 from tests.tiffs import halved, write_slide
+from tests.truth.files import feature, geojson
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ import openslide
 import pytest
 import yaml
 
-from pyramidai_mpi.inference.onnx_engine import OnnxEngine
-from pyramidai_mpi.inference.package import load_package
-from pyramidai_mpi.stain import StainMap
+from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
+from pyramidai_mpi.models.package import load_package
+from pyramidai_mpi.models.stain.map import StainMap
 from tests.end_to_end.conftest import digest_of, pyramidai
 from tests.stains import normaliser_of
 

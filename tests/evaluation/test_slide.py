@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pyramidai_mpi.annotations.labels import LabelledResult, read_labelled
-from pyramidai_mpi.errors import InputError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.evaluation.pairing import group_results, runs_of
 from pyramidai_mpi.evaluation.slide import DetectionRule, evaluate_slide
-from pyramidai_mpi.types import Mode
-from tests.annotations.files import geojson
+from pyramidai_mpi.truth.labels import LabelledResult, read_labelled
 from tests.results import write_file
 from tests.scored import THRESHOLDS, Scores, scored_result
 from tests.trees import rule_of
+from tests.truth.files import geojson
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InputError, OutputExistsError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError
 from pyramidai_mpi.export.csv_table import write_csv
-from pyramidai_mpi.store.seal import seal_file
+from pyramidai_mpi.store.results.seal import seal_file
 from tests.results import result_of, write_file
 
 # what wsinfer/write_geojson.py of WSInfer looks for in its CSV: these four, and columns that begin with prob_

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import shapely
 
+from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.export.geojson import write_geojson
-from pyramidai_mpi.types import Decision, Mode
 from tests.results import result_of, write_file
 
 # What QuPath reads, from qupath-core/src/main/java/qupath/lib/io (v0.4 and later):

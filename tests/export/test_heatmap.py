@@ -9,8 +9,8 @@ import openslide
 import pytest
 import tifffile
 
+from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.export.heatmap import halved, quantised, write_heatmap
-from pyramidai_mpi.types import Decision
 from tests.results import result_of, write_file
 from tests.trees import MASK_PER_TILE
 

@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
+from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.export.mosaic import NEVER, read_mosaic, tissue_rows
-from pyramidai_mpi.store.tables import read_header
-from pyramidai_mpi.types import Decision, Mode
+from pyramidai_mpi.store.results.tables import read_header
 from tests.results import result_of, write_file
 from tests.trees import MASK_PER_TILE, TILE
 

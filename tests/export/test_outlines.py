@@ -14,8 +14,8 @@ from scipy import ndimage
 from shapely.geometry import shape
 
 from pyramidai_mpi.export.outlines import find_regions, write_outlines
-from pyramidai_mpi.store.tables import read_header
-from pyramidai_mpi.tree import TreeLevel
+from pyramidai_mpi.pyramid.tree import TreeLevel
+from pyramidai_mpi.store.results.tables import read_header
 from tests.results import result_of, write_file
 from tests.trees import TILE
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyramidai_mpi.errors import InputError, OutputExistsError, StorageError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError
 from pyramidai_mpi.export.deepzoom import write_deepzoom
 from pyramidai_mpi.export.overlay import panels_side_by_side, scale_bar, write_overlay
 from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyramidai_mpi.errors import InputError, OutputExistsError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError
+from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.export.account import read_account
 from pyramidai_mpi.export.report import write_report
 from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.store.reader import open_result
-from pyramidai_mpi.store.result import BATCH_DTYPE
-from pyramidai_mpi.store.tables import read_header
-from pyramidai_mpi.types import Decision, Mode
+from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.store.results.result import BATCH_DTYPE
+from pyramidai_mpi.store.results.tables import read_header
 from tests.browser import browser
 from tests.results import result_of, write_file
 

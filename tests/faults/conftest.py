@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.store.results.reader import read_digest
 from tests.end_to_end.conftest import pyramidai
 from tests.end_to_end.test_damage import tissue_slide, wipe_tile
 from tests.packages import write_package

@@ -18,12 +18,12 @@ from typing import Any
 
 from mpi4py import MPI
 
-from pyramidai_mpi import job
-from pyramidai_mpi.claiming import finished_before
-from pyramidai_mpi.config import RunSettings
-from pyramidai_mpi.errors import PyramidError
-from pyramidai_mpi.pipeline import run_slide
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.base.errors import PyramidError
+from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.run import opening as job
+from pyramidai_mpi.run.output import finished_before
+from pyramidai_mpi.run.single import run_slide
+from pyramidai_mpi.store.results.reader import read_digest
 
 folder, slide, model = (Path(word) for word in sys.argv[1:4])
 error_number, sticky, stride = int(sys.argv[4]), sys.argv[5] == "sticky", int(sys.argv[6])

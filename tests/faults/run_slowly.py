@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from pyramidai_mpi.analyser import Analyser
+from pyramidai_mpi.analyses.classify import Analyser
 from pyramidai_mpi.cli.main import main
 
 seconds = float(sys.argv[1])

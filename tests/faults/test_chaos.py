@@ -1,4 +1,4 @@
-"""The short version of ``bench/chaos.py``: kill -9 of ranks and of mpirun at random moments, then resume."""
+"""The short version of ``bench/faults/chaos.py``: kill -9 of ranks and of mpirun at random moments, then resume."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEED = 20261120
 @pytest.mark.mpi
 @pytest.mark.slow
 def test_kills_at_random_moments_change_nothing() -> None:
-    command = [sys.executable, "-m", "bench.chaos", "--kills", "16", "--ranks", "2", "--kills-a-run", "8"]
+    command = [sys.executable, "-m", "bench.faults.chaos", "--kills", "16", "--ranks", "2", "--kills-a-run", "8"]
     done = subprocess.run(
         [*command, "--seed", str(SEED)], cwd=REPOSITORY, capture_output=True, text=True, timeout=280, check=False
     )

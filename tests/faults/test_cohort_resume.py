@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from tests.end_to_end.conftest import Finished, pyramidai
 from tests.end_to_end.test_damage import tissue_slide, wipe_tile

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from pyramidai_mpi.config import RunSettings
-from pyramidai_mpi.errors import ExitCode, InputError
-from pyramidai_mpi.pipeline import run_slide
+from pyramidai_mpi.base.errors import ExitCode, InputError
+from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.run.single import run_slide
 from tests.end_to_end.conftest import pyramidai
 from tests.launch import mpirun
 from tests.packages import write_package
@@ -268,7 +268,7 @@ def test_a_slide_written_to_during_the_run_is_refused_with_one_line_and_no_resul
     slide = write_slide(tmp_path / "slide.tif", images)
     program = f"""
 import os, sys
-from pyramidai_mpi import tile_workload
+from pyramidai_mpi.run.pool import tile_workload
 from pyramidai_mpi.cli.main import main
 expand, path, calls = tile_workload.TileWorkload.expand, {str(slide)!r}, []
 def spoiling(self, *tasks):

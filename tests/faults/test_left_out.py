@@ -6,9 +6,9 @@ import numpy as np
 import openslide
 import pytest
 
-from pyramidai_mpi.errors import ExitCode
-from pyramidai_mpi.slides.base import LEFT_OUT, MISSING, THERE, UnreadableRegionError
-from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+from pyramidai_mpi.base.errors import ExitCode
+from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE, UnreadableRegionError
+from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from tests.faults.test_damaged_slides import analysed, within
 from tests.packages import write_package
 from tests.tiffs import STORED_TILE, drop_tile, halved, write_philips, write_slide, zero_tile

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from tests.launch import REPOSITORY, mpirun
 
@@ -23,7 +23,7 @@ except PackageNotFoundError:
 
 pytestmark = pytest.mark.mpi
 
-ANALYSING = "pyramidai_mpi.analyser,Analyser.analyse"
+ANALYSING = "pyramidai_mpi.analyses.classify,Analyser.analyse"
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +61,11 @@ def test_the_others_finish_when_a_rank_dies_while_analysing(rank: int, slide, un
 @pytest.mark.parametrize(
     "where",
     [
-        pytest.param("pyramidai_mpi.pipeline,build_engines,1", id="while loading"),
-        pytest.param("pyramidai_mpi.pipeline,close_journal,1", id="after its last batch"),
-        pytest.param("pyramidai_mpi.pipeline,gather_result,1", id="while gathering"),
-        pytest.param("pyramidai_mpi.pipeline,write_result,1", id="while writing"),
-        pytest.param("pyramidai_mpi.pipeline,remove_journal,1", id="when the result is in its place"),
+        pytest.param("pyramidai_mpi.run.single,build_engines,1", id="while loading"),
+        pytest.param("pyramidai_mpi.run.single,close_journal,1", id="after its last batch"),
+        pytest.param("pyramidai_mpi.run.single,gather_result,1", id="while gathering"),
+        pytest.param("pyramidai_mpi.run.single,write_result,1", id="while writing"),
+        pytest.param("pyramidai_mpi.run.single,remove_journal,1", id="when the result is in its place"),
     ],
 )
 def test_it_may_die_at_any_time(where: str, rank: int, slide, undisturbed, tmp_path) -> None:
@@ -78,7 +78,7 @@ def test_it_may_die_at_any_time(where: str, rank: int, slide, undisturbed, tmp_p
 
 def test_several_may_die_one_after_the_other(slide, undisturbed, tmp_path) -> None:
     # rank 1 dies in the second attempt, which it reaches after rank 0 has died
-    deaths = f"0,{ANALYSING},2;1,pyramidai_mpi.pipeline,build_engines,2;3,{ANALYSING},2"
+    deaths = f"0,{ANALYSING},2;1,pyramidai_mpi.run.single,build_engines,2;3,{ANALYSING},2"
     job = run_with_deaths(deaths, slide, tmp_path / "out.h5")
     assert job.returncode == 0
     assert read_digest(tmp_path / "out.h5") == undisturbed

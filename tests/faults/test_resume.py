@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pyramidai_mpi.store.reader import read_digest
+from pyramidai_mpi.store.results.reader import read_digest
 from tests.end_to_end.conftest import Finished, pyramidai
 from tests.faults.started import StartedJob, kill, started
 from tests.launch import REPOSITORY

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from pyramidai_mpi import networks
-from pyramidai_mpi.config import RunSettings
-from pyramidai_mpi.inference.fixed_batch import sample_tiles
-from pyramidai_mpi.inference.package import ModelLevel
+from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.models.engines.fixed_batch import sample_tiles
+from pyramidai_mpi.models.package import ModelLevel
+from pyramidai_mpi.run import networks
 
 hashed, tried, from_files = [], [], []
 plain_hash, plain_settle, plain_load = ModelLevel.hash_file, networks.settle_batch_shape, networks.load_engine

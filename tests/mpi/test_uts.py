@@ -11,7 +11,7 @@ pytestmark = pytest.mark.mpi
 
 def search(ranks: int, options: str) -> str:
     """What the bench prints first; it fails by itself if its searches disagree."""
-    job = mpirun(ranks, ["-m", "bench.uts", *options.split(), "--repetitions", "1"])
+    job = mpirun(ranks, ["-m", "bench.balance.uts", *options.split(), "--repetitions", "1"])
     assert job.returncode == 0
     assert not job.left_over
     return job.stdout.splitlines()[0]

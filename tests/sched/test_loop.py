@@ -9,10 +9,10 @@ import threading
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched.loop import run_on
-from pyramidai_mpi.sched.memory import JobAbortedError, MemoryNetwork
+from pyramidai_mpi.testing.memory_cluster import JobAbortedError, MemoryNetwork
 from tests.sched.uts import S4_NODES, TreeSearch, s4_roots
 
 

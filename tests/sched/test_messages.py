@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched.messages import (
     CensusAnswer,
     CensusAsk,

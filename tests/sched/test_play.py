@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched import Policy, deal_round_robin
-from pyramidai_mpi.sched.memory import play
+from pyramidai_mpi.testing.memory_cluster import play
 from tests.sched.uts import S4, S4_DEPTH, S4_LEAVES, S4_NODES, S4_SUM, TreeSearch, s4_roots
 
 NUMBERED = np.dtype([("kind", "u1"), ("number", "<u8")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched.ending import CENSUS_PAUSE_NEAR_THE_END_S, CENSUS_PAUSE_S
 from pyramidai_mpi.sched.events import MessageArrived, Send, SetTimer, StopRequested, Timer, TimerRang, WakeWorker
 from pyramidai_mpi.sched.messages import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyramidai_mpi.errors import InternalError
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched.messages import Counts
 from pyramidai_mpi.sched.termination import Census, Verdict, judge
 

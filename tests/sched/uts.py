@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bench import uts_trees
-from bench.uts_trees import Shape, Tree, nodes_of
+from bench.balance import uts_trees
+from bench.balance.uts_trees import Shape, Tree, nodes_of
 
 if TYPE_CHECKING:
     from pyramidai_mpi.sched import Progress, Tasks

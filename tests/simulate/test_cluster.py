@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidai_mpi.sched import Policy
-from pyramidai_mpi.sched.memory import play
 from pyramidai_mpi.simulate.cluster import Simulated, shares, simulate_run
 from pyramidai_mpi.simulate.costs import Costs, Network
 from pyramidai_mpi.simulate.counting import load_ideal, load_unbalanced
 from pyramidai_mpi.simulate.dealing import Dealing, owners
 from pyramidai_mpi.simulate.forest import TASK, Forest, plant
+from pyramidai_mpi.testing.memory_cluster import play
 from tests.simulate.trees import lopsided, parents_of_trees
 
 policies = st.sampled_from(Policy)
@@ -69,7 +69,7 @@ def test_without_stealing_each_rank_does_its_share_and_takes_its_time(tree, work
 
 
 class Recorder:
-    """The forest as a workload of `sched.memory.play`."""
+    """The forest as a workload of `testing.memory_cluster.play`."""
 
     dtype, batch_size, batch_by = TASK, 16, "group"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.simulate.costs import Costs, Network
 from pyramidai_mpi.simulate.counting import (
     load_ideal,

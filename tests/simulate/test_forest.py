@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.simulate.forest import TASK, join, plant
 from tests.simulate.trees import parents_of_trees, small
 
@@ -73,7 +73,7 @@ def test_an_opening_is_the_one_root_of_a_slide_and_no_tile():
 
 
 def test_a_task_is_as_long_as_that_of_a_cohort():
-    from pyramidai_mpi.cohort.workload import COHORT_DTYPE
+    from pyramidai_mpi.run.pool.workload import COHORT_DTYPE
 
     assert TASK.itemsize == COHORT_DTYPE.itemsize
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InputError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.simulate.stored import costs_from, pool, read_run
-from pyramidai_mpi.store.result import Execution
-from pyramidai_mpi.types import Mode
+from pyramidai_mpi.store.results.result import Execution
 from tests.results import result_of, write_file
 
 

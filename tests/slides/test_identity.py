@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides.identity import FullHash, quickhash
 
 MIB, BLOCK = 2**20, 2**16

@@ -7,9 +7,9 @@ import openslide
 import pytest
 import tifffile
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.slides.base import UnreadableRegionError
-from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.slides.readers.base import UnreadableRegionError
+from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from tests.tiffs import cut_tile, drop_tile, move_tile_to_the_end, textured, write_slide, zero_tile
 
 DAMAGES = [zero_tile, cut_tile, drop_tile]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.slides.base import UnreadableRegionError
-from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
+from pyramidai_mpi.slides.readers.base import UnreadableRegionError
+from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from tests.tiffs import drop_tile, write_slide, zero_tile
 
 

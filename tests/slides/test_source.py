@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides import source as source_module
-from pyramidai_mpi.slides.base import UnreadableRegionError
-from pyramidai_mpi.slides.opening import open_slide
 from pyramidai_mpi.slides.pyramid import SlidePyramid
+from pyramidai_mpi.slides.readers.base import UnreadableRegionError
+from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.source import TileSource
 from tests.tiffs import stored_tile, zero_tile
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides.spacing import nominal_downsample, plan_levels
 
 

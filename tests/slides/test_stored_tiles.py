@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.slides.opening import open_slide
-from pyramidai_mpi.slides.stored_tiles import StoredTiles
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.slides.readers.choice import open_slide
+from pyramidai_mpi.slides.readers.stored_tiles import StoredTiles
 from tests.tiffs import STORED_TILE, stored_tile, textured, write_slide, zero_tail
 
 READERS = ["openslide", "tiff"]

@@ -10,12 +10,12 @@ import openslide
 import pytest
 import tifffile
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.slides import tile_codecs
-from pyramidai_mpi.slides.base import UnreadableRegionError
-from pyramidai_mpi.slides.opening import open_slide
-from pyramidai_mpi.slides.openslide_reader import OpenSlideReader
-from pyramidai_mpi.slides.tiff_reader import TiffReader
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.slides.readers import tile_codecs
+from pyramidai_mpi.slides.readers.base import UnreadableRegionError
+from pyramidai_mpi.slides.readers.choice import open_slide
+from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
+from pyramidai_mpi.slides.readers.tiff_reader import TiffReader
 from tests.tiffs import STORED_TILE, cut_tile, drop_tile, halved, stored_tile, textured, write_slide, zero_tile
 
 FORMATS = {

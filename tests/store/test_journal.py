@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyramidai_mpi.analyser import FAILED_DTYPE
-from pyramidai_mpi.errors import InputError, StorageError
-from pyramidai_mpi.store import journal
-from pyramidai_mpi.store.journal import JournalWriter
-from pyramidai_mpi.store.journal_format import RecordFormat
-from pyramidai_mpi.store.journal_reader import Batch, read_features, read_journal_file
-from pyramidai_mpi.types import Decision, prediction_dtype
+from pyramidai_mpi.analyses.classify import FAILED_DTYPE
+from pyramidai_mpi.base.errors import InputError, StorageError
+from pyramidai_mpi.base.types import Decision, prediction_dtype
+from pyramidai_mpi.store.journal import writer as journal
+from pyramidai_mpi.store.journal.format import RecordFormat
+from pyramidai_mpi.store.journal.reader import Batch, read_features, read_journal_file
+from pyramidai_mpi.store.journal.writer import JournalWriter
 
 if TYPE_CHECKING:
     from pathlib import Path

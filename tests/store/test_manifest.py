@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.store.manifest import Manifest, read_manifest
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.store.journal.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pyramidai_mpi.errors import OutputExistsError, StorageError
-from pyramidai_mpi.store.placing import check_target, discard, place, storage_errors, temporary_name
+from pyramidai_mpi.base.errors import OutputExistsError, StorageError
+from pyramidai_mpi.store.files.placing import check_target, discard, place, storage_errors, temporary_name
 
 
 def names_in(folder: Path) -> list[str]:

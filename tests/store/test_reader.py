@@ -6,10 +6,17 @@ import h5py
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.store.reader import open_result, read_digest, read_level_seconds, read_levels, read_rule, summarise
-from pyramidai_mpi.store.result import Execution
-from pyramidai_mpi.store.seal import seal_file
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.store.results.reader import (
+    open_result,
+    read_digest,
+    read_level_seconds,
+    read_levels,
+    read_rule,
+    summarise,
+)
+from pyramidai_mpi.store.results.result import Execution
+from pyramidai_mpi.store.results.seal import seal_file
 from tests.results import result_of, write_file
 from tests.trees import rule_of
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pyramidai_mpi.store.reader import read_digest
-from pyramidai_mpi.store.result import Execution
-from pyramidai_mpi.types import Mode
+from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.store.results.reader import read_digest
+from pyramidai_mpi.store.results.result import Execution
 from tests.results import result_of, write_file
 
 

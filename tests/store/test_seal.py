@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.bitflips import REFUSED, WITHOUT_EFFECT, everything, flips
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.store.reader import open_result, read_digest, read_levels, summarise
-from pyramidai_mpi.store.seal import check_seal, rows_on_disk, seal_file
-from pyramidai_mpi.store.writer import FeatureWriter, create_file, finish_file, slab_of, write_slab
+from bench.faults.bitflips import REFUSED, WITHOUT_EFFECT, everything, flips
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.store.results.reader import open_result, read_digest, read_levels, summarise
+from pyramidai_mpi.store.results.seal import check_seal, rows_on_disk, seal_file
+from pyramidai_mpi.store.results.writer import FeatureWriter, create_file, finish_file, slab_of, write_slab
 from tests.results import CREATED, result_of, write_file
 
 N_FEATURES = 40
@@ -57,7 +57,7 @@ def refusal(path, read=read_digest):
 
 @pytest.mark.parametrize(("make", "n"), [(lambda path: write_file(path, result_of()), 2000), (with_features, 80)])
 def test_of_many_single_bits_each_is_noticed(make, n, tmp_path):
-    # any number of them: bench/bitflips.py
+    # any number of them: bench/faults/bitflips.py
     tried = flips(make(tmp_path / "out.h5"), n, seed=20261120)
     assert {one.outcome for one in tried} <= {REFUSED, WITHOUT_EFFECT}
     assert sum(one.outcome == REFUSED for one in tried) > n * 0.9

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from pyramidai_mpi.errors import InternalError
-from pyramidai_mpi.store.result import Execution, SlideRecord
-from pyramidai_mpi.store.writer import create_file, finish_file, slab_of, write_slab
+from pyramidai_mpi.base.errors import InternalError
+from pyramidai_mpi.store.results.result import Execution, SlideRecord
+from pyramidai_mpi.store.results.writer import create_file, finish_file, slab_of, write_slab
 from tests.results import CREATED, result_of, write_file
 
 

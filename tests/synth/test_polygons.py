@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage.measure import points_in_poly
 
-from pyramidai_mpi.errors import InputError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.synth import Region, fit_regions, read_regions, to_geojson
 from pyramidai_mpi.synth.polygons import CAMELYON_MPP, Outlines
 

@@ -9,7 +9,7 @@ import openslide
 import pytest
 import tifffile
 
-from pyramidai_mpi.errors import OutputExistsError, StorageError, UsageError
+from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError
 from pyramidai_mpi.synth import SynthSpec, to_geojson, write_slide
 
 SPEC = SynthSpec(1990, 1501, seed=3, mpp=0.25, tumor_share=0.3)

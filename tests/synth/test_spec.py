@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyramidai_mpi.errors import UsageError
+from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.synth import SynthSpec, parse_size
 
 

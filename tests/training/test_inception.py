@@ -9,12 +9,12 @@ torch = pytest.importorskip("torch", reason="building networks needs torch: pip 
 
 import onnxruntime  # noqa: E402
 
-from pyramidai_mpi.errors import InputError  # noqa: E402
-from pyramidai_mpi.inference.package import load_package  # noqa: E402
-from pyramidai_mpi.training.export import to_onnx  # noqa: E402
-from pyramidai_mpi.training.inception import Inception, load_weights, random_network  # noqa: E402
+from pyramidai_mpi.base.errors import InputError  # noqa: E402
+from pyramidai_mpi.models.package import load_package  # noqa: E402
+from pyramidai_mpi.training.networks.export import to_onnx  # noqa: E402
+from pyramidai_mpi.training.networks.inception import Inception, load_weights, random_network  # noqa: E402
+from pyramidai_mpi.training.networks.tile_network import without_batch_norm  # noqa: E402
 from pyramidai_mpi.training.package import write_package  # noqa: E402
-from pyramidai_mpi.training.tile_network import without_batch_norm  # noqa: E402
 
 
 @pytest.fixture(scope="module")

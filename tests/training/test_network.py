@@ -7,7 +7,7 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install pyramidai_mpi[train]")
 
-from pyramidai_mpi.errors import UsageError  # noqa: E402
+from pyramidai_mpi.base.errors import UsageError  # noqa: E402
 from pyramidai_mpi.training.network import build, fit, predict  # noqa: E402
 from pyramidai_mpi.training.small import TrainingPlan, train_package  # noqa: E402
 from pyramidai_mpi.training.weights import to_onnx  # noqa: E402

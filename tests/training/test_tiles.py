@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.training.tiles import LEVELS, MIN_TISSUE, TILE, draw_tiles, load_slide
 

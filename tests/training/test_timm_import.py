@@ -13,15 +13,15 @@ import pytest
 pytest.importorskip("torch", reason="importing networks needs torch: pip install pyramidai_mpi[timm]")
 # the gate, for beside a CPU build of torch `import timm` by itself fails
 gate = pytest.importorskip(
-    "pyramidai_mpi.training.timm_network", reason="timm is an extra: pip install pyramidai_mpi[timm]"
+    "pyramidai_mpi.training.convert.timm_network", reason="timm is an extra: pip install pyramidai_mpi[timm]"
 )
 
 import timm  # noqa: E402
 import torch  # noqa: E402
 
 from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
-from pyramidai_mpi.inference.onnx_engine import OnnxEngine  # noqa: E402
-from pyramidai_mpi.inference.package import load_package  # noqa: E402
+from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine  # noqa: E402
+from pyramidai_mpi.models.package import load_package  # noqa: E402
 from tests.launch import REPOSITORY  # noqa: E402
 
 if TYPE_CHECKING:

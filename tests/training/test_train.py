@@ -10,17 +10,17 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install pyramidai_mpi[train]")
 
+from pyramidai_mpi.base.errors import InputError, UsageError  # noqa: E402
+from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
 from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
-from pyramidai_mpi.config import RunSettings  # noqa: E402
-from pyramidai_mpi.errors import InputError, UsageError  # noqa: E402
-from pyramidai_mpi.inference.onnx_engine import OnnxEngine  # noqa: E402
-from pyramidai_mpi.inference.package import ModelPackage, load_package  # noqa: E402
-from pyramidai_mpi.job import open_job, rule_of, segment_slide  # noqa: E402
-from pyramidai_mpi.stain import MacenkoTarget  # noqa: E402
+from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine  # noqa: E402
+from pyramidai_mpi.models.package import ModelPackage, load_package  # noqa: E402
+from pyramidai_mpi.models.stain.map import MacenkoTarget  # noqa: E402
+from pyramidai_mpi.run.opening import open_job, rule_of, segment_slide  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
-from pyramidai_mpi.training.compact import new_network  # noqa: E402
-from pyramidai_mpi.training.dataset import LabelledTiles, Split, TilePlan, draw_split, split_slides  # noqa: E402
 from pyramidai_mpi.training.fitting import FitSettings, fit, score, turned, usable_device  # noqa: E402
+from pyramidai_mpi.training.labelled_patches import LabelledTiles, Split, TilePlan, draw_split, split_slides  # noqa: E402
+from pyramidai_mpi.training.networks.compact import new_network  # noqa: E402
 from tests.packages import write_package  # noqa: E402
 from tests.stains import lab_of, pixels_looked_at, plain_macenko, plain_reinhard  # noqa: E402
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.inference.package import load_package
-from pyramidai_mpi.types import Mode
-from tests.annotations.files import feature, geojson
+from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.models.package import load_package
 from tests.packages import write_package
 from tests.results import result_of, write_file
+from tests.truth.files import feature, geojson
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyramidai_mpi.errors import InputError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.tuning.cohort import Cohort
 from pyramidai_mpi.tuning.conformal import calibrate, draw_path, fewest_slides, first_safe_step
 from tests.tuning.trees import random_cohort, random_tree

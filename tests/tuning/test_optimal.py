@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.labelled import LabelledLevel, LabelledTree
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.truth.labelled_tree import LabelledLevel, LabelledTree
 from pyramidai_mpi.tuning.cohort import Cohort
 from pyramidai_mpi.tuning.fbeta import BETAS
 from pyramidai_mpi.tuning.optimal import choose_optimal

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import fbeta_score
 
-from pyramidai_mpi.errors import InputError
-from pyramidai_mpi.labelled import PASS_THROUGH, LabelledLevel, LabelledTree
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.truth.labelled_tree import PASS_THROUGH, LabelledLevel, LabelledTree
 from pyramidai_mpi.tuning.cohort import Cohort
 from pyramidai_mpi.tuning.fbeta import best_thresholds
 from pyramidai_mpi.tuning.strategies import choose_empirical, choose_metric_based, tabulate_betas

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyramidai_mpi.labelled import LabelledLevel, LabelledTree
+from pyramidai_mpi.truth.labelled_tree import LabelledLevel, LabelledTree
 
 
 def random_tree(

@@ -1,0 +1,1 @@
+"""How evenly the ranks work, and what the scheduler costs."""

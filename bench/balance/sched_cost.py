@@ -1,0 +1,244 @@
+"""What the scheduler itself costs: time per task, time of a reply, CPU of an idle rank, memory per tile.
+
+    mpirun -n 4 python -m bench.balance.sched_cost [--json FILE]
+
+Memory: peak growth of rank 0 while it does a million tiles alone, by the scheduler (all of them known from the start)
+and with the predictions that a run keeps. Cost: rank 0 alone, tasks that do nothing, the call of the empty `expand`
+included; CPU time of all threads. Replies: rank 0 computes batches of 300 ms and rank 1 asks it again and again; the
+batch hashes large blocks, which releases the interpreter's lock as inference does, or loops in Python, which holds it.
+Idle: rank 0 sleeps in its only task, the others have nothing to do. Medians of three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import resource
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from pyramidai_mpi.cli.launcher import prepare_environment
+
+prepare_environment()
+
+import numpy as np  # noqa: E402 - reads the environment when it is loaded
+
+from bench.balance.uts import wait_politely  # noqa: E402
+from bench.figures import Figure, report  # noqa: E402
+from pyramidai_mpi.analyses.classify import FAILED_DTYPE  # noqa: E402
+from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode, prediction_dtype  # noqa: E402
+from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
+from pyramidai_mpi.pyramid.grid import Grid  # noqa: E402
+from pyramidai_mpi.pyramid.rule import TileRule  # noqa: E402
+from pyramidai_mpi.pyramid.tissue import TissueMap  # noqa: E402
+from pyramidai_mpi.run.pool.tile_workload import TileWorkload  # noqa: E402
+from pyramidai_mpi.sched import Tasks, run  # noqa: E402
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+REPETITIONS = 3
+TASKS = {1: 60_000, 512: 600_000}
+"""Tasks done at each batch size."""
+MILLION = 1_000_000
+BATCH_S = 0.3
+BATCHES = 12
+LOOT = 64
+"""Children of a batch of 300 ms: halved by each steal."""
+IDLE_S = 5.0
+CHILDREN = 4
+
+
+class EmptyTasks:
+    """Tasks that do nothing; with children, those of level 1 have four each."""
+
+    dtype = TILE_DTYPE
+
+    def __init__(self, batch_size: int, by_level: bool, children: bool) -> None:
+        self.batch_size, self.batch_by, self.children = batch_size, "level" if by_level else None, children
+        self.offspring = np.zeros(CHILDREN * batch_size, TILE_DTYPE)
+
+    def expand(self, tasks: Tasks) -> Tasks:
+        """Nothing, but the children."""
+        if self.children and tasks["level"][0]:
+            return self.offspring[: CHILDREN * len(tasks)]
+        return self.offspring[:0]
+
+
+def measure_cost(alone: MPI.Intracomm) -> list[Figure]:
+    """Microseconds per task on one rank."""
+    figures = []
+    for batch_size, tasks in TASKS.items():
+        for by_level in (False, True):
+            for children in (False, True):
+                roots = np.zeros(tasks // (1 + CHILDREN) if children else tasks, TILE_DTYPE)
+                roots["level"] = 1
+                cpu, wall = [], []
+                for _ in range(REPETITIONS):
+                    work = EmptyTasks(batch_size, by_level, children)
+                    stats = run(alone, work, roots).stats
+                    cpu.append(1e6 * stats.cpu_s / stats.tasks)
+                    wall.append(1e6 * stats.wall_s / stats.tasks)
+                setting = {"batch_size": batch_size, "batch_by": work.batch_by, "children": children, "tasks": tasks}
+                setting["wall_us"] = round(median(wall), 3)
+                figures.append(Figure("cost per task", median(cpu), "us", setting))
+    return figures
+
+
+class Computing:
+    """Rank 0: 300 ms a task, each with children to be stolen while the next is computed; elsewhere nothing."""
+
+    dtype = np.dtype([("kind", "u1")])
+    batch_size = 1
+
+    def __init__(self, computes: bool, holds_the_lock: bool) -> None:
+        self.computes, self.holds_the_lock = computes, holds_the_lock
+        self.batches = 0
+        self.block = bytes(1 << 21)
+
+    def expand(self, tasks: Tasks) -> Tasks:
+        """Compute on rank 0, as often as is wanted; the thief does its loot at once and comes again."""
+        if not self.computes or self.batches == BATCHES:
+            return tasks[:0]
+        self.batches += 1
+        end = time.perf_counter() + BATCH_S
+        while time.perf_counter() < end:
+            if not self.holds_the_lock:
+                hashlib.sha1(self.block)
+        return np.zeros(LOOT, self.dtype)
+
+
+def measure_replies(pair: MPI.Intracomm) -> list[Figure]:
+    """Mean milliseconds from asking to having the answer, thief and victim on ranks 1 and 0."""
+    figures = []
+    for holds_the_lock in (False, True):
+        means, requests = [], 0
+        for repetition in range(REPETITIONS):
+            roots = np.zeros(int(pair.rank == 0), Computing.dtype)
+            wait_politely(pair)
+            stats = run(pair, Computing(pair.rank == 0, holds_the_lock), roots, seed=repetition).stats
+            mean, asked = pair.bcast((stats.mean_reply_s, stats.steal_requests), root=1)
+            means.append(1e3 * mean)
+            requests += asked
+        name = "held" if holds_the_lock else "released"
+        setting = {
+            "interpreter_lock": name,
+            "batch_ms": 1e3 * BATCH_S,
+            "requests": requests,
+            "worst": round(max(means), 2),
+        }
+        figures.append(Figure("mean reply to a steal request", median(means), "ms", setting))
+    return figures
+
+
+class OneLongTask:
+    """Sleeps."""
+
+    dtype = np.dtype([("kind", "u1")])
+    batch_size = 1
+
+    def expand(self, tasks: Tasks) -> Tasks:
+        """Sleep, so that the CPU seen is the scheduler's."""
+        time.sleep(IDLE_S)
+        return tasks[:0]
+
+
+def measure_idleness(comm: MPI.Intracomm) -> list[Figure]:
+    """Share of a core that ranks without work use, and the main thread of one that computes."""
+    idle, computing = [], []
+    for repetition in range(REPETITIONS):
+        wait_politely(comm)
+        stats = run(comm, OneLongTask(), np.zeros(int(comm.rank == 0), OneLongTask.dtype), seed=repetition).stats
+        shares = comm.allgather(stats.cpu_s / stats.wall_s)
+        computing.append(100 * shares[0])
+        idle += [100 * share for share in shares[1:]]
+    setting = {"ranks": comm.size, "seconds": IDLE_S}
+    return [
+        Figure("CPU of an idle rank", median(idle), "% of core", setting | {"worst": round(max(idle), 2)}),
+        Figure("CPU of the scheduler on a computing rank", median(computing), "% of core", setting),
+    ]
+
+
+class NoAnalysis:
+    """Stands in for the analyser of a run: a prediction for each tile, from nothing."""
+
+    n_classes = 2
+    engines = ()
+
+    def prepare(self, tiles: Tasks) -> list[None]:
+        """There is nothing to read."""
+        return [None] * len(tiles)
+
+    def close(self) -> None:
+        """Nor to close."""
+
+    def analyse(self, tiles: Tasks, prepared: object = None) -> tuple[Tasks, Tasks]:
+        """Zoom into everything."""
+        del prepared
+        predictions = np.zeros(len(tiles), prediction_dtype(self.n_classes))
+        for name in TILE_DTYPE.names or ():
+            predictions[name] = tiles[name]
+        predictions["decision"] = Decision.ZOOM
+        return predictions, np.empty(0, FAILED_DTYPE)
+
+
+def measure_memory(alone: MPI.Intracomm) -> list[Figure]:
+    """Bytes per tile by which the peak of this process grows."""
+    before = memory_now()
+    run(alone, EmptyTasks(16, by_level=True, children=False), np.zeros(MILLION, TILE_DTYPE))
+    queued = (peak_memory() - before) / MILLION
+
+    side = 880  # tiles of level 0; three levels make 1.01 million
+    rule = TileRule(TissueMap(Grid(side * 224, side * 224, 224, 2, 3, 1.0), np.ones((side, side), bool), 1), 0.05)
+    before = memory_now()
+    analyser: Any = NoAnalysis()
+    work = TileWorkload(analyser, rule, Mode.EXHAUSTIVE, batch_size=16)
+    run(alone, work, rule.roots())
+    tiles = len(work.predictions())
+    kept = (peak_memory() - before) / tiles
+    return [
+        Figure("memory, queued tasks", queued, "bytes", {"tasks": MILLION, "record": TILE_DTYPE.itemsize}),
+        Figure("memory, tiles with predictions", kept, "bytes", {"tiles": tiles, "batch_size": 16}),
+    ]
+
+
+def memory_now() -> int:
+    """Resident bytes of this process; also forgets its peak, where the kernel allows it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def peak_memory() -> int:
+    """Most resident bytes since `memory_now`."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=None)
+    options = parser.parse_args()
+    with mpi_session() as comm:
+        from mpi4py import MPI
+
+        if comm.size < 2:
+            raise SystemExit("a thief and a victim are needed: mpirun -n 4 python -m bench.balance.sched_cost")
+        figures: list[Figure] = []
+        if comm.rank == 0:
+            figures += measure_memory(MPI.COMM_SELF)
+            figures += measure_cost(MPI.COMM_SELF)
+        wait_politely(comm)
+        pair = comm.Split(0 if comm.rank < 2 else MPI.UNDEFINED)
+        if comm.rank < 2:
+            figures += measure_replies(pair)
+        wait_politely(comm)
+        figures += measure_idleness(comm)
+        if comm.rank == 0:
+            report(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Kills, flipped bits, damaged slides; the same bits from everywhere."""

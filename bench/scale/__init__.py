@@ -1,0 +1,1 @@
+"""What a cohort takes on more cores than are here; scripts for SLURM."""

@@ -1,0 +1,123 @@
+"""One pool of slides on so many cores: what the simulated scheduler does with measured costs.
+
+Makespan = loading the networks + the simulated run (openings, tiles, steals) + what ranks do beside it, shared evenly
+(slides opened again by ranks that stole of them, results written) + writing the last result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.scale.tile_costs import BATCH_SIZE
+from pyramidai_mpi.sched import Policy
+from pyramidai_mpi.simulate.cluster import simulate_run
+from pyramidai_mpi.simulate.costs import Costs, Network
+from pyramidai_mpi.simulate.dealing import Dealing, owners
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.scale.tile_costs import EngineCosts, MeasuredCosts
+    from pyramidai_mpi.simulate.forest import Forest
+
+SLIDE_GIGAPIXELS = 97792 * 221184 / 1e9
+"""Of a CAMELYON16 slide, about."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """One engine, one kind of run, one number of cores.
+
+    Attributes
+    ----------
+    engine, run, cores
+        Which.
+    tiles
+        Analysed on all slides.
+    makespan_s
+        Seconds from the start of the ranks to the last result.
+    efficiency
+        Seconds of tiles, first openings and writing over cores times makespan.
+    speedup
+        Seconds on one core over the makespan.
+    scheduled
+        Of the simulated part alone, seconds of work over cores times its makespan.
+    reopened_s, rank0_s
+        Seconds of opening slides that another rank has opened, on all ranks; of opening and writing on rank 0.
+    file_bytes
+        Read from slides.
+    """
+
+    engine: str
+    run: str
+    cores: int
+    tiles: int
+    makespan_s: float
+    efficiency: float
+    speedup: float
+    scheduled: float
+    reopened_s: float
+    rank0_s: float
+    file_bytes: float
+
+    @property
+    def hours(self) -> float:
+        """The makespan."""
+        return self.makespan_s / 3600
+
+    @property
+    def core_hours(self) -> float:
+        """Cores times makespan."""
+        return self.cores * self.hours
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Asked of the file system, on average."""
+        return self.file_bytes / self.makespan_s
+
+    def cores_at(self, bytes_per_s: float) -> float:
+        """Number of cores, each as busy as here, that ask a file system for so much."""
+        return self.cores * bytes_per_s / self.bytes_per_s
+
+
+def scale(
+    forest: Forest, run: str, tiles: Sequence[int], costs: MeasuredCosts, engine: EngineCosts, cores: int
+) -> Scaled:
+    """Simulate the slides of `forest`, with their openings, on `cores` ranks; `tiles` by level, level 0 first."""
+    slide, tile_s = costs.slide, costs.tile_s(engine)
+    opening_s = slide.first_opening_s(SLIDE_GIGAPIXELS)
+    busy_s = Costs(
+        tuple(seconds * (1 + slide.scheduler_share) for seconds in tile_s), BATCH_SIZE, opening_s=opening_s
+    ).of(forest)
+    dealt = owners(forest.n_roots, cores, Dealing.ROUND_ROBIN)
+    simulated = simulate_run(forest, busy_s, dealt, cores, Policy.STEAL_HALF, Network(), batch_size=BATCH_SIZE)
+
+    n_slides, n_tiles = forest.n_roots, sum(tiles)
+    pairs = len(np.unique(simulated.worker.astype(np.int64) * n_slides + forest.slide))
+    reopened_s = (pairs - n_slides) * slide.reopening_s
+    written_s = n_tiles * slide.writing_s
+    beside_s = (reopened_s + written_s) / cores + written_s / n_slides
+    makespan_s = engine.loading_s + simulated.makespan_s + beside_s
+    useful_s = float(np.dot(tiles, tile_s[: len(tiles)])) + n_slides * opening_s + written_s
+    return Scaled(
+        engine=engine.name,
+        run=run,
+        cores=cores,
+        tiles=n_tiles,
+        makespan_s=makespan_s,
+        efficiency=useful_s / (cores * makespan_s),
+        speedup=alone_s(busy_s.sum(), written_s, n_slides, engine) / makespan_s,
+        scheduled=float(busy_s.sum()) / (cores * simulated.makespan_s),
+        reopened_s=reopened_s,
+        rank0_s=math.ceil(n_slides / cores) * (opening_s + written_s / n_slides),
+        file_bytes=float(np.dot(tiles, slide.read_bytes[: len(tiles)])),
+    )
+
+
+def alone_s(busy_s: float, written_s: float, n_slides: int, engine: EngineCosts) -> float:
+    """Makespan of one core, which opens no slide twice and waits for nobody."""
+    return engine.loading_s + float(busy_s) + written_s * (1 + 1 / n_slides)

@@ -1,0 +1,1 @@
+"""Seconds and megabytes: tiles, start-up, exports, other programs' loops."""

@@ -1,0 +1,3 @@
+"""What every room speaks: errors by blame, records, settings."""
+
+MAY_IMPORT = ()

@@ -1,0 +1,187 @@
+"""Settings of a run, and the parsing of what a caller writes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.types import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+DEFAULT_BATCH_SIZE = 16
+MOST_BATCH_SIZE = 4096
+DEFAULT_POLICY = "steal-half"
+DEFAULT_MIN_TISSUE = 0.05
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Where on a slide a run may look, and what it takes for tissue.
+
+    Attributes
+    ----------
+    roi, exclude
+        Outlines that the analysis is restricted to, and that are left out of it: a file, or a folder in which the
+        slide's file is found by its name.
+    tissue_mask
+        Tissue as found elsewhere: likewise, an image.
+    no_tissue
+        All of the slide is tissue.
+    """
+
+    roi: Path | None = None
+    exclude: Path | None = None
+    tissue_mask: Path | None = None
+    no_tissue: bool = False
+
+    def __post_init__(self) -> None:
+        if self.no_tissue and self.tissue_mask is not None:
+            raise UsageError("--no-tissue and --tissue-mask exclude each other; give one")
+
+    @property
+    def given(self) -> bool:
+        """Whether any of it is asked for."""
+        return self != Regions()
+
+    def paths(self) -> dict[str, Path]:
+        """What is given by file, by role."""
+        named = {"roi": self.roi, "exclude": self.exclude, "tissue_mask": self.tissue_mask}
+        return {role: path for role, path in named.items() if path is not None}
+
+    def check_for_several(self, n_slides: int) -> None:
+        """See that no single file is to count for several slides.
+
+        Raises
+        ------
+        UsageError
+            When one is.
+        """
+        for role, path in self.paths().items():
+            if n_slides > 1 and not path.is_dir():
+                raise UsageError(
+                    f"--{role.replace('_', '-')} {path}: is no folder, for {n_slides} slides; give a folder with one "
+                    "file a slide, named like it"
+                )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One slide's run, as every rank is told.
+
+    Attributes
+    ----------
+    slide, model, output
+        The slide's file, the model package's folder, the result file to write.
+    thresholds
+        Replacements for the model's thresholds, by level.
+    mode
+        Which tiles are analysed.
+    mpp
+        µm per level-0 pixel; None takes what the slide says.
+    batch_size
+        Most tiles in one call of the scheduler's worker.
+    policy
+        Name of the scheduler's policy.
+    seed
+        Of the choice of steal victims.
+    min_tissue
+        A lowest-level tile is a root when its tissue share is at least this.
+    allow_upsampling
+        Serve levels finer than the slide.
+    overwrite
+        Replace an existing output, and begin anew whatever its journal says.
+    resume
+        Go on from the output's journal, if there is one.
+    positive_class
+        Name of the class whose probability decides; None takes the model's.
+    features
+        Keep the networks' feature vectors.
+    writer
+        ``auto``, ``serial`` or ``mpio``: who writes the result file.
+    backend
+        ``onnxruntime``, ``openvino`` or ``auto``: what runs the networks (see `models.engines.backends`).
+    precision
+        ``float32``, or ``bfloat16`` with OpenVINO.
+    reader
+        ``auto``, ``openslide`` or ``tiff``: what decodes the slide's pixels (see `slides.readers.choice`).
+    read_ahead
+        ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
+    slide_sha256
+        Hash the whole slide, for the result file.
+    regions
+        Where on the slide to look.
+    levels
+        ``mpp``: the model's levels are found on the slide by µm/px; ``scale``: the slide's pixels are the model's level
+        0 whatever their size.
+    command_line
+        For provenance.
+    """
+
+    slide: Path
+    model: Path
+    output: Path
+    thresholds: Mapping[int, float] = field(default_factory=dict)
+    mode: Mode = Mode.PYRAMID
+    mpp: float | None = None
+    batch_size: int = DEFAULT_BATCH_SIZE
+    policy: str = DEFAULT_POLICY
+    seed: int = 0
+    min_tissue: float = DEFAULT_MIN_TISSUE
+    allow_upsampling: bool = False
+    overwrite: bool = False
+    resume: bool = False
+    positive_class: str | None = None
+    features: bool = False
+    writer: str = "auto"
+    backend: str = "onnxruntime"
+    precision: str = "float32"
+    reader: str = "auto"
+    read_ahead: str = "auto"
+    slide_sha256: bool = False
+    regions: Regions = field(default_factory=Regions)
+    levels: str = "mpp"
+    command_line: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
+            raise UsageError(f"--mpp {self.mpp:g}: expected a number of µm per pixel above 0")
+        if self.levels == "scale" and self.mpp is not None:
+            raise UsageError("--levels scale and --mpp exclude each other: by scale, µm/px do not count; give one")
+        if self.precision != "float32" and self.backend != "openvino":
+            raise UsageError(f"--precision {self.precision}: only with --backend openvino")
+        if not 1 <= self.batch_size <= MOST_BATCH_SIZE:
+            raise UsageError(f"--batch-size {self.batch_size}: expected 1 to {MOST_BATCH_SIZE}")
+        if not 0 <= self.min_tissue <= 1:
+            raise UsageError(f"--min-tissue {self.min_tissue:g}: expected a share in [0, 1]")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite exclude each other; give one")
+
+
+def parse_thresholds(words: Iterable[str]) -> dict[int, float]:
+    """Thresholds by level from words such as ``1=0.3``.
+
+    Raises
+    ------
+    UsageError
+        When a word is malformed, a value lies outside [0, 1] or a level is named twice.
+    """
+    thresholds: dict[int, float] = {}
+    for word in words:
+        level_text, equals, value_text = word.partition("=")
+        try:
+            level, value = int(level_text), float(value_text)
+        except ValueError:
+            equals = ""
+        if not equals or level < 0:
+            raise UsageError(f"--threshold {word}: expected LEVEL=VALUE such as 1=0.3")
+        if not 0 <= value <= 1:
+            raise UsageError(f"--threshold {word}: expected a value in [0, 1]")
+        if level in thresholds:
+            raise UsageError(f"--threshold {word}: level {level} is given twice")
+        thresholds[level] = value
+    return thresholds

@@ -1,1 +1,0 @@
-"""Model packages and the engines that run them."""

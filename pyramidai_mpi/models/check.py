@@ -1,0 +1,129 @@
+"""The gate to ONNX: checks a network's file against its package without running it.
+
+Apart from `onnx_engine`, so that one rank can check for all and the others need not load the library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+
+from pyramidai_mpi.base.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from pyramidai_mpi.models.package import ModelLevel, ModelPackage
+
+_OLDEST_OPSET = 7
+# com.microsoft holds onnxruntime's own quantised operators; anything else would need a library that we do not load
+_KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+
+
+def check_network(level: ModelLevel, package: ModelPackage) -> None:
+    """Check a network's opset, operators, inputs and outputs against its package, without running it.
+
+    Raises
+    ------
+    InputError
+        With one line that names the file, what was found and what was expected.
+    """
+    path = level.onnx_path
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError has no public name
+        raise InputError(f"{path}: not an ONNX file: {error}") from error
+    _check_opset(path, model)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
+        raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
+    stored_weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored_weights]
+    if len(inputs) != 1:
+        raise InputError(f"{path}: has {len(inputs)} inputs, expected one: pixels")
+    side = package.tile_size
+    if package.float_input is None:
+        _check_value(path, "input", inputs[0], onnx.TensorProto.UINT8, (None, side, side, 3))
+    else:
+        _check_value(path, "input", inputs[0], onnx.TensorProto.FLOAT, (None, 3, side, side))
+    outputs = list(model.graph.output)
+    if not 1 <= len(outputs) <= 2:
+        raise InputError(f"{path}: has {len(outputs)} outputs, expected probabilities and at most features")
+    _check_value(path, "output", outputs[0], onnx.TensorProto.FLOAT, (None, len(package.classes)))
+    if len(outputs) == 2:
+        _check_value(path, "second output", outputs[1], onnx.TensorProto.FLOAT, (None, None))
+
+
+def input_name(path: Path) -> str:
+    """Name of a network's only input; of a file that `check_network` has seen."""
+    graph = onnx.load(path, load_external_data=False).graph
+    stored_weights = {tensor.name for tensor in graph.initializer}
+    return str(next(value.name for value in graph.input if value.name not in stored_weights))
+
+
+def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
+    for training in model.training_info:
+        yield from _tensors(training.initialization)
+        yield from _tensors(training.algorithm)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All stored tensors of a graph: weights, constants, and those of the graphs within its nodes."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _check_opset(path: Path, model: onnx.ModelProto) -> None:
+    if not model.HasField("graph"):
+        raise InputError(f"{path}: not an ONNX file: it holds no graph")
+    unknown = sorted({entry.domain for entry in model.opset_import} - _KNOWN_DOMAINS)
+    if unknown:
+        raise InputError(f"{path}: needs operators of the domain {unknown[0]!r}, expected standard ONNX operators")
+    newest = onnx.defs.onnx_opset_version()
+    for entry in model.opset_import:
+        if entry.domain in {"", "ai.onnx"} and not _OLDEST_OPSET <= entry.version <= newest:
+            raise InputError(f"{path}: opset {entry.version}, expected {_OLDEST_OPSET}..{newest}")
+
+
+def _check_value(
+    path: Path, what: str, value: onnx.ValueInfoProto, element: int, expected: tuple[int | None, ...]
+) -> None:
+    tensor = value.type.tensor_type
+    if tensor.elem_type != element:
+        raise InputError(
+            f"{path}: {what} {value.name!r} is {_type_name(tensor.elem_type)}, expected {_type_name(element)}"
+        )
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    free_batch = not shape or shape[0] is None
+    fits = len(shape) == len(expected) and all(
+        want is None or found is None or want == found for want, found in zip(shape, expected, strict=True)
+    )
+    if not fits or not free_batch:
+        raise InputError(
+            f"{path}: {what} {value.name!r} has shape {_shape_text(shape)}, expected {_shape_text(expected)}"
+        )
+
+
+def _type_name(element: int) -> str:
+    known = element in onnx.TensorProto.DataType.values()
+    return str(onnx.TensorProto.DataType.Name(element)).lower() if known else f"of the unknown type {element}"
+
+
+def _shape_text(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,1 @@
+"""Libraries that compute a network, behind one interface."""

@@ -1,0 +1,61 @@
+"""The gate to onnxruntime."""
+
+from __future__ import annotations
+
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import onnxruntime
+
+from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+_ARENA_LOCK = Lock()
+
+
+class OnnxEngine(FixedBatchEngine):
+    """One network in onnxruntime on one CPU thread that never spins. See `FixedBatchEngine`."""
+
+    backend = "onnxruntime"
+
+    def _load(self, path: Path) -> int:
+        self._session = open_session(str(path))
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        return len(self._outputs)
+
+    def _run_graph(self, batch: npt.NDArray[np.generic], n_wanted: int) -> list[npt.NDArray[np.float32]]:
+        found: list[npt.NDArray[np.float32]] = self._session.run(self._outputs[:n_wanted], {self._input: batch})
+        return found
+
+
+def open_session(model: str | bytes) -> onnxruntime.InferenceSession:
+    """A graph, from its file or its bytes, ready to run on one thread that never spins, in the common arena."""
+    with _ARENA_LOCK:
+        _share_one_arena()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _share_one_arena() -> None:
+    """Have all networks of the process compute in one piece of memory; in a rank, they never run at the same time.
+
+    With one each, three InceptionV3 keep 110 MB more, of which two thirds are idle at any time. It grows by what is
+    asked for instead of doubling.
+    """
+    info = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(info, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}))

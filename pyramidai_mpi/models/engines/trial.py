@@ -1,0 +1,89 @@
+"""Trying out a model's networks in a child process: checked, loaded, and run on made-up tiles and black ones.
+
+A network is a program. Its file can crash the loader (functions that call themselves), ask for any amount of memory, or
+never come to an end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, settle_batch_shape
+from pyramidai_mpi.models.read import read_package
+from pyramidai_mpi.process.sandbox import Trial, conduct
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyramidai_mpi.models.package import ModelLevel, ModelPackage
+
+_SECONDS = 120
+_MEMORY_BYTES = 8 << 30
+_SETTLE, _RUN = "settle", "run"
+
+
+def try_loading(
+    folder: Path, *, settle: bool = True, seconds: int = _SECONDS, memory_bytes: int = _MEMORY_BYTES
+) -> Trial:
+    """Start the trial of all networks of a model's folder.
+
+    Parameters
+    ----------
+    folder
+        The package.
+    settle
+        Whether to settle the batch shape in onnxruntime as well, for `found_in_trial`; otherwise each network is run
+        once, with black tiles.
+    seconds, memory_bytes
+        Limits of the child.
+    """
+    module = "pyramidai_mpi.models.engines.trial"
+    arguments = [os.fspath(folder), _SETTLE if settle else _RUN]
+    return Trial(folder, module, arguments, seconds=seconds, memory_bytes=memory_bytes)
+
+
+def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
+    """Batch shape and number of features of each level's network in onnxruntime, level 0 first.
+
+    Parameters
+    ----------
+    answer
+        Of the child; None is returned for one that says nothing, or makes no sense.
+    n_levels
+        Of the package.
+    """
+    try:
+        found = [(int(shape), int(features)) for shape, features in json.loads(answer)]
+    except (ValueError, TypeError):
+        return None
+    sound = len(found) == n_levels and all(shape in (1, BATCH_SHAPE) and features >= 0 for shape, features in found)
+    return found if sound else None
+
+
+def _load_and_run(arguments: Sequence[str]) -> str:
+    folder, wish = arguments
+    package = read_package(Path(folder), check_files=False)  # hashing is safe, and done elsewhere meanwhile
+    # the ranks wait for this, most of them without work for their cores
+    with ThreadPoolExecutor(package.n_levels) as threads:
+        trials = [threads.submit(_try_network, level, package, settle=wish == _SETTLE) for level in package.levels]
+    return json.dumps([trial.result() for trial in trials])
+
+
+def _try_network(level: ModelLevel, package: ModelPackage, *, settle: bool) -> tuple[int, int] | None:
+    from pyramidai_mpi.models.check import check_network
+    from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
+
+    check_network(level, package)
+    engine = OnnxEngine(level, package, probe=not settle)
+    if not settle:
+        return None
+    return settle_batch_shape(engine, package.tile_size), engine.n_features
+
+
+def main() -> None:
+    """The child's work."""
+    conduct(_load_and_run)

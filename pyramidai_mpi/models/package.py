@@ -1,0 +1,366 @@
+"""Model packages: the folder with ``model.yaml`` and one ONNX file per level, parsed and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.models.stain.entry import parse_stain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pyramidai_mpi.models.stain.map import StainTarget
+
+FORMAT = "pyramidai-model/1"
+YAML_NAME = "model.yaml"
+_MAX_YAML_BYTES = 1 << 20
+_REQUIRED = frozenset(
+    {"format", "name", "classes", "positive_class", "tile_size", "scale_factor", "base_mpp", "levels"}
+)
+_OPTIONAL = frozenset({"stain", "input", "inputs", "decision", "description", "weights", "tuning", "quantisation"})
+_LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
+
+
+@dataclass(frozen=True)
+class ModelLevel:
+    """One level's network and threshold.
+
+    Attributes
+    ----------
+    level
+        Analysis level, 0 = finest.
+    onnx_path
+        The network's file.
+    threshold
+        The decision block zooms in (at level 0: says positive) at a score of at least this, in [0, 1].
+    sha256
+        Hash of the network's file, 64 hexadecimal digits.
+    """
+
+    level: int
+    onnx_path: Path
+    threshold: float
+    sha256: str
+
+    def hash_file(self) -> str:
+        """SHA-256 of the file as it is now, 64 hexadecimal digits.
+
+        Raises
+        ------
+        InputError
+            When it cannot be read.
+        """
+        with input_errors(self.onnx_path), self.onnx_path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class FloatInput:
+    """Input of a network that has no normalisation of its own: ``(pixel / 255 - mean) / std``, float32 NCHW.
+
+    Such a network gives logits; probabilities are their softmax.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A model package whose files were seen to match their description.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    name
+        Its name.
+    classes
+        Names of the classes, in the order of the output's columns.
+    positive_class
+        Index into `classes`; None when the description leaves it open and the caller has to name one.
+    tile_size
+        Side of a tile in pixels, the same at every level.
+    scale_factor
+        Ratio of spacings between neighbouring levels.
+    base_mpp
+        µm per pixel of level 0.
+    stain
+        Name of the stain normalisation.
+    levels
+        One entry a level, level 0 first.
+    yaml_text
+        The description as it was read, for the result file.
+    float_input
+        How the input is made for networks that take floats; None for uint8 NHWC.
+    random_weights
+        Whether the networks were never trained, so that their answers mean nothing.
+    stain_target
+        What the slide's stain is brought to, None for no normalisation.
+    quantisation_difference
+        Of a network in integers: how far its probabilities were from those of the original; None in floats.
+    """
+
+    folder: Path
+    name: str
+    classes: tuple[str, ...]
+    positive_class: int | None
+    tile_size: int
+    scale_factor: int
+    base_mpp: float
+    stain: str
+    levels: tuple[ModelLevel, ...]
+    yaml_text: str
+    float_input: FloatInput | None = None
+    random_weights: bool = False
+    stain_target: StainTarget | None = None
+    quantisation_difference: float | None = None
+
+    @property
+    def n_levels(self) -> int:
+        """Number of analysis levels."""
+        return len(self.levels)
+
+    @property
+    def score_column(self) -> int:
+        """Column of the positive class, which `with_positive_class` has made sure of."""
+        assert self.positive_class is not None
+        return self.positive_class
+
+    def with_positive_class(self, name: str | None) -> ModelPackage:
+        """The package with the positive class that the caller names, or its own.
+
+        Raises
+        ------
+        UsageError
+            When there is no class of that name, or neither names one.
+        """
+        if name is None and self.positive_class is not None:
+            return self
+        if name not in self.classes:
+            what = "does not say which class is the positive one" if name is None else f"has no class {name!r}"
+            raise UsageError(f"model {self.name} {what}; give --positive-class with one of {list(self.classes)}")
+        return replace(self, positive_class=self.classes.index(name))
+
+    def thresholds(self, overrides: Mapping[int, float]) -> tuple[float, ...]:
+        """Threshold of every level, level 0 first, some replaced by the caller's."""
+        unknown = sorted(set(overrides) - set(range(self.n_levels)))
+        if unknown:
+            raise UsageError(
+                f"--threshold names level {unknown[0]}, but model {self.name} has levels 0..{self.n_levels - 1}"
+            )
+        return tuple(overrides.get(level.level, level.threshold) for level in self.levels)
+
+    def stamp(self) -> bytes:
+        """What tells the networks' files from all others of this machine, and from themselves once they are changed.
+
+        Raises
+        ------
+        InputError
+            When one is not there.
+        """
+        facts = []
+        for level in self.levels:
+            with input_errors(level.onnx_path):
+                status = level.onnx_path.stat()
+            facts.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return repr(facts).encode()
+
+    def check_digest(self, level: ModelLevel, digest: str) -> None:
+        """Raise `InputError` when a network's file has another SHA-256 than the description says."""
+        if digest != level.sha256:
+            described = self.folder / YAML_NAME
+            raise InputError(
+                f"{level.onnx_path}: its SHA-256 is {digest[:16]}..., expected {level.sha256[:16]}... as in {described}"
+            )
+
+
+def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
+    """Read a package's description and check it against the files beside it.
+
+    The networks themselves (shapes, types, opset) are checked by `network_check.check_network`.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    check_files
+        Whether to compare the networks' files with their hashes; that they are there is checked in any case.
+
+    Raises
+    ------
+    InputError
+        With one line that names the file, what is wrong and what was expected.
+    """
+    path = folder / YAML_NAME
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such model folder; give a folder that holds {YAML_NAME}")
+    if not path.is_file():
+        raise InputError(f"{folder}: holds no {YAML_NAME}, so it is no model package")
+    with input_errors(path):
+        size = path.stat().st_size
+        raw = path.read_bytes() if size <= _MAX_YAML_BYTES else b""
+    if size > _MAX_YAML_BYTES:
+        raise InputError(f"{path}: larger than 1 MiB, so it is no model description")
+    try:
+        text = raw.decode("utf-8")
+        document = yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # values such as 2001-99-99 or !!bool maybe meet PyYAML's constructors, which raise whatever they meet
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: not valid YAML: {reason}") from error
+    package = _parse(folder, path, text, document)
+    for level in package.levels:
+        if not level.onnx_path.is_file():
+            raise InputError(
+                f"{level.onnx_path}: missing, though {path} names it as the network of level {level.level}"
+            )
+        if check_files:
+            package.check_digest(level, level.hash_file())
+    return package
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (they can expand without bound) and without repeated keys; ``1e-3`` is a number."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed; write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"key {key!r} is not text, line {node.start_mark.line + 1}")
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"key {key!r} is there twice, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
+    entries = _mapping(path, "the document", document, _REQUIRED, _OPTIONAL)
+    if entries["format"] != FORMAT:
+        raise InputError(f"{path}: format is {entries['format']!r}, expected {FORMAT!r}")
+    classes = entries["classes"]
+    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(c, str) for c in classes):
+        raise InputError(f"{path}: classes must be a list of at least two names, found {classes!r}")
+    for name in classes:
+        _text(path, "classes", name)
+    if len(set(classes)) != len(classes):
+        raise InputError(f"{path}: classes has a name twice: {classes!r}")
+    if entries["positive_class"] not in classes:
+        raise InputError(f"{path}: positive_class is {entries['positive_class']!r}, expected one of {classes!r}")
+    _expect(path, "input", entries.get("input", {}), {"layout": "NHWC", "dtype": "uint8"})
+    _expect(path, "decision", entries.get("decision", {}), {"type": "threshold"})
+    _mapping(path, "tuning", entries.get("tuning", {}), frozenset(), None)
+    if entries.get("inputs"):
+        raise InputError(f"{path}: inputs is {entries['inputs']!r}, expected []: further graph inputs are reserved")
+    method, stain_target = parse_stain(path, entries.get("stain", {"method": "none"}))
+    return ModelPackage(
+        folder=folder,
+        name=_text(path, "name", entries["name"]),
+        classes=tuple(classes),
+        positive_class=classes.index(entries["positive_class"]),
+        tile_size=_whole(path, "tile_size", entries["tile_size"], 8, 8192),
+        scale_factor=_whole(path, "scale_factor", entries["scale_factor"], 2, 16),
+        base_mpp=_number(path, "base_mpp", entries["base_mpp"], above=0.0, at_most=1e6),
+        stain=method,
+        levels=_levels(folder, path, entries["levels"]),
+        yaml_text=text,
+        stain_target=stain_target,
+        random_weights=_weights(path, entries.get("weights", "trained")) == "random",
+        quantisation_difference=_quantisation(path, entries.get("quantisation")),
+    )
+
+
+def _levels(folder: Path, path: Path, entries: Any) -> tuple[ModelLevel, ...]:
+    if not isinstance(entries, list) or not 1 <= len(entries) <= 15:
+        raise InputError(f"{path}: levels must be a list of 1 to 15 levels, found {entries!r:.80}")
+    levels = []
+    for position, entry in enumerate(entries):
+        fields = _mapping(path, f"levels[{position}]", entry, _LEVEL_KEYS, frozenset())
+        file_name = _text(path, f"levels[{position}].onnx", fields["onnx"])
+        if "/" in file_name or "\\" in file_name or file_name in {"", ".", ".."} or len(file_name) > 255:
+            raise InputError(
+                f"{path}: levels[{position}].onnx is {file_name!r:.80}, expected a file of the model's folder"
+            )
+        threshold = _number(path, f"levels[{position}].threshold", fields["threshold"], above=None, at_most=1.0)
+        if threshold < 0:
+            raise InputError(f"{path}: levels[{position}].threshold is {threshold:g}, expected a number in [0, 1]")
+        sha256 = _text(path, f"levels[{position}].sha256", fields["sha256"])
+        level = _whole(path, f"levels[{position}].level", fields["level"], 0, 14)
+        levels.append(ModelLevel(level, folder / file_name, threshold, sha256))
+    levels.sort(key=lambda level: level.level)
+    if [level.level for level in levels] != list(range(len(levels))):
+        raise InputError(
+            f"{path}: levels are {[level.level for level in levels]}, expected each of 0..{len(levels) - 1} once"
+        )
+    return tuple(levels)
+
+
+def _mapping(
+    path: Path, where: str, value: Any, required: frozenset[str], optional: frozenset[str] | None
+) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {where} must be a mapping, found {value!r:.80}")
+    unknown = sorted(set(value) - required - optional) if optional is not None else []
+    if optional is not None and unknown:
+        raise InputError(f"{path}: {where} has the unknown key {unknown[0]!r}; known: {sorted(required | optional)}")
+    missing = sorted(required - set(value))
+    if missing:
+        raise InputError(f"{path}: {where} lacks the key {missing[0]!r}")
+    return value
+
+
+def _expect(path: Path, key: str, value: Any, expected: dict[str, str]) -> None:
+    if not isinstance(value, dict) or not value.items() <= expected.items():
+        raise InputError(f"{path}: {key} is {value!r}, expected {expected}")
+
+
+def _weights(path: Path, value: Any) -> str:
+    if value not in ("trained", "random"):
+        raise InputError(f"{path}: weights is {value!r:.80}, expected trained or random")
+    return str(value)
+
+
+def _quantisation(path: Path, value: Any) -> float | None:
+    if value is None:
+        return None
+    entries = _mapping(path, "quantisation", value, frozenset({"max_difference"}), None)
+    difference = _number(path, "quantisation.max_difference", entries["max_difference"], above=None, at_most=1.0)
+    if difference < 0:
+        raise InputError(f"{path}: quantisation.max_difference is {difference:g}, expected a number in [0, 1]")
+    return difference
+
+
+def _text(path: Path, key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise InputError(f"{path}: {key} is {value!r:.80}, expected text without control characters")
+    return value
+
+
+def _whole(path: Path, key: str, value: Any, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InputError(f"{path}: {key} is {value!r:.80}, expected a whole number in [{low}, {high}]")
+    return value
+
+
+def _number(path: Path, key: str, value: Any, *, above: float | None, at_most: float) -> float:
+    if isinstance(value, str | int) and not isinstance(value, bool):  # YAML 1.1 reads 1e-3 as text
+        with contextlib.suppress(ValueError, OverflowError):
+            value = float(value)
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise InputError(f"{path}: {key} is {value!r:.80}, expected a number")
+    if value > at_most or (above is not None and value <= above):
+        expected = f"at most {at_most:g}" if above is None else f"above {above:g} and at most {at_most:g}"
+        raise InputError(f"{path}: {key} is {value:g}, expected a number {expected}")
+    return float(value)

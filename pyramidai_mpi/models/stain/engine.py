@@ -1,0 +1,96 @@
+"""Stain normalisation of tiles by onnxruntime, before the network of any level and backend sees them.
+
+A graph of its own rather than a part of each network: no network is rewritten, whatever its operators and input, all
+levels and backends see the same pixels, and tiles run one by one, so that none depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import InternalError
+from pyramidai_mpi.models.engines.onnx_engine import open_session
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from onnxruntime import InferenceSession
+
+    from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.models.stain.map import StainMap
+
+_STEPS = 65536
+"""Of the table of logarithms of mixed values, from 0 to 1; 256 to a grey level, so that rounding to one is not seen."""
+
+
+class StainEngine:
+    """A loaded graph of `stain_graph`, for the maps of any number of slides.
+
+    Parameters
+    ----------
+    graph
+        What `stain_graph` returned.
+    """
+
+    def __init__(self, graph: bytes) -> None:
+        self._session = open_session(graph)
+        self._names = {value.name for value in self._session.get_inputs()} - {"pixels"}
+
+    def normaliser(self, stain: StainMap) -> Normaliser:
+        """Ready to normalise one slide.
+
+        Raises
+        ------
+        InternalError
+            When the graph is not that of maps of this kind.
+        """
+        numbers = _mixing_numbers(stain) if stain.mixes_channels else _plain_numbers(stain)
+        if set(numbers) != self._names:
+            raise InternalError(f"the graph of stain normalisation takes {sorted(self._names)}, got {sorted(numbers)}")
+        return Normaliser(self._session, numbers)
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Normalises the stain of one slide."""
+
+    session: InferenceSession
+    numbers: dict[str, npt.NDArray[np.float32]]
+
+    def __call__(self, pixels: RgbArray) -> RgbArray:
+        """Normalised pixels, uint8 (height, width, 3), of uint8 (height, width, 3)."""
+        (normalised,) = self.session.run(["normalised"], {"pixels": pixels[np.newaxis], **self.numbers})
+        found: RgbArray = normalised[0]
+        return found
+
+
+def _plain_numbers(stain: StainMap) -> dict[str, npt.NDArray[np.float32]]:
+    """With factors before the logarithm and after the exponential brought into the shift between them."""
+    inner, factors = np.array(stain.inner), np.log([np.diagonal(stain.first), np.diagonal(stain.outer)])
+    return _as_inputs(np.log(np.arange(256) + 1.0), inner, inner @ factors[0] + stain.shift + factors[1])
+
+
+def _mixing_numbers(stain: StainMap) -> dict[str, npt.NDArray[np.float32]]:
+    first = np.array(stain.first)
+    most = first.sum(axis=1).max() * 256
+    values = np.arange(int(most * _STEPS) + 2) / _STEPS
+    return _as_inputs(np.log(np.maximum(values, 0.5 / _STEPS)), np.array(stain.inner), np.array(stain.shift)) | {
+        "first": _kernel(_STEPS * first),
+        # of v + 1, and half a step so that cutting off rounds
+        "first_shift": (_STEPS * first.sum(axis=1) + 0.5).astype(np.float32),
+        "outer": _kernel(np.array(stain.outer)),
+        "offset": np.full(3, stain.offset, np.float32),
+    }
+
+
+def _as_inputs(
+    logs: npt.NDArray[np.float64], inner: npt.NDArray[np.float64], shift: npt.NDArray[np.float64]
+) -> dict[str, npt.NDArray[np.float32]]:
+    return {"logs": logs[np.newaxis].astype(np.float32), "inner": _kernel(inner), "shift": shift.astype(np.float32)}
+
+
+def _kernel(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Of a 1 x 1 convolution."""
+    return matrix.astype(np.float32)[..., np.newaxis, np.newaxis]

@@ -1,0 +1,71 @@
+"""How a rank ends the whole job: what it says before, in time to be read, and leaving while other threads compute.
+
+A launcher reads each rank's stderr through a pipe, and passes on what it has read. The order to end the job takes
+another way, so it can overtake the words that explain it: the job is over, with its exit code and without a reason.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import fcntl
+import os
+import stat
+import sys
+import termios
+import time
+
+PATIENCE_S = 2.0
+"""Longest wait for a reader that may be gone."""
+_POLL_S = 2e-3
+_PASSING_ON_S = 0.05
+"""For the launcher to pass on what it has just read; it is idle otherwise."""
+
+
+def say_last_words(text: str) -> None:
+    """Write `text` to stderr in one piece, and wait until whoever reads the streams has taken it (2 s each at most)."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    wait_until_read(sys.stdout)
+    wait_until_read(sys.stderr)
+
+
+def wait_until_read(stream: object) -> None:
+    """Wait until nothing is left in the pipe that `stream` writes to; at once where it is no pipe."""
+    try:
+        descriptor = stream.fileno()  # type: ignore[attr-defined]
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return
+        end = time.monotonic() + PATIENCE_S
+        unread = array.array("i", [0])
+        fcntl.ioctl(descriptor, termios.FIONREAD, unread)
+        while unread[0] and time.monotonic() < end:
+            time.sleep(_POLL_S)
+            fcntl.ioctl(descriptor, termios.FIONREAD, unread)
+    except (OSError, ValueError, AttributeError):  # closed, replaced, or a pipe that cannot be asked
+        return
+    time.sleep(_PASSING_ON_S)
+
+
+def skip_destructors_at_exit() -> None:
+    """Let the C library's `exit` end the process, with its code, without the destructors that are registered by now.
+
+    They run while other threads go on using what they destroy: it takes long, prints errors of networks that were well,
+    and may end in a segmentation fault. MPI_Abort calls `exit`.
+
+    For a process that is about to abort its job, nothing else: MPICH, for one, ends a healthy job by such a destructor.
+    What C code has left in its output buffers is written first. Without effect where the C library has no `on_exit`,
+    which is not in POSIX: glibc has.
+    """
+    library = ctypes.CDLL(None)
+    try:
+        on_exit, flush, leave = library.on_exit, library.fcloseall, library._exit
+    except AttributeError:
+        return
+    # the last one registered runs first; `flush` takes no argument and `leave` one, of the two that each is called with
+    on_exit(leave, None)
+    on_exit(flush, None)

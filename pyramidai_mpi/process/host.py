@@ -1,0 +1,63 @@
+"""What a result was made with: host, processor, versions."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+_LIBRARIES = ("mpi4py", "numpy", "h5py", "onnxruntime", "openslide-python", "openslide-bin", "scikit-image")
+_OPTIONAL = ("imagecodecs", "openvino", "simplejpeg")
+
+
+def host_name() -> str:
+    """Name of this host."""
+    return socket.gethostname()
+
+
+def machine_id() -> bytes:
+    """Tells running systems apart, also two whose names are the same."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    return host_name().encode()
+
+
+def cpu_description() -> str:
+    """Architecture and vector instructions of this host: results are bitwise equal only among equal ones."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    return " ".join([platform.machine(), *found])
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that can change a result, by distribution name."""
+    versions = {name: version(name) for name in _LIBRARIES}
+    for name in _OPTIONAL:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
+def git_revision() -> str | None:
+    """Commit of the git checkout that the program runs from, with ``+`` when files of it were changed; None elsewhere.
+
+    A checkout that merely holds an installed copy is not meant: the program's files must be tracked by it.
+    """
+    folder = Path(__file__).parents[1]
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", "-C", str(folder), "--no-optional-locks", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+
+    try:
+        if ask("ls-files", "--error-unmatch", "process/host.py").returncode:
+            return None
+        commit = ask("rev-parse", "HEAD")
+        changed = ask("diff", "--quiet", "HEAD", "--", ".").returncode
+    except (OSError, subprocess.TimeoutExpired):  # no git here
+        return None
+    return None if commit.returncode else commit.stdout.strip() + ("+" if changed else "")

@@ -1,0 +1,146 @@
+"""Where a slide holds tissue: the mask, and the tissue of every tile.
+
+The mask lies on a grid of its own whose pixels divide level-0 tiles evenly, so the tissue of any tile at any level is a
+sum of whole mask pixels and the counts of a parent are exactly the sum of its children's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import InternalError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from pyramidai_mpi.pyramid.grid import Grid
+
+METHOD = "otsu-hsv-1"
+"""Name of `segmentation`'s method in the result file; counted up when the same slide would get another mask."""
+
+REGION_ROLES = ("roi", "exclude", "tissue_mask")
+"""Files that may have a say in a mask."""
+
+TARGET_DOWNSAMPLE = 32.0
+
+
+@dataclass(frozen=True)
+class RegionFile:
+    """A file that had a say in a mask: its role (of `REGION_ROLES`), name and SHA-256."""
+
+    role: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TissueSource:
+    """How a mask came about: the method in words, and the files that the caller gave."""
+
+    method: str = METHOD
+    files: tuple[RegionFile, ...] = ()
+
+    def facts(self) -> dict[str, str]:
+        """Name and SHA-256 of each file, for `/execution`."""
+        return {key: value for file in self.files for key, value in (
+            (f"{file.role}_file", file.name), (f"{file.role}_file_sha256", file.sha256)
+        )}  # fmt: skip
+
+    def to_json(self) -> str:
+        """For the way to another rank."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TissueSource:
+        """Inverse of `to_json`."""
+        document = json.loads(text)
+        return cls(document["method"], tuple(RegionFile(**file) for file in document["files"]))
+
+
+def mask_pixels_per_tile(grid: Grid) -> int:
+    """Mask pixels along the side of a level-0 tile, so that one is about 32 level-0 pixels wide."""
+    return max(1, round(grid.l0_tile_side(0) / TARGET_DOWNSAMPLE))
+
+
+def mask_downsample(grid: Grid) -> float:
+    """Level-0 pixels per mask pixel."""
+    return grid.l0_tile_side(0) / mask_pixels_per_tile(grid)
+
+
+@dataclass(frozen=True)
+class TissueMap:
+    """Tissue in every tile of every level.
+
+    Attributes
+    ----------
+    grid
+        Tile geometry.
+    mask
+        bool (H, W), True where there is tissue.
+    pixels_per_tile
+        Mask pixels along the side of a level-0 tile.
+    source
+        How the mask came about.
+    """
+
+    grid: Grid
+    mask: npt.NDArray[np.bool_]
+    pixels_per_tile: int
+    source: TissueSource = field(default_factory=TissueSource)
+
+    @cached_property
+    def counts(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Mask pixels of tissue per tile: for each level int64 (rows, cols)."""
+        q, f = self.pixels_per_tile, self.grid.scale_factor
+        levels = [block_sums(self.mask, q, self.grid.shape(0))]
+        for level in range(1, self.grid.n_levels):
+            levels.append(block_sums(levels[-1], f, self.grid.shape(level)))
+        return tuple(levels)
+
+    def share(self, level: int) -> npt.NDArray[np.float64]:
+        """Tissue area over the area of the tile's part inside the slide, float64 (rows, cols)."""
+        side = self.pixels_per_tile * self.grid.scale_factor**level
+        cols, rows = self.grid.shape(level)
+        inside_x, inside_y = (
+            # a mask may end short of a last tile that meets the slide by less than a pixel
+            np.clip(extent - np.arange(n) * side, 1, side)
+            for n, extent in ((cols, self.mask.shape[1]), (rows, self.mask.shape[0]))
+        )
+        return np.asarray(self.counts[level] / (inside_y[:, None] * inside_x[None, :]).astype(np.float64))
+
+
+def block_sums(
+    values: npt.NDArray[np.bool_] | npt.NDArray[np.int64], block: int, shape: tuple[int, int]
+) -> npt.NDArray[np.int64]:
+    """Sums over squares of `block` cells, int64 (rows, cols) for `shape` (cols, rows); 0 past the end of `values`."""
+    cols, rows = shape
+    padded = np.zeros((rows * block, cols * block), np.int64)
+    # a mask may end one pixel past the last tile when the tile side is not a whole number of level-0 pixels
+    height, width = min(values.shape[0], padded.shape[0]), min(values.shape[1], padded.shape[1])
+    padded[:height, :width] = values[:height, :width]
+    return np.asarray(padded.reshape(rows, block, cols, block).sum(axis=(1, 3)))
+
+
+def pack_mask(mask: npt.NDArray[np.bool_]) -> bytes:
+    """Height and width as little-endian int64, then the mask's bits."""
+    return np.array(mask.shape, "<i8").tobytes() + np.packbits(mask).tobytes()
+
+
+def unpack_mask(packed: bytes) -> npt.NDArray[np.bool_]:
+    """Inverse of `pack_mask`.
+
+    Raises
+    ------
+    InternalError
+        When the bytes are no packed mask.
+    """
+    height, width = (int(extent) for extent in np.frombuffer(packed[:16], "<i8")) if len(packed) >= 16 else (-1, -1)
+    if min(height, width) < 0 or len(packed) != 16 + -(-height * width // 8):
+        raise InternalError(f"{len(packed)} bytes are no mask of {height} x {width} pixels")
+    bits = np.unpackbits(np.frombuffer(packed[16:], np.uint8), count=height * width)
+    return bits.reshape(height, width).astype(bool)

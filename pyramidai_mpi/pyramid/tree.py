@@ -1,0 +1,130 @@
+"""The execution tree in canonical order, with its accounting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import InternalError
+from pyramidai_mpi.base.types import Decision, Mode, tile_keys, tiles_at
+from pyramidai_mpi.pyramid.rule import zooms_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.base.types import PredictionArray, TileArray
+    from pyramidai_mpi.pyramid.rule import TileRule
+
+
+@dataclass(frozen=True)
+class TreeLevel:
+    """The analysed tiles of one level in row-major order.
+
+    Attributes
+    ----------
+    index
+        uint32 (N, 2): col, row.
+    probability
+        float32 (N, C).
+    decision
+        uint8 (N,), values of `Decision`.
+    parent
+        int64 (N,): row in the next coarser level, -1 where there is none.
+    """
+
+    index: npt.NDArray[np.uint32]
+    probability: npt.NDArray[np.float32]
+    decision: npt.NDArray[np.uint8]
+    parent: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class ExecutionTree:
+    """All analysed tiles of a slide, by level."""
+
+    levels: Mapping[int, TreeLevel]
+
+    def count(self, decision: Decision) -> dict[int, int]:
+        """Tiles per level with this decision."""
+        return {n: int((level.decision == decision).sum()) for n, level in self.levels.items()}
+
+    @property
+    def n_tiles(self) -> int:
+        """Analysed tiles, unreadable ones included."""
+        return sum(len(level) for level in self.levels.values())
+
+    @property
+    def n_failed(self) -> int:
+        """Unreadable tiles."""
+        return sum(self.count(Decision.UNREADABLE).values())
+
+
+def build_tree(predictions: PredictionArray, rule: TileRule, mode: Mode) -> ExecutionTree:
+    """Put predictions in canonical order and check that they account for every tile, none twice.
+
+    Parameters
+    ----------
+    predictions
+        Records of `prediction_dtype` in any order, from all ranks.
+    rule
+        Which tiles exist.
+    mode
+        The run's mode.
+
+    Raises
+    ------
+    InternalError
+        When a root or a child of a zoomed tile is missing, a tile is there twice, one is there without reason, or one
+        has no probability without being unreadable.
+    """
+    blank = ~np.isfinite(predictions["probability"]).all(axis=1)
+    if not np.array_equal(blank, predictions["decision"] == Decision.UNREADABLE):
+        raise InternalError(
+            "tiles without a probability are not those that are unreadable; this is a bug, please report it"
+        )
+    expected = np.concatenate([rule.first_tiles(mode), rule.children(predictions[zooms_in(predictions, mode)])])
+    expected_keys, found_keys = np.sort(tile_keys(expected)), tile_keys(predictions)
+    order = np.argsort(found_keys)
+    if not np.array_equal(expected_keys, found_keys[order]):
+        missing = len(np.setdiff1d(expected_keys, found_keys))
+        extra = len(np.setdiff1d(found_keys, expected_keys))
+        twice = len(found_keys) - len(np.unique(found_keys))
+        raise InternalError(
+            f"the gathered tiles do not add up: {missing} missing, {extra} unexpected, {twice} twice; "
+            "this is a bug, please report it"
+        )
+    ordered = predictions[order]
+    f = rule.grid.scale_factor
+    levels: dict[int, TreeLevel] = {}
+    for n in range(rule.grid.n_levels - 1, -1, -1):
+        rows = ordered[ordered["level"] == n]
+        parent = np.full(len(rows), -1, np.int64)
+        if n + 1 in levels and len(levels[n + 1]) and mode is not Mode.REFERENCE:
+            above = tile_keys(tiles_at(n + 1, levels[n + 1].index))
+            own = tiles_at(n + 1, np.stack([rows["col"] // f, rows["row"] // f], axis=1))
+            parent = np.searchsorted(above, tile_keys(own)).astype(np.int64)
+        levels[n] = TreeLevel(
+            index=np.stack([rows["col"], rows["row"]], axis=1).astype(np.uint32),
+            probability=np.ascontiguousarray(rows["probability"]),
+            decision=rows["decision"].copy(),
+            parent=parent,
+        )
+    return ExecutionTree(dict(sorted(levels.items())))
+
+
+def canonical_rows(tiles: TileArray | PredictionArray) -> npt.NDArray[np.int64]:
+    """Row that each tile of a whole tree gets in its level's table, int64 (N,)."""
+    order = np.argsort(tile_keys(tiles))
+    rows = np.empty(len(order), np.int64)
+    rows[order] = np.arange(len(order))
+    # levels follow each other in the order of keys, level 0 first
+    counts = np.bincount(tiles["level"], minlength=1)
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return np.asarray(rows - first[tiles["level"]])

@@ -1,0 +1,221 @@
+"""Bringing what the ranks hold together, and agreeing on errors: collectives without pickle.
+
+Every function is collective over `comm`: all ranks call it, whatever they hold. Large arrays travel in bounded pieces,
+so no MPI count limit is met and rank 0 needs no second copy. Ranks wait asleep: a blocking call would poll, and take
+the cores from the rank that all wait for when ranks share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, InputError, PyramidError
+from pyramidai_mpi.process.host import host_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    from mpi4py import MPI
+
+T = TypeVar("T")
+
+_PIECE_BYTES = 64 << 20
+_SHORTEST_NAP_S = 50e-6
+_LONGEST_NAP_S = 5e-3
+
+
+def wait_asleep(request: MPI.Request) -> None:
+    """Wait for a request with sleeps that grow from 50 µs to 5 ms."""
+    nap = _SHORTEST_NAP_S
+    while not request.Test():
+        time.sleep(nap)
+        nap = min(2 * nap, _LONGEST_NAP_S)
+
+
+def allgather(comm: MPI.Intracomm, own: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Every rank's (n,) integers on every rank, int64 (ranks, n). Collective."""
+    everyone = np.empty((comm.size, len(own)), np.int64)
+    wait_asleep(comm.Iallgather(own.astype(np.int64), everyone))
+    return everyone
+
+
+def agree(comm: MPI.Intracomm, error: PyramidError | None) -> None:
+    """Raise on all ranks when any rank has an error; the lowest such rank's message counts.
+
+    So no rank goes on to a collective that another one has left, and all leave with the same exit code.
+
+    Raises
+    ------
+    PyramidError
+        Of the class that the failing rank had.
+    """
+    codes = allgather(comm, np.array([error.exit_code if error else 0]))[:, 0]
+    failing = np.flatnonzero(codes)
+    if not len(failing):
+        return
+    first = int(failing[0])
+    text = str(error) if first == 0 else f"{error} (rank {first}, host {socket.gethostname()})"
+    message = share_bytes(
+        comm, text.encode(errors="surrogateescape") if comm.rank == first else None, root=first
+    ).decode(errors="surrogateescape")
+    agreed = ERROR_OF_EXIT_CODE[int(codes[first])](message)
+    agreed.agreed = True
+    raise agreed from error
+
+
+def on_rank0(comm: MPI.Intracomm, action: Callable[[], T]) -> T | None:
+    """Do something on rank 0 alone; all ranks learn whether it worked. Collective.
+
+    Returns
+    -------
+    T or None
+        The action's result on rank 0, None on the others.
+
+    Raises
+    ------
+    PyramidError
+        On all ranks, when the action raised one on rank 0.
+    """
+    value, error = None, None
+    if comm.rank == 0:
+        try:
+            value = action()
+        except PyramidError as caught:
+            error = caught
+    agree(comm, error)
+    return value
+
+
+def share_bytes(comm: MPI.Intracomm, data: bytes | None, root: int = 0) -> bytes:
+    """The root's bytes on every rank; the others pass None."""
+    length = np.array([len(data) if data is not None else 0], np.int64)
+    wait_asleep(comm.Ibcast(length, root))
+    buffer = np.empty(int(length[0]), np.uint8)
+    if data is not None:
+        buffer[:] = np.frombuffer(data, np.uint8)
+    for start in range(0, len(buffer), _PIECE_BYTES):
+        wait_asleep(comm.Ibcast(buffer[start : start + _PIECE_BYTES], root))
+    return buffer.tobytes()
+
+
+def agree_on(comm: MPI.Intracomm, fingerprint: bytes, what: str) -> None:
+    """Raise on all ranks when any rank's fingerprint is not rank 0's. Collective.
+
+    Raises
+    ------
+    InputError
+        Names the rank and host that differ.
+    """
+    seen = hashlib.sha256(fingerprint).digest()
+    first = share_bytes(comm, seen + host_name().encode() if comm.rank == 0 else None)
+    same = first[: len(seen)] == seen
+    agree(comm, None if same else other_files(what, first[len(seen) :].decode()))
+
+
+def other_files(what: str, first_host: str) -> InputError:
+    """Say that this host has another file of a name than host `first_host`."""
+    return InputError(
+        f"{what} is another one on host {host_name()} than on host {first_host}; give all hosts the same files"
+    )
+
+
+def ranks_alike(comm: MPI.Intracomm, trait: bytes) -> list[int]:
+    """Ranks that have the caller's trait, the caller among them, in order. Collective."""
+    own = int.from_bytes(hashlib.sha256(trait).digest()[:8], "little", signed=True)
+    return [int(rank) for rank in np.flatnonzero(allgather(comm, np.array([own]))[:, 0] == own)]
+
+
+def gather_records(comm: MPI.Intracomm, records: npt.NDArray[np.void]) -> npt.NDArray[np.void] | None:
+    """Concatenate the ranks' records on rank 0, in rank order; None on the others.
+
+    Parameters
+    ----------
+    records
+        (N,) of one packed structured dtype on all ranks, N may differ and be 0.
+    """
+    counts = allgather(comm, np.array([len(records)]))[:, 0]
+    if comm.rank != 0:
+        for piece in _pieces(records):
+            wait_asleep(comm.Isend(piece, dest=0))
+        return None
+    everything = np.empty(int(counts.sum()), records.dtype)
+    everything[: len(records)] = records
+    end = len(records)
+    for source in range(1, comm.size):
+        for piece in _pieces(everything[end : end + int(counts[source])]):
+            wait_asleep(comm.Irecv(piece, source=source))
+        end += int(counts[source])
+    return everything
+
+
+def scatter_rows(
+    comm: MPI.Intracomm,
+    parts: Sequence[npt.NDArray[np.generic]] | None,
+    dtype: np.dtype[np.generic],
+    row_shape: tuple[int, ...],
+) -> npt.NDArray[np.generic]:
+    """One part of rank 0's rows to each rank, in rank order.
+
+    Parameters
+    ----------
+    parts
+        On rank 0 one array (n_r, ...) for each rank; None on the others.
+    dtype, row_shape
+        Of the rows, known to all ranks.
+    """
+    counts = np.zeros(comm.size, np.int64)
+    if parts is not None:
+        counts[:] = [len(part) for part in parts]
+    wait_asleep(comm.Ibcast(counts, 0))
+    if parts is not None:
+        for dest in range(1, comm.size):
+            for piece in _pieces(np.ascontiguousarray(parts[dest])):
+                wait_asleep(comm.Isend(piece, dest=dest))
+        return np.ascontiguousarray(parts[0])
+    rows = np.empty((int(counts[comm.rank]), *row_shape), dtype)
+    for piece in _pieces(rows):
+        wait_asleep(comm.Irecv(piece, source=0))
+    return rows
+
+
+def all_to_all_rows(
+    comm: MPI.Intracomm, rows: npt.NDArray[np.generic], counts: Sequence[int]
+) -> npt.NDArray[np.generic]:
+    """Exchange rows between all ranks. Collective.
+
+    Parameters
+    ----------
+    rows
+        (n, width) on each rank, same type and width; the first ``counts[0]`` rows go to rank 0, and so on.
+    counts
+        Rows for each rank. What one rank sends or receives must stay below 2 GiB.
+
+    Returns
+    -------
+    numpy.ndarray
+        (m, width): what the ranks sent here, in rank order.
+    """
+    outgoing = np.asarray(counts, np.int64)
+    incoming = np.empty(comm.size, np.int64)
+    wait_asleep(comm.Ialltoall(outgoing, incoming))
+    received = np.empty((int(incoming.sum()), rows.shape[1]), rows.dtype)
+    row_bytes = rows.shape[1] * rows.itemsize
+    wait_asleep(
+        comm.Ialltoallv(
+            [np.ascontiguousarray(rows).reshape(-1).view(np.uint8), outgoing * row_bytes],
+            [received.reshape(-1).view(np.uint8), incoming * row_bytes],
+        )
+    )
+    return received
+
+
+def _pieces(array: npt.NDArray[np.generic]) -> list[npt.NDArray[np.uint8]]:
+    """The array's bytes in bounded views; the same cut on both sides of a transfer."""
+    raw = array.reshape(-1).view(np.uint8) if array.size else np.empty(0, np.uint8)
+    return [raw[start : start + _PIECE_BYTES] for start in range(0, len(raw), _PIECE_BYTES)]

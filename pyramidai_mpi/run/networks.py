@@ -1,0 +1,284 @@
+"""The networks of a run: read, tried and loaded on all ranks, with the work shared among the ranks of a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
+from pyramidai_mpi.models.engines.backends import SHARING, choose_backend, load_engine
+from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
+from pyramidai_mpi.models.engines.trial import found_in_trial, try_loading
+from pyramidai_mpi.models.read import read_package
+from pyramidai_mpi.models.shipped import default_model
+from pyramidai_mpi.process.host import cpu_description, machine_id
+from pyramidai_mpi.process.memory import trim_heap
+from pyramidai_mpi.ranks.collectives import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
+from pyramidai_mpi.store.journal.folder import JournalFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from mpi4py import MPI
+
+    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.process.sandbox import Trial
+
+log = logging.getLogger(__name__)
+
+
+def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
+    """Read a model package and, on request, check its networks' shapes, types and opset, and that they load and run.
+
+    Raises
+    ------
+    InputError
+        When anything in it does not fit.
+    """
+    package = read_package(folder)
+    if check_networks and _is_shipped(folder):
+        _check_shipped(package)
+    elif check_networks:
+        with try_loading(folder) as trial:
+            trial.check()
+    return package
+
+
+def begin_trial(comm: MPI.Intracomm, settings: RunSettings) -> AbstractContextManager[Trial | None]:
+    """Have a child of rank 0 try the model's networks, while the ranks do what needs none; see `settle_backend`."""
+    if comm.rank != 0 or _is_shipped(settings.model):
+        return nullcontext()
+    return try_loading(settings.model, settle=settings.backend != "openvino")
+
+
+def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:
+    """Read the model of a run, the same on all ranks. Collective.
+
+    Raises
+    ------
+    PyramidError
+        The same on all ranks: a bad model, options that do not fit it, or a rank that sees another one.
+    """
+    package, error = None, None
+    try:
+        package = read_package(settings.model, check_files=False).with_positive_class(settings.positive_class)
+        thresholds = package.thresholds(settings.thresholds)
+        if settings.regions.no_tissue and package.stain_target is not None:
+            raise UsageError(
+                f"{settings.model}: normalises the stain of tissue, and --no-tissue leaves that out; use a model "
+                "without stain normalisation, or say with --tissue-mask where the tissue is"
+            )
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    assert package is not None
+    if package.random_weights and comm.rank == 0:
+        log.warning("model %s has random weights: for benchmarks only, its answers mean nothing", package.name)
+    facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
+    agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model}: the model")
+    _check_files(comm, package)
+    return package
+
+
+def settle_backend(
+    comm: MPI.Intracomm, settings: RunSettings, package: ModelPackage, trial: Trial | None
+) -> RunSettings:
+    """Settings with a backend that all ranks use, after the end of the networks' trial. Collective.
+
+    Rank 0 measures for all where the backend is left to us. A run that goes on from a journal keeps the journal's.
+
+    Parameters
+    ----------
+    trial
+        What `begin_trial` has begun.
+
+    Raises
+    ------
+    InputError
+        On all ranks, when the networks have not passed their trial, or onnxruntime cannot load or run one.
+    """
+
+    def choose() -> bytes:
+        if trial is not None:
+            trial.check()
+        else:
+            _check_shipped(package)
+        if settings.backend != "auto":
+            return settings.backend.encode()
+        folder = JournalFolder.of(settings.output)
+        manifest = folder.manifest() if settings.resume and folder.exists else None
+        return (choose_backend(package) if manifest is None else manifest.backend).encode()
+
+    chosen = on_rank0(comm, choose)
+    return replace(settings, backend=share_bytes(comm, chosen).decode())
+
+
+def build_engines(
+    comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings, trial: Trial | None = None
+) -> list[FixedBatchEngine]:
+    """Load the networks and settle the batch shape that all ranks use. Collective.
+
+    Each network is tried out once a machine, as equal processors and libraries give equal results: by the trial where
+    rank 0 is, by one rank for each level elsewhere.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    package
+        The model.
+    settings
+        With a settled backend (see `settle_backend`).
+    trial
+        What `begin_trial` has begun and `settle_backend` has seen the end of; None for none.
+
+    Raises
+    ------
+    PyramidError
+        When the backend is not there, or cannot load or run a network.
+    """
+    alike = ranks_alike(comm, machine_id() + cpu_description().encode())
+    # batch shape and number of features, 0 where nobody has looked or another rank does
+    found = _found_in_trial(comm, package, settings, trial)
+    if 0 not in alike:
+        found[:] = 0
+    engines = _load_networks(comm, package, settings, alike, found)
+    error = None
+    everyone = allgather(comm, found.reshape(-1)).reshape(comm.size, package.n_levels, 2)
+    for n, engine in enumerate(engines):
+        looked = everyone[everyone[:, n, 0] > 0, n]
+        shape, engine.n_features = int(looked[:, 0].min()), int(looked[0, 1])
+        if shape != engine.batch_shape and comm.rank == 0:
+            log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
+        engine.use_batch_shape(shape)
+        if settings.features and not engine.n_features and error is None:
+            path = package.levels[n].onnx_path
+            error = InputError(f"{path}: has no second output, so no features; run without --features")
+    agree(comm, error)
+    return engines
+
+
+def _load_networks(
+    comm: MPI.Intracomm,
+    package: ModelPackage,
+    settings: RunSettings,
+    alike: Sequence[int],
+    found: npt.NDArray[np.int64],
+) -> list[FixedBatchEngine]:
+    """All networks; `found` gets what this rank has to find. Collective.
+
+    Where a network takes long to compile, one rank of a machine does that and hands it on to the others. A last one
+    that they would all wait for is compiled by each, which takes less time.
+    """
+    in_charge = [_rank_in_charge(level.level, alike) for level in package.levels]
+    handed_on = range(0)
+    if settings.backend in SHARING and len(alike) > 1:
+        handed_on = range(package.n_levels - (package.n_levels % len(alike) == 1))
+    engines: dict[int, FixedBatchEngine] = {}
+
+    def load(n: int, compiled: bytes = b"") -> None:
+        level = package.levels[n]
+        engines[n] = load_engine(level, package, settings.backend, settings.precision, probe=False, compiled=compiled)
+        if comm.rank == in_charge[n]:
+            _look(engines[n], package, found[n])
+        trim_heap()
+
+    error = None
+    try:
+        for n in range(package.n_levels):
+            if comm.rank == in_charge[n] or n not in handed_on:
+                load(n)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    if settings.backend in SHARING:
+        machine = cast("MPI.Intracomm", comm.Split(alike[0], comm.rank))
+        received: dict[int, bytes] = {}
+        for n in handed_on:
+            own = engines[n].compiled() if comm.rank == in_charge[n] else None
+            shared = share_bytes(machine, own, alike.index(in_charge[n]))
+            if own is None:
+                received[n] = shared
+        machine.Free()
+        try:
+            for n in list(received):
+                load(n, received.pop(n))
+        except PyramidError as caught:
+            error = caught
+        agree(comm, error)
+    return [engines[n] for n in range(package.n_levels)]
+
+
+def _look(engine: FixedBatchEngine, package: ModelPackage, found: npt.NDArray[np.int64]) -> None:
+    """Settle a network's batch shape and number of features, int64 (2,), where they are not known."""
+    if not found[0]:
+        found[:] = settle_batch_shape(engine, package.tile_size), engine.n_features
+
+
+def _found_in_trial(
+    comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings, trial: Trial | None
+) -> npt.NDArray[np.int64]:
+    """What rank 0's trial has found for the run's backend, int64 (levels, 2), 0 for nothing. Collective."""
+    found = np.zeros((package.n_levels, 2), np.int64)
+    if trial is not None and settings.backend == "onnxruntime":
+        answer = found_in_trial(trial.check(), package.n_levels)
+        found[:] = 0 if answer is None else answer
+    shared = share_bytes(comm, found.tobytes() if comm.rank == 0 else None)
+    return np.frombuffer(shared, np.int64).reshape(found.shape).copy()
+
+
+def _check_files(comm: MPI.Intracomm, package: ModelPackage) -> None:
+    """Compare the networks' files with their hashes; ranks that see the very same files read each once. Collective."""
+    digests = np.zeros((package.n_levels, 4), np.int64)  # 32 bytes each
+    error = None
+    seen = b""
+    try:
+        seen = package.stamp()
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    alike = ranks_alike(comm, machine_id() + seen)
+    try:
+        for level in package.levels:
+            if comm.rank == _rank_in_charge(level.level, alike):
+                digests[level.level] = np.frombuffer(bytes.fromhex(level.hash_file()), np.int64)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    everyone = allgather(comm, digests.reshape(-1)).reshape(comm.size, package.n_levels, 4)
+    try:
+        for level in package.levels:
+            digest = everyone[_rank_in_charge(level.level, alike), level.level].tobytes().hex()
+            package.check_digest(level, digest)
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+
+
+def _rank_in_charge(level: int, alike: Sequence[int]) -> int:
+    """Who of some ranks does a level's work for them: the last first, as rank 0 has more to do than the others."""
+    return alike[-1 - level % len(alike)]
+
+
+def _is_shipped(folder: Path) -> bool:
+    return folder.resolve() == default_model().resolve()
+
+
+def _check_shipped(package: ModelPackage) -> None:
+    """Without a trial: as trustworthy as the program that it came with."""
+    # loads the onnx library, which the other ranks then need not
+    from pyramidai_mpi.models.check import check_network
+
+    for level in package.levels:
+        check_network(level, package)

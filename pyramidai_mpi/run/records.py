@@ -1,0 +1,165 @@
+"""What a run of many slides leaves beside the results: ``summary.csv`` and ``run_metadata_<time>.json``."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pyramidai_mpi import __version__
+from pyramidai_mpi.base.errors import OutputExistsError, StorageError
+from pyramidai_mpi.process.host import cpu_description, git_revision, library_versions
+from pyramidai_mpi.run.summary_table import SUMMARY_NAME, SummaryTable, status_of
+from pyramidai_mpi.store.files.placing import placed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.run.run import CohortReport, SlideOutcome
+
+METADATA_FORMAT = "pyramidai-run-metadata/1"
+
+_MOST_OF_ONE_SECOND = 100
+_SETTINGS = (
+    "allow_upsampling",
+    "backend",
+    "batch_size",
+    "features",
+    "min_tissue",
+    "overwrite",
+    "policy",
+    "precision",
+    "read_ahead",
+    "reader",
+    "resume",
+    "seed",
+    "slide_sha256",
+)
+
+
+class CohortRecords:
+    """The two files of one run, on rank 0. A disk that fails stops neither the run nor the results.
+
+    Parameters
+    ----------
+    folder
+        Of the results.
+    each
+        Settings of every slide's run.
+
+    Attributes
+    ----------
+    error
+        What kept a file from being written; None as long as all went well.
+    """
+
+    def __init__(self, folder: Path, each: Sequence[RunSettings]) -> None:
+        self.error: StorageError | OutputExistsError | None = None
+        self._folder = folder
+        self._each = each
+        self._outcomes: dict[Path, SlideOutcome] = {}
+        self._started = datetime.now(UTC)
+        self._table: SummaryTable | None = None
+        self._metadata: Path | None = None
+        self._facts: dict[str, Any] = {}
+
+    def begin(self, package: ModelPackage, ranks: npt.NDArray[np.void]) -> None:
+        """The model is loaded and the slides are next; `ranks` are `RANK_DTYPE` records."""
+        self._table = SummaryTable(self._folder / SUMMARY_NAME, self._each, package.n_levels)
+        common = self._each[0]
+        self._facts = {
+            "command_line": common.command_line,
+            "software_version": __version__,
+            "git_revision": git_revision(),
+            "python": platform.python_version(),
+            "libraries": library_versions(),
+            "cpu": cpu_description(),
+            "n_ranks": len(ranks),
+            "ranks_of_host": dict(sorted(Counter(host.decode() for host in ranks["host"].tolist()).items())),
+            "model": {
+                "name": package.name,
+                "folder": str(common.model),
+                "level_sha256": [level.sha256 for level in package.levels],
+                "positive_class": package.classes[package.score_column],
+            },
+            "settings": {
+                "mode": str(common.mode),
+                "thresholds": list(package.thresholds(common.thresholds)),
+                **{name: getattr(common, name) for name in _SETTINGS},
+            },
+        }
+        self._keep(self._begin_metadata)
+
+    def slide_ended(self, outcome: SlideOutcome) -> None:
+        """A slide has its result, or will have none."""
+        self._outcomes[outcome.settings.output] = outcome
+        if self._table is not None:
+            self._table.put(outcome)
+            self._keep(self._table.write)
+
+    def end(self, exit_code: int, report: CohortReport | None = None) -> None:
+        """The run is over; without a report it was stopped. Does nothing where it had not begun."""
+        if self._table is None:
+            return
+        self._keep(self._table.write_for_good)
+        self._facts["busiest_over_ideal"] = None if report is None else report.balance
+        self._keep(lambda: self._write_metadata(exit_code))
+
+    def _keep(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (StorageError, OutputExistsError) as error:
+            self.error = self.error or error
+
+    def _begin_metadata(self) -> None:
+        stem = f"run_metadata_{self._started:%Y%m%dT%H%M%SZ}"
+        for number in range(_MOST_OF_ONE_SECOND):
+            path = self._folder / (f"{stem}_{number}.json" if number else f"{stem}.json")
+            try:
+                with placed(path) as temporary:
+                    temporary.write_text(self._text(None), encoding="ascii")
+            except OutputExistsError:
+                if number == _MOST_OF_ONE_SECOND - 1:
+                    raise
+            else:
+                self._metadata = path
+                return
+
+    def _write_metadata(self, exit_code: int) -> None:
+        if self._metadata is not None:
+            with placed(self._metadata, overwrite=True) as temporary:
+                temporary.write_text(self._text(exit_code), encoding="ascii")
+
+    def _text(self, exit_code: int | None) -> str:
+        """The document; `exit_code` is None as long as the run goes on."""
+        ended = None if exit_code is None else datetime.now(UTC)
+        document = {
+            "format": METADATA_FORMAT,
+            "started": self._started.isoformat(timespec="seconds"),
+            "ended": None if ended is None else ended.isoformat(timespec="seconds"),
+            "seconds": None if ended is None else (ended - self._started).total_seconds(),
+            "exit_code": None if exit_code is None else int(exit_code),
+            **self._facts,
+            "slides": [self._facts_of(settings) for settings in self._each],
+        }
+        return json.dumps(document, indent=1) + "\n"  # ASCII: names that cannot be printed are escaped
+
+    def _facts_of(self, settings: RunSettings) -> dict[str, Any]:
+        outcome = self._outcomes.get(settings.output)
+        account = None if outcome is None else outcome.account
+        return {
+            "slide": str(settings.slide),
+            "output": str(settings.output),
+            "given_mpp": settings.mpp,
+            "quickhash": None if account is None else account.quickhash,
+            "digest": None if account is None else account.digest,
+            "status": "unfinished" if outcome is None else status_of(outcome),
+        }

@@ -1,0 +1,96 @@
+"""Tiles of tissue drawn at random from slides, at every level of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.types import tiles_at
+from pyramidai_mpi.run.opening import normaliser_of, open_job, rule_of, segment_slide
+from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine
+from pyramidai_mpi.slides.readers.base import UnreadableRegionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.base.types import RgbArray, TileArray
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.slides.pyramid import SlidePyramid
+
+
+def sample_tiles(
+    slides: Sequence[Path], package: ModelPackage, per_slide: int, seed: int, *, mpp: float | None = None
+) -> list[list[RgbArray]]:
+    """Draw tiles that an exhaustive run would look at, without replacement, as the networks see them.
+
+    Parameters
+    ----------
+    slides, package
+        Which slides, and the model that says spacings and size of tiles, and whether stain is normalised.
+    per_slide
+        Most tiles of each level of each slide; a slide with little tissue has fewer.
+    seed
+        Equal seeds draw equal tiles.
+    mpp
+        µm per level-0 pixel, for slides that do not say.
+
+    Returns
+    -------
+    list of list of ndarray
+        For each level, level 0 first, and each slide: uint8 (n, T, T, 3). Unreadable tiles are left out.
+
+    Raises
+    ------
+    InputError
+        When a slide cannot be opened, its stain cannot be normalised, or none holds tissue.
+    """
+    stain_engine = own_stain_engine(package)
+    drawn: list[list[RgbArray]] = [[] for _ in range(package.n_levels)]
+    for number, slide in enumerate(slides):
+        settings = RunSettings(slide=slide, model=package.folder, output=slide, mpp=mpp)
+        job = open_job(settings, package)
+        try:
+            rule = rule_of(job, segment_slide(job))
+            normalise = normaliser_of(estimate_stain(job, rule), stain_engine)
+            tiles = rule.roots()
+            for level in range(package.n_levels - 1, -1, -1):
+                rng = np.random.default_rng([seed, number, level])
+                chosen = tiles[np.sort(rng.permutation(len(tiles))[:per_slide])]
+                drawn[level].append(read_tiles(job.pyramid, chosen, normalise)[0])
+                tiles = rule.children(tiles) if level else tiles_at(0, np.empty((0, 2), np.int64))
+        finally:
+            job.pyramid.reader.close()
+    if not any(len(part) for parts in drawn for part in parts):
+        raise InputError(f"{slides[0]}: no tissue found on any of the slides; give slides with tissue")
+    return drawn
+
+
+def read_tiles(
+    pyramid: SlidePyramid, tiles: TileArray, normalise: Callable[[RgbArray], RgbArray] | None = None
+) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
+    """Read tiles, normalise their stain if told how, and leave out those that cannot be read.
+
+    Returns
+    -------
+    pixels
+        uint8 (m, T, T, 3) of the readable tiles, in their order.
+    readable
+        bool (n,), which of the n tiles these are.
+    """
+    side = pyramid.grid.tile_size
+    pixels = np.empty((len(tiles), side, side, 3), np.uint8)
+    readable = np.ones(len(tiles), bool)
+    for position, tile in enumerate(tiles):
+        try:
+            found = pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
+        except UnreadableRegionError:
+            readable[position] = False
+        else:
+            pixels[position] = found if normalise is None else normalise(found)
+    return pixels[readable], readable

@@ -1,0 +1,156 @@
+"""``summary.csv``: one row a slide, true at every moment of the run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.base.errors import printable
+from pyramidai_mpi.store.files.placing import check_target, discard, placed, storage_errors, temporary_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.run.run import SlideOutcome
+
+SUMMARY_NAME = "summary.csv"
+
+_COLUMNS = (
+    "slide",
+    "output",
+    "status",
+    "reason",
+    "tiles",
+    "positives",
+    "unreadable",
+    "seconds",
+    "busiest_over_ideal",
+    "digest",
+)
+
+
+def check_summary(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
+    """See before the work that the table can be written: what lies there is one of ours, or may be replaced.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, StorageError
+        As `placing.check_target`.
+    """
+    check_target(path, overwrite=overwrite or _is_ours(path), inputs=inputs)
+
+
+def _is_ours(path: Path) -> bool:
+    head = ",".join(_COLUMNS).encode()
+    try:
+        with path.open("rb") as file:
+            return file.read(len(head)) == head
+    except OSError:
+        return False
+
+
+class SummaryTable:
+    """The table of one run.
+
+    Columns are ``slide``, ``output``, ``status`` (``complete``; ``tiles_unreadable``: complete but for those;
+    ``skipped``: an earlier start had finished it; ``failed``; ``unfinished``), ``reason``, ``tiles`` of all levels,
+    ``positives`` of level 0, ``unreadable``, ``seconds`` from opening to writing (slides overlap),
+    ``busiest_over_ideal`` where it is known (of a slide that had the ranks for itself), ``digest``, and
+    ``tiles_level_0`` and so on. What is unknown is empty. Characters that cannot be printed are escaped.
+
+    Parameters
+    ----------
+    path
+        Its file.
+    each
+        Settings of every slide's run.
+    n_levels
+        Of the model.
+    """
+
+    def __init__(self, path: Path, each: Sequence[RunSettings], n_levels: int) -> None:
+        self.path = path
+        self._n_levels = n_levels
+        self._head = _line([*_COLUMNS, *(f"tiles_level_{n}" for n in range(n_levels))])
+        self._number = {settings.output: number for number, settings in enumerate(each)}
+        blank = [""] * (len(_COLUMNS) - 3 + n_levels)
+        self._lines = [_line([str(one.slide), str(one.output), "unfinished", *blank]) for one in each]
+
+    def put(self, outcome: SlideOutcome) -> None:
+        """Take in how a slide ended."""
+        account = outcome.account
+        cells = [str(outcome.settings.slide), str(outcome.settings.output), *_status(outcome)]
+        if account is None:
+            cells += [""] * (len(_COLUMNS) - len(cells) + self._n_levels)
+        else:
+            cells += [
+                str(sum(account.tiles)),
+                str(account.positives),
+                str(account.unreadable),
+                "" if account.seconds is None else f"{account.seconds:.3f}",
+                "" if account.balance is None else f"{account.balance:.4f}",
+                account.digest,
+                *map(str, account.tiles),
+            ]
+        self._lines[self._number[outcome.settings.output]] = _line(cells)
+
+    def write(self) -> None:
+        """Replace the file in one step, for readers of this moment: the disk may still lose it.
+
+        Raises
+        ------
+        StorageError
+            When it cannot be written.
+        """
+        temporary = temporary_name(self.path)
+        try:
+            with storage_errors(self.path):
+                temporary.write_text(self._text(), encoding="utf-8")
+                temporary.replace(self.path)
+        finally:
+            discard(temporary)
+
+    def write_for_good(self) -> None:
+        """Replace the file in one step and flush it to the disk.
+
+        Raises
+        ------
+        StorageError
+            When it cannot be written.
+        """
+        with placed(self.path, overwrite=True) as temporary:
+            temporary.write_text(self._text(), encoding="utf-8")
+
+    def _text(self) -> str:
+        return "".join([self._head, *self._lines])
+
+
+def status_of(outcome: SlideOutcome) -> str:
+    """A word for how a slide ended."""
+    if not outcome.is_complete:
+        return "failed"
+    if outcome.was_finished:
+        return "skipped"
+    return "tiles_unreadable" if outcome.account is not None and outcome.account.unreadable else "complete"
+
+
+def _status(outcome: SlideOutcome) -> tuple[str, str]:
+    """Status and reason."""
+    status, account = status_of(outcome), outcome.account
+    if status == "failed":
+        return status, outcome.line
+    reasons = ["finished by an earlier start"] if status == "skipped" else []
+    if account is not None and account.unreadable:
+        reasons.append(f"{account.unreadable} unreadable tiles, listed in the result")
+    if account is not None and not sum(account.tiles):
+        reasons.append("no tissue found")
+    return status, "; ".join(reasons)
+
+
+def _line(cells: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([printable(cell) for cell in cells])
+    return text.getvalue()

@@ -1,0 +1,247 @@
+"""From a result in memory to the result file, with the features that the ranks hold."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import pyramidai_mpi
+from pyramidai_mpi.base.errors import StorageError, UsageError
+from pyramidai_mpi.base.types import TILE_DTYPE
+from pyramidai_mpi.pyramid.tree import canonical_rows
+from pyramidai_mpi.ranks.collectives import agree, allgather, gather_records, on_rank0, scatter_rows, share_bytes
+from pyramidai_mpi.run.feature_exchange import blocks_for_writers, even_shares
+from pyramidai_mpi.store.files.placing import discard, place, storage_errors, temporary_name
+from pyramidai_mpi.store.results.writer import (
+    TABLES,
+    FeatureWriter,
+    Slab,
+    can_write_in_parallel,
+    create_file,
+    finish_file,
+    slab_of,
+    write_slab,
+    write_slab_collectively,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from mpi4py import MPI
+
+    from pyramidai_mpi.run.pool.tile_workload import TileWorkload
+    from pyramidai_mpi.store.files.feature_spool import FeatureSpool
+    from pyramidai_mpi.store.results.result import Result
+
+
+@dataclass(frozen=True)
+class Features:
+    """One rank's features on their way to the file.
+
+    Attributes
+    ----------
+    spool
+        Where they are.
+    rows
+        For each level int64 (n,): row of the result's table that the spool's row i belongs to.
+    widths
+        For each level the length of a vector, 0 for none.
+    """
+
+    spool: FeatureSpool
+    rows: tuple[npt.NDArray[np.int64], ...]
+    widths: tuple[int, ...]
+
+
+def locate_features(comm: MPI.Intracomm, workload: TileWorkload) -> Features | None:
+    """Find where in the result each of this rank's features belongs; None when the run keeps none. Collective."""
+    if workload.spool is None:
+        return None
+    predictions = workload.predictions()
+    own = np.empty(len(predictions), TILE_DTYPE)
+    for name in TILE_DTYPE.names or ():
+        own[name] = predictions[name]
+    everyone = gather_records(comm, own)
+    counts = allgather(comm, np.array([len(own)]))[:, 0]
+    parts = None if everyone is None else np.split(canonical_rows(everyone), np.cumsum(counts)[:-1])
+    rows = scatter_rows(comm, parts, np.dtype(np.int64), ()).astype(np.int64)
+    levels = range(len(workload.n_features))
+    return Features(workload.spool, tuple(rows[own["level"] == n] for n in levels), workload.n_features)
+
+
+def write_result(
+    comm: MPI.Intracomm,
+    result: Result | None,
+    output: Path,
+    *,
+    overwrite: bool,
+    parallel: bool,
+    features: Features | None = None,
+) -> None:
+    """Write the result under a temporary name, check it, and give it its name. Collective.
+
+    Parameters
+    ----------
+    result
+        On rank 0; None on the others.
+    output
+        The file to be.
+    overwrite
+        Replace a file of that name.
+    parallel
+        Whether all ranks write their share through MPI-IO; else rank 0 writes alone. The content is the same.
+    features
+        This rank's features, when the result has any.
+
+    Raises
+    ------
+    OutputExistsError, StorageError
+        On all ranks. Nothing is left under either name.
+    """
+    name = os.fsencode(temporary_name(output).name) if comm.rank == 0 else None
+    temporary = output.with_name(os.fsdecode(share_bytes(comm, name)))
+    try:
+        on_rank0(comm, lambda: _create(temporary, result))
+        if parallel:
+            _fill_in_parallel(comm, temporary, result)
+        if features is not None:
+            _fill_features(comm, temporary, features, parallel=parallel)
+        on_rank0(comm, lambda: _finish(temporary, result, output, overwrite=overwrite, filled=parallel))
+    except BaseException:
+        if comm.rank == 0:
+            discard(temporary)
+        raise
+
+
+def write_result_alone(
+    result: Result, output: Path, *, overwrite: bool, fill_features: Callable[[FeatureWriter], None] | None = None
+) -> None:
+    """Like `write_result`, from one process and without the others.
+
+    Parameters
+    ----------
+    fill_features
+        Called with an open writer when the result has features.
+
+    Raises
+    ------
+    OutputExistsError, StorageError
+        Nothing is left under either name.
+    """
+    temporary = temporary_name(output)
+    try:
+        _create(temporary, result)
+        if fill_features is not None:
+            with storage_errors(temporary):
+                writer = FeatureWriter(temporary)
+                try:
+                    fill_features(writer)
+                finally:
+                    writer.close()
+        _finish(temporary, result, output, overwrite=overwrite, filled=False)
+    except BaseException:
+        discard(temporary)
+        raise
+
+
+def _create(temporary: Path, result: Result | None) -> None:
+    assert result is not None
+    with storage_errors(temporary):
+        create_file(temporary, result, datetime.now(UTC), pyramidai_mpi.__version__)
+
+
+def _fill_in_parallel(comm: MPI.Intracomm, temporary: Path, result: Result | None) -> None:
+    slab = _scatter_slabs(comm, result)
+    error = None
+    try:
+        with storage_errors(temporary):
+            write_slab_collectively(temporary, slab, comm)
+    except StorageError as caught:
+        error = caught
+    agree(comm, error)
+
+
+def _fill_features(comm: MPI.Intracomm, temporary: Path, features: Features, *, parallel: bool) -> None:
+    """Write the feature tables. A failing writer goes on taking part, so that nobody waits for it; then all raise."""
+    writes = parallel or comm.rank == 0
+    error: StorageError | None = None
+    writer = None
+    try:
+        with storage_errors(temporary):
+            writer = FeatureWriter(temporary, comm if parallel else None) if writes else None
+    except StorageError as caught:
+        error = caught
+    agree(comm, error)
+    for level, width in enumerate(features.widths):
+        own_rows = features.rows[level]
+        n_rows = int(allgather(comm, np.array([len(own_rows)])).sum())
+        shares = even_shares(n_rows, comm.size if parallel else 1)
+        if not width or not n_rows:
+            continue
+        for first_row, block in blocks_for_writers(comm, features.spool, level, own_rows, width, shares):
+            try:
+                with storage_errors(temporary):
+                    if writer is not None:
+                        writer.write(level, first_row, block)
+            except StorageError as caught:
+                error = error or caught
+    try:
+        with storage_errors(temporary):
+            if writer is not None:
+                writer.close()
+    except StorageError as caught:
+        error = error or caught
+    agree(comm, error)
+
+
+def _scatter_slabs(comm: MPI.Intracomm, result: Result | None) -> Slab:
+    slabs = None if result is None else [slab_of(result, part, comm.size) for part in range(comm.size)]
+    layout = share_bytes(comm, None if slabs is None else json.dumps(_layout(slabs)).encode())
+    levels = json.loads(layout)
+    tables: list[dict[str, npt.NDArray[Any]]] = []
+    for n, level in enumerate(levels):
+        tables.append({})
+        for name in TABLES:
+            parts = None if slabs is None else [slab.tables[n][name] for slab in slabs]
+            dtype, row_shape = level[name]
+            tables[n][name] = scatter_rows(comm, parts, np.dtype(dtype), tuple(row_shape))
+    return Slab(tuple(level["first_row"][comm.rank] for level in levels), tuple(tables))
+
+
+def _layout(slabs: list[Slab]) -> list[dict[str, Any]]:
+    """Types, row shapes and first rows of every level's slabs, for the ranks that have not seen the result."""
+    return [
+        {"first_row": [slab.first_row[n] for slab in slabs]}
+        | {name: (rows.dtype.str, rows.shape[1:]) for name, rows in tables.items()}
+        for n, tables in enumerate(slabs[0].tables)
+    ]
+
+
+def _finish(temporary: Path, result: Result | None, output: Path, *, overwrite: bool, filled: bool) -> None:
+    assert result is not None
+    with storage_errors(temporary):
+        if not filled:
+            write_slab(temporary, slab_of(result, 0, 1))
+        finish_file(temporary, result.execution, result.digest())
+        place(temporary, output, overwrite=overwrite)
+
+
+def choose_parallel(comm: MPI.Intracomm, writer: str) -> bool:
+    """Whether all ranks write together: by ``auto`` when they are several and each has an h5py with MPI. Collective.
+
+    Raises
+    ------
+    UsageError
+        On all ranks, when ``mpio`` is asked for and cannot be.
+    """
+    can = bool(allgather(comm, np.array([can_write_in_parallel()])).all())
+    if writer == "mpio":
+        agree(comm, None if can else UsageError("--writer mpio: this h5py was built without MPI; use --writer auto"))
+    return can and (writer == "mpio" or (writer == "auto" and comm.size > 1))

@@ -1,0 +1,1 @@
+"""One file a format behind one protocol, and the choice among them."""

@@ -1,0 +1,134 @@
+"""What a reader of slides must offer, whatever library is behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from pyramidai_mpi.base.types import RgbArray
+
+
+MISSING, THERE, LEFT_OUT = 0, 1, 2
+"""What is known of a pixel; see `SlideReader.read_what_is_there`."""
+
+
+class UnreadableRegionError(Exception):
+    """Pixels inside the slide that could not be had; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class SlideInfo:
+    """A slide's description.
+
+    Attributes
+    ----------
+    path
+        The file.
+    vendor
+        OpenSlide's name of the format.
+    l0_size
+        Width and height in level-0 pixels.
+    stored_sizes
+        Width and height of every stored level, finest first.
+    stored_downsamples
+        Nominal level-0 pixels per pixel of every stored level (see `spacing.nominal_downsample`).
+    stored_exact
+        For every stored level, whether its size is level 0's divided by the nominal downsample without remainder. Only
+        then do OpenSlide's coordinates meet whole pixels of that level.
+    mpp
+        µm per level-0 pixel, or None when the file does not say.
+    l0_bounds
+        x, y of the non-empty region's corner (``openslide.bounds-x``, ``-y``), (0, 0) when the file does not say.
+    reader
+        What decodes its pixels: ``openslide``, or ``tiff``, which leaves to OpenSlide what it cannot read exactly.
+    """
+
+    path: Path
+    vendor: str
+    l0_size: tuple[int, int]
+    stored_sizes: tuple[tuple[int, int], ...]
+    stored_downsamples: tuple[float, ...]
+    stored_exact: tuple[bool, ...]
+    mpp: float | None
+    l0_bounds: tuple[int, int]
+    reader: str = "openslide"
+
+    @property
+    def name(self) -> str:
+        """File name without folders."""
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class ClosedReader:
+    """Stands for a slide that another rank reads: its description without its pixels."""
+
+    info: SlideInfo
+
+    def read(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray:
+        """See `SlideReader.read`."""
+        raise UnreadableRegionError(f"{self.info.name} is not open here")
+
+    def read_what_is_there(
+        self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
+    ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
+        """See `SlideReader.read_what_is_there`."""
+        raise UnreadableRegionError(f"{self.info.name} is not open here")
+
+    def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        """See `SlideReader.expect`."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class SlideReader(Protocol):
+    """Pixels of one slide. Used by one thread at a time, but for `expect`."""
+
+    @property
+    def info(self) -> SlideInfo:
+        """The slide's description."""
+        ...
+
+    def read(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray:
+        """Pixels of a stored level, shape (height, width, 3); what lies outside the slide is white.
+
+        Parameters
+        ----------
+        l0_corner
+            x, y of the top-left corner in level-0 pixels; may lie outside the slide.
+        stored_level
+            Level of the file.
+        size
+            Width and height in pixels of that level.
+
+        Raises
+        ------
+        UnreadableRegionError
+            When any pixel inside the slide cannot be had, or all of them were left out. Where only some were, they are
+            white. The reader can be used on afterwards.
+        """
+        ...
+
+    def read_what_is_there(
+        self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
+    ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
+        """Like `read`, without raising: pixels, and for each, uint8 (height, width), one of these.
+
+        `THERE`; `MISSING`: could not be had; `LEFT_OUT`: not scanned, by the account of a format that leaves out areas.
+        """
+        ...
+
+    def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        """Have the system fetch what a `read` of this region will need, without waiting for it; from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...

@@ -1,0 +1,241 @@
+"""The gate to OpenSlide: the only module that imports it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openslide
+from PIL import Image
+
+from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE, SlideInfo, UnreadableRegionError
+from pyramidai_mpi.slides.readers.stored_tiles import StoredTiles
+from pyramidai_mpi.slides.spacing import nominal_downsample
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.base.types import RgbArray
+
+MPP_ANISOTROPY_TOLERANCE = 0.02
+# OpenSlide places the tiles of a reduced level at fractions of a pixel where the level's size was rounded, and adds up
+# their shares: at the corners of stored tiles alpha was seen to come out as 253 or 254. A pixel that is not in the file
+# has 0, or its neighbour's share. Level 0 lies on whole pixels.
+_OPAQUE_REDUCED = 250
+# Formats whose scanners leave out areas without tissue, which OpenSlide gives as transparent. Everywhere else a
+# transparent pixel is one that got lost.
+_SPARSE_VENDORS = frozenset({"dicom", "leica", "mirax", "philips", "sakura", "ventana", "zeiss"})
+# A million pixels a side: no scanner makes such slides, but a damaged size may claim to be one.
+_MOST_L0_PIXELS = 10**12
+
+
+class OpenSlideReader:
+    """A slide behind OpenSlide.
+
+    An OpenSlide handle that met an error stays in error for ever, so every failed read reopens the file: one bad tile
+    costs that tile and no other.
+
+    Parameters
+    ----------
+    path
+        Any file that OpenSlide opens.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, is no slide or is too damaged to open; when reading, once it has been written to since
+        it was opened, because its pixels would be of two slides.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stamp = _stamp(path)
+        self._handle = _open(path)
+        try:
+            self.info = _describe(path, self._handle)
+            self.stored_tiles = StoredTiles(path, self.info.vendor, self.info.stored_sizes)
+        except openslide.OpenSlideError as error:
+            self._handle.close()
+            raise InputError(f"{path}: damaged slide: {error}") from error
+        except InputError:
+            self._handle.close()
+            raise
+
+    def read(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray:
+        """See `SlideReader.read`."""
+        self._check_stored_tiles(l0_corner, stored_level, size)
+        try:
+            region = self._handle.read_region(l0_corner, stored_level, size)
+        except openslide.OpenSlideError as error:
+            self.check_unchanged()
+            self._reopen()
+            raise UnreadableRegionError(str(error)) from error
+        self.check_unchanged()
+        rgba = np.asarray(region)
+        if rgba[..., 3].min() >= _opaque(stored_level):
+            return np.ascontiguousarray(rgba[..., :3])
+        there = self._is_there(rgba[..., 3], l0_corner, stored_level)
+        missing = int((~there).sum())
+        if missing and self._is_sparse:
+            if rgba[..., 3].any():
+                return _on_white(region)
+            raise UnreadableRegionError("none of its pixels is in the file")
+        if missing:
+            raise UnreadableRegionError(f"{missing} of {rgba.shape[0] * rgba.shape[1]} pixels are not in the file")
+        return _on_white(region)
+
+    def read_what_is_there(
+        self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
+    ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
+        """See `SlideReader.read_what_is_there`."""
+        try:
+            self._check_stored_tiles(l0_corner, stored_level, size)
+            region = self._handle.read_region(l0_corner, stored_level, size)
+        except (openslide.OpenSlideError, UnreadableRegionError) as error:
+            self.check_unchanged()
+            if isinstance(error, openslide.OpenSlideError):
+                with contextlib.suppress(UnreadableRegionError):
+                    self._reopen()
+            shape = (size[1], size[0])
+            inside = self._is_there(np.zeros(shape, np.uint8), l0_corner, stored_level)
+            return np.full((*shape, 3), 255, np.uint8), np.where(inside, THERE, MISSING).astype(np.uint8)
+        self.check_unchanged()
+        alpha = np.asarray(region)[..., 3]
+        there = self._is_there(alpha, l0_corner, stored_level)
+        return _on_white(region), np.where(there, THERE, LEFT_OUT if self._is_sparse else MISSING).astype(np.uint8)
+
+    def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        """See `SlideReader.expect`; OpenSlide does not tell where the bytes are."""
+
+    @property
+    def _is_sparse(self) -> bool:
+        return self.info.vendor in _SPARSE_VENDORS
+
+    def close(self) -> None:
+        """Release the file."""
+        self._handle.close()
+        self.stored_tiles.close()
+
+    def check_unchanged(self) -> None:
+        """Raise `InputError` when the file has been written to since it was opened."""
+        now = _stamp(self.info.path)
+        if None not in (now, self._stamp) and now != self._stamp:
+            raise InputError(
+                f"{self.info.path}: was written to while it was being read; wait until it is complete and run again"
+            )
+
+    def _check_stored_tiles(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
+        downsample = self.info.stored_downsamples[stored_level]
+        # OpenSlide's idea of an inexact level's downsample may lie a pixel off ours
+        margin = 0 if self.info.stored_exact[stored_level] else 1
+        corner = (l0_corner[0] / downsample - margin, l0_corner[1] / downsample - margin)
+        defect = self.stored_tiles.defect(stored_level, corner, (size[0] + 2 * margin, size[1] + 2 * margin))
+        if defect is not None:
+            self.check_unchanged()  # a defect that came after the opening ends the run
+            raise UnreadableRegionError(defect)
+
+    def _reopen(self) -> None:
+        try:
+            handle = _open(self.info.path)
+        except InputError as error:
+            # The file went away under the run. The old handle stays in error: every later read comes here again.
+            raise UnreadableRegionError(f"the slide cannot be opened any more: {error}") from error
+        self._handle.close()
+        self._handle = handle
+
+    def _is_there(
+        self, alpha: npt.NDArray[np.uint8], l0_corner: tuple[int, int], stored_level: int
+    ) -> npt.NDArray[np.bool_]:
+        """Where pixels are opaque, or outside the slide (and so not missing)."""
+        there: npt.NDArray[np.bool_] = alpha >= _opaque(stored_level)
+        downsample = self.info.stored_downsamples[stored_level]
+        # The last row and column of a reduced level may stand for part of a pixel, and OpenSlide places reduced
+        # levels at fractions of a pixel: their very edge is rightly half transparent.
+        margin = 0 if stored_level == 0 else 1
+        for axis, corner, extent in (
+            (1, l0_corner[0], self.info.l0_size[0]),
+            (0, l0_corner[1], self.info.l0_size[1]),
+        ):
+            first = math.ceil(max(-corner / downsample, 0)) + (margin if corner <= 0 else 0)
+            last = math.floor((extent - corner) / downsample) - margin
+            outside = np.arange(alpha.shape[axis])
+            beyond = (outside < first) | (outside >= last)
+            there |= beyond[None, :] if axis == 1 else beyond[:, None]
+        return there
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of the last change of a slide's (main) file; None while it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # an open handle reads on; whatever it cannot read is unreadable
+    return status.st_size, status.st_mtime_ns
+
+
+def _opaque(stored_level: int) -> int:
+    """Least alpha of a pixel that is in the file."""
+    return 255 if stored_level == 0 else _OPAQUE_REDUCED
+
+
+def _open(path: Path) -> openslide.OpenSlide:
+    with input_errors(path):
+        exists = path.exists()
+    if not exists:
+        raise InputError(f"{path}: no such slide; check the path")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is no file; check the path")
+    with input_errors(path), path.open("rb") if path.is_file() else nullcontext():
+        pass  # says no permission where there is none; OpenSlide would say no slide
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise InputError(f"{path}: not a whole-slide image that OpenSlide can read; check the file") from error
+    except openslide.OpenSlideError as error:
+        raise InputError(f"{path}: damaged slide, OpenSlide says: {error}; copy it again") from error
+
+
+def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
+    properties = handle.properties
+    if min(handle.dimensions) <= 0:
+        raise InputError(f"{path}: damaged slide, its size is {handle.dimensions}; copy it again")
+    if math.prod(handle.dimensions) > _MOST_L0_PIXELS:
+        raise InputError(f"{path}: damaged slide, it claims to have {handle.dimensions} pixels; copy it again")
+    return SlideInfo(
+        path=path,
+        vendor=str(properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")),
+        l0_size=handle.dimensions,
+        stored_sizes=tuple(handle.level_dimensions),
+        stored_downsamples=tuple(nominal_downsample(d) for d in handle.level_downsamples),
+        stored_exact=tuple(d == nominal_downsample(d) and d.is_integer() for d in handle.level_downsamples),
+        mpp=_mpp(path, properties),
+        l0_bounds=(
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
+        ),
+    )
+
+
+def _mpp(path: Path, properties: Mapping[str, str]) -> float | None:
+    try:
+        mpp_x = float(properties[openslide.PROPERTY_NAME_MPP_X])
+        mpp_y = float(properties[openslide.PROPERTY_NAME_MPP_Y])
+    except (KeyError, ValueError):
+        return None
+    if not (math.isfinite(mpp_x) and math.isfinite(mpp_y) and mpp_x > 0 and mpp_y > 0):
+        return None
+    if abs(mpp_x / mpp_y - 1) > MPP_ANISOTROPY_TOLERANCE:
+        raise InputError(f"{path}: pixels are not square ({mpp_x:g} x {mpp_y:g} µm); such slides are not supported")
+    return mpp_x if mpp_x == mpp_y else (mpp_x + mpp_y) / 2
+
+
+def _on_white(region: Image.Image) -> RgbArray:
+    canvas = Image.new("RGB", region.size, (255, 255, 255))
+    canvas.paste(region, mask=region.getchannel("A"))
+    return np.array(canvas)

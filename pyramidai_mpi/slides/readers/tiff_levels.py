@@ -1,0 +1,150 @@
+"""Which levels of a TIFF file can be read without OpenSlide and give its very pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.slides.readers import tile_codecs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+    import tifffile
+
+    from pyramidai_mpi.slides.readers.base import SlideInfo
+    from pyramidai_mpi.slides.readers.tile_codecs import Decoder
+
+_RGB, _YCBCR = 2, 6  # photometric interpretations
+_NONE, _JPEG, _DEFLATE, _OLD_DEFLATE, _APERIO_JP2K_RGB = 1, 7, 8, 32946, 33005
+_NO_PREDICTOR, _HORIZONTAL = 1, 2
+_REDUCED_IMAGE = 1  # bit of NewSubfileType
+
+
+@dataclass(frozen=True)
+class TiffLevel:
+    """A stored level, tile by tile.
+
+    Attributes
+    ----------
+    size
+        Width and height in pixels.
+    downsample
+        Level-0 pixels per pixel, a whole number.
+    tile_size
+        Width and height of its tiles.
+    offsets, counts
+        Places of the tiles in the file and their lengths in bytes, int64 (rows * columns,), in row-major order. A
+        length of 0 says that the file lacks the tile.
+    decode
+        From a tile's bytes to its pixels.
+    """
+
+    size: tuple[int, int]
+    downsample: int
+    tile_size: tuple[int, int]
+    offsets: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    decode: Decoder
+
+    @property
+    def columns(self) -> int:
+        """Tiles in a row."""
+        return -(-self.size[0] // self.tile_size[0])
+
+
+def find_levels(path: Path, info: SlideInfo) -> tuple[TiffLevel | None, ...]:
+    """The stored levels of a slide that `TiffLevel` can stand for; None for the others.
+
+    OpenSlide has opened the slide before and decided what its levels are. A level qualifies when OpenSlide reads it at
+    whole pixels (see ``SlideInfo.stored_exact``; others it interpolates) and a strict decoder exists for it.
+
+    Returns
+    -------
+    tuple
+        One entry a stored level; all None for what is no TIFF of a known vendor.
+    """
+    import tifffile
+
+    none = (None,) * len(info.stored_sizes)
+    if info.vendor not in {"generic-tiff", "aperio"}:
+        return none
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            pages = _level_pages(tiff, info.vendor)
+            if [(page.imagewidth, page.imagelength) for page in pages] != list(info.stored_sizes):
+                return none
+            levels = tuple(_level_of(page, info, n) for n, page in enumerate(pages))
+    except (tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError):
+        return none  # a file that only OpenSlide understands
+    if info.vendor == "aperio" and any(level is not None and not level.counts.all() for level in levels):
+        return none  # OpenSlide fills missing tiles of Aperio's from other levels
+    return levels
+
+
+def _level_pages(tiff: tifffile.TiffFile, vendor: str) -> list[tifffile.TiffPage]:
+    """Images that OpenSlide takes for levels, widest first."""
+    pages = [page.aspage() for page in tiff.pages]
+    levels = [
+        page
+        for page in pages
+        if page.is_tiled and (vendor == "aperio" or page.index == 0 or page.subfiletype & _REDUCED_IMAGE)
+    ]
+    return sorted(levels, key=lambda page: -page.imagewidth)
+
+
+def _level_of(page: tifffile.TiffPage, info: SlideInfo, number: int) -> TiffLevel | None:
+    tile_size = (page.tilewidth, page.tilelength)
+    if not (number == 0 or info.stored_exact[number]) or not _is_plain(page):
+        return None
+    decoder = _decoder_of(page, tile_size)
+    if decoder is None:
+        return None
+    level = TiffLevel(
+        size=(page.imagewidth, page.imagelength),
+        downsample=round(info.stored_downsamples[number]),
+        tile_size=tile_size,
+        offsets=np.array(page.dataoffsets, np.int64),
+        counts=np.array(page.databytecounts, np.int64),
+        decode=decoder,
+    )
+    n_tiles = level.columns * -(-level.size[1] // tile_size[1])
+    return level if len(level.offsets) == len(level.counts) == n_tiles else None
+
+
+def _is_plain(page: tifffile.TiffPage) -> bool:
+    """Whether the samples are three unsigned bytes a pixel, side by side, upright."""
+    orientation = page.tags.get("Orientation")
+    return bool(
+        page.samplesperpixel == 3
+        and page.bitspersample == 8
+        and page.sampleformat == 1
+        and page.planarconfig == 1
+        and page.fillorder == 1
+        and not page.extrasamples
+        and page.imagedepth == page.tiledepth == 1
+        and (orientation is None or orientation.value == 1)
+        and min(page.tilewidth, page.tilelength) > 0
+    )
+
+
+def _decoder_of(page: tifffile.TiffPage, tile_size: tuple[int, int]) -> Decoder | None:
+    """A strict decoder for a page's tiles, None when there is none, or none that is faster than OpenSlide."""
+    photometric, predictor = int(page.photometric), int(page.predictor)
+    if page.compression == _JPEG and photometric in {_RGB, _YCBCR}:
+        try:
+            return tile_codecs.jpeg_decoder(tile_size, page.jpegtables or b"", is_ycbcr=photometric == _YCBCR)
+        except ImportError:
+            return None  # no simplejpeg on this machine: OpenSlide decodes
+    if photometric != _RGB:
+        return None
+    if page.compression in {_DEFLATE, _OLD_DEFLATE} and predictor in {_NO_PREDICTOR, _HORIZONTAL}:
+        return tile_codecs.deflate_decoder(tile_size, differences=predictor == _HORIZONTAL)
+    if page.compression == _NONE and predictor == _NO_PREDICTOR:
+        return tile_codecs.raw_decoder(tile_size)
+    if page.compression == _APERIO_JP2K_RGB and predictor == _NO_PREDICTOR:
+        return tile_codecs.jpeg2000_decoder(tile_size)
+    return None

@@ -1,0 +1,195 @@
+"""Giving a finished file its name: nothing half-written is ever seen, nothing is ever replaced unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Find out before the work whether the file could be placed after it.
+
+    Parameters
+    ----------
+    inputs
+        What the work reads; it is never replaced, not even on request.
+
+    Raises
+    ------
+    UsageError
+        When the file is one of the inputs.
+    OutputExistsError
+        When something has that name already and `overwrite` is not set, or it is no plain file.
+    StorageError
+        When its folder is missing or cannot be written.
+    """
+    # os.path.isdir says no instead of raising where a folder on the way cannot be entered
+    if not os.path.isdir(path.parent):  # noqa: PTH112
+        raise StorageError(f"{path.parent}: no such folder, or no right to enter it; make it first or name another")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise StorageError(f"{path.parent}: no permission to write there; name an output in another folder")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise UsageError(f"{path}: is an input of this command; name another output")
+    if path.exists() and not path.is_file():
+        raise OutputExistsError(f"{path}: is no plain file; name another output")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputExistsError(f"{path}: exists already; use --overwrite to replace it or name another output")
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name in the same folder that no other run on any host takes."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
+
+
+def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Flush a finished file to the disk and give it its name.
+
+    Raises
+    ------
+    OutputExistsError
+        When something took the name in the meantime and `overwrite` is not set; the temporary file stays.
+    """
+    flush_file(temporary)
+    if overwrite:
+        temporary.replace(path)
+    else:
+        _rename_without_replacing(temporary, path)
+    try:
+        flush_folder(path.parent)
+    except OSError:
+        # A name that a loss of power may take back is no success. What was replaced cannot come back.
+        if not overwrite:
+            discard(path)
+        raise
+
+
+def _rename_without_replacing(temporary: Path, path: Path) -> None:
+    # A hard link fails when the name is taken, in one step on every host; rename() would replace.
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise OutputExistsError(
+            f"{path}: another run wrote it in the meantime; use --overwrite to replace it or -o for another name"
+        ) from error
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}:
+            raise
+        # A file system without hard links (FAT, some network shares): claim the name first, then replace the claim.
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError as taken:
+            raise OutputExistsError(f"{path}: another run wrote it in the meantime") from taken
+        try:
+            temporary.replace(path)
+        except OSError:
+            path.unlink()
+            raise
+    else:
+        discard(temporary)  # the file has its name; what is left of the other one is swept away by the next run
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of change (ns) of a file, which tell it from the one that replaces it; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, where the file system can.
+
+    Raises
+    ------
+    OSError
+        When the disk fails; not for what cannot be flushed (no right to read it, some network file systems).
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_file(path: Path) -> None:
+    """Flush a closed file to the disk.
+
+    Raises
+    ------
+    OSError
+        When the disk fails.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the system or HDF5 says of a failed write of `path` into one line for the user."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
+        reason = _reason(error)
+        raise StorageError(f"{path.parent}: cannot write there: {reason}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The system's word, where HDF5 wraps it in its own; else the error's first line."""
+    for number, text in ((errno.ENOSPC, "No space left on device"), (errno.EDQUOT, "Disk quota exceeded")):
+        if text in str(error) or getattr(error, "errno", None) == number:
+            return text
+    return " ".join(str(error).split())[:200]
+
+
+def sweep(path: Path) -> None:
+    """Remove temporary files that killed runs have left beside an output; call it with the output's lock in hand."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".part"):
+                discard(path.parent / entry.name)
+
+
+@contextmanager
+def placed(target: Path, *, overwrite: bool = False, inputs: Sequence[Path] = ()) -> Iterator[Path]:
+    """Give a temporary name to fill; what was written gets its own name at the end, or nothing is left behind.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, StorageError
+        As `check_target`; and when writing fails.
+    """
+    check_target(target, overwrite=overwrite, inputs=inputs)
+    temporary = temporary_name(target)
+    try:
+        with storage_errors(temporary):
+            yield temporary
+            place(temporary, target, overwrite=overwrite)
+    finally:
+        discard(temporary)
+
+
+def discard(temporary: Path) -> None:
+    """Remove a temporary file, if it is there."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()

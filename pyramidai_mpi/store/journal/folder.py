@@ -1,0 +1,120 @@
+"""The folder of a run's journal beside its output: a manifest, and a file for each rank and start of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name
+from pyramidai_mpi.store.journal.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyramidai_mpi.store.journal.manifest import Manifest
+
+MANIFEST_NAME = "manifest.json"
+_FILE_NAME = re.compile(r"(\d{4,})-[0-9a-f]{8}-\d{5,}\.tiles")
+
+
+@dataclass(frozen=True)
+class JournalFolder:
+    """Where a run keeps its journal.
+
+    Attributes
+    ----------
+    path
+        ``OUT.h5.journal``.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, output: Path) -> JournalFolder:
+        """Folder of the journal of a result file."""
+        return cls(output.with_name(f"{output.name}.journal"))
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something of that name."""
+        return os.path.lexists(self.path)
+
+    def create(self, manifest: Manifest) -> None:
+        """Make the folder with its manifest, both flushed to the disk. An empty folder may be there already.
+
+        Raises
+        ------
+        StorageError
+            When the disk is full or fails.
+        """
+        target = self.path / MANIFEST_NAME
+        temporary = temporary_name(target)
+        with storage_errors(self.path):
+            try:
+                self.path.mkdir(exist_ok=True)
+                with temporary.open("wb") as file:
+                    file.write(manifest.to_bytes())
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+                flush_folder(self.path)
+                flush_folder(self.path.parent)
+            except OSError:
+                discard(temporary)
+                raise
+
+    def manifest(self) -> Manifest | None:
+        """The manifest; None when the run did not live to write it, so that nothing is lost without it.
+
+        Raises
+        ------
+        InputError
+            When it is damaged, or gone while files of ranks are there.
+        """
+        path = self.path / MANIFEST_NAME
+        if os.path.lexists(path):
+            return read_manifest(path)
+        if self.files():
+            raise InputError(
+                f"{path}: is missing, so nobody knows what its files are of; start afresh with --overwrite"
+            )
+        return None
+
+    def files(self) -> list[str]:
+        """Names of the ranks' files, oldest start first.
+
+        Raises
+        ------
+        InputError
+            When the folder cannot be read.
+        """
+        try:
+            names = [entry.name for entry in os.scandir(self.path)]
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}; check your rights") from error
+        return sorted(filter(_FILE_NAME.fullmatch, names), key=lambda name: (_start_of(name), name))
+
+    def next_start(self) -> str:
+        """First part of the names of the files of a new start: its number, and a word that no other run has."""
+        number = max((_start_of(name) for name in self.files()), default=0) + 1
+        return f"{number:04d}-{secrets.token_hex(4)}"
+
+    def file_of_rank(self, start: str, rank: int) -> Path:
+        """File of one rank of a start."""
+        return self.path / f"{start}-{rank:05d}.tiles"
+
+    def remove(self) -> bool:
+        """Remove the journal; whether nothing is left of it."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self.path)
+        return not self.exists
+
+
+def _start_of(name: str) -> int:
+    return int(name.partition("-")[0])

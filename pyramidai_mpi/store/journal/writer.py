@@ -1,0 +1,165 @@
+"""Writing a rank's journal: after every batch, flushed to the disk every few seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import StorageError
+from pyramidai_mpi.store.files.placing import flush_folder
+from pyramidai_mpi.store.journal.format import file_head, frame_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.store.journal.format import RecordFormat
+
+SYNC_PERIOD_S = 4.0
+"""Between two fsyncs while there is something to flush; with what an fsync takes, below 5 s."""
+
+
+class JournalWriter:
+    """Appends one rank's batches to a file of its own, which the first batch makes.
+
+    `append` is called by one thread. A thread of the writer's flushes to the disk by time, also while nothing is
+    appended; what goes wrong there is raised by the next `append` or by `close`.
+
+    Parameters
+    ----------
+    path
+        A name that nothing has yet.
+    record_format
+        Of the records.
+    """
+
+    def __init__(self, path: Path, record_format: RecordFormat) -> None:
+        self._path = path
+        self._format = record_format
+        self._file: int | None = None
+        self._key = b""
+        self._number = 0
+        self._good_bytes = 0
+        self._unflushed = self._name_unflushed = False
+        self._failure: OSError | None = None
+        self._closing = threading.Event()
+        self._flusher = threading.Thread(target=self._flush_by_time, name="pyramidai-journal", daemon=True)
+        self.seconds = 0.0
+        """Wall time inside `append` so far."""
+
+    def append(
+        self,
+        predictions: npt.NDArray[np.void],
+        failed: npt.NDArray[np.void],
+        features: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """Add the tiles of one batch, which share a level.
+
+        Parameters
+        ----------
+        predictions, failed
+            Records of the format; `failed` has one for each unreadable tile of the batch.
+        features
+            float32 (n, F), a row a prediction, where the level has any.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or fails. What was appended before stays readable.
+        """
+        if not len(predictions):
+            return
+        started = time.perf_counter()
+        payload = predictions.tobytes() + failed.tobytes()
+        if features is not None:
+            payload += np.ascontiguousarray(features, "<f4").tobytes()
+        assert len(payload) == self._format.payload_bytes(int(predictions["level"][0]), len(predictions), len(failed))
+        with self._storage_errors():
+            if self._failure is not None:
+                raise self._failure
+            if self._file is None:
+                self._create()
+            self._write(frame_of(self._number, len(predictions), len(failed), payload, self._key))
+            self._number += 1
+        self.seconds += time.perf_counter() - started
+
+    def close(self) -> None:
+        """Flush and close.
+
+        Raises
+        ------
+        StorageError
+            When not everything reached the disk.
+        """
+        self._closing.set()
+        if self._file is None:
+            return
+        self._flusher.join()
+        file, self._file = self._file, None
+        with self._storage_errors():
+            try:
+                if self._failure is not None:
+                    raise self._failure
+                self._flush(file)
+            finally:
+                os.close(file)
+
+    def _create(self) -> None:
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        head, self._key = file_head(self._format.to_bytes())
+        self._write(head)
+        self._name_unflushed = True
+        self._flusher.start()
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.write(self._file, view)
+                if not written:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                view = view[written:]
+        except OSError:
+            # half a frame would be taken for a torn end, but it need not stay
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._good_bytes)
+            raise
+        self._good_bytes += len(data)
+        self._unflushed = True
+
+    def _flush_by_time(self) -> None:
+        while not self._closing.wait(SYNC_PERIOD_S):
+            if self._file is not None:
+                try:
+                    self._flush(self._file)
+                except OSError as error:
+                    self._failure = error
+                    return
+
+    def _flush(self, file: int) -> None:
+        """Bring what was written, and once the file's name, to the disk."""
+        if self._unflushed:
+            self._unflushed = False
+            os.fsync(file)
+        if self._name_unflushed:
+            self._name_unflushed = False
+            flush_folder(self._path.parent)
+
+    @contextlib.contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{self._path}: cannot write the journal: {error.strerror or error}; "
+                "what was finished before is kept, and --resume goes on from it once the disk takes data again"
+            ) from error

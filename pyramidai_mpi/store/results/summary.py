@@ -1,0 +1,114 @@
+"""A slide's result in a line: what the table of a cohort says of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
+from pyramidai_mpi.store.results.reader import open_result, read_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import h5py
+
+    from pyramidai_mpi.store.results.result import Result
+
+_PHASES = ("tissue_s", "load_s", "analyse_s")
+
+
+@dataclass(frozen=True)
+class SlideAccount:
+    """What there is to say of a finished slide.
+
+    Attributes
+    ----------
+    tiles
+        Analysed tiles of each level, level 0 first.
+    positives
+        Level-0 tiles at or above the threshold.
+    unreadable
+        Tiles of all levels.
+    seconds
+        From opening the slide to writing its file; None where the file does not say.
+    balance
+        Busiest rank's working time over the mean; None for a slide that shared its ranks with others.
+    digest, quickhash
+        Of the result and of the slide.
+    """
+
+    tiles: tuple[int, ...]
+    positives: int
+    unreadable: int
+    seconds: float | None
+    balance: float | None
+    digest: str
+    quickhash: str
+
+    def to_json(self) -> str:
+        """As a JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> SlideAccount:
+        """Inverse of `to_json`.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            When the text is none.
+        """
+        facts = json.loads(text)
+        return cls(**(facts | {"tiles": tuple(facts["tiles"])}))
+
+
+def account_of(result: Result, seconds: float) -> SlideAccount:
+    """The account of a slide of a cohort that has just been finished."""
+    tree = result.tree
+    return SlideAccount(
+        tiles=tuple(len(tree.levels[n]) for n in sorted(tree.levels)),
+        positives=tree.count(Decision.ZOOM)[0],
+        unreadable=tree.n_failed,
+        seconds=seconds,
+        balance=None,
+        digest=result.digest(),
+        quickhash=result.slide.quickhash,
+    )
+
+
+def read_account(path: Path) -> SlideAccount:
+    """The account of a result file, of a cohort or of a run of one slide.
+
+    Raises
+    ------
+    InputError
+        As `read_digest`.
+    """
+    digest = read_digest(path)
+    with open_result(path) as file:
+        levels = [file[f"levels/{n}"] for n in sorted(file["levels"], key=int)]
+        return SlideAccount(
+            tiles=tuple(len(level["decision"]) for level in levels),
+            positives=int(np.count_nonzero(levels[0]["decision"][...] == Decision.ZOOM)),
+            unreadable=int(file.attrs["n_tiles_failed"]),
+            seconds=_seconds(file["execution"].attrs),
+            balance=_balance(file["execution/ranks"]),
+            digest=digest,
+            quickhash=str(file["slide"].attrs["quickhash"]),
+        )
+
+
+def _seconds(facts: h5py.AttributeManager) -> float | None:
+    if "cohort_slide_s" in facts:
+        return float(facts["cohort_slide_s"])
+    return sum(float(facts[name]) for name in _PHASES) if all(name in facts for name in _PHASES) else None
+
+
+def _balance(ranks: h5py.Dataset) -> float | None:
+    busy = ranks["busy_s"].tolist() if "busy_s" in (ranks.dtype.names or ()) else []
+    return busiest_over_ideal(busy) if sum(busy) > 0 else None

@@ -1,0 +1,247 @@
+"""A stored result piece by piece: its description, and the rows of its levels in blocks of bounded size."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import h5py
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.pyramid.grid import Grid
+from pyramidai_mpi.store.results.result import Execution, LevelRecord, ModelRecord, SlideRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+ResultFile: TypeAlias = h5py.File
+"""An open result, as `store.results.reader.open_result` gives it."""
+
+BLOCK_ROWS = 65536
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a result says beside its tiles.
+
+    Attributes
+    ----------
+    slide, model, levels
+        As in `store.results.result.Result`.
+    n_tiles
+        Analysed tiles of each level, level 0 first.
+    mask_shape
+        Height and width of the tissue mask.
+    mask_downsample
+        Level-0 pixels per mask pixel.
+    """
+
+    slide: SlideRecord
+    model: ModelRecord
+    levels: tuple[LevelRecord, ...]
+    n_tiles: tuple[int, ...]
+    mask_shape: tuple[int, int]
+    mask_downsample: float
+
+    @property
+    def grid(self) -> Grid:
+        """Tile geometry."""
+        width, height = self.slide.l0_size
+        return Grid(
+            width,
+            height,
+            self.model.tile_size,
+            self.model.scale_factor,
+            len(self.levels),
+            self.levels[0].downsample,
+        )
+
+    @property
+    def score_column(self) -> int:
+        """Column of the positive class among the probabilities."""
+        return self.model.classes.index(self.model.positive_class)
+
+
+@dataclass(frozen=True)
+class TileRows:
+    """Consecutive rows of one level.
+
+    Attributes
+    ----------
+    level
+        The level.
+    first_row
+        Row of the first of them in the level's tables.
+    l0_coords
+        int64 (n, 2): l0_x, l0_y of the top-left corners.
+    index
+        uint32 (n, 2): col, row.
+    probability
+        float32 (n, C), NaN where unreadable.
+    decision
+        uint8 (n,), values of `types.Decision`.
+    parent
+        int64 (n,): row in the next coarser level, -1 where there is none.
+    """
+
+    level: int
+    first_row: int
+    l0_coords: npt.NDArray[np.int64]
+    index: npt.NDArray[np.uint32]
+    probability: npt.NDArray[np.float32]
+    decision: npt.NDArray[np.uint8]
+    parent: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@contextmanager
+def damage_is_named(file: ResultFile) -> Iterator[None]:
+    """Turn what HDF5 says of a result that cannot be read into one line for the user.
+
+    Raises
+    ------
+    InputError
+        Apart from what writing raises, so that a full disk and a damaged source are told apart.
+    """
+    try:
+        yield
+    except (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{file.filename}: damaged result file: {error}") from error
+
+
+def read_header(file: ResultFile) -> Header:
+    """Read the description of an open result.
+
+    Raises
+    ------
+    InputError
+        When parts of it are missing.
+    """
+    with damage_is_named(file):
+        slide, model, mask = file["slide"].attrs, file["model"].attrs, file["tissue/mask"]
+        groups = [file["levels"][n] for n in sorted(file["levels"], key=int)]
+        return Header(
+            slide=SlideRecord(
+                name=str(slide["name"]),
+                quickhash=str(slide["quickhash"]),
+                vendor=str(slide["vendor"]),
+                l0_size=(int(slide["dimensions"][0]), int(slide["dimensions"][1])),
+                mpp=float(slide["mpp"]),
+                l0_bounds=(int(slide["bounds_x"]), int(slide["bounds_y"])),
+            ),
+            model=ModelRecord(
+                name=str(model["name"]),
+                classes=tuple(str(name) for name in model["classes"]),
+                positive_class=str(model["positive_class"]),
+                tile_size=int(model["tile_size"]),
+                scale_factor=int(model["scale_factor"]),
+                base_mpp=float(model["base_mpp"]),
+                stain=str(model["stain"]),
+                level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
+                yaml_text=str(model["yaml"]),
+            ),
+            levels=tuple(_read_level(group) for group in groups),
+            n_tiles=tuple(len(group["index"]) for group in groups),
+            mask_shape=(int(mask.shape[0]), int(mask.shape[1])),
+            mask_downsample=float(mask.attrs["downsample"]),
+        )
+
+
+def _read_level(group: h5py.Group) -> LevelRecord:
+    attributes = group.attrs
+    return LevelRecord(
+        patch_size=int(attributes["patch_size"]),
+        patch_size_level0=int(attributes["patch_size_level0"]),
+        patch_level=int(attributes["patch_level"]),
+        downsample=float(attributes["downsample"]),
+        level_dim=(int(attributes["level_dim"][0]), int(attributes["level_dim"][1])),
+        spacing_um_px=float(attributes["spacing_um_px"]),
+        threshold=float(attributes["threshold"]),
+        n_features=int(group["features"].shape[1]) if "features" in group else 0,
+    )
+
+
+def read_rows(file: ResultFile, level: int, first: int, last: int) -> TileRows:
+    """Rows `first` to `last` (excluded) of a level.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
+    with damage_is_named(file):
+        group = file[f"levels/{level}"]
+        return TileRows(
+            level,
+            first,
+            l0_coords=group["coords"][first:last],
+            index=group["index"][first:last],
+            probability=group["probability"][first:last],
+            decision=group["decision"][first:last],
+            parent=group["parent"][first:last],
+        )
+
+
+def iter_rows(file: ResultFile, level: int, block_rows: int = BLOCK_ROWS) -> Iterator[TileRows]:
+    """All rows of a level, a block at a time.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
+    n_rows = _length(file, level)
+    for first in range(0, n_rows, block_rows):
+        yield read_rows(file, level, first, min(first + block_rows, n_rows))
+
+
+def iter_column(file: ResultFile, level: int, name: str, block_rows: int = BLOCK_ROWS) -> Iterator[npt.NDArray[Any]]:
+    """One table of a level, a block at a time.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    for first in range(0, _length(file, level), block_rows):
+        with damage_is_named(file):
+            block = file[f"levels/{level}/{name}"][first : first + block_rows]
+        yield block
+
+
+def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bool_]:
+    """Rows `top` to `bottom` (excluded) of the tissue mask, bool.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
+    with damage_is_named(file):
+        return np.asarray(file["tissue/mask"][top:bottom], dtype=bool)
+
+
+def read_execution(file: ResultFile) -> Execution:
+    """How an open result came about; batches are empty where the file does not tell.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    with damage_is_named(file):
+        group = file["execution"]
+        facts = {name: value.item() if isinstance(value, np.generic) else value for name, value in group.attrs.items()}
+        ranks = group["ranks"][...]
+        return Execution(facts, ranks, group["batches"][...]) if "batches" in group else Execution(facts, ranks)
+
+
+def _length(file: ResultFile, level: int) -> int:
+    with damage_is_named(file):
+        return len(file[f"levels/{level}/index"])

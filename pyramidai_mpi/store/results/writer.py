@@ -1,0 +1,278 @@
+"""Writing the result file, by rank 0 alone or by all ranks together: the same content either way.
+
+Rank 0 alone makes the file: attributes, small tables and the level tables at their full size. The rows of the level
+tables are then filled in slabs, one a rank. With one slab (serially) rank 0 fills it; with several, all ranks open the
+file through MPI-IO and write collectively, which needs an h5py that was built with MPI.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError, InternalError
+from pyramidai_mpi.store.files.placing import flush_file
+from pyramidai_mpi.store.results.failsafe_file import written_hdf5
+from pyramidai_mpi.store.results.reader import read_digest
+from pyramidai_mpi.store.results.result import FORMAT, FORMAT_VERSION
+from pyramidai_mpi.store.results.seal import FILE_VERSIONS, rows_on_disk, seal_file
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.store.results.result import Execution, Result
+
+_CHUNK_ROWS = 16384
+_COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+_FEATURE_CHUNK_BYTES = 1 << 20
+
+TABLES = ("coords", "index", "probability", "decision", "parent")
+"""Names of a level's tables."""
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Consecutive rows of every level's tables.
+
+    Attributes
+    ----------
+    first_row
+        For each level the slab's first row.
+    tables
+        For each level the rows of each table of `TABLES`.
+    """
+
+    first_row: tuple[int, ...]
+    tables: tuple[dict[str, npt.NDArray[Any]], ...]
+
+
+def can_write_in_parallel() -> bool:
+    """Whether this h5py was built with MPI."""
+    return bool(h5py.get_config().mpi)
+
+
+def slab_of(result: Result, part: int, parts: int) -> Slab:
+    """Rows that one of several writers writes: an even share of each level, in order."""
+    first_row: list[int] = []
+    tables: list[dict[str, npt.NDArray[Any]]] = []
+    for n, coords in enumerate(result.l0_coords):
+        level = result.tree.levels[n]
+        rows = slice(len(level) * part // parts, len(level) * (part + 1) // parts)
+        first_row.append(rows.start)
+        tables.append(
+            {
+                "coords": coords[rows],
+                "index": level.index[rows],
+                "probability": level.probability[rows],
+                "decision": level.decision[rows],
+                "parent": level.parent[rows],
+            }
+        )
+    return Slab(tuple(first_row), tuple(tables))
+
+
+def create_file(path: Path, result: Result, created: datetime, software_version: str) -> None:
+    """Make the file with everything but the rows of the level tables. One rank calls it.
+
+    Parameters
+    ----------
+    path
+        A temporary name; a file of that name is replaced.
+    result
+        What to write.
+    created
+        Time of creation with its time zone.
+    software_version
+        Version of this package.
+    """
+    with written_hdf5(path, "w") as file:
+        file.attrs.update(
+            format=FORMAT,
+            format_version=FORMAT_VERSION,
+            software_version=software_version,
+            created=created.isoformat(timespec="seconds"),
+            complete=False,
+            n_tiles_failed=result.tree.n_failed,
+        )
+        slide = file.create_group("slide")
+        slide.attrs.update(
+            name=_storable(result.slide.name),
+            quickhash=result.slide.quickhash,
+            vendor=result.slide.vendor,
+            dimensions=np.array(result.slide.l0_size, np.int64),
+            mpp=result.slide.mpp,
+            bounds_x=result.slide.l0_bounds[0],
+            bounds_y=result.slide.l0_bounds[1],
+        )
+        if result.slide.sha256 is not None:
+            slide.attrs["sha256"] = result.slide.sha256
+        model = file.create_group("model")
+        model.attrs.update(
+            name=result.model.name,
+            classes=list(result.model.classes),
+            positive_class=result.model.positive_class,
+            tile_size=result.model.tile_size,
+            scale_factor=result.model.scale_factor,
+            base_mpp=result.model.base_mpp,
+            stain=result.model.stain,
+            level_sha256=list(result.model.level_sha256),
+            yaml=result.model.yaml_text,
+        )
+        mask = _create_table(file, "tissue/mask", result.tissue.mask.astype(np.uint8))
+        mask.attrs.update(downsample=result.tissue.downsample, method=result.tissue.method)
+        _create_levels(file, result)
+        _create_table(file, "failed", result.failed)
+
+
+def _create_table(group: h5py.Group, name: str, rows: npt.NDArray[Any]) -> h5py.Dataset:
+    """A table with its rows, checksummed; a chunked one needs at least one."""
+    if rows.size == 0:
+        return group.create_dataset(name, data=rows)
+    chunks = (min(len(rows), _CHUNK_ROWS), *rows.shape[1:])
+    return group.create_dataset(name, data=rows, chunks=chunks, **_COMPRESSION)
+
+
+def _create_levels(file: h5py.File, result: Result) -> None:
+    whole = slab_of(result, 0, 1)
+    for n, level in enumerate(result.levels):
+        group = file.create_group(f"levels/{n}")
+        group.attrs.update(
+            patch_size=level.patch_size,
+            patch_size_level0=level.patch_size_level0,
+            patch_level=level.patch_level,
+            downsample=level.downsample,
+            level_dim=np.array(level.level_dim, np.int64),
+            spacing_um_px=level.spacing_um_px,
+            threshold=level.threshold,
+        )
+        if level.n_features:
+            # uncompressed, as float32 features hardly shrink, but with checksums
+            shape = (len(result.tree.levels[n]), level.n_features)
+            rows_a_chunk = min(max(1, _FEATURE_CHUNK_BYTES // (4 * level.n_features)), shape[0])
+            checked = {"chunks": (rows_a_chunk, level.n_features), "fletcher32": True} if shape[0] else {}
+            group.create_dataset("features", shape=shape, dtype=np.float32, **checked)
+        for name, rows in whole.tables[n].items():
+            if len(rows) == 0:  # a chunked table needs at least one row
+                group.create_dataset(name, shape=rows.shape, dtype=rows.dtype)
+            else:
+                chunks = (min(len(rows), _CHUNK_ROWS), *rows.shape[1:])
+                group.create_dataset(name, shape=rows.shape, dtype=rows.dtype, chunks=chunks, **_COMPRESSION)
+
+
+class FeatureWriter:
+    """Fills the feature tables of a file that `create_file` has made, block by block.
+
+    Parameters
+    ----------
+    path
+        The file.
+    comm
+        All its ranks write together, each call of `write` being collective; None for one process alone.
+    """
+
+    def __init__(self, path: Path, comm: Any = None) -> None:
+        self._collective = comm is not None
+        self._open = ExitStack()
+        self._file = self._open.enter_context(
+            h5py.File(path, "r+", libver=FILE_VERSIONS, driver="mpio", comm=comm)
+            if self._collective
+            else written_hdf5(path, "r+")
+        )
+
+    def write(self, level: int, first_row: int, rows: npt.NDArray[np.float32]) -> None:
+        """Write rows, float32 (n, F) with n maybe 0, from `first_row` on."""
+        dataset = self._file[f"levels/{level}/features"]
+        if self._collective:
+            _write_rows_collectively(dataset, first_row, rows)
+        elif len(rows):
+            dataset[first_row : first_row + len(rows)] = rows
+
+    def close(self) -> None:
+        """Close the file; collective where the writing was."""
+        self._open.close()
+
+
+def write_slab(path: Path, slab: Slab) -> None:
+    """Fill rows from one process that has the file for itself."""
+    with written_hdf5(path, "r+") as file:
+        for n, tables in enumerate(slab.tables):
+            for name, rows in tables.items():
+                if len(rows):
+                    first = slab.first_row[n]
+                    file[f"levels/{n}/{name}"][first : first + len(rows)] = rows
+
+
+def write_slab_collectively(path: Path, slab: Slab, comm: Any) -> None:
+    """Fill rows from all ranks of `comm` at once, each its own slab (maybe without rows).
+
+    Collective. Every rank makes the same calls in the same order, whatever it holds and whatever fails: an error on one
+    rank is raised after the last of them.
+    """
+    failure: OSError | RuntimeError | None = None
+    with h5py.File(path, "r+", libver=FILE_VERSIONS, driver="mpio", comm=comm) as file:
+        for n, tables in enumerate(slab.tables):
+            for name in TABLES:
+                dataset = file[f"levels/{n}/{name}"]
+                if dataset.shape[0] == 0:
+                    continue
+                try:
+                    _write_rows_collectively(dataset, slab.first_row[n], np.ascontiguousarray(tables[name]))
+                except (OSError, RuntimeError) as error:
+                    failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def _write_rows_collectively(dataset: h5py.Dataset, first_row: int, rows: npt.NDArray[Any]) -> None:
+    # `dataset[0:0] = ...` on a rank without rows leaves that rank out of the collective and hangs the others; an empty
+    # selection takes part.
+    transfer = h5py.h5p.create(h5py.h5p.DATASET_XFER)
+    transfer.set_dxpl_mpio(h5py.h5fd.MPIO_COLLECTIVE)
+    file_space = dataset.id.get_space()
+    if len(rows):
+        memory_space = h5py.h5s.create_simple(rows.shape)
+        file_space.select_hyperslab((first_row, *([0] * (rows.ndim - 1))), rows.shape)
+    else:
+        rows = np.empty((1, *rows.shape[1:]), rows.dtype)
+        memory_space = h5py.h5s.create_simple(rows.shape)
+        memory_space.select_none()
+        file_space.select_none()
+    dataset.id.write(memory_space, file_space, rows, dxpl=transfer)
+
+
+def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
+    """Add how the result came about, mark the file complete, seal it, and check it by reading it back.
+
+    Raises
+    ------
+    InternalError
+        When the file does not hold what was to be written.
+    """
+    with written_hdf5(path, "r+") as file:
+        group = file.create_group("execution")
+        for name, value in execution.attributes.items():
+            group.attrs[name] = _storable(value) if isinstance(value, str) else value
+        _create_table(group, "ranks", execution.ranks)
+        _create_table(group, "batches", execution.batches)
+        file.attrs["complete"] = True
+        file.attrs["digest"] = expected_digest
+        features = [level["features"] for level in file["levels"].values() if "features" in level]
+        left_out = [place for table in features for place in rows_on_disk(table)]
+    seal_file(path, left_out)
+    flush_file(path)  # what cannot be kept is to fail here, before it is read back and named
+    try:
+        read_digest(path)
+    except InputError as error:
+        raise InternalError(f"{path}: does not hold what was to be written: {error}") from error
+
+
+def _storable(text: str) -> str:
+    """Text that UTF-8 can hold: names of files may be bytes of another encoding."""
+    return text.encode(errors="backslashreplace").decode()

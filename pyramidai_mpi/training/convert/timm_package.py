@@ -1,0 +1,97 @@
+"""A network of timm as a package, the same architecture at every level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.training.convert.checked_package import PackageText, check_free, place_package
+from pyramidai_mpi.training.convert.paper_package import weights_text
+from pyramidai_mpi.training.convert.timm_network import convert, network_from_file, pretrained_network, random_network
+from pyramidai_mpi.training.convert.zoo import chosen_class
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyramidai_mpi.training.convert.checked_package import Agreement
+
+
+@dataclass(frozen=True)
+class TimmRequest:
+    """What to make of which network.
+
+    Attributes
+    ----------
+    architecture
+        timm's name.
+    classes, positive_class
+        In the order of the network's output; None: the second of two.
+    base_mpp
+        µm per pixel of level 0.
+    weights
+        State dicts, one for all levels or one a level; none: those that timm fetches.
+    random
+        Weights drawn at random instead.
+    seed
+        Of random weights, plus the level.
+    tile_size
+        In pixels; None: what timm says.
+    levels, threshold
+        How many levels, and the threshold of each.
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    base_mpp: float
+    positive_class: str | None = None
+    weights: tuple[Path, ...] = ()
+    random: bool = False
+    seed: int = 0
+    tile_size: int | None = None
+    levels: int = 1
+    threshold: float = 0.5
+
+
+def import_timm(folder: Path, request: TimmRequest) -> tuple[PackageText, Agreement]:
+    """Write the package.
+
+    Raises
+    ------
+    UsageError
+        When timm has no such network, or classes and files do not fit each other.
+    InputError, OutputExistsError, StorageError
+        When weights cannot be used, or the package cannot be written.
+    """
+    check_free(folder)
+    name, classes = request.architecture, request.classes
+    if len(classes) < 2 or len(set(classes)) != len(classes) or not all(c and c.isprintable() for c in classes):
+        raise UsageError(f"--classes {','.join(classes)}: expected two or more distinct names with commas between")
+    positive = chosen_class(classes, request.positive_class)
+    if len(request.weights) not in {0, 1, request.levels}:
+        raise UsageError(
+            f"--weights: {len(request.weights)} files for {request.levels} levels; give one, or one a level"
+        )
+    if request.random:
+        networks = [random_network(name, len(classes), request.seed + level) for level in range(request.levels)]
+    elif request.weights:
+        networks = [network_from_file(name, len(classes), path, request.seed) for path in request.weights]
+    else:
+        networks = [pretrained_network(name, len(classes), request.seed)]
+    side = request.tile_size or networks[0].tile_size
+    converted = [convert(network, side, len(classes)) for network in networks]
+    trained = all(network.has_head for network in networks)
+    origin = "weights that timm fetched" if not (request.random or request.weights) else weights_text(request.weights)
+    text = PackageText(
+        name=name if trained else f"{name}-random",
+        description=f"timm's {name}; {origin}",
+        classes=classes,
+        positive_class=positive,
+        tile_size=side,
+        base_mpp=request.base_mpp,
+        threshold=request.threshold,
+        random_weights=not trained,
+    )
+    if len(converted) < request.levels:  # one network for all
+        converted *= request.levels
+    return text, place_package(folder, text, converted)

@@ -1,0 +1,275 @@
+"""Labelled tiles of annotated slides: split by slide, balanced between classes, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError, StorageError, UsageError
+from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.types import tiles_at
+from pyramidai_mpi.models.stain.entry import parse_stain, stain_entry
+from pyramidai_mpi.models.stain.map import MacenkoTarget
+from pyramidai_mpi.run.opening import normaliser_of, open_job, rule_of, segment_slide
+from pyramidai_mpi.run.sampling import read_tiles
+from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine, stain_of_slide
+from pyramidai_mpi.truth.labels import label_levels
+from pyramidai_mpi.truth.truth import read_truth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.models.package import ModelPackage
+
+
+class Split(StrEnum):
+    """What a slide is used for."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class LabelledTiles:
+    """Tiles of one level and split.
+
+    Attributes
+    ----------
+    pixels
+        uint8 (N, T, T, 3), mapped from disk.
+    positive
+        bool (N,).
+    mark
+        Of the slides, truth and plan that they were drawn by.
+    """
+
+    pixels: RgbArray
+    positive: npt.NDArray[np.bool_]
+    mark: str = ""
+
+    def __len__(self) -> int:
+        return len(self.positive)
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Which tiles are drawn.
+
+    Attributes
+    ----------
+    model
+        Tile size, spacings, levels and stain normalisation; its networks are not used.
+    truth
+        Folder or file of annotations.
+    min_share
+        Share of a tile's tissue that must be tumour for it to be positive.
+    per_class
+        Most tiles of each class, level and slide.
+    seed
+        Of the choice.
+    mpp
+        µm per level-0 pixel, for slides that do not say.
+    """
+
+    model: ModelPackage
+    truth: Path
+    min_share: float
+    per_class: int
+    seed: int
+    mpp: float | None = None
+
+    @property
+    def stain_mark(self) -> str:
+        """For names of files that depend on how stain is normalised; empty where it is not."""
+        target = self.model.stain_target
+        digest = hashlib.sha256(json.dumps(stain_entry(target)).encode()).hexdigest()
+        return "" if target is None else f"-{self.model.stain}-{digest[:8]}"
+
+    def with_stain(self, method: str, target: Path | None, first: Path) -> TilePlan:
+        """The plan with tiles of normalised stain.
+
+        Parameters
+        ----------
+        method
+            ``macenko`` or ``reinhard``.
+        target
+            The slide whose colours all are brought to. None takes `first` for Reinhard's method, and the colours of
+            Macenko's own implementation for his.
+        first
+            A training slide.
+
+        Raises
+        ------
+        InputError
+            When that slide's colours cannot be told.
+        """
+        if target is None and method == "macenko":
+            return replace(self, model=replace(self.model, stain=method, stain_target=MacenkoTarget()))
+        slide = target or first
+        job = open_job(_settings(slide, self), self.model)
+        try:
+            found = stain_of_slide(job, rule_of(job, segment_slide(job)), method)
+        finally:
+            job.pyramid.reader.close()
+        # as a package's reader will see it
+        method, checked = parse_stain(slide, stain_entry(found))
+        return replace(self, model=replace(self.model, stain=method, stain_target=checked))
+
+
+def split_slides(
+    slides: Sequence[Path], has_tumor: Sequence[bool], seed: int, shares: tuple[float, float] = (0.6, 0.2)
+) -> dict[Split, list[Path]]:
+    """Deal slides to training, validation and test, with and without tumour apart.
+
+    Parameters
+    ----------
+    slides, has_tumor
+        What there is.
+    seed
+        Of the shuffling.
+    shares
+        Of training and validation; the rest tests.
+
+    Raises
+    ------
+    UsageError
+        With fewer than three slides with tumour: each split needs one.
+    """
+    if sum(has_tumor) < 3:
+        raise UsageError(f"{sum(has_tumor)} slides with tumour: training, validation and test need one each; give more")
+    split: dict[Split, list[Path]] = {kind: [] for kind in Split}
+    rng = np.random.default_rng(seed)
+    for wanted in (True, False):
+        group = [slide for slide, tumor in zip(slides, has_tumor, strict=True) if tumor == wanted]
+        group = [group[i] for i in rng.permutation(len(group))]
+        validation = max(round(shares[1] * len(group)), min(1, len(group) // 3))
+        test = max(round((1 - sum(shares)) * len(group)), min(1, len(group) // 3))
+        split[Split.VALIDATION] += group[:validation]
+        split[Split.TEST] += group[validation : validation + test]
+        split[Split.TRAIN] += group[validation + test :]
+    return split
+
+
+def holds_tumor(slide: Path, plan: TilePlan) -> bool:
+    """Whether the truth of a slide names any tumour.
+
+    Raises
+    ------
+    InputError
+        When slide or truth cannot be used.
+    """
+    job = open_job(_settings(slide, plan), plan.model)
+    try:
+        info = job.pyramid.reader.info
+        truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
+        return bool(truth.coverage((64, 64), max(job.pyramid.reader.info.l0_size) / 64).any())
+    finally:
+        job.pyramid.reader.close()
+
+
+def draw_split(
+    slides: Sequence[Path], plan: TilePlan, split: Split, folder: Path, progress: Callable[[Path], None] | None = None
+) -> list[LabelledTiles]:
+    """Tiles of a split for every level, level 0 first, equally many of both classes; read once, then kept in `folder`.
+
+    Raises
+    ------
+    InputError
+        When a slide cannot be read, or a class has no tiles at some level.
+    """
+    tag = _tag(slides, plan)
+    paths = [folder / f"{split}-level{level}-{tag}" for level in range(plan.model.n_levels)]
+    if not all(path.with_suffix(".npz").exists() for path in paths):
+        parts: list[list[tuple[RgbArray, npt.NDArray[np.bool_]]]] = [[] for _ in paths]
+        for number, slide in enumerate(slides):
+            for level, drawn in enumerate(_draw(slide, number, plan)):
+                parts[level].append(drawn)
+            if progress is not None:
+                progress(slide)
+        for level, (path, found) in enumerate(zip(paths, parts, strict=True)):
+            pixels = np.concatenate([part[0] for part in found])
+            positive = np.concatenate([part[1] for part in found])
+            kept = _balanced(positive, np.random.default_rng([plan.seed, level]))
+            if not len(kept):
+                raise InputError(
+                    f"no tile of one of the classes at level {level} on the {split} slides; give more annotated slides"
+                )
+            _keep(path, pixels[kept], positive[kept])
+    return [
+        LabelledTiles(
+            np.load(path.with_suffix(".npy"), mmap_mode="r"), np.load(path.with_suffix(".npz"))["positive"], tag
+        )
+        for path in paths
+    ]
+
+
+def _settings(slide: Path, plan: TilePlan) -> RunSettings:
+    return RunSettings(slide=slide, model=plan.model.folder, output=slide, mpp=plan.mpp)
+
+
+def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.NDArray[np.bool_]]]:
+    """Pixels and labels of the drawn tiles of one slide, per level."""
+    job = open_job(_settings(slide, plan), plan.model)
+    try:
+        rule = rule_of(job, segment_slide(job))
+        normalise = normaliser_of(estimate_stain(job, rule), own_stain_engine(plan.model))
+        mask, tissue = rule.tissue.mask, rule.tissue
+        info = job.pyramid.reader.info
+        truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
+        step = rule.grid.l0_tile_side(0) / tissue.pixels_per_tile
+        covered = truth.coverage((mask.shape[0], mask.shape[1]), step)
+        tiles = [rule.roots()]
+        for _ in range(plan.model.n_levels - 1):
+            tiles.insert(0, rule.children(tiles[0]))
+        index = [np.stack([level["col"], level["row"]], axis=1).astype(np.int64) for level in tiles]
+        labels = label_levels(tissue, covered, index, plan.min_share)
+        drawn = []
+        for level, positive in enumerate(labels):
+            rng = np.random.default_rng([plan.seed, number, level])
+            chosen = np.sort(
+                np.concatenate([rng.permutation(np.flatnonzero(positive == kind))[: plan.per_class] for kind in (0, 1)])
+            )
+            pixels, readable = read_tiles(job.pyramid, tiles_at(level, index[level][chosen]), normalise)
+            drawn.append((pixels, positive[chosen][readable]))
+        return drawn
+    finally:
+        job.pyramid.reader.close()
+
+
+def _balanced(positive: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Rows with equally many of both classes, in order."""
+    classes = [np.flatnonzero(positive), np.flatnonzero(~positive)]
+    n = min(len(rows) for rows in classes)
+    return np.sort(np.concatenate([rng.permutation(rows)[:n] for rows in classes]))
+
+
+def _keep(path: Path, pixels: RgbArray, positive: npt.NDArray[np.bool_]) -> None:
+    """Write pixels, then labels: the labels' file says that both are whole."""
+    try:
+        np.save(path.with_suffix(".npy"), pixels)
+        partial = path.with_name(f"partial-{path.name}.npz")
+        np.savez(partial, positive=positive)
+        partial.replace(path.with_suffix(".npz"))
+    except OSError as error:
+        raise StorageError(f"{path.parent}: cannot keep tiles: {error.strerror or error}; make room") from error
+
+
+def _tag(slides: Sequence[Path], plan: TilePlan) -> str:
+    """Short hash of what decides which tiles are drawn."""
+    model = plan.model
+    facts = [
+        [[str(slide.resolve()), slide.stat().st_size, slide.stat().st_mtime_ns] for slide in slides],
+        [str(plan.truth.resolve()), plan.min_share, plan.per_class, plan.seed, plan.mpp],
+        [model.tile_size, model.base_mpp, model.scale_factor, model.n_levels],
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12] + plan.stain_mark

@@ -1,0 +1,48 @@
+"""From a torch network to an ONNX graph."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+from pyramidai_mpi.training.networks.tile_network import without_batch_norm
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TILE = 224
+OUTPUTS = ("probabilities", "features")
+_OPSET = 18
+
+
+def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUTPUTS) -> bytes:
+    """Serialise a network with the batch norm of our own blocks folded.
+
+    Input ``tiles``, uint8 ``(batch, side, side, 3)``; outputs ``probabilities``, float32 ``(batch, C)``, and
+    ``features``, float32 ``(batch, F)``, where `outputs` names them.
+    """
+    example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)  # that torchvision is missing does not matter here
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about itself
+            program = torch.onnx.export(
+                without_batch_norm(network),
+                (example,),
+                dynamo=True,
+                dynamic_shapes={"tiles": {0: torch.export.Dim("batch", min=1, max=4096)}},
+                input_names=["tiles"],
+                output_names=list(outputs),
+                opset_version=_OPSET,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        exporter.setLevel(level)
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())

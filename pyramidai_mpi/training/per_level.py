@@ -1,0 +1,196 @@
+"""One network a level on annotated slides, as the paper trains them, and the package they make."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.training.fitting import FitSettings, accuracy, fit, score
+from pyramidai_mpi.training.labelled_patches import Split, draw_split
+from pyramidai_mpi.training.networks import compact, inception
+from pyramidai_mpi.training.networks.export import to_onnx
+from pyramidai_mpi.training.package import write_package
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pyramidai_mpi.training.labelled_patches import LabelledTiles, TilePlan
+    from pyramidai_mpi.training.networks.tile_network import TileNetwork
+
+ARCHITECTURES = ("small", "inception_v3")
+_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """One trained level.
+
+    Attributes
+    ----------
+    level
+        Which.
+    tiles, accuracies
+        Of each split: tiles, half of them tumour, and the share of them on the right side of 0.5.
+    best_epoch, epochs
+        Whose weights were kept, from 1, and how many there were.
+    """
+
+    level: int
+    tiles: Mapping[Split, int]
+    accuracies: Mapping[Split, float]
+    best_epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: what is being done, and how much of it."""
+
+    what: str
+    done: int
+    total: int
+
+
+def train_levels(
+    split: Mapping[Split, list[Path]],
+    plan: TilePlan,
+    architecture: str,
+    settings: FitSettings,
+    start: Path | None,
+    work: Path,
+    out: Path,
+    name: str,
+    progress: Callable[[Progress], None],
+    *,
+    from_finer: bool = False,
+) -> list[LevelResult]:
+    """Train a network for every level and write the package.
+
+    Parameters
+    ----------
+    split
+        Slides of each split.
+    plan, architecture, settings
+        Which tiles, which network, how.
+    start
+        Weights to start from, InceptionV3 only; None: random ones.
+    work
+        Folder that keeps tiles and states; with the same options, training goes on from them.
+    out, name
+        Folder and name of the package.
+    progress
+        Told of every slide read and every step.
+    from_finer
+        Whether each level above 0 starts from what the level below it has learnt.
+
+    Raises
+    ------
+    InputError
+        When slides, truth, weights or kept states cannot be used.
+    """
+    if start is not None and architecture != "inception_v3":
+        raise UsageError(f"--weights are for inception_v3; {architecture} starts from random ones")
+    tiles: dict[Split, list[LabelledTiles]] = {}
+    for kind, slides in split.items():
+        seen: list[Path] = []
+
+        def say(slide: Path, kind: Split = kind, seen: list[Path] = seen, total: int = len(slides)) -> None:
+            seen.append(slide)
+            progress(Progress(f"tiles, {kind}", len(seen), total))
+
+        tiles[kind] = draw_split(slides, plan, kind, work, say)
+    graphs, results = [], []
+    weights = "random" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()[:12]
+    finer: TileNetwork | None = None
+    for level in range(plan.model.n_levels):
+        network = _new(architecture, start, settings.seed + level)
+        if finer is not None:
+            network.load_state_dict(finer.state_dict())
+        of_level = {kind: levels[level] for kind, levels in tiles.items()}
+        begun_from = weights if finer is None else "level below"
+        material = [of_level[Split.TRAIN].mark, of_level[Split.VALIDATION].mark, begun_from]
+        done = fit(
+            network,
+            of_level[Split.TRAIN],
+            of_level[Split.VALIDATION],
+            replace(settings, material=" ".join(material)),
+            work / f"{architecture}{plan.stain_mark}-level{level}.pt",
+            lambda epoch, seen, total, level=level: progress(  # type: ignore[misc]
+                Progress(f"level {level}, epoch {epoch + 1}/{settings.epochs}", seen, total)
+            ),
+        )
+        on_cpu = FitSettings(batch_size=settings.batch_size)
+        results.append(
+            LevelResult(
+                level=level,
+                tiles={kind: len(found) for kind, found in of_level.items()},
+                accuracies={
+                    kind: accuracy(score(network, found.pixels, on_cpu), found.positive)
+                    for kind, found in of_level.items()
+                },
+                best_epoch=done.best_epoch + 1,
+                epochs=len(done.losses),
+            )
+        )
+        graphs.append(to_onnx(network))
+        if from_finer:
+            finer = network
+    model = plan.model
+    write_package(
+        out, name, graphs, [_THRESHOLD] * len(graphs), base_mpp=model.base_mpp, stain_target=model.stain_target
+    )
+    return results
+
+
+def _new(architecture: str, start: Path | None, seed: int) -> TileNetwork:
+    if architecture == "small":
+        return compact.new_network(seed)
+    return inception.random_network(seed) if start is None else inception.load_weights(start, seed)[0]
+
+
+def accuracy_table(results: list[LevelResult]) -> list[str]:
+    """Accuracy per level and split, as lines of Markdown."""
+    kinds = list(Split)
+    lines = [
+        "| level | " + " | ".join(f"{kind} accuracy (tiles)" for kind in kinds) + " | best epoch |",
+        "| --- " * (len(kinds) + 2) + "|",
+    ]
+    for result in results:
+        cells = [f"{result.accuracies[kind]:.3f} ({result.tiles[kind]})" for kind in kinds]
+        lines.append(f"| {result.level} | " + " | ".join(cells) + f" | {result.best_epoch} of {result.epochs} |")
+    return lines
+
+
+def write_card(
+    path: Path, name: str, command: str, split: Mapping[Split, list[Path]], plan: TilePlan, results: list[LevelResult]
+) -> None:
+    """Write the model card as Markdown: what it was trained on and how well it tells the classes apart."""
+    slides = [f"- {kind}: {', '.join(slide.name for slide in slides)}" for kind, slides in split.items()]
+    text = [
+        f"# Model `{name}`",
+        "",
+        "For research. Not for diagnosis.",
+        "",
+        "Made by",
+        "",
+        f"    {command}",
+        "",
+        f"One network a level, at {plan.model.base_mpp:g} µm per pixel and coarser by {plan.model.scale_factor} from "
+        f"level to level. A tile is positive when at least {plan.min_share:.0%} of its tissue is tumour. "
+        f"Stain normalisation: {plan.model.stain}.",
+        "",
+        "Slides, none in two splits:",
+        "",
+        *slides,
+        "",
+        "Accuracy at probability 0.5, both classes equal in number:",
+        "",
+        *accuracy_table(results),
+        "",
+        "All thresholds are 0.5; `pyramidai tune` chooses better ones.",
+        "",
+    ]
+    path.write_text("\n".join(text), encoding="utf-8")

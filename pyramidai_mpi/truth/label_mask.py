@@ -1,0 +1,142 @@
+"""Label masks: a TIFF of the slide's shape, of any size, whose pixels say what is tumour."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.truth.coverage import UNIT, cover_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+_FINE_ENOUGH = 4
+"""Of a pyramidal mask the smallest level is read whose pixels are this many times finer than the cells asked for."""
+
+
+@dataclass(frozen=True)
+class LabelMask:
+    """A mask that was seen to fit its slide.
+
+    Attributes
+    ----------
+    path
+        The file.
+    l0_size
+        Width and height of the slide.
+    value
+        What its tumour pixels hold; None: anything above 0.
+    sizes
+        Width and height of each stored level, largest first.
+    downsample
+        Level-0 pixels per pixel of the largest.
+    """
+
+    path: Path
+    l0_size: tuple[int, int]
+    value: int | None
+    sizes: tuple[tuple[int, int], ...]
+    downsample: float
+
+    def coverage(self, shape: tuple[int, int], step: float) -> npt.NDArray[np.int32]:
+        """Coverage of cells of side `step` level-0 pixels by tumour, int32 of `shape` (rows, cols), 0 to `UNIT`.
+
+        Read tile by tile, so that a mask as large as its slide needs no more memory than a tile.
+        """
+        level = self._level_for(step)
+        covered = np.zeros(shape, np.float64)
+        # by sizes: a reduced level's side is rounded to whole pixels
+        pixel = self.downsample * self.sizes[0][1] / self.sizes[level][1] / step
+        pixel_x = self.downsample * self.sizes[0][0] / self.sizes[level][0] / step
+        with _opened(self.path) as tiff:
+            for labels, corner in _blocks(self.path, _levels(tiff)[level]):
+                is_tumor = labels > 0 if self.value is None else labels == self.value
+                cover_blocks(is_tumor, corner, (pixel, pixel_x), covered)
+        return np.clip(np.rint(covered * UNIT), 0, UNIT).astype(np.int32)
+
+    def _level_for(self, step: float) -> int:
+        fits = [
+            n
+            for n, (width, _) in enumerate(self.sizes)
+            if self.downsample * self.sizes[0][0] / width <= step / _FINE_ENOUGH
+        ]
+        return max(fits, default=0)
+
+
+def open_mask(path: Path, l0_size: tuple[int, int], value: int | None = None) -> LabelMask:
+    """Check that a file is a label mask of a slide of this size.
+
+    Raises
+    ------
+    InputError
+        When it is no readable TIFF, has colours, or another shape than the slide.
+    """
+    with _opened(path) as tiff:
+        levels = _levels(tiff)
+        first = levels[0]
+        if first.samplesperpixel != 1 or first.dtype is None or first.dtype.kind not in "biu":
+            raise InputError(
+                f"{path}: is an image of {first.samplesperpixel} channels of {first.dtype}, expected a label mask: one "
+                "channel of whole numbers"
+            )
+        sizes = tuple((int(page.imagewidth), int(page.imagelength)) for page in levels)
+    return LabelMask(path, l0_size, value, sizes, downsample_of(path, sizes[0], l0_size))
+
+
+def downsample_of(path: Path, size: tuple[int, int], l0_size: tuple[int, int]) -> float:
+    """The downsample whose rounding gives the mask's size: a power of two where one does and none is exact."""
+    # a side of n pixels is that of the slide over the downsample, rounded up or down
+    low = max(l0 / (n + 1) for n, l0 in zip(size, l0_size, strict=True))
+    high = min(l0 / max(n - 1, 0.5) for n, l0 in zip(size, l0_size, strict=True))
+    if low > high:
+        raise InputError(
+            f"{path}: is {size[0]} x {size[1]} px, which is no reduction of the slide's {l0_size[0]} x {l0_size[1]} "
+            "px; another slide's mask, or a part of it"
+        )
+    ratio_x, ratio_y = l0_size[0] / size[0], l0_size[1] / size[1]
+    if ratio_x == ratio_y:
+        return ratio_x
+    power = 2.0 ** round(math.log2(ratio_x))
+    return power if low <= power <= high else math.sqrt(ratio_x * ratio_y)
+
+
+def _opened(path: Path) -> AbstractContextManager[Any]:
+    try:
+        opened: AbstractContextManager[Any] = tifffile.TiffFile(path)
+    except (OSError, tifffile.TiffFileError, ValueError) as error:
+        raise InputError(f"{path}: not a readable TIFF ({error}); check the mask") from error
+    return opened
+
+
+def _levels(tiff: Any) -> list[Any]:
+    """Pages of the largest image: its own pyramid, or further pages that shrink in proportion."""
+    pages = [page.keyframe if hasattr(page, "keyframe") else page for page in tiff.pages]
+    levels = [pages[0]]
+    for page in pages[1:]:
+        shrink = pages[0].imagewidth / page.imagewidth
+        same_shape = abs(pages[0].imagelength / shrink - page.imagelength) <= 1 + page.imagelength * 0.02
+        if page.imagewidth < levels[-1].imagewidth and same_shape and page.samplesperpixel == 1:
+            levels.append(page)
+    return levels
+
+
+def _blocks(path: Path, page: Any) -> Iterator[tuple[npt.NDArray[Any], tuple[int, int]]]:
+    """Decoded tiles or strips (h, w) with row and column of their corner, without what lies past the image."""
+    try:
+        for data, index, _ in page.segments():
+            if data is None:  # not stored: background
+                continue
+            row, col = int(index[-3]), int(index[-2])
+            block = data.reshape(data.shape[-3], data.shape[-2])
+            yield block[: page.imagelength - row, : page.imagewidth - col], (row, col)
+    except (OSError, ValueError, IndexError, RuntimeError, tifffile.TiffFileError) as error:
+        raise InputError(f"{path}: cannot be decoded ({error}); check the mask") from error

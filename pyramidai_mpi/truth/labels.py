@@ -1,0 +1,247 @@
+"""Results beside their truth: the label of every analysed tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.pyramid.tissue import TissueMap, block_sums
+from pyramidai_mpi.store.results.reader import open_result, read_level_seconds, read_levels, read_rule
+from pyramidai_mpi.truth.coverage import UNIT
+from pyramidai_mpi.truth.labelled_tree import LabelledLevel, LabelledTree
+from pyramidai_mpi.truth.truth import Truth, read_truth
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.pyramid.tree import TreeLevel
+    from pyramidai_mpi.truth.truth import TruthOptions
+
+DEFAULT_MIN_SHARE = 0.5
+"""A tile is positive when at least this share of its tissue is tumour."""
+
+_LITTLE_TISSUE = 0.5
+
+
+@dataclass(frozen=True)
+class DecidedLevel(LabelledLevel):
+    """A labelled level of a run of any mode, with what the run decided.
+
+    Attributes
+    ----------
+    decision
+        uint8 (N,), values of `types.Decision`.
+    """
+
+    decision: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LabelledResult:
+    """A result file beside its truth: all that tuning and evaluation need of it.
+
+    Attributes
+    ----------
+    path
+        The result file.
+    slide, quickhash
+        The slide's file name and quick hash.
+    l0_size, mpp
+        Width and height in level-0 pixels, and µm per level-0 pixel.
+    mode
+        Of the run.
+    model_name, level_sha256, model_yaml
+        The model, the hashes of its networks (level 0 first), and its description.
+    rule
+        Which tiles exist: `rule.grid` is their geometry, `rule.tissue` the run's tissue mask.
+    thresholds
+        Of the run, level 0 first.
+    levels
+        The analysed tiles, level 0 first. A reference run has none above level 0.
+    truth
+        What the slide holds; `Truth.coverage` puts it on any grid.
+    min_share
+        Share of a tile's tissue that had to be tumour.
+    notes
+        What was repaired, clipped, left out or looks odd about the truth.
+    execution
+        The run's provenance: settings and seconds.
+    level_seconds
+        float64 (N,), working seconds of all ranks on each level; None when the file does not tell.
+    """
+
+    path: Path
+    slide: str
+    quickhash: str
+    l0_size: tuple[int, int]
+    mpp: float
+    mode: Mode
+    model_name: str
+    level_sha256: tuple[str, ...]
+    model_yaml: str
+    rule: TileRule
+    thresholds: tuple[float, ...]
+    levels: tuple[DecidedLevel, ...]
+    truth: Truth
+    min_share: float
+    notes: tuple[str, ...]
+    execution: Mapping[str, Any]
+    level_seconds: npt.NDArray[np.float64] | None
+
+    @cached_property
+    def reference_index(self) -> npt.NDArray[np.int64]:
+        """The level-0 tiles of a reference run of this slide, int64 (M, 2): col, row, in row-major order."""
+        tiles = self.rule.reference_tiles()
+        return np.stack([tiles["col"], tiles["row"]], axis=1).astype(np.int64)
+
+    def tree(self) -> LabelledTree:
+        """Its tiles as thresholds are chosen on.
+
+        Raises
+        ------
+        InputError
+            When the run was not exhaustive.
+        """
+        if self.mode is not Mode.EXHAUSTIVE:
+            raise InputError(
+                f"{self.path}: is the result of a {self.mode} run, which has not looked at every tile; run the slide "
+                "with --mode exhaustive"
+            )
+        return LabelledTree(self.slide, self.levels, self.rule.grid.scale_factor)
+
+
+def label_result(
+    path: Path, truth: Path, *, min_share: float = DEFAULT_MIN_SHARE, options: TruthOptions | None = None
+) -> LabelledTree:
+    """Scores and labels of an exhaustive run; see `read_labelled`."""
+    return read_labelled(path, truth, min_share=min_share, options=options).tree()
+
+
+def read_labelled(
+    path: Path, truth: Path, *, min_share: float = DEFAULT_MIN_SHARE, options: TruthOptions | None = None
+) -> LabelledResult:
+    """Read a result of any mode and label its tiles.
+
+    Parameters
+    ----------
+    path
+        Result file.
+    truth
+        Folder or file, see `truth.read_truth`.
+    min_share
+        Share of a tile's tissue, above 0 and at most 1, from which it is positive.
+    options
+        How the truth is read.
+
+    Raises
+    ------
+    InputError
+        When the result or its truth cannot be used.
+    """
+    with open_result(path) as file:
+        slide, model = file["slide"].attrs, file["model"].attrs
+        width, height = (int(side) for side in slide["dimensions"])
+        rule = read_rule(file)
+        grid, tissue, mask = rule.grid, rule.tissue, rule.tissue.mask
+        downsample = float(file["tissue/mask"].attrs["downsample"])
+        corner = (int(slide["bounds_x"]), int(slide["bounds_y"]))
+        found = read_truth(truth, str(slide["name"]), (width, height), options, corner)
+        covered = found.coverage((mask.shape[0], mask.shape[1]), downsample)
+        column = list(model["classes"]).index(model["positive_class"])
+        levels = _label_tables(read_levels(file), column, tissue, covered, min_share)
+        execution = dict(file["execution"].attrs)
+        return LabelledResult(
+            path=path,
+            slide=str(slide["name"]),
+            quickhash=str(slide["quickhash"]),
+            l0_size=(width, height),
+            mpp=float(slide["mpp"]),
+            mode=Mode(str(execution["mode"])),
+            model_name=str(model["name"]),
+            level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
+            model_yaml=str(model["yaml"]),
+            rule=rule,
+            thresholds=tuple(float(file[f"levels/{n}"].attrs["threshold"]) for n in range(grid.n_levels)),
+            levels=levels,
+            truth=found,
+            min_share=min_share,
+            notes=(*found.notes, *_doubts(mask, covered)),
+            execution=execution,
+            level_seconds=read_level_seconds(file),
+        )
+
+
+def label_levels(
+    tissue: TissueMap, covered: npt.NDArray[np.integer], index: Sequence[npt.NDArray[np.integer]], min_share: float
+) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Which tiles are positive: at least `min_share` of their tissue is tumour.
+
+    Parameters
+    ----------
+    tissue
+        Tissue of the slide.
+    covered
+        int (H, W), tumour in each mask pixel in parts of `coverage.UNIT`.
+    index
+        For each level (N, 2) integers: col, row.
+    min_share
+        Above 0 and at most 1.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        For each level bool (N,). A tile without tissue is negative. Both areas are whole numbers, sums of the same
+        mask pixels at every level: no tile's label depends on rounding.
+    """
+    if not 0 < min_share <= 1:
+        raise ValueError(f"min_share is {min_share}, expected above 0 and at most 1")
+    tumor = np.where(tissue.mask, covered, 0).astype(np.int64)
+    block, labels = tissue.pixels_per_tile, []
+    for n, tiles in enumerate(index):
+        tumor = block_sums(tumor, block, tissue.grid.shape(n))
+        block = tissue.grid.scale_factor
+        held, whole = tumor[tiles[:, 1], tiles[:, 0]], tissue.counts[n][tiles[:, 1], tiles[:, 0]]
+        labels.append(np.asarray((whole > 0) & (held >= min_share * UNIT * whole)))
+    return tuple(labels)
+
+
+def _label_tables(
+    by_level: Mapping[int, TreeLevel],
+    column: int,
+    tissue: TissueMap,
+    covered: npt.NDArray[np.integer],
+    min_share: float,
+) -> tuple[DecidedLevel, ...]:
+    tables = [level for _, level in sorted(by_level.items())]
+    labels = label_levels(tissue, covered, [table.index for table in tables], min_share)
+    return tuple(
+        DecidedLevel(
+            index=table.index,
+            # unreadable is unreadable, whatever single class came out finite
+            score=np.where(table.decision == Decision.UNREADABLE, np.float32(np.nan), table.probability[:, column]),
+            positive=positive,
+            parent=table.parent,
+            decision=table.decision,
+        )
+        for table, positive in zip(tables, labels, strict=True)
+    )
+
+
+def _doubts(mask: npt.NDArray[np.bool_], covered: npt.NDArray[np.int32]) -> list[str]:
+    """A slide's outlines lie on its tissue; another slide's of the same size often do not."""
+    total = int(covered.sum(dtype=np.int64))
+    if not total:
+        return []
+    on_tissue = int(covered[mask].sum(dtype=np.int64)) / total
+    if on_tissue >= _LITTLE_TISSUE:
+        return []
+    return [f"only {100 * on_tissue:.0f} % of the tumour area holds tissue; check that the truth is this slide's"]

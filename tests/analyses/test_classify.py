@@ -1,0 +1,166 @@
+"""Tiles in, predictions out: each tile's own, in order, and nothing made up where pixels or probabilities lack."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pyramidai_mpi.analyses.classify import FAILED_DTYPE, Analyser
+from pyramidai_mpi.base.types import Decision, tiles_at
+from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
+from pyramidai_mpi.models.package import load_package
+from pyramidai_mpi.slides.pyramid import SlidePyramid
+from pyramidai_mpi.slides.readers.base import UnreadableRegionError
+from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
+from tests.packages import colour_probability, write_package
+from tests.tiffs import drop_tile, zero_tile
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A package of the colour network, 64 px tiles."""
+    return load_package(write_package(tmp_path_factory.mktemp("models") / "sound"))
+
+
+@pytest.fixture(scope="module")
+def engines(package):
+    """One engine a level."""
+    return [OnnxEngine(level, package) for level in package.levels]
+
+
+def analyser_of(slide, engines, thresholds=(0.5, 0.4, 0.3)) -> Analyser:
+    pyramid = SlidePyramid.build(OpenSlideReader(slide), 0.25, tile_size=64, base_mpp=0.25, scale_factor=2, n_levels=3)
+    return Analyser(pyramid, engines, thresholds, n_classes=2, positive_class=1)
+
+
+class FixedEngine:
+    """Gives the rows that the test wants, for tiles in the order of their mean colour."""
+
+    batch_shape, n_features = 1, 0
+
+    def __init__(self, rows) -> None:
+        self.rows = np.array(rows, np.float32)
+        self.called_with: list[int] = []
+
+    def predict(self, pixels, *, features=False):
+        self.called_with.append(len(pixels))
+        return self.rows[: len(pixels)], None
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_predictions_are_those_of_a_few_lines_of_numpy(lossless_slide, stored_images, engines, level):
+    image = stored_images[level]
+    rows, cols = image.shape[0] // 64, image.shape[1] // 64
+    index = np.array([[c, r] for r in range(rows) for c in range(cols)])
+    np.random.default_rng(level).shuffle(index)
+    predictions, failed = analyser_of(lossless_slide, engines).analyse(tiles_at(level, index))
+    pixels = np.stack([image[r * 64 : r * 64 + 64, c * 64 : c * 64 + 64] for c, r in index])
+    expected = colour_probability(pixels, gain=1 + level / 4)
+    assert np.abs(predictions["probability"] - expected).max() < 1e-5
+    assert (predictions["level"] == level).all()
+    assert (predictions["col"] == index[:, 0]).all()
+    assert (predictions["row"] == index[:, 1]).all()
+    clear = np.abs(expected[:, 1] - (0.5, 0.4, 0.3)[level]) > 1e-4
+    assert (predictions["decision"] == (expected[:, 1] >= (0.5, 0.4, 0.3)[level]))[clear].all()
+    assert len(failed) == 0
+    assert failed.dtype == FAILED_DTYPE
+
+
+def test_a_tile_gives_the_same_bits_alone_and_among_others(lossless_slide, engines):
+    analyser = analyser_of(lossless_slide, engines)
+    tiles = tiles_at(0, np.array([[c, r] for r in range(3) for c in range(5)]))
+    together, _ = analyser.analyse(tiles)
+    for n in range(len(tiles)):
+        assert analyser.analyse(tiles[n : n + 1])[0].tobytes() == together[n : n + 1].tobytes()
+    assert analyser.analyse(tiles[::-1])[0].tobytes() == together[::-1].tobytes()
+
+
+@pytest.mark.parametrize("way", [zero_tile, drop_tile])
+def test_an_unreadable_tile_is_listed_and_leaves_its_neighbours_as_they_were(slide, engines, way):
+    tiles = tiles_at(0, np.array([[c, r] for r in range(3, 6) for c in range(5, 9)]))
+    before, _ = analyser_of(slide, engines).analyse(tiles)
+    way(slide, 3, 2)  # the stored tile holds columns 6, 7 and rows 4, 5
+    predictions, failed = analyser_of(slide, engines).analyse(tiles)
+    bad = np.isin(tiles["col"], [6, 7]) & np.isin(tiles["row"], [4, 5])
+    assert bad.sum() == 4
+    assert (predictions["decision"][bad] == Decision.UNREADABLE).all()
+    assert np.isnan(predictions["probability"][bad]).all()
+    assert predictions[~bad].tobytes() == before[~bad].tobytes()
+    assert [(int(f["col"]), int(f["row"])) for f in failed] == [(6, 4), (7, 4), (6, 5), (7, 5)]
+    assert (failed["level"] == 0).all()
+    assert all(len(reason) > 10 for reason in failed["reason"])
+
+
+def test_a_batch_of_which_nothing_can_be_read_is_all_unreadable(slide, engines):
+    zero_tile(slide, 3, 2)
+    tiles = tiles_at(0, np.array([[6, 4], [7, 5]]))
+    predictions, failed = analyser_of(slide, engines).analyse(tiles)
+    assert (predictions["decision"] == Decision.UNREADABLE).all()
+    assert len(failed) == 2
+
+
+@pytest.mark.parametrize("bad", [[np.nan, np.nan], [np.inf, 0.2], [0.2, np.nan], [0.5, -np.inf]], ids=str)
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_a_probability_that_is_not_finite_makes_its_tile_unreadable(lossless_slide, bad, threshold):
+    engine = FixedEngine([[0.9, 0.1], bad, [0.0, 1.0]])
+    analyser = analyser_of(lossless_slide, [engine] * 3, (threshold,) * 3)
+    predictions, failed = analyser.analyse(tiles_at(1, np.array([[0, 0], [1, 0], [2, 0]])))
+    assert predictions["decision"].tolist()[1:] == [Decision.UNREADABLE, Decision.ZOOM]
+    assert np.isnan(predictions["probability"][1]).all()
+    assert np.isfinite(predictions["probability"][[0, 2]]).all()
+    assert [(int(f["level"]), int(f["col"]), int(f["row"])) for f in failed] == [(1, 1, 0)]
+    assert b"not finite" in failed["reason"][0]
+
+
+def test_probabilities_go_to_the_readable_tiles_in_order(slide):
+    zero_tile(slide, 0, 0)
+    engine = FixedEngine([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    tiles = tiles_at(0, np.array([[4, 4], [0, 0], [5, 5], [1, 1], [6, 6]]))
+    predictions, failed = analyser_of(slide, [engine] * 3).analyse(tiles)
+    assert engine.called_with == [3]
+    expected = [0.1, np.nan, 0.2, np.nan, 0.3]
+    assert np.allclose(predictions["probability"][:, 1], np.float32(expected), equal_nan=True)
+    assert len(failed) == 2
+
+
+def test_a_long_reason_is_cut_and_not_lost(lossless_slide, engines):
+    analyser = analyser_of(lossless_slide, engines)
+
+    class Broken:
+        grid = analyser.pyramid.grid
+
+        def read_tile(self, level, col, row):
+            raise UnreadableRegionError("ä" * 500)
+
+    broken = Analyser(Broken(), engines, (0.5, 0.4, 0.3), 2, 1)
+    _, failed = broken.analyse(tiles_at(0, np.array([[0, 0]])))
+    assert failed["reason"][0] == ("ä" * 100).encode()
+
+
+def test_time_is_booked_by_phase(lossless_slide, engines):
+    analyser = analyser_of(lossless_slide, engines)
+    analyser.analyse(tiles_at(0, np.array([[0, 0]])))
+    analyser.analyse(tiles_at(2, np.array([[0, 0]])))
+    seconds = analyser.seconds
+    assert seconds.read > 0
+    assert seconds.infer > 0
+    assert (seconds.levels > 0).nonzero()[0].tolist() == [0, 2]
+    assert seconds.levels.sum() == pytest.approx(seconds.read + seconds.stain + seconds.infer)
+
+
+def test_networks_see_the_readable_tiles_of_normalised_stain_in_order(slide):
+    class Watcher(FixedEngine):
+        def predict(self, pixels, *, features=False):
+            self.seen = pixels.copy()
+            return super().predict(pixels)
+
+    zero_tile(slide, 0, 0)
+    tiles = tiles_at(0, np.array([[4, 4], [0, 0], [5, 5]]))
+    plain, normalising = Watcher([[0.9, 0.1]] * 3), Watcher([[0.9, 0.1]] * 3)
+    analyser_of(slide, [plain] * 3).analyse(tiles)
+    analyser = analyser_of(slide, [normalising] * 3)
+    analyser.normalise = lambda pixels: pixels // 2 + 128
+    analyser.analyse(tiles)
+    assert len(plain.seen) == 2
+    assert (normalising.seen == plain.seen // 2 + 128).all()
+    assert analyser.seconds.stain > 0

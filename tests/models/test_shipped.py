@@ -1,0 +1,62 @@
+"""The shipped model is found beside the package or where the installer put it."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models import shipped
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """A package that lies in an installation, without a checkout around it."""
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "site-packages" / "pyramidai_mpi" / "models" / "shipped.py"))
+    return tmp_path
+
+
+def put_model(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").touch()
+    return folder
+
+
+def test_in_a_checkout_it_lies_beside_the_package(elsewhere):
+    folder = put_model(elsewhere / "site-packages" / "models" / "small")
+    assert shipped.default_model() == folder
+
+
+def test_in_an_installation_it_is_where_the_installer_says(elsewhere, monkeypatch):
+    folder = put_model(elsewhere / "share" / "pyramidai_mpi" / "models" / "small")
+
+    class Installed(PurePosixPath):
+        def locate(self) -> Path:
+            return elsewhere / "site-packages" / self
+
+    listed = [
+        Installed("pyramidai_mpi/models/shipped.py"),
+        Installed("../share/pyramidai_mpi/models/small/level0.onnx"),
+        Installed("../share/pyramidai_mpi/models/small/model.yaml"),
+    ]
+    (elsewhere / "site-packages").mkdir()
+    monkeypatch.setattr(shipped, "files", lambda _name: listed)
+    assert shipped.default_model() == folder
+
+
+@pytest.mark.parametrize("listed", [[], None])
+def test_an_installation_without_it_says_what_to_do(elsewhere, monkeypatch, listed):
+    monkeypatch.setattr(shipped, "files", lambda _name: listed)
+    with pytest.raises(InputError, match="--model") as caught:
+        shipped.default_model()
+    assert caught.value.exit_code == 65
+
+
+def test_a_package_that_is_not_installed_at_all_says_so_too(elsewhere, monkeypatch):
+    def missing(name):
+        raise shipped.PackageNotFoundError(name)
+
+    monkeypatch.setattr(shipped, "files", missing)
+    with pytest.raises(InputError, match="--model"):
+        shipped.default_model()

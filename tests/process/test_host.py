@@ -1,0 +1,44 @@
+"""The git revision is that of a checkout which holds the program's files, and of no other one around them."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pyramidai_mpi.process import host as provenance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", "-C", folder, *identity, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_revision_is_told_only_by_a_checkout_of_the_program(tmp_path):
+    copy = tmp_path / "process" / "host.py"
+    copy.parent.mkdir()
+    shutil.copy(provenance.__file__, copy)
+    spec = importlib.util.spec_from_file_location("copied_provenance", copy)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    assert module.git_revision() is None  # no checkout
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "of something else")
+    assert module.git_revision() is None
+    git(tmp_path, "add", "process/host.py")
+    git(tmp_path, "commit", "-q", "-m", "with the program")
+    assert module.git_revision() == git(tmp_path, "rev-parse", "HEAD")
+    copy.write_text(copy.read_text() + "\n")
+    assert module.git_revision() == git(tmp_path, "rev-parse", "HEAD") + "+"

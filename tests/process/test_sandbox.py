@@ -1,0 +1,80 @@
+"""Whatever becomes of the child, its parent gets one line and goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.process.sandbox import Trial
+
+ENDS = {
+    "a crash": ("import ctypes; ctypes.string_at(0)", "crashed with SIGSEGV"),
+    "an abort": ("os.abort()", "crashed with SIGABRT"),
+    "a hang": ("while True: time.sleep(1)", "took more than 1 s"),
+    "a busy hang": ("while True: pass", "took more than 1 s"),
+    "too much memory": ("bytes(3 << 30)", "exit code 1"),
+    "an error of no known kind": ("1 / 0", "exit code 1"),
+    "bad input": ("raise InputError('x.tif: is a picture of a cat')", "x.tif: is a picture of a cat"),
+}
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module whose ``main`` does the given work in the child."""
+
+    def write(work: str) -> str:
+        (tmp_path / "victim.py").write_text(
+            "import os, sys, time\n"
+            "from pyramidai_mpi.base.errors import InputError\n"
+            "from pyramidai_mpi.process.sandbox import conduct\n"
+            f"def work(arguments):\n    {work}\n"
+            "def main():\n    conduct(work)\n"
+        )
+        return "victim"
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return write
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_bad_end_is_one_line(end, module):
+    work, words = ENDS[end]
+    trial = Trial("x.tif", module(work), [], seconds=1 if "hang" in end else 30, memory_bytes=1 << 30)
+    with trial, pytest.raises(InputError, match=r"x\.tif") as caught:
+        trial.check()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_good_end_says_nothing_and_arguments_arrive(module, tmp_path):
+    work = "open(arguments[0], 'w').write(arguments[1])"
+    with Trial("x", module(work), [str(tmp_path / "a b"), "\u00e4\n"], seconds=30, memory_bytes=1 << 30) as trial:
+        trial.check()
+    assert (tmp_path / "a b").read_text() == "\u00e4\n"
+
+
+def test_what_the_work_returns_is_the_answer_asked_for_once_or_twice(module):
+    with Trial("x", module("return 'caf\u00e9'"), [], seconds=30, memory_bytes=1 << 30) as trial:
+        assert [trial.check(), trial.check()] == ["caf\u00e9"] * 2
+    assert trial.check() == "caf\u00e9"
+
+
+def test_leaving_without_asking_ends_the_child(module):
+    with Trial("x", module("time.sleep(600)"), [], seconds=600, memory_bytes=1 << 30) as trial:
+        process = trial._process
+    assert process.poll() is not None
+
+
+def test_the_child_uses_this_package_and_not_what_lies_in_the_current_folder(module, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere" / "pyramidai_mpi").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "pyramidai_mpi" / "__init__.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with Trial("x", module("pass"), [], seconds=30, memory_bytes=1 << 30) as trial:
+        trial.check()
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_to_all_processes_of_a_job_speaks_not_against_the_file(number, module):
+    work = f"import signal; os.kill(os.getpid(), signal.{number})"
+    with Trial("x.tif", module(work), [], seconds=30, memory_bytes=1 << 30) as trial:
+        trial.check()

@@ -1,0 +1,80 @@
+"""Tissue per tile is a sum of whole mask pixels, so parents hold exactly what their children hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyramidai_mpi.pyramid.grid import Grid
+from pyramidai_mpi.pyramid.tissue import TissueMap, mask_downsample, mask_pixels_per_tile
+
+
+def random_map(seed: int, *, q: int, f: int, n_levels: int, size: tuple[int, int], pad: int = 0) -> TissueMap:
+    grid = Grid(*size, 60, f, n_levels, 1.0)
+    step = 60 / q
+    mask = np.random.default_rng(seed).random((int(-(-size[1] // step)) + pad, int(-(-size[0] // step)) + pad)) < 0.3
+    return TissueMap(grid, mask, q)
+
+
+maps = st.builds(
+    random_map,
+    st.integers(0, 99),
+    q=st.sampled_from([1, 2, 3, 5]),
+    f=st.integers(2, 3),
+    n_levels=st.integers(1, 4),
+    size=st.tuples(st.integers(1, 1500), st.integers(1, 1500)),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(maps)
+def test_the_tissue_of_a_tile_is_what_slicing_the_mask_counts(tissue):
+    for level, counts in enumerate(tissue.counts):
+        side = tissue.pixels_per_tile * tissue.grid.scale_factor**level
+        cols, rows = tissue.grid.shape(level)
+        assert counts.shape == (rows, cols)
+        for row in range(min(rows, 6)):
+            for col in range(min(cols, 6)):
+                part = tissue.mask[row * side : (row + 1) * side, col * side : (col + 1) * side]
+                assert counts[row, col] == part.sum()
+
+
+@settings(max_examples=40, deadline=None)
+@given(maps)
+def test_no_tissue_is_lost_between_levels(tissue):
+    assert [int(counts.sum()) for counts in tissue.counts] == [int(tissue.mask.sum())] * tissue.grid.n_levels
+
+
+@settings(max_examples=20, deadline=None)
+@given(maps)
+def test_a_share_is_of_the_part_of_a_tile_that_lies_inside_the_slide(tissue):
+    for level in range(tissue.grid.n_levels):
+        side = tissue.pixels_per_tile * tissue.grid.scale_factor**level
+        share = tissue.share(level)
+        for row, col in np.ndindex(*share.shape):
+            part = tissue.mask[row * side : (row + 1) * side, col * side : (col + 1) * side]
+            assert share[row, col] == pytest.approx(part.mean())
+
+
+def test_a_slide_smaller_than_a_tile_is_all_tissue_when_all_of_it_is():
+    tissue = TissueMap(Grid(650, 743, 224, 2, 3, 1.0), np.ones((24, 21), bool), 7)
+    assert tissue.share(2).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize(
+    ("tile_size", "base_downsample", "per_tile"), [(224, 1, 7), (224, 2, 14), (256, 1, 8), (64, 1, 2), (16, 1, 1)]
+)
+def test_a_mask_pixel_is_about_32_level_0_pixels_and_divides_a_tile(tile_size, base_downsample, per_tile):
+    grid = Grid(10_000, 10_000, tile_size, 2, 3, base_downsample)
+    assert mask_pixels_per_tile(grid) == per_tile
+    assert mask_downsample(grid) * per_tile == tile_size * base_downsample
+
+
+def test_the_mask_of_a_slide_covers_all_its_tiles():
+    # as the thumbnail makes it: sides rounded up
+    grid = Grid(31544, 17602, 224, 2, 3, 25 / 23)
+    downsample, q = mask_downsample(grid), mask_pixels_per_tile(grid)
+    mask = np.ones((int(np.ceil(17602 / downsample)), int(np.ceil(31544 / downsample))), bool)
+    assert (TissueMap(grid, mask, q).counts[0] > 0).all()

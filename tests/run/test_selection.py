@@ -1,0 +1,157 @@
+"""Which slides a command means: files, folders, patterns and tables; what is wrong in a table is told by its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError, printable
+from pyramidai_mpi.run.selection import SlideEntry, plan_outputs, read_slide_table, select_slides
+
+
+@pytest.fixture
+def table(tmp_path: Path):
+    """Write a table of slides; gives its path."""
+
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "list.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_a_row_is_a_slide_relative_to_the_table(table, tmp_path):
+    entries = read_slide_table(table("wsi,mpp,output\na.svs,0.25,case1\nsub/b.tif,,\n/far/c.tif,0.5,c.v2.h5\n"))
+    assert entries == [
+        SlideEntry(tmp_path / "a.svs", 0.25, "case1.h5"),
+        SlideEntry(tmp_path / "sub/b.tif", None, None),
+        SlideEntry(Path("/far/c.tif"), 0.5, "c.v2.h5"),
+    ]
+
+
+def test_columns_may_stand_in_any_order_and_be_left_out(table, tmp_path):
+    assert read_slide_table(table("wsi\na.svs\n")) == [SlideEntry(tmp_path / "a.svs")]
+    assert read_slide_table(table("mpp,WSI\n1e-1,a.svs\n")) == [SlideEntry(tmp_path / "a.svs", 0.1)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffwsi,mpp\r\na.svs,0.25\r\n",
+        "wsi, mpp\n\na.svs, 0.25\n , \n",
+        '"wsi","mpp"\n"a.svs","0.25"',
+    ],
+    ids=["from Excel", "blank lines and blanks after commas", "quoted"],
+)
+def test_a_table_may_be_written_by_other_programs(table, tmp_path, text):
+    assert read_slide_table(table(text)) == [SlideEntry(tmp_path / "a.svs", 0.25)]
+
+
+def test_a_name_may_hold_commas_line_breaks_and_bytes_of_no_encoding(table, tmp_path):
+    entries = read_slide_table(table(b'wsi\n"a,b.svs"\n"c\nd.svs"\ne\xff.svs\n'))
+    assert [entry.slide.name for entry in entries] == ["a,b.svs", "c\nd.svs", "e\udcff.svs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "line", "said"),
+    [
+        ("", InputError, None, "is empty"),
+        ("wsi,mpp\n", InputError, None, "names no slide"),
+        ("slide,mpp\na.svs,1\n", InputError, 1, "'slide'"),
+        ("mpp,output\n1,a\n", InputError, 1, "no column wsi"),
+        ("wsi;mpp\na.svs;1\n", InputError, 1, "unknown column"),
+        ("wsi,mpp,colour\na.svs,1,red\n", InputError, 1, "'colour'"),
+        ("wsi,wsi\na.svs,b.svs\n", InputError, 1, "twice"),
+        ("wsi,mpp\na.svs,1\n,2\n", InputError, 3, "names no slide"),
+        ("wsi,mpp\na.svs,fine\n", InputError, 2, "'fine'"),
+        ("wsi,mpp\na.svs,0\n", InputError, 2, "'0'"),
+        ("wsi,mpp\na.svs,-0.25\n", InputError, 2, "'-0.25'"),
+        ("wsi,mpp\na.svs,nan\n", InputError, 2, "'nan'"),
+        ("wsi,mpp\na.svs,inf\n", InputError, 2, "'inf'"),
+        ("wsi,mpp\na.svs,0,25\n", InputError, 2, "3 cells for 2 columns"),
+        ("wsi\na.svs\n\nb.svs\nsub/../a.svs\n", InputError, None, "line 5: slide a.svs is in line 2 already"),
+        ('wsi\n"a\nb.svs"\na\x00.svs\n', InputError, 4, "zero byte"),
+        ('wsi\n"a.svs\n', InputError, 2, "CSV"),
+        ("wsi,output\na.svs,up/a\n", InputError, 2, "'up/a'"),
+        ("wsi,output\na.svs,/etc/a\n", InputError, 2, "'/etc/a'"),
+        ("wsi,output\na.svs,..\n", InputError, 2, "'..'"),
+        ("wsi,output\na.svs,c\nb.svs,c.h5\n", UsageError, 3, "c.h5"),
+        ("wsi\nx/a.svs\ny/a.tif\n", UsageError, 3, "line 2"),
+        ("wsi,output\na.svs,b\nb.svs,\n", UsageError, 3, "b.h5"),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, str) else "",
+)
+def test_what_is_wrong_is_told_in_one_line_with_its_line(table, text, error, line, said):
+    path = table(text)
+    with pytest.raises(PyramidError) as caught:
+        read_slide_table(path)
+    assert type(caught.value) is error
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+    assert line is None or f"line {line}: " in str(caught.value)
+
+
+def test_a_table_that_is_not_there_is_bad_input(tmp_path):
+    for path in (tmp_path / "gone.csv", tmp_path):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_slide_table(path)
+
+
+def test_a_folder_means_its_slides_by_name_and_nothing_else_in_it(tmp_path):
+    for name in ("b.SVS", "a.tif", "c.ndpi", "notes.txt", "a.h5", ".hidden.tif", "a.heatmap.tif"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.tif").mkdir()
+    selection = select_slides([tmp_path], None)
+    assert [entry.slide.name for entry in selection.entries] == ["a.tif", "b.SVS", "c.ndpi"]
+    assert selection.is_cohort
+
+
+def test_a_pattern_means_the_files_that_it_fits(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b1.svs", "a1.svs", "a2.svs", "deep/a3.svs"):
+        (tmp_path / name).write_bytes(b"")
+    assert [entry.slide.name for entry in select_slides([tmp_path / "a*.svs"], None).entries] == ["a1.svs", "a2.svs"]
+    found = select_slides([tmp_path / "**" / "a?.svs"], None).entries
+    assert [entry.slide.name for entry in found] == ["a1.svs", "a2.svs", "a3.svs"]
+    assert select_slides([tmp_path / "b*"], None).is_cohort
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+    (tmp_path / "a[1].svs").write_bytes(b"")
+    (tmp_path / "a1.svs").write_bytes(b"")
+    selection = select_slides([tmp_path / "a[1].svs"], None)
+    assert [entry.slide.name for entry in selection.entries] == ["a[1].svs"]
+    assert not selection.is_cohort
+
+
+@pytest.mark.parametrize("word", ["empty", "*.svs"])
+def test_a_folder_or_pattern_without_a_slide_is_bad_input(tmp_path, word):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: holds no slide|no file of such a name"):
+        select_slides([tmp_path / word], None)
+
+
+def test_nothing_at_all_is_a_usage_error():
+    with pytest.raises(UsageError, match="--slides"):
+        select_slides([], None)
+
+
+def test_one_file_is_one_slide_and_a_table_of_one_is_a_cohort(table):
+    assert not select_slides([Path("gone.svs")], None).is_cohort
+    assert select_slides([Path("a.svs"), Path("b.svs")], None).is_cohort
+    assert select_slides([], table("wsi\na.svs\n")).is_cohort
+
+
+def test_results_of_evil_names_stay_in_their_folder(table, tmp_path):
+    (tmp_path / "results").mkdir()
+    text = 'wsi,output\n../up.tif,\n"x\x1b[2J\ny.tif",\nc.tif,"a\n\x1b[31m"\n../..,\n'
+    entries = read_slide_table(table(text))
+    slides, names = [entry.slide for entry in entries], [entry.name for entry in entries]
+    outputs = plan_outputs(slides, None, tmp_path / "results", names)
+    assert len(outputs) == 4
+    for output in outputs:
+        assert output.resolve().parent == (tmp_path / "results").resolve()
+        assert output.suffix == ".h5"
+        assert printable(str(output)).isprintable()
