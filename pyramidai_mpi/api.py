@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyramidai_mpi.base.errors import UsageError
-from pyramidai_mpi.base.settings import Regions, RunSettings
+from pyramidai_mpi.base.settings import ModelChoice, Output, Regions, RunSettings, SlideInput, check_choice
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.export.mosaic import read_mosaic, tissue_rows
-from pyramidai_mpi.models.engines.backends import BACKENDS
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.pyramid.tree import ExecutionTree
 from pyramidai_mpi.run.single import run_slide
@@ -361,24 +360,19 @@ def analyse(
         comm = _this_process()
     elif comm.size > 1 and output is None:
         raise UsageError("analyse on several ranks needs an output that all of them can read; give output=")
-    if mode not in list(Mode):
-        raise UsageError(f"mode {mode!r}: expected one of {', '.join(Mode)}")
-    if backend not in (*BACKENDS, "auto"):
-        raise UsageError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}, auto")
+    check_choice("mode", mode, list(Mode))
     folder = tempfile.TemporaryDirectory(prefix="pyramidai-") if output is None else None
     target = Path(output) if output is not None else Path(folder.name if folder else "", Path(slide).stem + ".h5")
     settings = RunSettings(
-        slide=Path(slide),
-        model=default_model() if model is None else Path(model),
-        output=target,
-        overwrite=overwrite,
+        SlideInput(Path(slide), mpp, regions=Regions(_path(roi), _path(exclude), _path(tissue_mask), no_tissue)),
+        ModelChoice(
+            default_model() if model is None else Path(model),
+            dict(thresholds or {}),
+            features=features,
+            backend=backend,
+        ),
+        Output(target, overwrite, command_line="pyramidai_mpi.analyse"),
         mode=Mode(mode),
-        thresholds=dict(thresholds or {}),
-        mpp=mpp,
-        features=features,
-        backend=backend,
-        regions=Regions(_path(roi), _path(exclude), _path(tissue_mask), no_tissue),
-        command_line="pyramidai_mpi.analyse",
     )
     run_slide(comm, settings)
     return _opened(target, folder)

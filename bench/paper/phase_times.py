@@ -114,7 +114,7 @@ PAPER_SECONDS = RunSeconds(0.02, 28e-6, (0.33, 0.33, 0.31))
 def measure_phases(slide: Path, model: Path, repetitions: int) -> PhaseTimes:
     """Time every phase on one slide."""
     package = open_package(model, check_networks=False)
-    settings = RunSettings(slide=slide, model=model, output=slide.with_suffix(".none"))
+    settings = RunSettings.of(slide=slide, model=model, output=slide.with_suffix(".none"))
 
     def initialise() -> None:
         job = open_job(settings, package)

@@ -80,7 +80,9 @@ def main() -> None:
             runs = {}
             for mode in (Mode.REFERENCE, Mode.PYRAMID):
                 output = folder / f"{seed}-{mode}.h5"
-                runs[mode] = run_slide(comm, RunSettings(slide=slide, model=default_model(), output=output, mode=mode))
+                runs[mode] = run_slide(
+                    comm, RunSettings.of(slide=slide, model=default_model(), output=output, mode=mode)
+                )
             reference, pyramid = runs[Mode.REFERENCE], runs[Mode.PYRAMID]
             if reference is None or pyramid is None:
                 continue

@@ -171,7 +171,7 @@ def measure_costs(
         The slide or a model cannot be used.
     """
     packages = [open_package(folder, check_networks=False) for _, folder in engines]
-    settings = RunSettings(slide=slide, model=default_model(), output=Path("unused.h5"), mpp=mpp)
+    settings = RunSettings.of(slide=slide, model=default_model(), output=Path("unused.h5"), mpp=mpp)
     opened = _measure_opening(settings, packages[0])
     job, rule = opened.job, opened.rule
     tiles = families(rule, roots, job.package.n_levels)
@@ -218,7 +218,7 @@ def _measure_opening(settings: RunSettings, package: ModelPackage) -> _Opened:
     tissue: list[float] = []
     for _ in range(REPETITIONS):
         with _processor_seconds(opening):
-            with try_opening(settings.slide, settings.reader) as trial:
+            with try_opening(settings.slide.path, settings.slide.reader) as trial:
                 trial.check()
             job = open_job(settings, package)
         with _processor_seconds(tissue):

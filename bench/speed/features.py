@@ -129,7 +129,7 @@ def main() -> None:
             write_slide(folder / "slide.tif", arguments.size)
             write_model(folder, arguments.width)
         allgather(comm, np.zeros(1))
-        settings = RunSettings(
+        settings = RunSettings.of(
             slide=folder / "slide.tif",
             model=folder,
             output=folder / "out.h5",

@@ -50,7 +50,7 @@ def measure(comm: MPI.Intracomm, size: int, repeats: int) -> list[Figure]:
     for repeat in range(2 * repeats):
         with_journal = repeat % 2 == 0
         JournalWriter.append = real_append if with_journal else keep_nothing  # type: ignore[method-assign]
-        finished = run_slide(comm, RunSettings(slide, default_model(), Path(name) / "out.h5", overwrite=True))
+        finished = run_slide(comm, RunSettings.of(slide, default_model(), Path(name) / "out.h5", overwrite=True))
         if finished is not None:
             ranks = finished.result.execution.ranks
             walls[with_journal].append(float(ranks["wall_s"].max()))

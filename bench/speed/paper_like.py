@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, default=None)
     arguments = parser.parse_args()
     package = open_package(arguments.model, check_networks=False).with_positive_class(None)
-    settings = RunSettings(
+    settings = RunSettings.of(
         slide=arguments.slide, model=arguments.model, output=Path("none"), mpp=arguments.mpp, reader="openslide"
     )
     job = open_job(settings, package)

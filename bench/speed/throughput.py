@@ -133,7 +133,7 @@ def main() -> None:
 
 def measure(comm: MPI.Intracomm, way: Way, arguments: argparse.Namespace, output: Path) -> Seen | None:
     """One repetition of one way; None on ranks above 0."""
-    settings = RunSettings(
+    settings = RunSettings.of(
         slide=arguments.slide,
         model=way.model,
         output=output,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.base.types import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 DEFAULT_BATCH_SIZE = 16
@@ -69,97 +69,220 @@ class Regions:
                 )
 
 
+READERS = ("auto", "openslide", "tiff")
+READ_AHEAD = ("auto", "always", "never")
+LEVELS = ("mpp", "scale")
+WRITERS = ("auto", "serial", "mpio")
+BACKENDS = ("auto", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "bfloat16")
+POLICIES = ("static", "steal-one", "steal-half")
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """See that a word is one of those that an option knows.
+
+    Raises
+    ------
+    UsageError
+        When it is none of them.
+    """
+    if value not in choices:
+        raise UsageError(f"{option} {value}: expected {', '.join(choices[:-1])} or {choices[-1]}")
+
+
 @dataclass(frozen=True)
-class RunSettings:
-    """One slide's run, as every rank is told.
+class SlideInput:
+    """A slide, and what of it is looked at.
 
     Attributes
     ----------
-    slide, model, output
-        The slide's file, the model package's folder, the result file to write.
-    thresholds
-        Replacements for the model's thresholds, by level.
-    mode
-        Which tiles are analysed.
+    path
+        Its file.
     mpp
         µm per level-0 pixel; None takes what the slide says.
-    batch_size
-        Most tiles in one call of the scheduler's worker.
-    policy
-        Name of the scheduler's policy.
-    seed
-        Of the choice of steal victims.
-    min_tissue
-        A lowest-level tile is a root when its tissue share is at least this.
-    allow_upsampling
-        Serve levels finer than the slide.
-    overwrite
-        Replace an existing output, and begin anew whatever its journal says.
-    resume
-        Go on from the output's journal, if there is one.
-    positive_class
-        Name of the class whose probability decides; None takes the model's.
-    features
-        Keep the networks' feature vectors.
-    writer
-        ``auto``, ``serial`` or ``mpio``: who writes the result file.
-    backend
-        ``onnxruntime``, ``openvino`` or ``auto``: what runs the networks (see `models.engines.backends`).
-    precision
-        ``float32``, or ``bfloat16`` with OpenVINO.
-    reader
-        ``auto``, ``openslide`` or ``tiff``: what decodes the slide's pixels (see `slides.readers.choice`).
-    read_ahead
-        ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
-    slide_sha256
-        Hash the whole slide, for the result file.
-    regions
-        Where on the slide to look.
     levels
         ``mpp``: the model's levels are found on the slide by µm/px; ``scale``: the slide's pixels are the model's level
         0 whatever their size.
-    command_line
-        For provenance.
+    min_tissue
+        A lowest-level tile is a root when its tissue share is at least this.
+    regions
+        Where on the slide to look.
+    allow_upsampling
+        Serve levels finer than the slide.
+    reader
+        ``auto``, ``openslide`` or ``tiff``: what decodes the slide's pixels (see `slides.readers.choice`).
+    sha256
+        Hash the whole slide, for the result file.
+
+    Raises
+    ------
+    UsageError
+        When a value is none of those.
     """
 
-    slide: Path
-    model: Path
-    output: Path
-    thresholds: Mapping[int, float] = field(default_factory=dict)
-    mode: Mode = Mode.PYRAMID
+    path: Path
     mpp: float | None = None
-    batch_size: int = DEFAULT_BATCH_SIZE
-    policy: str = DEFAULT_POLICY
-    seed: int = 0
-    min_tissue: float = DEFAULT_MIN_TISSUE
-    allow_upsampling: bool = False
-    overwrite: bool = False
-    resume: bool = False
-    positive_class: str | None = None
-    features: bool = False
-    writer: str = "auto"
-    backend: str = "onnxruntime"
-    precision: str = "float32"
-    reader: str = "auto"
-    read_ahead: str = "auto"
-    slide_sha256: bool = False
-    regions: Regions = field(default_factory=Regions)
     levels: str = "mpp"
-    command_line: str = ""
+    min_tissue: float = DEFAULT_MIN_TISSUE
+    regions: Regions = field(default_factory=Regions)
+    allow_upsampling: bool = False
+    reader: str = "auto"
+    sha256: bool = False
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
             raise UsageError(f"--mpp {self.mpp:g}: expected a number of µm per pixel above 0")
+        check_choice("--levels", self.levels, LEVELS)
+        check_choice("--reader", self.reader, READERS)
         if self.levels == "scale" and self.mpp is not None:
             raise UsageError("--levels scale and --mpp exclude each other: by scale, µm/px do not count; give one")
-        if self.precision != "float32" and self.backend != "openvino":
-            raise UsageError(f"--precision {self.precision}: only with --backend openvino")
-        if not 1 <= self.batch_size <= MOST_BATCH_SIZE:
-            raise UsageError(f"--batch-size {self.batch_size}: expected 1 to {MOST_BATCH_SIZE}")
         if not 0 <= self.min_tissue <= 1:
             raise UsageError(f"--min-tissue {self.min_tissue:g}: expected a share in [0, 1]")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model, and what is asked of its networks.
+
+    Attributes
+    ----------
+    path
+        The package's folder.
+    thresholds
+        Replacements for the model's thresholds, by level.
+    positive_class
+        Name of the class whose probability decides; None takes the model's.
+    features
+        Keep the networks' feature vectors.
+    backend
+        ``onnxruntime``, ``openvino`` or ``auto``: what runs the networks (see `models.engines.backends`).
+    precision
+        ``float32``, or ``bfloat16`` with OpenVINO.
+
+    Raises
+    ------
+    UsageError
+        When a value is none of those.
+    """
+
+    path: Path
+    thresholds: Mapping[int, float] = field(default_factory=dict)
+    positive_class: str | None = None
+    features: bool = False
+    backend: str = "onnxruntime"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for level, value in self.thresholds.items():
+            if level < 0 or not 0 <= value <= 1:
+                raise UsageError(f"--threshold {level}={value:g}: expected a level from 0 and a value in [0, 1]")
+        check_choice("--backend", self.backend, BACKENDS)
+        check_choice("--precision", self.precision, PRECISIONS)
+        if self.precision != "float32" and self.backend != "openvino":
+            raise UsageError(f"--precision {self.precision}: only with --backend openvino")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A result file, and what may lie there already.
+
+    Attributes
+    ----------
+    path
+        The file to write.
+    overwrite
+        Replace an existing output, and begin anew whatever its journal says.
+    resume
+        Go on from the output's journal, if there is one.
+    writer
+        ``auto``, ``serial`` or ``mpio``: who writes the result file.
+    command_line
+        For provenance.
+
+    Raises
+    ------
+    UsageError
+        When a value is none of those.
+    """
+
+    path: Path
+    overwrite: bool = False
+    resume: bool = False
+    writer: str = "auto"
+    command_line: str = ""
+
+    def __post_init__(self) -> None:
+        check_choice("--writer", self.writer, WRITERS)
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite exclude each other; give one")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the work is spread and batched; the result does not depend on it.
+
+    Attributes
+    ----------
+    policy
+        Name of the scheduler's policy.
+    seed
+        Of the choice of steal victims.
+    batch_size
+        Most tiles in one call of the scheduler's worker.
+    read_ahead
+        ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
+
+    Raises
+    ------
+    UsageError
+        When a value is none of those.
+    """
+
+    policy: str = DEFAULT_POLICY
+    seed: int = 0
+    batch_size: int = DEFAULT_BATCH_SIZE
+    read_ahead: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("--policy", self.policy, POLICIES)
+        check_choice("--read-ahead", self.read_ahead, READ_AHEAD)
+        if not 1 <= self.batch_size <= MOST_BATCH_SIZE:
+            raise UsageError(f"--batch-size {self.batch_size}: expected 1 to {MOST_BATCH_SIZE}")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One slide's run, as every rank is told: slide, model, output, schedule, and which tiles are analysed."""
+
+    slide: SlideInput
+    model: ModelChoice
+    output: Output
+    schedule: Schedule = field(default_factory=Schedule)
+    mode: Mode = Mode.PYRAMID
+
+    @classmethod
+    def of(cls, slide: Path, model: Path, output: Path, **others: Any) -> Self:
+        """Settings from one flat list of values, each under the name that its part has for it; ``mode`` besides."""
+
+        def taken(part: type) -> dict[str, Any]:
+            return {one.name: others.pop(one.name) for one in fields(part) if one.name in others}
+
+        mode = others.pop("mode", Mode.PYRAMID)
+        return cls(
+            SlideInput(slide, **taken(SlideInput)),
+            ModelChoice(model, **taken(ModelChoice)),
+            Output(output, **taken(Output)),
+            Schedule(**others),
+            mode,
+        )
+
+    def with_output(self, **changes: Any) -> Self:
+        """The same with another way with its output."""
+        return replace(self, output=replace(self.output, **changes))
+
+    def with_model(self, **changes: Any) -> Self:
+        """The same with something else asked of the model."""
+        return replace(self, model=replace(self.model, **changes))
 
 
 def parse_thresholds(words: Iterable[str]) -> dict[int, float]:

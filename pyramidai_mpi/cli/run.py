@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,22 @@ import click
 
 from pyramidai_mpi.base.errors import ExitCode, PyramidError, StorageError, UsageError, printable
 from pyramidai_mpi.base.settings import (
+    BACKENDS,
     DEFAULT_BATCH_SIZE,
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
+    LEVELS,
+    POLICIES,
+    PRECISIONS,
+    READ_AHEAD,
+    READERS,
+    WRITERS,
+    ModelChoice,
+    Output,
     Regions,
     RunSettings,
+    Schedule,
+    SlideInput,
     parse_thresholds,
 )
 from pyramidai_mpi.base.types import Mode
@@ -35,7 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_POLICIES = ("static", "steal-one", "steal-half")
 _PATH = click.Path(path_type=Path)
 
 
@@ -65,7 +74,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--mpp", type=float, metavar="X", help="µm per pixel of the slide, where it does not say or is wrong.")
 @click.option(
     "--levels",
-    type=click.Choice(("mpp", "scale")),
+    type=click.Choice(LEVELS),
     default="mpp",
     show_default=True,
     help="Find the model's levels by µm per pixel; or by scale factor alone: the slide's pixels are the model's "
@@ -105,7 +114,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--policy",
-    type=click.Choice(_POLICIES),
+    type=click.Choice(POLICIES),
     default=DEFAULT_POLICY,
     show_default=True,
     help="How work finds idle ranks. Does not change the result.",
@@ -121,35 +130,35 @@ _PATH = click.Path(path_type=Path)
 @click.option("--features", is_flag=True, help="Keep the networks' feature vectors.")
 @click.option(
     "--writer",
-    type=click.Choice(("auto", "serial", "mpio")),
+    type=click.Choice(WRITERS),
     default="auto",
     show_default=True,
     help="Rank 0 writes the file of a single slide, or all ranks do where h5py has MPI. Same content.",
 )
 @click.option(
     "--backend",
-    type=click.Choice(("auto", "onnxruntime", "openvino")),
+    type=click.Choice(BACKENDS),
     default="onnxruntime",
     show_default=True,
     help="What runs the networks; auto: the faster one that agrees with onnxruntime within 0.001, by a measurement.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(("float32", "bfloat16")),
+    type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
     help="Of floating-point operations; bfloat16 needs OpenVINO and a processor that has it, and changes results.",
 )
 @click.option(
     "--reader",
-    type=click.Choice(("auto", "openslide", "tiff")),
+    type=click.Choice(READERS),
     default="auto",
     show_default=True,
     help="What decodes the slide's pixels. Same pixels, so the same result.",
 )
 @click.option(
     "--read-ahead",
-    type=click.Choice(("auto", "always", "never")),
+    type=click.Choice(READ_AHEAD),
     default="auto",
     show_default=True,
     help="Read tiles while others are computed; auto: while reading is mostly waiting. Same result.",
@@ -231,34 +240,26 @@ def command(
     regions.check_for_several(len(entries))
     if results_dir is not None and not results_dir.is_dir():
         raise StorageError(f"{results_dir}: no such folder; make it first or name another with --results-dir")
-    common = RunSettings(
-        slide=entries[0].slide,
-        model=model or default_model(),
-        output=outputs[0],
-        thresholds=parse_thresholds(threshold),
-        mode=Mode(mode),
-        mpp=mpp,
-        batch_size=batch_size,
-        policy=policy,
-        seed=seed,
-        min_tissue=min_tissue,
-        allow_upsampling=allow_upsampling,
-        positive_class=positive_class,
-        features=features,
-        writer=writer,
-        backend=backend,
-        precision=precision,
-        reader=reader,
-        read_ahead=read_ahead,
-        slide_sha256=slide_sha256,
-        regions=regions,
-        levels=levels,
-        overwrite=overwrite,
-        resume=resume,
-        command_line=shlex.join(sys.argv),
-    )
+    command_line = shlex.join(sys.argv)
     each = [
-        replace(common, slide=entry.slide, output=path, mpp=entry.mpp or mpp)
+        RunSettings(
+            SlideInput(
+                entry.slide,
+                entry.mpp or mpp,
+                levels,
+                min_tissue,
+                regions,
+                allow_upsampling,
+                reader,
+                sha256=slide_sha256,
+            ),
+            ModelChoice(
+                model or default_model(), parse_thresholds(threshold), positive_class, features, backend, precision
+            ),
+            Output(path, overwrite, resume, writer, command_line),
+            Schedule(policy, seed, batch_size, read_ahead),
+            Mode(mode),
+        )
         for entry, path in zip(entries, outputs, strict=True)
     ]
     formats = parse_formats(export)
@@ -318,8 +319,8 @@ def _run_one_through_losses(
         resumed = settings
         if again:
             # what --overwrite is to replace is written down in the journal, once there is one
-            fresh = settings.overwrite and not JournalFolder.of(settings.output).exists
-            resumed = replace(settings, resume=True, overwrite=fresh)
+            fresh = settings.output.overwrite and not JournalFolder.of(settings.output.path).exists
+            resumed = settings.with_output(resume=True, overwrite=fresh)
         return _run_one(left, resumed, formats, stop, bar_wanted=bar_wanted)
 
     code, left = through_losses(comm, attempt, lambda line: log.error("%s", line))
@@ -339,7 +340,7 @@ def _run_one(
     finished = on_rank0(comm, lambda: finished_before(settings))
     done = b"" if finished is None else bytes([_export(finished, [settings], formats)])
     if code := share_bytes(comm, None if comm.rank else done):
-        log.info("%s: is there already, complete", settings.output)
+        log.info("%s: is there already, complete", settings.output.path)
         return code[0]
     view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
     try:
@@ -363,9 +364,11 @@ def _run_several(
     from pyramidai_mpi.run.records import CohortRecords
     from pyramidai_mpi.run.run import SlideOutcome, run_cohort
 
-    listed = [(os.fsencode(settings.slide), os.fsencode(settings.output), settings.mpp) for settings in each]
+    listed = [
+        (os.fsencode(settings.slide.path), os.fsencode(settings.output.path), settings.slide.mpp) for settings in each
+    ]
     agree_on(comm, repr(listed).encode(), "the list of slides")
-    records = CohortRecords(each[0].output.parent, each)
+    records = CohortRecords(each[0].output.path.parent, each)
     view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
     ended = 0
 
@@ -401,7 +404,7 @@ def _run_several(
         )
         # what an earlier start has made of a finished slide is left alone
         complete = [
-            replace(outcome.settings, resume=outcome.settings.resume or outcome.was_finished)
+            outcome.settings.with_output(resume=outcome.settings.output.resume or outcome.was_finished)
             for outcome in report.outcomes
             if outcome.is_complete
         ]
@@ -421,14 +424,14 @@ def _export(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[F
 
     failures = []
     for settings in complete:
-        for order in orders_beside(settings.output, formats):
-            if settings.resume and order.target.exists():
+        for order in orders_beside(settings.output.path, formats):
+            if settings.output.resume and order.target.exists():
                 continue  # made by an earlier start
             try:
-                carry_out(order, settings.output, settings.slide, overwrite=settings.overwrite)
+                carry_out(order, settings.output.path, settings.slide.path, overwrite=settings.output.overwrite)
                 log.info("%s: %s", order.format, order.target)
             except PyramidError as error:
-                say_error(f"{error} (the result {settings.output} is complete)")
+                say_error(f"{error} (the result {settings.output.path} is complete)")
                 failures.append(error.exit_code)
     return failures[0] if failures else code
 

@@ -17,8 +17,9 @@ def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:
     """Tiles per level, what the pyramid saved, time, balance, and where the result lies."""
     result, tree = report.result, report.result.tree
     if tree.n_tiles == 0:
-        where = " in the regions given" if settings.regions.given else ""
-        yield f"{settings.slide.name}: no tissue found{where}, so nothing to analyse; the result is valid and empty"
+        where = " in the regions given" if settings.slide.regions.given else ""
+        name = settings.slide.path.name
+        yield f"{name}: no tissue found{where}, so nothing to analyse; the result is valid and empty"
     zoomed, unreadable = tree.count(Decision.ZOOM), tree.count(Decision.UNREADABLE)
     for n in sorted(tree.levels, reverse=True):
         outcome = "zoomed into" if n else "positive"
@@ -34,4 +35,4 @@ def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:
             f"(speedup {report.speedup:.2f} in tiles; {saved} level-0 tiles not read)"
         )
     yield f"{report.wall_s:.1f} s on {len(result.execution.ranks)} ranks, busiest/ideal {report.balance:.2f}"
-    yield f"result: {settings.output}"
+    yield f"result: {settings.output.path}"

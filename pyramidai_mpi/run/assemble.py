@@ -152,7 +152,7 @@ def assemble_result(
     """
     tree = build_tree(predictions, rule, job.settings.mode)
     grid, info, package = rule.grid, job.pyramid.reader.info, job.package
-    full_hash = job.full_hash or (FullHash(info.path) if job.settings.slide_sha256 else None)
+    full_hash = job.full_hash or (FullHash(info.path) if job.settings.slide.sha256 else None)
     sha256 = None if full_hash is None else full_hash.result()
     return Result(
         slide=SlideRecord(info.name, job.quickhash, info.vendor, info.l0_size, job.mpp, info.l0_bounds, sha256),
@@ -194,17 +194,17 @@ def run_facts(job: Job, ranks: npt.NDArray[np.void]) -> dict[str, str | int | fl
     """Settings, versions and hosts of a run, for `/execution`."""
     settings = job.settings
     return {
-        "command_line": settings.command_line,
+        "command_line": settings.output.command_line,
         "mode": str(settings.mode),
-        "policy": settings.policy,
-        "seed": settings.seed,
-        "batch_size": settings.batch_size,
+        "policy": settings.schedule.policy,
+        "seed": settings.schedule.seed,
+        "batch_size": settings.schedule.batch_size,
         "reader": job.pyramid.reader.info.reader,
         **({} if job.stain is None else {"stain_map": job.stain.to_json()}),
-        "backend": settings.backend,
-        "precision": settings.precision,
-        "min_tissue": settings.min_tissue,
-        "levels": settings.levels,
+        "backend": settings.model.backend,
+        "precision": settings.model.precision,
+        "min_tissue": settings.slide.min_tissue,
+        "levels": settings.slide.levels,
         "n_ranks": len(ranks),
         "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),
         "cpu": cpu_description(),

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -57,9 +56,9 @@ def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
 
 def begin_trial(comm: MPI.Intracomm, settings: RunSettings) -> AbstractContextManager[Trial | None]:
     """Have a child of rank 0 try the model's networks, while the ranks do what needs none; see `settle_backend`."""
-    if comm.rank != 0 or _is_shipped(settings.model):
+    if comm.rank != 0 or _is_shipped(settings.model.path):
         return nullcontext()
-    return try_loading(settings.model, settle=settings.backend != "openvino")
+    return try_loading(settings.model.path, settle=settings.model.backend != "openvino")
 
 
 def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:
@@ -72,11 +71,13 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage
     """
     package, error = None, None
     try:
-        package = read_package(settings.model, check_files=False).with_positive_class(settings.positive_class)
-        thresholds = package.thresholds(settings.thresholds)
-        if settings.regions.no_tissue and package.stain_target is not None:
+        package = read_package(settings.model.path, check_files=False).with_positive_class(
+            settings.model.positive_class
+        )
+        thresholds = package.thresholds(settings.model.thresholds)
+        if settings.slide.regions.no_tissue and package.stain_target is not None:
             raise UsageError(
-                f"{settings.model}: normalises the stain of tissue, and --no-tissue leaves that out; use a model "
+                f"{settings.model.path}: normalises the stain of tissue, and --no-tissue leaves that out; use a model "
                 "without stain normalisation, or say with --tissue-mask where the tissue is"
             )
     except PyramidError as caught:
@@ -86,7 +87,7 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage
     if package.random_weights and comm.rank == 0:
         log.warning("model %s has random weights: for benchmarks only, its answers mean nothing", package.name)
     facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
-    agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model}: the model")
+    agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model.path}: the model")
     _check_files(comm, package)
     return package
 
@@ -114,14 +115,14 @@ def settle_backend(
             trial.check()
         else:
             _check_shipped(package)
-        if settings.backend != "auto":
-            return settings.backend.encode()
-        folder = JournalFolder.of(settings.output)
-        manifest = folder.manifest() if settings.resume and folder.exists else None
+        if settings.model.backend != "auto":
+            return settings.model.backend.encode()
+        folder = JournalFolder.of(settings.output.path)
+        manifest = folder.manifest() if settings.output.resume and folder.exists else None
         return (choose_backend(package) if manifest is None else manifest.backend).encode()
 
     chosen = on_rank0(comm, choose)
-    return replace(settings, backend=share_bytes(comm, chosen).decode())
+    return settings.with_model(backend=share_bytes(comm, chosen).decode())
 
 
 def build_engines(
@@ -162,7 +163,7 @@ def build_engines(
         if shape != engine.batch_shape and comm.rank == 0:
             log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
         engine.use_batch_shape(shape)
-        if settings.features and not engine.n_features and error is None:
+        if settings.model.features and not engine.n_features and error is None:
             path = package.levels[n].onnx_path
             error = InputError(f"{path}: has no second output, so no features; run without --features")
     agree(comm, error)
@@ -183,13 +184,15 @@ def _load_networks(
     """
     in_charge = [_rank_in_charge(level.level, alike) for level in package.levels]
     handed_on = range(0)
-    if settings.backend in SHARING and len(alike) > 1:
+    if settings.model.backend in SHARING and len(alike) > 1:
         handed_on = range(package.n_levels - (package.n_levels % len(alike) == 1))
     engines: dict[int, FixedBatchEngine] = {}
 
     def load(n: int, compiled: bytes = b"") -> None:
         level = package.levels[n]
-        engines[n] = load_engine(level, package, settings.backend, settings.precision, probe=False, compiled=compiled)
+        engines[n] = load_engine(
+            level, package, settings.model.backend, settings.model.precision, probe=False, compiled=compiled
+        )
         if comm.rank == in_charge[n]:
             _look(engines[n], package, found[n])
         trim_heap()
@@ -202,7 +205,7 @@ def _load_networks(
     except PyramidError as caught:
         error = caught
     agree(comm, error)
-    if settings.backend in SHARING:
+    if settings.model.backend in SHARING:
         machine = cast("MPI.Intracomm", comm.Split(alike[0], comm.rank))
         received: dict[int, bytes] = {}
         for n in handed_on:
@@ -231,7 +234,7 @@ def _found_in_trial(
 ) -> npt.NDArray[np.int64]:
     """What rank 0's trial has found for the run's backend, int64 (levels, 2), 0 for nothing. Collective."""
     found = np.zeros((package.n_levels, 2), np.int64)
-    if trial is not None and settings.backend == "onnxruntime":
+    if trial is not None and settings.model.backend == "onnxruntime":
         answer = found_in_trial(trial.check(), package.n_levels)
         found[:] = 0 if answer is None else answer
     shared = share_bytes(comm, found.tobytes() if comm.rank == 0 else None)

@@ -81,7 +81,7 @@ class Job:
 
     def fingerprint(self) -> bytes:
         """Hash of all that decides the result beside the model, for comparison between ranks."""
-        facts = [self.quickhash, self.mpp, self.settings.mode, self.settings.min_tissue]
+        facts = [self.quickhash, self.mpp, self.settings.mode, self.settings.slide.min_tissue]
         return hashlib.sha256(json.dumps(facts).encode()).digest()
 
 
@@ -95,7 +95,7 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
     """
     job, error = None, None
     # the other ranks load no file that rank 0 has not seen a child survive
-    with try_opening(settings.slide, settings.reader) if comm.rank == 0 else nullcontext() as trial:
+    with try_opening(settings.slide.path, settings.slide.reader) if comm.rank == 0 else nullcontext() as trial:
         package = agree_on_package(comm, settings)
         try:
             if trial is not None:
@@ -109,14 +109,14 @@ def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
         error = caught
     agree(comm, error)
     assert job is not None
-    agree_on(comm, job.fingerprint(), f"{settings.slide}: the slide")
-    return replace(job, full_hash=FullHash(settings.slide)) if settings.slide_sha256 and comm.rank == 0 else job
+    agree_on(comm, job.fingerprint(), f"{settings.slide.path}: the slide")
+    return replace(job, full_hash=FullHash(settings.slide.path)) if settings.slide.sha256 and comm.rank == 0 else job
 
 
 def check_settings_target(settings: RunSettings, *, overwrite: bool) -> None:
     """Find out before the work whether the result could be placed after it, and would not replace its own input."""
-    inputs = [settings.slide, settings.model, *settings.regions.paths().values()]
-    check_target(settings.output, overwrite=overwrite, inputs=inputs)
+    inputs = [settings.slide.path, settings.model.path, *settings.slide.regions.paths().values()]
+    check_target(settings.output.path, overwrite=overwrite, inputs=inputs)
 
 
 def open_job(settings: RunSettings, package: ModelPackage) -> Job:
@@ -127,15 +127,15 @@ def open_job(settings: RunSettings, package: ModelPackage) -> Job:
     InputError
         When the slide cannot be opened, does not tell its pixel size, or is too coarse for the model.
     """
-    reader = open_slide(settings.slide, settings.reader)
-    mpp = package.base_mpp if settings.levels == "scale" else settings.mpp or reader.info.mpp
+    reader = open_slide(settings.slide.path, settings.slide.reader)
+    mpp = package.base_mpp if settings.slide.levels == "scale" else settings.slide.mpp or reader.info.mpp
     if mpp is None:
         raise InputError(
-            f"{settings.slide}: does not say how large its pixels are; give µm per pixel with --mpp, or take them as "
-            "the model's level 0 with --levels scale"
+            f"{settings.slide.path}: does not say how large its pixels are; give µm per pixel with --mpp, or take them "
+            "as the model's level 0 with --levels scale"
         )
-    with input_errors(settings.slide):
-        slide_hash = quickhash(settings.slide)
+    with input_errors(settings.slide.path):
+        slide_hash = quickhash(settings.slide.path)
     return job_on(reader, settings, package, mpp, slide_hash)
 
 
@@ -154,9 +154,9 @@ def job_on(reader: SlideReader, settings: RunSettings, package: ModelPackage, mp
         base_mpp=package.base_mpp,
         scale_factor=package.scale_factor,
         n_levels=package.n_levels,
-        allow_upsampling=settings.allow_upsampling,
+        allow_upsampling=settings.slide.allow_upsampling,
     )
-    return Job(settings, package, package.thresholds(settings.thresholds), pyramid, mpp, slide_hash)
+    return Job(settings, package, package.thresholds(settings.model.thresholds), pyramid, mpp, slide_hash)
 
 
 def open_job_as_known(settings: RunSettings, package: ModelPackage, known_quickhash: str, known_on: str) -> Job:
@@ -172,7 +172,7 @@ def open_job_as_known(settings: RunSettings, package: ModelPackage, known_quickh
     except InputError as error:
         raise InputError(f"{error} on host {host_name()}, though host {known_on} could open it") from error
     if job.quickhash != known_quickhash:
-        raise other_files(f"{settings.slide}: the slide", known_on)
+        raise other_files(f"{settings.slide.path}: the slide", known_on)
     return job
 
 
@@ -193,7 +193,7 @@ def analyser_of(job: Job, engines: Sequence[Engine], stain_engine: StainEngine |
         job.thresholds,
         len(package.classes),
         package.score_column,
-        read_ahead=job.settings.read_ahead,
+        read_ahead=job.settings.schedule.read_ahead,
         normalise=normaliser_of(job, stain_engine),
     )
 
@@ -228,7 +228,7 @@ def tissue_of(job: Job) -> tuple[npt.NDArray[np.bool_], TissueSource]:
     InputError
         When a file of regions cannot be used.
     """
-    if not job.settings.regions.given:
+    if not job.settings.slide.regions.given:
         return segment_slide(job), TissueSource()
     # loads shapely, which ranks that open no slide then need not
     from pyramidai_mpi.run.regions import RegionFiles
@@ -239,8 +239,8 @@ def tissue_of(job: Job) -> tuple[npt.NDArray[np.bool_], TissueSource]:
         log.warning(
             "%s: holds tissue within the regions given, but less than %g of any tile of the lowest resolution; "
             "--min-tissue 0 looks at it",
-            job.settings.slide,
-            job.settings.min_tissue,
+            job.settings.slide.path,
+            job.settings.slide.min_tissue,
         )
     return mask, files.source()
 
@@ -257,4 +257,4 @@ def rule_of(job: Job, mask: npt.NDArray[np.bool_], source: TissueSource | None =
     """Which tiles of a slide exist, from its tissue mask."""
     grid = job.pyramid.grid
     tissue = TissueMap(grid, mask, mask_pixels_per_tile(grid), source or TissueSource())
-    return TileRule(tissue, job.settings.min_tissue)
+    return TileRule(tissue, job.settings.slide.min_tissue)

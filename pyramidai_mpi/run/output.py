@@ -35,7 +35,7 @@ def claimed_output(comm: MPI.Intracomm, settings: RunSettings) -> Iterator[None]
     UsageError, OutputExistsError, StorageError
         On all ranks, as `claim`.
     """
-    lock = on_rank0(comm, lambda: claim(settings, patient=settings.resume))
+    lock = on_rank0(comm, lambda: claim(settings, patient=settings.output.resume))
     try:
         yield
     finally:
@@ -61,10 +61,10 @@ def claim(settings: RunSettings, *, patient: bool) -> OutputLock:
         The folder is missing or cannot be written.
     """
     check_settings_target(settings, overwrite=True)  # whether anything may be made there at all
-    lock = OutputLock.take(settings.output, patient=patient)
+    lock = OutputLock.take(settings.output.path, patient=patient)
     try:
         check_names(settings)
-        sweep(settings.output)
+        sweep(settings.output.path)
     except BaseException:
         lock.release()
         raise
@@ -79,9 +79,9 @@ def check_names(settings: RunSettings) -> None:
     PyramidError
         As `claim`.
     """
-    check_settings_target(settings, overwrite=settings.overwrite or _is_to_be_replaced(settings))
-    folder = JournalFolder.of(settings.output)
-    if folder.exists and not (settings.resume or settings.overwrite):
+    check_settings_target(settings, overwrite=settings.output.overwrite or _is_to_be_replaced(settings))
+    folder = JournalFolder.of(settings.output.path)
+    if folder.exists and not (settings.output.resume or settings.output.overwrite):
         raise OutputExistsError(
             f"{folder.path}: an earlier run was not finished; go on from it with --resume, or use --overwrite"
         )
@@ -104,20 +104,20 @@ def finished_before(settings: RunSettings, package: ModelPackage | None = None) 
     OutputExistsError
         Another run is at work there.
     """
-    if not (settings.resume and settings.output.is_file()) or _is_to_be_replaced(settings):
+    if not (settings.output.resume and settings.output.path.is_file()) or _is_to_be_replaced(settings):
         return None
     check_settings_target(settings, overwrite=True)
-    lock = OutputLock.take(settings.output)
+    lock = OutputLock.take(settings.output.path)
     try:
-        origin = read_origin(settings.output)
+        origin = read_origin(settings.output.path)
         differing = _differences(settings, package, origin)
         if differing:
             raise InputError(
-                f"{settings.output}: is the finished result of a run with other {', '.join(differing)}; "
+                f"{settings.output.path}: is the finished result of a run with other {', '.join(differing)}; "
                 "name another output, or replace it with --overwrite"
             )
-        JournalFolder.of(settings.output).remove()
-        sweep(settings.output)
+        JournalFolder.of(settings.output.path).remove()
+        sweep(settings.output.path)
     finally:
         lock.release()
     return ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
@@ -125,12 +125,12 @@ def finished_before(settings: RunSettings, package: ModelPackage | None = None) 
 
 def _differences(settings: RunSettings, package: ModelPackage | None, origin: ResultOrigin) -> list[str]:
     """In what a run differs from that of a finished result, in words."""
-    with input_errors(settings.slide):
-        slide_hash = quickhash(settings.slide)
+    with input_errors(settings.slide.path):
+        slide_hash = quickhash(settings.slide.path)
     if slide_hash != origin.quickhash:
         return ["slide"]
     # needs no trial: it is the file that was analysed
-    job = open_job(settings, package or open_package(settings.model, check_networks=False))
+    job = open_job(settings, package or open_package(settings.model.path, check_networks=False))
     job.pyramid.reader.close()
     package = job.package
     source = _source_of(settings)
@@ -141,8 +141,8 @@ def _differences(settings: RunSettings, package: ModelPackage | None, origin: Re
         "positive class": (package.classes[package.score_column], origin.positive_class),
         "thresholds": (job.thresholds, origin.thresholds),
         "mode": (str(settings.mode), origin.mode),
-        "least tissue share": (settings.min_tissue, origin.min_tissue),
-        "features": (settings.features, origin.has_features),
+        "least tissue share": (settings.slide.min_tissue, origin.min_tissue),
+        "features": (settings.model.features, origin.has_features),
         "tissue": (source.method, origin.tissue_method),
         **{_said(role): (regions.get(role), origin.region_sha256.get(role)) for role in REGION_ROLES},
     }
@@ -151,7 +151,7 @@ def _differences(settings: RunSettings, package: ModelPackage | None, origin: Re
 
 def _source_of(settings: RunSettings) -> TissueSource:
     """How the run's tissue mask would come about, without making it."""
-    if not settings.regions.given:
+    if not settings.slide.regions.given:
         return TissueSource()
     from pyramidai_mpi.run.regions import RegionFiles  # loads shapely
 
@@ -164,8 +164,10 @@ def _said(role: str) -> str:
 
 def _is_to_be_replaced(settings: RunSettings) -> bool:
     """Whether the file under the output's name is the one that the journal's run was to replace."""
-    folder = JournalFolder.of(settings.output)
-    if not (settings.resume and folder.exists):
+    folder = JournalFolder.of(settings.output.path)
+    if not (settings.output.resume and folder.exists):
         return False
     manifest = folder.manifest()
-    return manifest is not None and manifest.replaces is not None and manifest.replaces == stamp_of(settings.output)
+    return (
+        manifest is not None and manifest.replaces is not None and manifest.replaces == stamp_of(settings.output.path)
+    )

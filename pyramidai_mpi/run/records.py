@@ -76,7 +76,7 @@ class CohortRecords:
         self._table = SummaryTable(self._folder / SUMMARY_NAME, self._each, package.n_levels)
         common = self._each[0]
         self._facts = {
-            "command_line": common.command_line,
+            "command_line": common.output.command_line,
             "software_version": __version__,
             "git_revision": git_revision(),
             "python": platform.python_version(),
@@ -86,13 +86,13 @@ class CohortRecords:
             "ranks_of_host": dict(sorted(Counter(host.decode() for host in ranks["host"].tolist()).items())),
             "model": {
                 "name": package.name,
-                "folder": str(common.model),
+                "folder": str(common.model.path),
                 "level_sha256": [level.sha256 for level in package.levels],
                 "positive_class": package.classes[package.score_column],
             },
             "settings": {
                 "mode": str(common.mode),
-                "thresholds": list(package.thresholds(common.thresholds)),
+                "thresholds": list(package.thresholds(common.model.thresholds)),
                 **{name: getattr(common, name) for name in _SETTINGS},
             },
         }
@@ -100,7 +100,7 @@ class CohortRecords:
 
     def slide_ended(self, outcome: SlideOutcome) -> None:
         """A slide has its result, or will have none."""
-        self._outcomes[outcome.settings.output] = outcome
+        self._outcomes[outcome.settings.output.path] = outcome
         if self._table is not None:
             self._table.put(outcome)
             self._keep(self._table.write)
@@ -153,12 +153,12 @@ class CohortRecords:
         return json.dumps(document, indent=1) + "\n"  # ASCII: names that cannot be printed are escaped
 
     def _facts_of(self, settings: RunSettings) -> dict[str, Any]:
-        outcome = self._outcomes.get(settings.output)
+        outcome = self._outcomes.get(settings.output.path)
         account = None if outcome is None else outcome.account
         return {
-            "slide": str(settings.slide),
-            "output": str(settings.output),
-            "given_mpp": settings.mpp,
+            "slide": str(settings.slide.path),
+            "output": str(settings.output.path),
+            "given_mpp": settings.slide.mpp,
             "quickhash": None if account is None else account.quickhash,
             "digest": None if account is None else account.digest,
             "status": "unfinished" if outcome is None else status_of(outcome),

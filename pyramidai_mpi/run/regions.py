@@ -59,10 +59,10 @@ class RegionFiles:
             When a folder has none for the slide, or more than one.
         """
         found = {}
-        for role, path in settings.regions.paths().items():
+        for role, path in settings.slide.regions.paths().items():
             endings = _MASKS if role == "tissue_mask" else _OUTLINES
-            found[role] = _named_like(settings.slide, path, endings) if path.is_dir() else path
-        return cls(found, settings.regions.no_tissue)
+            found[role] = _named_like(settings.slide.path, path, endings) if path.is_dir() else path
+        return cls(found, settings.slide.regions.no_tissue)
 
     def source(self) -> TissueSource:
         """How a mask by these files comes about.

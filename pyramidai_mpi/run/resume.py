@@ -91,8 +91,8 @@ def manifest_of(job: Job, rule: TileRule, engines: Sequence[Engine], widths: Seq
         positive_class=package.classes[package.score_column],
         thresholds=job.thresholds,
         mode=str(settings.mode),
-        min_tissue=settings.min_tissue,
-        allow_upsampling=settings.allow_upsampling,
+        min_tissue=settings.slide.min_tissue,
+        allow_upsampling=settings.slide.allow_upsampling,
         features=tuple(widths),
         tissue_method=rule.tissue.source.method,
         tissue_mask_sha256=hashlib.sha256(pack_mask(rule.tissue.mask)).hexdigest(),
@@ -118,7 +118,7 @@ def open_journal(
     StorageError
         On all ranks: the disk is full or fails.
     """
-    folder = JournalFolder.of(job.settings.output)
+    folder = JournalFolder.of(job.settings.output.path)
     manifest = manifest_of(job, rule, engines, widths)
     begun = on_rank0(comm, lambda: _begin_or_check(folder, manifest, job.settings))
     start = _Start(**json.loads(share_bytes(comm, None if begun is None else json.dumps(asdict(begun)).encode())))
@@ -164,7 +164,7 @@ def open_journal_alone(
     InputError, StorageError
         As there.
     """
-    folder = JournalFolder.of(job.settings.output)
+    folder = JournalFolder.of(job.settings.output.path)
     manifest = manifest_of(job, rule, engines, widths)
     start = _begin_or_check(folder, manifest, job.settings)
     record_format = _record_format(job, manifest)
@@ -217,7 +217,7 @@ def close_journal(comm: MPI.Intracomm, journal: OpenJournal) -> None:
 
 def remove_journal(job: Job) -> None:
     """The result is in its place: remove what led there. One process calls it."""
-    folder = JournalFolder.of(job.settings.output)
+    folder = JournalFolder.of(job.settings.output.path)
     if not folder.remove():
         log.warning("%s: cannot be removed, though the result is complete; remove it by hand", folder.path)
 
@@ -225,7 +225,7 @@ def remove_journal(job: Job) -> None:
 def kept_in_words(comm: MPI.Intracomm, job: Job, workload: TileWorkload) -> str:
     """What a run that stops has kept. Collective."""
     n_done = int(allgather(comm, np.array([len(workload.predictions())])).sum())
-    return f"{n_done} tiles are done and kept in {JournalFolder.of(job.settings.output).path}"
+    return f"{n_done} tiles are done and kept in {JournalFolder.of(job.settings.output.path).path}"
 
 
 @dataclass(frozen=True)
@@ -250,11 +250,11 @@ def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSett
     StorageError
         The disk is full or fails.
     """
-    if settings.overwrite and folder.exists and not folder.remove():
+    if settings.output.overwrite and folder.exists and not folder.remove():
         raise StorageError(f"{folder.path}: cannot be removed; see to its rights, or name another output")
     found = folder.manifest() if folder.exists else None
     if found is None:
-        found = replace(manifest, replaces=stamp_of(settings.output))
+        found = replace(manifest, replaces=stamp_of(settings.output.path))
         folder.create(found)
     elif differences := found.differences(manifest):
         raise InputError(

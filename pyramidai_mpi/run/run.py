@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,9 +127,9 @@ def run_cohort(
         package = agree_on_package(comm, common)
         common = settle_backend(comm, common, package, trial)
         engines = build_engines(comm, package, common, trial)
-    each = [replace(settings, backend=common.backend) for settings in each]
+    each = [settings.with_model(backend=common.model.backend) for settings in each]
     stain_engine = share_stain_engine(comm, package)
-    n_features = [engine.n_features if common.features else 0 for engine in engines]
+    n_features = [engine.n_features if common.model.features else 0 for engine in engines]
     transport = MpiTransport.open(comm)
     verdicts: dict[int, SlideOutcome] = {}
 
@@ -154,13 +154,15 @@ def run_cohort(
     post = Post(transport, receive, owner_of=lambda slide: slide % comm.size)
     owned = range(comm.rank, len(each), comm.size)
     owner = Owner(each, package, owned, ranks, n_features, engines, comm.rank, post.drop)
-    workload = CohortWorkload(each, package, engines, stain_engine, post, common.batch_size, report_progress, carry)
+    workload = CohortWorkload(
+        each, package, engines, stain_engine, post, common.schedule.batch_size, report_progress, carry
+    )
     to_open = opening_tasks(_without(comm, len(each), owner.settle_at_start()))
     roots = deal_round_robin(to_open, comm.rank, comm.size)
     stop = stop or StopWish()
-    policy = Policy(common.policy)
+    policy = Policy(common.schedule.policy)
     with stop.heeded():
-        outcome = schedule(comm, workload, roots, policy=policy, seed=common.seed, stop=stop.is_asked)
+        outcome = schedule(comm, workload, roots, policy=policy, seed=common.schedule.seed, stop=stop.is_asked)
         if outcome.stopped:
             stop.leave()
     workload.close()

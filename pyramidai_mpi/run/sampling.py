@@ -53,7 +53,7 @@ def sample_tiles(
     stain_engine = own_stain_engine(package)
     drawn: list[list[RgbArray]] = [[] for _ in range(package.n_levels)]
     for number, slide in enumerate(slides):
-        settings = RunSettings(slide=slide, model=package.folder, output=slide, mpp=mpp)
+        settings = RunSettings.of(slide=slide, model=package.folder, output=slide, mpp=mpp)
         job = open_job(settings, package)
         try:
             rule = rule_of(job, segment_slide(job))

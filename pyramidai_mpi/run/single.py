@@ -117,18 +117,18 @@ def _analyse(
         clock.ends("tissue")
         job = replace(job, settings=settle_backend(comm, job.settings, job.package, trial))
         engines = build_engines(comm, job.package, job.settings, trial)
-        spool = FeatureSpool() if settings.features else None
-        parallel = choose_parallel(comm, settings.writer)
+        spool = FeatureSpool() if settings.model.features else None
+        parallel = choose_parallel(comm, settings.output.writer)
         analyser = analyser_of(job, engines, share_stain_engine(comm, job.package))
-        workload = TileWorkload(analyser, rule, settings.mode, settings.batch_size, report_progress, spool)
+        workload = TileWorkload(analyser, rule, settings.mode, settings.schedule.batch_size, report_progress, spool)
         journal = open_journal(comm, job, rule, engines, workload.n_features)
         take_over(comm, journal, workload)
         clock.ends("load")
         roots = deal_by_root(journal.frontier, rule.grid, comm.rank, comm.size)
-        policy = Policy(settings.policy)
+        policy = Policy(settings.schedule.policy)
         workload.start_clock()
         with stop.heeded():
-            outcome = schedule(comm, workload, roots, policy=policy, seed=settings.seed, stop=stop.is_asked)
+            outcome = schedule(comm, workload, roots, policy=policy, seed=settings.schedule.seed, stop=stop.is_asked)
             close_journal(comm, journal)
             if outcome.stopped:
                 stop.leave()
@@ -137,7 +137,9 @@ def _analyse(
         facts = {"writer": "mpio" if parallel else "serial", "tiles_from_journal": journal.n_restored, **clock.seconds}
         result = gather_result(comm, job, workload, outcome.stats, facts)
         features = locate_features(comm, workload)
-        write_result(comm, result, settings.output, overwrite=journal.overwrite, parallel=parallel, features=features)
+        write_result(
+            comm, result, settings.output.path, overwrite=journal.overwrite, parallel=parallel, features=features
+        )
         if comm.rank == 0:
             remove_journal(job)
     finally:

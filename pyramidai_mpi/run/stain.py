@@ -44,7 +44,7 @@ def estimate_stain(job: Job, rule: TileRule) -> Job:
     try:
         return replace(job, stain=estimate(_tissue_pixels(job, rule), target))
     except InputError as error:
-        raise InputError(f"{job.settings.slide}: {error}; leave the slide out, or normalise no stain") from error
+        raise InputError(f"{job.settings.slide.path}: {error}; leave the slide out, or normalise no stain") from error
 
 
 def stain_of_slide(job: Job, rule: TileRule, method: str) -> StainTarget:
@@ -58,7 +58,7 @@ def stain_of_slide(job: Job, rule: TileRule, method: str) -> StainTarget:
     try:
         return colours_of(_tissue_pixels(job, rule), method)
     except InputError as error:
-        raise InputError(f"{job.settings.slide}: {error}; name another slide with --stain-target") from error
+        raise InputError(f"{job.settings.slide.path}: {error}; name another slide with --stain-target") from error
 
 
 def _tissue_pixels(job: Job, rule: TileRule) -> RgbArray:

@@ -75,14 +75,14 @@ class SummaryTable:
         self.path = path
         self._n_levels = n_levels
         self._head = _line([*_COLUMNS, *(f"tiles_level_{n}" for n in range(n_levels))])
-        self._number = {settings.output: number for number, settings in enumerate(each)}
+        self._number = {settings.output.path: number for number, settings in enumerate(each)}
         blank = [""] * (len(_COLUMNS) - 3 + n_levels)
         self._lines = [_line([str(one.slide), str(one.output), "unfinished", *blank]) for one in each]
 
     def put(self, outcome: SlideOutcome) -> None:
         """Take in how a slide ended."""
         account = outcome.account
-        cells = [str(outcome.settings.slide), str(outcome.settings.output), *_status(outcome)]
+        cells = [str(outcome.settings.slide.path), str(outcome.settings.output.path), *_status(outcome)]
         if account is None:
             cells += [""] * (len(_COLUMNS) - len(cells) + self._n_levels)
         else:
@@ -95,7 +95,7 @@ class SummaryTable:
                 account.digest,
                 *map(str, account.tiles),
             ]
-        self._lines[self._number[outcome.settings.output]] = _line(cells)
+        self._lines[self._number[outcome.settings.output.path]] = _line(cells)
 
     def write(self) -> None:
         """Replace the file in one step, for readers of this moment: the disk may still lose it.

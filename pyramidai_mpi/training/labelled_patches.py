@@ -214,7 +214,7 @@ def draw_split(
 
 
 def _settings(slide: Path, plan: TilePlan) -> RunSettings:
-    return RunSettings(slide=slide, model=plan.model.folder, output=slide, mpp=plan.mpp)
+    return RunSettings.of(slide=slide, model=plan.model.folder, output=slide, mpp=plan.mpp)
 
 
 def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.NDArray[np.bool_]]]:

@@ -85,9 +85,19 @@ def test_outputs_that_cannot_be_are_usage_errors(slides, output, folder, named):
         ({"min_tissue": -0.01}, "--min-tissue"),
         ({"min_tissue": 1.01}, "--min-tissue"),
         ({"min_tissue": math.nan}, "--min-tissue"),
+        ({"thresholds": {0: math.nan}}, "--threshold 0=nan"),
+        ({"thresholds": {1: 1.5}}, "--threshold 1=1.5"),
+        ({"thresholds": {-1: 0.5}}, "--threshold -1=0.5"),
+        ({"levels": "scal"}, "--levels scal: expected mpp or scale"),
+        ({"reader": "tif"}, "--reader tif"),
+        ({"writer": "mpi"}, "--writer mpi"),
+        ({"policy": "steal"}, "--policy steal"),
+        ({"read_ahead": "yes"}, "--read-ahead yes"),
+        ({"backend": "abacus"}, "--backend abacus"),
+        ({"precision": "float16", "backend": "openvino"}, "--precision float16"),
     ],
     ids=str,
 )
 def test_a_setting_out_of_range_is_a_usage_error_that_names_the_option(change, option):
     with pytest.raises(UsageError, match=option):
-        RunSettings(Path("a.svs"), Path("model"), Path("a.h5"), **change)
+        RunSettings.of(Path("a.svs"), Path("model"), Path("a.h5"), **change)

@@ -31,7 +31,7 @@ def costs(path: Path) -> MeasuredCosts:
 @pytest.fixture
 def job(path: Path):
     package = open_package(default_model(), check_networks=False)
-    opened = open_job(RunSettings(slide=path, model=default_model(), output=Path("unused.h5")), package)
+    opened = open_job(RunSettings.of(slide=path, model=default_model(), output=Path("unused.h5")), package)
     yield opened
     opened.pyramid.reader.close()
 

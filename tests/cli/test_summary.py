@@ -14,7 +14,7 @@ from pyramidai_mpi.run.assemble import failed_lines
 from pyramidai_mpi.run.single import RunReport
 from tests.results import result_of
 
-SETTINGS = RunSettings(Path("slides/a.tif"), Path("model"), Path("results/a.h5"))
+SETTINGS = RunSettings.of(Path("slides/a.tif"), Path("model"), Path("results/a.h5"))
 
 
 @pytest.fixture(scope="module")

@@ -21,4 +21,4 @@ def write_both(comm: MPI.Intracomm, result: Any, _output: Path, **options: Any) 
 
 
 pipeline.write_result = write_both
-pipeline.run_slide(MPI.COMM_WORLD, RunSettings(slide=slide, model=model, output=serial))
+pipeline.run_slide(MPI.COMM_WORLD, RunSettings.of(slide=slide, model=model, output=serial))

@@ -65,12 +65,12 @@ def attempt(call: int) -> dict[str, Any]:
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    settings = RunSettings(slide=slide, model=model, output=out / "out.h5", batch_size=64)
+    settings = RunSettings.of(slide=slide, model=model, output=out / "out.h5", batch_size=64)
     disk.disk_arm(os.fsencode(f"{out}/"), call, -1 if sticky else call, error_number)
     code = exit_code_of(settings)
     calls, victim = disk.disk_calls(), disk.disk_victim().decode()
     disk.disk_disarm()
-    first = read_digest(settings.output) if settings.output.exists() else None
+    first = read_digest(settings.output.path) if settings.output.path.exists() else None
     again = exit_code_of(replace(settings, resume=True))
     return {
         "calls": calls,
@@ -78,7 +78,7 @@ def attempt(call: int) -> dict[str, Any]:
         "code": code,
         "digest": first,
         "code_of_resume": again,
-        "digest_of_resume": read_digest(settings.output) if settings.output.exists() else None,
+        "digest_of_resume": read_digest(settings.output.path) if settings.output.path.exists() else None,
         "left_over": sorted(path.name for path in out.iterdir() if path.name != "out.h5"),
     }
 

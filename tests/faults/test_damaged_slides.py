@@ -77,7 +77,7 @@ def analysed(slide: Path, model: Path) -> Outcome:
     """Run on one rank, in this process."""
     output = slide.with_suffix(".h5")
     try:
-        report = run_slide(MPI.COMM_SELF, RunSettings(slide=slide, model=model, output=output))
+        report = run_slide(MPI.COMM_SELF, RunSettings.of(slide=slide, model=model, output=output))
     except InputError as error:
         assert not output.exists()
         return Outcome(error.exit_code, str(error), [])

@@ -141,7 +141,7 @@ def test_tiles_of_each_slide_are_normalised_by_its_own_stain(slide: Path, macenk
     package = load_package(macenko_model)
     raw, seen = (sample_tiles([slide, other], model, 6, seed=3) for model in (load_package(MODEL), package))
     for number, path in enumerate((slide, other)):
-        job = open_job(RunSettings(slide=path, model=macenko_model, output=tmp_path), package)
+        job = open_job(RunSettings.of(slide=path, model=macenko_model, output=tmp_path), package)
         slide_pixels = pixels_looked_at(job, rule_of(job, segment_slide(job)))
         for level in range(3):
             expected = plain_macenko(raw[level][number], slide_pixels, package.stain_target)

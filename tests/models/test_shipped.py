@@ -13,7 +13,9 @@ from pyramidai_mpi.models import shipped
 @pytest.fixture
 def elsewhere(monkeypatch, tmp_path):
     """A package that lies in an installation, without a checkout around it."""
-    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "site-packages" / "pyramidai_mpi" / "models" / "shipped.py"))
+    monkeypatch.setattr(
+        shipped, "__file__", str(tmp_path / "site-packages" / "pyramidai_mpi" / "models" / "shipped.py")
+    )
     return tmp_path
 
 

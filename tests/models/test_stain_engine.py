@@ -79,7 +79,7 @@ def test_the_networks_of_a_real_slide_see_what_the_plain_method_gives(real_slide
         entry = {"method": "reinhard", "target": {"mean": list(target.mean), "std": list(target.std)}}
     (tmp_path / "model/model.yaml").write_text(yaml.safe_dump(document | {"stain": entry}))
     package = load_package(tmp_path / "model")
-    job = open_job(RunSettings(slide=real_slides / name, model=package.folder, output=tmp_path, mpp=0.25), package)
+    job = open_job(RunSettings.of(slide=real_slides / name, model=package.folder, output=tmp_path, mpp=0.25), package)
     try:
         rule = rule_of(job, segment_slide(job))
         job, roots = estimate_stain(job, rule), rule.roots()

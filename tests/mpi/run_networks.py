@@ -40,7 +40,7 @@ def load(level, *arguments, compiled=b"", **options):
 ModelLevel.hash_file, networks.settle_batch_shape, networks.load_engine = hash_file, settle, load
 comm = MPI.COMM_WORLD
 backend = "openvino" if "openvino" in sys.argv else "onnxruntime"
-settings = RunSettings(slide=Path("none.tif"), model=Path(sys.argv[1]), output=Path("none.h5"), backend=backend)
+settings = RunSettings.of(slide=Path("none.tif"), model=Path(sys.argv[1]), output=Path("none.h5"), backend=backend)
 with networks.begin_trial(comm, settings) as trial:
     package = networks.agree_on_package(comm, settings)
     if "trial" in sys.argv:

@@ -26,7 +26,7 @@ ACCOUNT = SlideAccount((40, 10, 3), 7, 0, 1.25, None, "ab" * 32, "cd" * 32)
 def each(tmp_path: Path) -> list[RunSettings]:
     (tmp_path / "results").mkdir()
     names = ("a", "b", "c\n\x1b[2J")
-    return [RunSettings(Path(f"{n}.tif"), tmp_path / "model", tmp_path / "results" / f"{n}.h5") for n in names]
+    return [RunSettings.of(Path(f"{n}.tif"), tmp_path / "model", tmp_path / "results" / f"{n}.h5") for n in names]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_the_table_tells_what_has_ended_and_what_has_not(records, each, tmp_path
     first, second, third = rows_in(folder)
     assert first == {
         "slide": "a.tif",
-        "output": str(each[0].output),
+        "output": str(each[0].output.path),
         "status": "tiles_unreadable",
         "reason": "4 unreadable tiles, listed in the result",
         "tiles": "53",

@@ -34,7 +34,7 @@ def patchy() -> np.ndarray:
 
 
 def mask_of(regions: Regions, *, bounds: tuple[int, int] = (0, 0), slide: Path = Path("slide.tif")) -> np.ndarray:
-    files = RegionFiles.find(RunSettings(slide, Path("model"), Path("out.h5"), regions=regions))
+    files = RegionFiles.find(RunSettings.of(slide, Path("model"), Path("out.h5"), regions=regions))
     return files.mask(info(slide, bounds), STEP, patchy)
 
 
@@ -134,7 +134,7 @@ def test_in_a_folder_the_file_is_found_by_the_slides_name(tmp_path: Path) -> Non
 
 def test_what_had_a_say_is_told_with_its_hash(tmp_path: Path) -> None:
     roi, pen = geojson(tmp_path / "roi.json", feature([TRIANGLE])), geojson(tmp_path / "pen.json")
-    settings = RunSettings(Path("s.tif"), Path("m"), Path("o.h5"), regions=Regions(roi, pen, no_tissue=True))
+    settings = RunSettings.of(Path("s.tif"), Path("m"), Path("o.h5"), regions=Regions(roi, pen, no_tissue=True))
     source = RegionFiles.find(settings).source()
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (roi, pen)]
     assert source.method == "none, within roi, without excluded"
@@ -205,7 +205,7 @@ def test_options_that_cannot_be_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--no-tissue and --tissue-mask"):
         Regions(tissue_mask=tmp_path / "mask.png", no_tissue=True)
     with pytest.raises(UsageError, match="--levels scale and --mpp"):
-        RunSettings(Path("s"), Path("m"), Path("o"), mpp=0.5, levels="scale")
+        RunSettings.of(Path("s"), Path("m"), Path("o"), mpp=0.5, levels="scale")
     with pytest.raises(UsageError, match=r"--tissue-mask .*m\.png: is no folder, for 2 slides"):
         Regions(tissue_mask=tmp_path / "m.png").check_for_several(2)
     Regions(tissue_mask=tmp_path / "m.png").check_for_several(1)

@@ -90,7 +90,7 @@ def test_a_coarser_level_can_start_from_what_the_finer_one_has_learnt(slides, tm
 
 
 def job_and_rule(slide: Path, package: ModelPackage):
-    job = open_job(RunSettings(slide=slide, model=package.folder, output=slide), package)
+    job = open_job(RunSettings.of(slide=slide, model=package.folder, output=slide), package)
     return job, rule_of(job, segment_slide(job))
 
 

@@ -159,14 +159,14 @@ class Owner:
                 code = self._finished_before(settings)
                 if code is None:
                     check_names(settings)
-                    if settings.resume and OutputLock.is_there(settings.output):
+                    if settings.output.resume and OutputLock.is_there(settings.output.path):
                         # to wait for one that a killed run may have left, now rather than while others wait for answers
                         self._collected[slide].lock = claim(settings, patient=True)
                     continue
                 verdict = Verdict(
                     code,
-                    f"{settings.slide.name}: is there already, complete: {settings.output}",
-                    read_account(settings.output),
+                    f"{settings.slide.path.name}: is there already, complete: {settings.output.path}",
+                    read_account(settings.output.path),
                     was_finished=True,
                 )
             except PyramidError as error:
@@ -177,14 +177,14 @@ class Owner:
 
     def _finished_before(self, settings: RunSettings) -> ExitCode | None:
         """As `claiming.finished_before`; a cohort goes on without being told to where nothing but that can be meant."""
-        if settings.overwrite:
+        if settings.output.overwrite:
             return None
         try:
-            return finished_before(replace(settings, resume=True), self._package)
+            return finished_before(settings.with_output(resume=True), self._package)
         except InputError as error:
-            if settings.resume:
+            if settings.output.resume:
                 raise
-            raise OutputExistsError(f"{settings.output}: exists already; {error}") from error
+            raise OutputExistsError(f"{settings.output.path}: exists already; {error}") from error
 
     def receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
         """Take a message about an owned slide."""
@@ -201,7 +201,7 @@ class Owner:
         except InternalError:
             raise
         except PyramidError as error:  # a journal of other settings, a full disk: ends this slide, not the others
-            self._end(slide, Verdict(error.exit_code, f"{self._each[slide].slide.name}: {error}"))
+            self._end(slide, Verdict(error.exit_code, f"{self._each[slide].slide.path.name}: {error}"))
             if kind is Kind.OPENED:
                 self._send(source, Kind.BEGIN, slide, b"")
             return
@@ -271,7 +271,7 @@ class Owner:
         collected.started = time.perf_counter()
         collected.passport = passport
         collected.job = job_on(
-            ClosedReader(replace(passport.info, path=settings.slide)),
+            ClosedReader(replace(passport.info, path=settings.slide.path)),
             settings,
             self._package,
             passport.mpp,
@@ -324,13 +324,13 @@ class Owner:
             fill = partial(_fill_features, collected.spool, predictions, self._n_features)
             write_result_alone(
                 result,
-                settings.output,
+                settings.output.path,
                 overwrite=collected.journal.overwrite,
                 fill_features=fill if any(self._n_features) else None,
             )
             remove_journal(collected.job)
         except PyramidError as error:
-            return Verdict(error.exit_code, f"{settings.slide.name}: {error}")
+            return Verdict(error.exit_code, f"{settings.slide.path.name}: {error}")
         finally:
             with suppress(StorageError):  # was raised above
                 collected.close()
@@ -356,10 +356,11 @@ def _fill_features(
 def _summary(settings: RunSettings, result: Result) -> str:
     tree = result.tree
     if tree.n_tiles == 0:
-        where = " in the regions given" if settings.regions.given else ""
-        return f"{settings.slide.name}: no tissue found{where}, so the result is valid and empty: {settings.output}"
+        where = " in the regions given" if settings.slide.regions.given else ""
+        name = settings.slide.path.name
+        return f"{name}: no tissue found{where}, so the result is valid and empty: {settings.output.path}"
     failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
     return (
-        f"{settings.slide.name}: {tree.n_tiles} tiles, {tree.count(Decision.ZOOM)[0]} positive{failed}, "
-        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_tiles):.2f}: {settings.output}"
+        f"{settings.slide.path.name}: {tree.n_tiles} tiles, {tree.count(Decision.ZOOM)[0]} positive{failed}, "
+        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_tiles):.2f}: {settings.output.path}"
     )

@@ -152,7 +152,7 @@ class CohortWorkload:
 
     def _open_slide(self, slide: int) -> npt.NDArray[np.void]:
         try:
-            with try_opening(self.each[slide].slide, self.each[slide].reader) as trial:
+            with try_opening(self.each[slide].slide.path, self.each[slide].slide.reader) as trial:
                 trial.check()
             job = open_job(self.each[slide], self.package)
             mask, source = tissue_of(job)
@@ -177,7 +177,7 @@ class CohortWorkload:
     def _keep(self, slide: int, job: Job, passport: Passport) -> _Open:
         job = replace(job, stain=passport.stain)
         analyser = analyser_of(job, self.engines, self.stain_engine)
-        if self.each[slide].features:
+        if self.each[slide].model.features:
             analyser.keep_features = lambda level, rows: self.post.to_owner(
                 Kind.FEATURES, slide, encode_features(level, rows)
             )
