@@ -28,21 +28,6 @@ if TYPE_CHECKING:
 METADATA_FORMAT = "pyramidai-run-metadata/1"
 
 _MOST_OF_ONE_SECOND = 100
-_SETTINGS = (
-    "allow_upsampling",
-    "backend",
-    "batch_size",
-    "features",
-    "min_tissue",
-    "overwrite",
-    "policy",
-    "precision",
-    "read_ahead",
-    "reader",
-    "resume",
-    "seed",
-    "slide_sha256",
-)
 
 
 class CohortRecords:
@@ -93,7 +78,8 @@ class CohortRecords:
             "settings": {
                 "mode": str(common.mode),
                 "thresholds": list(package.thresholds(common.model.thresholds)),
-                **{name: getattr(common, name) for name in _SETTINGS},
+                **{name: getattr(part, name) for part, names in _settings_of(common) for name in names},
+                "slide_sha256": common.slide.sha256,
             },
         }
         self._keep(self._begin_metadata)
@@ -163,3 +149,13 @@ class CohortRecords:
             "digest": None if account is None else account.digest,
             "status": "unfinished" if outcome is None else status_of(outcome),
         }
+
+
+def _settings_of(common: RunSettings) -> list[tuple[object, tuple[str, ...]]]:
+    """The settings that all slides share, by part."""
+    return [
+        (common.schedule, ("policy", "seed", "batch_size", "read_ahead")),
+        (common.slide, ("min_tissue", "allow_upsampling", "reader", "levels")),
+        (common.model, ("features", "backend", "precision")),
+        (common.output, ("overwrite", "resume")),
+    ]
