@@ -17,7 +17,7 @@ from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.export.mosaic import read_mosaic, tissue_rows
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.pyramid.tree import ExecutionTree
-from pyramidai_mpi.run.single import run_slide
+from pyramidai_mpi.run.run import run_slide
 from pyramidai_mpi.store.results import reader
 from pyramidai_mpi.store.results.tables import iter_column, read_header, read_mask_rows, read_rows
 

@@ -1,15 +1,17 @@
-"""The analysis and decision blocks together: tiles in, predictions out."""
+"""Classifying tiles: the analysis and decision blocks of PyramidAI."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.types import MOST_LEVELS, TILE_DTYPE, Decision, prediction_dtype
+from pyramidai_mpi.analyses.base import Look, Seconds, failed_records
+from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode, prediction_dtype
 from pyramidai_mpi.pyramid.decision import decide
+from pyramidai_mpi.pyramid.rule import zooms_in
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.slides.source import TileSource
 
@@ -18,75 +20,112 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.analyses.base import OpenSlide
     from pyramidai_mpi.base.types import PredictionArray, RgbArray, TileArray
     from pyramidai_mpi.models.engines.base import Engine
+    from pyramidai_mpi.models.stain.engine import StainEngine
+    from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.slides.pyramid import SlidePyramid
     from pyramidai_mpi.slides.source import Found
 
-FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
-"""One unreadable tile: level, column, row and why (UTF-8, cut at 200 bytes)."""
 
-
-@dataclass
-class PhaseSeconds:
-    """Wall seconds of one rank's worker thread.
+@dataclass(frozen=True)
+class Classify:
+    """A model's networks and thresholds, for slide after slide.
 
     Attributes
     ----------
-    read, stain, infer
-        By phase.
-    levels
-        float64 (MOST_LEVELS,), the phases together by level.
-    """
-
-    read: float = 0.0
-    stain: float = 0.0
-    infer: float = 0.0
-    levels: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(MOST_LEVELS))
-
-
-@dataclass
-class Analyser:
-    """Reads tiles of one slide, runs their level's network and decides.
-
-    Used by one thread at a time, but for `prepare` and `close`.
-
-    Attributes
-    ----------
-    pyramid
-        The slide's analysis levels.
     engines
         One engine a level, level 0 first.
     thresholds
         One threshold a level, level 0 first.
     n_classes, positive_class
-        Number of classes, and the one that is the score.
-    keep_features
-        Called with (level, float32 (n, F)) for each batch, rows as its predictions, NaN where unreadable; None computes
-        no features.
-    normalise
-        Gives a tile's pixels with the slide's stain normalised; None leaves them as they are.
+        Number of classes, and the one whose probability is the score.
+    mode
+        Which tiles are looked at.
+    features
+        Whether the networks' feature vectors are kept.
     read_ahead
-        ``auto``, ``always`` or ``never``: whether `prepare` reads pixels (see `slides.source`).
-    seconds
-        Time spent so far.
+        ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
+    stain_engine
+        Needed for slides whose stain is normalised.
     """
 
-    pyramid: SlidePyramid
     engines: Sequence[Engine]
     thresholds: Sequence[float]
     n_classes: int
     positive_class: int
-    keep_features: Callable[[int, npt.NDArray[np.float32]], None] | None = None
-    normalise: Callable[[RgbArray], RgbArray] | None = None
+    mode: Mode = Mode.PYRAMID
+    features: bool = False
     read_ahead: str = "auto"
-    seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
+    stain_engine: StainEngine | None = None
 
-    def __post_init__(self) -> None:
-        self._source = TileSource(self.pyramid, self.read_ahead)
+    @property
+    def record(self) -> np.dtype[np.void]:
+        """`prediction_dtype` of its classes."""
+        return prediction_dtype(self.n_classes)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Length of each level's feature vectors, 0 where none are kept."""
+        return tuple(engine.n_features if self.features else 0 for engine in self.engines)
+
+    def first(self, rule: TileRule) -> TileArray:
+        """The roots, or all tiles of level 0 under them for a reference run."""
+        return rule.first_tiles(self.mode)
+
+    def closer(self, rule: TileRule, records: PredictionArray) -> TileArray:
+        """Children of the tiles to zoom into."""
+        return rule.children(records[zooms_in(records, self.mode)])
+
+    def contradictions(self, records: PredictionArray) -> npt.NDArray[np.bool_]:
+        """Records whose decision does not follow from their probabilities."""
+        threshold = self.thresholds[int(records["level"][0])]
+        return np.asarray(decide(records["probability"], self.positive_class, threshold) != records["decision"])
+
+    def on(self, slide: OpenSlide, rule: TileRule) -> SlideClassifier:
+        """Begin on a slide that this rank has opened."""
+        return SlideClassifier(self, slide.pyramid, rule, normaliser_of(slide, self.stain_engine))
+
+
+def normaliser_of(slide: OpenSlide, stain_engine: StainEngine | None) -> Callable[[RgbArray], RgbArray] | None:
+    """What normalises the slide's stain, None where that is not asked for."""
+    if slide.stain is None:
+        return None
+    assert stain_engine is not None
+    return stain_engine.normaliser(slide.stain)
+
+
+class SlideClassifier:
+    """Reads tiles of one slide, runs their level's network and decides.
+
+    Parameters
+    ----------
+    classify
+        Networks, thresholds and mode.
+    pyramid
+        The slide's analysis levels.
+    rule
+        Which of its tiles exist.
+    normalise
+        Gives a tile's pixels with the slide's stain normalised; None leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        classify: Classify,
+        pyramid: SlidePyramid,
+        rule: TileRule,
+        normalise: Callable[[RgbArray], RgbArray] | None = None,
+    ) -> None:
+        self._classify = classify
+        self._rule = rule
+        self._normalise = normalise
+        self._tile_size = pyramid.grid.tile_size
+        self._source = TileSource(pyramid, classify.read_ahead)
 
     def prepare(self, tiles: TileArray) -> list[Found | None]:
-        """Begin to read tiles of one level, for `analyse` to be given what comes of it; from another thread."""
+        """Begin to read tiles of one level, for `look` to be given what comes of it; from another thread."""
         places = zip(tiles["col"].tolist(), tiles["row"].tolist(), strict=True)
         return self._source.prepare(int(tiles["level"][0]), places)
 
@@ -94,10 +133,8 @@ class Analyser:
         """Close the slide; `prepare` does nothing from now on."""
         self._source.close()
 
-    def analyse(
-        self, tiles: TileArray, prepared: Sequence[Found | None] | None = None
-    ) -> tuple[PredictionArray, npt.NDArray[np.void]]:
-        """Analyse a batch of tiles of one level.
+    def look(self, tiles: TileArray, prepared: Sequence[Found | None] | None = None) -> Look:
+        """Classify a batch of tiles of one level.
 
         Parameters
         ----------
@@ -108,15 +145,47 @@ class Analyser:
 
         Returns
         -------
-        predictions : numpy.ndarray
-            One `prediction_dtype` record a tile, in the same order.
-        failed : numpy.ndarray
-            `FAILED_DTYPE` records of the tiles among them that could not be read or gave no finite probability.
+        Look
+            `prediction_dtype` records. As failed count tiles that could not be read or gave no finite probability.
         """
         level = int(tiles["level"][0])
         started = time.perf_counter()
-        side = self.pyramid.grid.tile_size
-        pixels = np.empty((len(tiles), side, side, 3), np.uint8)
+        pixels, readable, reasons = self._read(level, tiles, prepared)
+        read = time.perf_counter()
+        if self._normalise is not None:
+            for k in range(len(readable)):
+                pixels[k] = self._normalise(pixels[k])
+        normalised = time.perf_counter()
+        classify = self._classify
+        probability = np.full((len(tiles), classify.n_classes), np.nan, np.float32)
+        probability[readable], vectors = classify.engines[level].predict(
+            pixels[: len(readable)], features=classify.features
+        )
+        computed = time.perf_counter()
+
+        features = None
+        if classify.features and vectors is not None:
+            features = np.full((len(tiles), vectors.shape[1]), np.nan, np.float32)
+            features[readable] = vectors
+        decision = decide(probability, classify.positive_class, classify.thresholds[level])
+        unreadable = decision == Decision.UNREADABLE
+        probability[unreadable] = np.nan
+        for position in np.flatnonzero(unreadable).tolist():
+            reasons.setdefault(position, "the network gave a probability that is not finite")
+        records = _predictions(tiles, decision, probability)
+        return Look(
+            records,
+            classify.closer(self._rule, records),
+            failed_records(tiles, reasons),
+            features,
+            Seconds(read - started, normalised - read, computed - normalised),
+        )
+
+    def _read(
+        self, level: int, tiles: TileArray, prepared: Sequence[Found | None] | None
+    ) -> tuple[RgbArray, list[int], dict[int, str]]:
+        """Pixels of the readable tiles, their positions, and the reasons of the others by position."""
+        pixels = np.empty((len(tiles), self._tile_size, self._tile_size, 3), np.uint8)
         reasons: dict[int, str] = {}
         readable: list[int] = []
         for position, tile in enumerate(tiles):
@@ -128,47 +197,15 @@ class Analyser:
             else:
                 pixels[len(readable)] = found
                 readable.append(position)
-        read = time.perf_counter()
-        if self.normalise is not None:
-            for k in range(len(readable)):
-                pixels[k] = self.normalise(pixels[k])
-        normalised = time.perf_counter()
-        probability = np.full((len(tiles), self.n_classes), np.nan, np.float32)
-        engine, wanted = self.engines[level], self.keep_features is not None
-        probability[readable], features = engine.predict(pixels[: len(readable)], features=wanted)
-        self.seconds.read += read - started
-        inferred = time.perf_counter()
-        self.seconds.stain += normalised - read
-        self.seconds.infer += inferred - normalised
-        self.seconds.levels[level] += inferred - started
-
-        if self.keep_features is not None and features is not None:
-            rows = np.full((len(tiles), features.shape[1]), np.nan, np.float32)
-            rows[readable] = features
-            self.keep_features(level, rows)
-        decision = decide(probability, self.positive_class, self.thresholds[level])
-        unreadable = decision == Decision.UNREADABLE
-        probability[unreadable] = np.nan
-        for position in np.flatnonzero(unreadable).tolist():
-            reasons.setdefault(position, "the network gave a probability that is not finite")
-        return _predictions(tiles, decision, probability), _failed(tiles, reasons)
+        return pixels, readable, reasons
 
 
 def _predictions(
     tiles: TileArray, decision: npt.NDArray[np.uint8], probability: npt.NDArray[np.float32]
 ) -> PredictionArray:
     predictions = np.empty(len(tiles), prediction_dtype(probability.shape[1]))
-    for name in ("level", "col", "row"):
+    for name in TILE_DTYPE.names or ():
         predictions[name] = tiles[name]
     predictions["decision"] = decision
     predictions["probability"] = probability
     return predictions
-
-
-def _failed(tiles: TileArray, reasons: dict[int, str]) -> npt.NDArray[np.void]:
-    failed = np.zeros(len(reasons), FAILED_DTYPE)
-    for row, (position, reason) in enumerate(sorted(reasons.items())):
-        for name in ("level", "col", "row"):
-            failed[name][row] = tiles[name][position]
-        failed["reason"][row] = reason.encode()[:200]
-    return failed

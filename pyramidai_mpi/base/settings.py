@@ -194,6 +194,8 @@ class Output:
         Replace an existing output, and begin anew whatever its journal says.
     resume
         Go on from the output's journal, if there is one.
+    leave_finished
+        Leave a finished result of the same run alone without being told to resume, as with one of several slides.
     writer
         ``auto``, ``serial`` or ``mpio``: who writes the result file.
     command_line
@@ -208,6 +210,7 @@ class Output:
     path: Path
     overwrite: bool = False
     resume: bool = False
+    leave_finished: bool = False
     writer: str = "auto"
     command_line: str = ""
 

@@ -70,6 +70,14 @@ def tiles_at(level: int, index: npt.NDArray[np.integer]) -> TileArray:
     return tiles
 
 
+def tiles_only(records: npt.NDArray[np.void]) -> TileArray:
+    """The tiles of records that say more of them."""
+    tiles = np.empty(len(records), TILE_DTYPE)
+    for name in TILE_DTYPE.names or ():
+        tiles[name] = records[name]
+    return tiles
+
+
 def tile_keys(tiles: TileArray | PredictionArray) -> npt.NDArray[np.uint64]:
     """Level, row and column in one number whose order is the canonical (row-major) one."""
     # 4 bits of level and 30 bits each of row and column: 2**30 tiles of 224 px is more than any image

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,12 @@ from pyramidai_mpi.process.stop import StopWish, parse_duration
 from pyramidai_mpi.run.selection import plan_outputs, select_slides
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mpi4py import MPI
 
     from pyramidai_mpi.export.formats import Format
-    from pyramidai_mpi.run.single import RunReport
+    from pyramidai_mpi.run.run import RunReport, SlideOutcome
 
 log = logging.getLogger(__name__)
 
@@ -256,7 +257,7 @@ def command(
             ModelChoice(
                 model or default_model(), parse_thresholds(threshold), positive_class, features, backend, precision
             ),
-            Output(path, overwrite, resume, writer, command_line),
+            Output(path, overwrite, resume, selection.is_cohort, writer, command_line),
             Schedule(policy, seed, batch_size, read_ahead),
             Mode(mode),
         )
@@ -275,9 +276,10 @@ def command(
     with mpi_session("stopped; what was done is kept, and the same command with --resume goes on from there") as comm:
         _set_up_logging(comm.rank, verbose=verbose, quiet=quiet)
         bar_wanted = not (no_progress or quiet)
-        if not selection.is_cohort:
-            return _run_one_through_losses(comm, each[0], formats, stop, bar_wanted=bar_wanted)
-        return _run_several(comm, each, formats, stop, bar_wanted=bar_wanted)
+        run = partial(
+            _run_several if selection.is_cohort else _run_one, formats=formats, stop=stop, bar_wanted=bar_wanted
+        )
+        return _run_through_losses(comm, each, run)
 
 
 def _check_records(outputs: Sequence[Path], formats: Sequence[Format], table: Path | None, *, overwrite: bool) -> None:
@@ -307,21 +309,21 @@ class _PrintableFormatter(logging.Formatter):
         return "\n  ".join(printable(line) for line in super().format(record).split("\n  "))
 
 
-def _run_one_through_losses(
-    comm: MPI.Intracomm, settings: RunSettings, formats: Sequence[Format], stop: StopWish, *, bar_wanted: bool
+def _run_through_losses(
+    comm: MPI.Intracomm, each: Sequence[RunSettings], run: Callable[[MPI.Intracomm, Sequence[RunSettings]], int]
 ) -> int:
-    """Like `_run_one`; where the MPI lets ranks outlive each other, those that are left go on."""
+    """Run; where the MPI lets ranks outlive each other, those that are left go on."""
     from pyramidai_mpi.cli.session import leave_after_losses
     from pyramidai_mpi.ranks.survival import through_losses
     from pyramidai_mpi.store.journal.folder import JournalFolder
 
+    def gone_on_with(settings: RunSettings) -> RunSettings:
+        # what --overwrite is to replace is written down in the journal, once there is one
+        fresh = settings.output.overwrite and not JournalFolder.of(settings.output.path).exists
+        return settings.with_output(resume=not fresh, overwrite=fresh)
+
     def attempt(left: MPI.Intracomm, again: bool) -> int:
-        resumed = settings
-        if again:
-            # what --overwrite is to replace is written down in the journal, once there is one
-            fresh = settings.output.overwrite and not JournalFolder.of(settings.output.path).exists
-            resumed = settings.with_output(resume=True, overwrite=fresh)
-        return _run_one(left, resumed, formats, stop, bar_wanted=bar_wanted)
+        return run(left, [gone_on_with(settings) for settings in each] if again else each)
 
     code, left = through_losses(comm, attempt, lambda line: log.error("%s", line))
     if left.size < comm.size:
@@ -330,39 +332,47 @@ def _run_one_through_losses(
 
 
 def _run_one(
-    comm: MPI.Intracomm, settings: RunSettings, formats: Sequence[Format], stop: StopWish, *, bar_wanted: bool
+    comm: MPI.Intracomm,
+    each: Sequence[RunSettings],
+    *,
+    formats: Sequence[Format],
+    stop: StopWish,
+    bar_wanted: bool,
 ) -> int:
     from pyramidai_mpi.cli.progress import choose_view
-    from pyramidai_mpi.ranks.collectives import on_rank0, share_bytes
-    from pyramidai_mpi.run.output import finished_before
-    from pyramidai_mpi.run.single import run_slide
+    from pyramidai_mpi.ranks.collectives import share_bytes
+    from pyramidai_mpi.run.run import run_slide
 
-    finished = on_rank0(comm, lambda: finished_before(settings))
-    done = b"" if finished is None else bytes([_export(finished, [settings], formats)])
-    if code := share_bytes(comm, None if comm.rank else done):
-        log.info("%s: is there already, complete", settings.output.path)
-        return code[0]
     view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
     try:
-        report = run_slide(comm, settings, view.show if view else None, stop)
+        report = run_slide(comm, each[0], view.show if view else None, stop)
     finally:
         if view:
             view.close()
     code = b""
     if report is not None:
-        _say_report(settings, report)
-        code = bytes([_export(report.exit_code, [settings], formats)])
+        (outcome,) = report.outcomes
+        if outcome.was_finished:
+            log.info("%s: is there already, complete", outcome.settings.output.path)
+        else:
+            _say_report(outcome.settings, report)
+        code = bytes([_export(outcome.exit_code, [outcome.settings], formats)])
     return share_bytes(comm, None if comm.rank else code)[0]
 
 
 def _run_several(
-    comm: MPI.Intracomm, each: list[RunSettings], formats: Sequence[Format], stop: StopWish, *, bar_wanted: bool
+    comm: MPI.Intracomm,
+    each: Sequence[RunSettings],
+    *,
+    formats: Sequence[Format],
+    stop: StopWish,
+    bar_wanted: bool,
 ) -> int:
     from pyramidai_mpi.cli.main import say_error
     from pyramidai_mpi.cli.progress import choose_view
     from pyramidai_mpi.ranks.collectives import agree_on, share_bytes
     from pyramidai_mpi.run.records import CohortRecords
-    from pyramidai_mpi.run.run import SlideOutcome, run_cohort
+    from pyramidai_mpi.run.run import run_slides
 
     listed = [
         (os.fsencode(settings.slide.path), os.fsencode(settings.output.path), settings.slide.mpp) for settings in each
@@ -380,7 +390,7 @@ def _run_several(
         records.slide_ended(outcome)
 
     try:
-        report = run_cohort(comm, each, view.show if view else None, say_slide, stop, records.begin)
+        report = run_slides(comm, each, view.show if view else None, say_slide, stop, records.begin)
     except PyramidError as error:
         records.end(error.exit_code)
         raise

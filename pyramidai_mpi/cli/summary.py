@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.run.single import RunReport
+    from pyramidai_mpi.run.run import RunReport
 
 
 def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:

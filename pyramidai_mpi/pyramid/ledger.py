@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.pyramid.rule import zooms_in
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
-    from pyramidai_mpi.base.types import Mode, PredictionArray, TileArray
-    from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.base.types import TileArray
+    from pyramidai_mpi.pyramid.grid import Grid
 
 _EXPECTED = np.uint8(1)
 _RECEIVED = np.uint8(2)
@@ -27,36 +27,39 @@ class TileLedger:
 
     Parameters
     ----------
-    rule, mode
-        Which tiles exist and are looked at.
+    grid
+        The slide's tiles.
+    first
+        The tiles that a run begins with.
+    closer
+        Tiles that follow from records.
     """
 
-    def __init__(self, rule: TileRule, mode: Mode) -> None:
-        self._rule = rule
-        self._mode = mode
-        shapes = [rule.grid.shape(level) for level in range(rule.grid.n_levels)]
+    def __init__(self, grid: Grid, first: TileArray, closer: Callable[[npt.NDArray[np.void]], TileArray]) -> None:
+        self._closer = closer
+        shapes = [grid.shape(level) for level in range(grid.n_levels)]
         self._states = [np.zeros((rows, cols), np.uint8) for cols, rows in shapes]
         self._open = 0
-        self._mark(rule.first_tiles(mode), _EXPECTED)
+        self._mark(first, _EXPECTED)
 
     @property
     def complete(self) -> bool:
         """Whether every expected tile has been received, and no other."""
         return self._open == 0
 
-    def record(self, predictions: PredictionArray) -> None:
-        """Take in analysed tiles; those zoomed into make their children expected.
+    def record(self, records: npt.NDArray[np.void]) -> None:
+        """Take in what was done; the tiles that follow from it are expected.
 
         Parameters
         ----------
-        predictions
-            Records of `prediction_dtype`, each tile at most once in the ledger's life.
+        records
+            With the fields of `TILE_DTYPE`, each tile at most once in the ledger's life.
         """
-        self._mark(predictions, _RECEIVED)
-        if len(predictions):
-            self._mark(self._rule.children(predictions[zooms_in(predictions, self._mode)]), _EXPECTED)
+        self._mark(records, _RECEIVED)
+        if len(records):
+            self._mark(self._closer(records), _EXPECTED)
 
-    def _mark(self, tiles: TileArray | PredictionArray, bit: np.uint8) -> None:
+    def _mark(self, tiles: npt.NDArray[np.void], bit: np.uint8) -> None:
         for level in np.unique(tiles["level"]).tolist():
             chosen: npt.NDArray[np.void] = tiles[tiles["level"] == level]
             at = (chosen["row"], chosen["col"])

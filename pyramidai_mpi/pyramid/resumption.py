@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.types import TILE_DTYPE, tile_keys
-from pyramidai_mpi.pyramid.rule import zooms_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
-    from pyramidai_mpi.base.types import Mode, PredictionArray, TileArray
-    from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.base.types import TileArray
 
 
 @dataclass(frozen=True)
@@ -24,37 +24,46 @@ class Resumption:
     Attributes
     ----------
     kept
-        bool (N,): the predictions that belong to the tree, each tile once.
+        bool (N,): the records that belong to the tree, each tile once.
     frontier
-        Tiles that are known to belong to it and not analysed yet.
+        Tiles that are known to belong to it and not done yet.
     """
 
     kept: npt.NDArray[np.bool_]
     frontier: TileArray
 
 
-def find_frontier(predictions: PredictionArray, rule: TileRule, mode: Mode) -> Resumption:
-    """Find what is left to do from what a run has done: roots and children of zoomed tiles, minus what is done.
+def find_frontier(
+    records: npt.NDArray[np.void], first: TileArray, closer: Callable[[npt.NDArray[np.void]], TileArray]
+) -> Resumption:
+    """Find what is left to do from what a run has done: its first tiles and all that follow, minus what is done.
 
-    A tile counts only when it is a root or its parent counts: a prediction may have outlived that of its parent on
-    another host, and its turn then comes again. Of a tile that is there twice, the later record counts.
+    A tile counts only when it is one of the first or the record that it follows from counts: a record may have outlived
+    that of its parent on another host, and its turn then comes again. Of a tile that is there twice, the later record
+    counts.
 
     Parameters
     ----------
-    predictions
-        Records of `prediction_dtype` (N,), oldest first.
+    records
+        Of tiles (N,), oldest first.
+    first
+        The tiles that a run begins with.
+    closer
+        Tiles that follow from records.
     """
-    keys = tile_keys(predictions)
-    kept = np.zeros(len(predictions), bool)
+    keys = tile_keys(records)
+    # of equal keys the last: the first in the reversed order
+    done, last = np.unique(keys[::-1], return_index=True)
+    place = len(keys) - 1 - last
+    kept = np.zeros(len(records), bool)
     frontier = [np.empty(0, TILE_DTYPE)]
-    expected = rule.first_tiles(mode)
-    for _ in range(rule.grid.n_levels):
-        expected_keys = tile_keys(expected)
-        # of equal keys the last: the first in the reversed order
-        found, last = np.unique(keys[::-1], return_index=True)
-        chosen = (len(keys) - 1 - last)[np.isin(found, expected_keys)]
+    expected = first
+    while len(expected):
+        wanted = tile_keys(expected)
+        at = np.searchsorted(done, wanted)
+        is_done = done[np.minimum(at, len(done) - 1)] == wanted if len(done) else np.zeros(len(wanted), bool)
+        chosen = np.sort(place[at[is_done]])
         kept[chosen] = True
-        frontier.append(expected[~np.isin(expected_keys, keys[chosen])])
-        done = predictions[chosen]
-        expected = rule.children(done[zooms_in(done, mode)])
+        frontier.append(expected[~is_done])
+        expected = closer(records[chosen])
     return Resumption(kept, np.concatenate(frontier))

@@ -154,6 +154,20 @@ def gather_records(comm: MPI.Intracomm, records: npt.NDArray[np.void]) -> npt.ND
     return everything
 
 
+def gather_messages(comm: MPI.Intracomm, messages: Sequence[bytes]) -> list[bytes]:
+    """All ranks' messages on rank 0, in rank order; none on the others. Collective."""
+    packed = b"".join(len(message).to_bytes(8, "little") + message for message in messages)
+    everything = gather_records(comm, np.frombuffer(packed, np.dtype([("byte", "u1")])))
+    found: list[bytes] = []
+    rest = b"" if everything is None else everything.tobytes()
+    at = 0
+    while at < len(rest):
+        end = at + 8 + int.from_bytes(rest[at : at + 8], "little")
+        found.append(rest[at + 8 : end])
+        at = end
+    return found
+
+
 def scatter_rows(
     comm: MPI.Intracomm,
     parts: Sequence[npt.NDArray[np.generic]] | None,

@@ -14,8 +14,7 @@ from pyramidai_mpi.process.host import cpu_description, host_name, library_versi
 from pyramidai_mpi.process.memory import peak_resident_bytes
 from pyramidai_mpi.pyramid.tissue import mask_downsample
 from pyramidai_mpi.pyramid.tree import build_tree
-from pyramidai_mpi.ranks.collectives import gather_records, on_rank0, share_bytes
-from pyramidai_mpi.slides.identity import FullHash
+from pyramidai_mpi.ranks.collectives import gather_records, share_bytes
 from pyramidai_mpi.store.results.result import (
     Execution,
     LevelRecord,
@@ -26,14 +25,15 @@ from pyramidai_mpi.store.results.result import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from mpi4py import MPI
 
+    from pyramidai_mpi.analyses.base import OpenSlide
+    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.rule import TileRule
-    from pyramidai_mpi.run.opening import Job
-    from pyramidai_mpi.run.pool.tile_workload import TileWorkload
     from pyramidai_mpi.sched import Stats
 
 log = logging.getLogger(__name__)
@@ -88,14 +88,9 @@ def _own_record(comm: MPI.Intracomm) -> npt.NDArray[np.void]:
     return record
 
 
-def rank_record(comm: MPI.Intracomm, stats: Stats, workload: TileWorkload) -> npt.NDArray[np.void]:
-    """Account of the calling rank as one `RANK_DTYPE` record, shape (1,)."""
+def rank_record(comm: MPI.Intracomm, stats: Stats) -> npt.NDArray[np.void]:
+    """The scheduler's account of the calling rank as one `RANK_DTYPE` record, shape (1,)."""
     record = _own_record(comm)
-    record["read_s"] = workload.analyser.seconds.read
-    record["stain_s"] = workload.analyser.seconds.stain
-    record["infer_s"] = workload.analyser.seconds.infer
-    record["journal_s"] = workload.journal.seconds if workload.journal is not None else 0.0
-    record["level_s"] = workload.analyser.seconds.levels
     record["peak_bytes"] = peak_resident_bytes()
     for name in RANK_DTYPE.names or ():
         if hasattr(stats, name):
@@ -103,45 +98,32 @@ def rank_record(comm: MPI.Intracomm, stats: Stats, workload: TileWorkload) -> np
     return record
 
 
-def gather_result(
-    comm: MPI.Intracomm, job: Job, workload: TileWorkload, stats: Stats, attributes: dict[str, str | int | float]
-) -> Result | None:
-    """Bring all predictions to rank 0 and put them in canonical order. Collective.
+def with_work(ranks: npt.NDArray[np.void], work: Mapping[int, npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
+    """`RANK_DTYPE` records with what each rank did of a slide, where the scheduler has not counted it.
 
-    Returns
-    -------
-    Result or None
-        The result on rank 0, None on the others.
-
-    Raises
-    ------
-    InternalError
-        On all ranks, when the tiles do not add up (see `build_tree`).
+    Parameters
+    ----------
+    work
+        `pool.owner.WORK_DTYPE` by rank.
     """
-    predictions = gather_records(comm, workload.predictions())
-    failed = gather_records(comm, workload.failed())
-    ranks = gather_records(comm, rank_record(comm, stats, workload))
-    batches = gather_records(comm, workload.batches(comm.rank))
-
-    def assemble() -> Result:
-        assert predictions is not None
-        assert failed is not None
-        assert ranks is not None
-        assert batches is not None
-        _name_mixed_hosts(ranks)
-        execution = Execution(attributes | run_facts(job, ranks), ranks, batches)
-        return assemble_result(job, workload.rule, predictions, failed, execution, workload.n_features)
-
-    return on_rank0(comm, assemble)
+    ranks = ranks.copy()
+    for rank, done in work.items():
+        for name in done.dtype.names or ():
+            if not np.any(ranks[name][rank]):
+                ranks[name][rank] = done[name]
+    return ranks
 
 
 def assemble_result(
-    job: Job,
+    settings: RunSettings,
+    package: ModelPackage,
+    slide: OpenSlide,
     rule: TileRule,
     predictions: npt.NDArray[np.void],
     failed: npt.NDArray[np.void],
     execution: Execution,
     n_features: Sequence[int],
+    sha256: str | None = None,
 ) -> Result:
     """Put the predictions of one slide, in any order, into canonical order beside what they were made with.
 
@@ -150,12 +132,10 @@ def assemble_result(
     InternalError
         When the tiles do not add up (see `build_tree`).
     """
-    tree = build_tree(predictions, rule, job.settings.mode)
-    grid, info, package = rule.grid, job.pyramid.reader.info, job.package
-    full_hash = job.full_hash or (FullHash(info.path) if job.settings.slide.sha256 else None)
-    sha256 = None if full_hash is None else full_hash.result()
+    tree = build_tree(predictions, rule, settings.mode)
+    grid, info = rule.grid, slide.pyramid.reader.info
     return Result(
-        slide=SlideRecord(info.name, job.quickhash, info.vendor, info.l0_size, job.mpp, info.l0_bounds, sha256),
+        slide=SlideRecord(info.name, slide.quickhash, info.vendor, info.l0_size, slide.mpp, info.l0_bounds, sha256),
         model=ModelRecord(
             name=package.name,
             classes=package.classes,
@@ -179,28 +159,29 @@ def assemble_result(
                 threshold=threshold,
                 n_features=width,
             )
-            for plan, threshold, width in zip(job.pyramid.plans, job.thresholds, n_features, strict=True)
+            for plan, threshold, width in zip(
+                slide.pyramid.plans, package.thresholds(settings.model.thresholds), n_features, strict=True
+            )
         ),
         tree=tree,
         l0_coords=tuple(grid.l0_corner(n, tree.levels[n].index) for n in range(grid.n_levels)),
         failed=np.sort(failed, order=["level", "row", "col"]),
-        mode=str(job.settings.mode),
+        mode=str(settings.mode),
         n_reference_tiles=len(rule.reference_tiles()),
         execution=replace(execution, attributes={**execution.attributes, **rule.tissue.source.facts()}),
     )
 
 
-def run_facts(job: Job, ranks: npt.NDArray[np.void]) -> dict[str, str | int | float]:
+def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.void]) -> dict[str, str | int | float]:
     """Settings, versions and hosts of a run, for `/execution`."""
-    settings = job.settings
     return {
         "command_line": settings.output.command_line,
         "mode": str(settings.mode),
         "policy": settings.schedule.policy,
         "seed": settings.schedule.seed,
         "batch_size": settings.schedule.batch_size,
-        "reader": job.pyramid.reader.info.reader,
-        **({} if job.stain is None else {"stain_map": job.stain.to_json()}),
+        "reader": slide.pyramid.reader.info.reader,
+        **({} if slide.stain is None else {"stain_map": slide.stain.to_json()}),
         "backend": settings.model.backend,
         "precision": settings.model.precision,
         "min_tissue": settings.slide.min_tissue,

@@ -1,146 +1,58 @@
-"""Preparing a run: every rank opens slide and model for itself, and all agree that they hold the same."""
+"""Opening slides: laying a model's levels over a slide, finding its tissue, telling the other ranks of it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.analyses.classify import Analyser
-from pyramidai_mpi.base.errors import InputError, PyramidError, input_errors
+from pyramidai_mpi.analyses.base import OpenSlide
+from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.pyramid.rule import TileRule
-from pyramidai_mpi.pyramid.tissue import (
-    TissueMap,
-    TissueSource,
-    mask_downsample,
-    mask_pixels_per_tile,
-    pack_mask,
-    unpack_mask,
-)
-from pyramidai_mpi.ranks.collectives import agree, agree_on, on_rank0, other_files, share_bytes
-from pyramidai_mpi.run.networks import agree_on_package
-from pyramidai_mpi.slides.identity import FullHash, quickhash
+from pyramidai_mpi.pyramid.tissue import TissueMap, TissueSource, mask_downsample, mask_pixels_per_tile
+from pyramidai_mpi.ranks.collectives import other_files
+from pyramidai_mpi.run.pool.messages import SlideDescription
+from pyramidai_mpi.run.stain import estimate_stain
+from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
+from pyramidai_mpi.slides.readers.base import ClosedReader
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.readers.trial import try_opening
-from pyramidai_mpi.store.files.placing import check_target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     import numpy.typing as npt
-    from mpi4py import MPI
 
-    from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.models.engines.base import Engine
+    from pyramidai_mpi.base.settings import SlideInput
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.models.stain.engine import Normaliser, StainEngine
-    from pyramidai_mpi.models.stain.map import StainMap
     from pyramidai_mpi.slides.readers.base import SlideReader
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a rank holds before the first tile.
-
-    Attributes
-    ----------
-    settings
-        As given.
-    package
-        The model.
-    thresholds
-        In force, level 0 first.
-    pyramid
-        The slide under the model.
-    mpp
-        µm per level-0 pixel.
-    quickhash
-        Of the slide.
-    stain
-        How its stain is normalised; None does nothing.
-    full_hash
-        Of the slide, where it was begun; None elsewhere.
-    """
-
-    settings: RunSettings
-    package: ModelPackage
-    thresholds: tuple[float, ...]
-    pyramid: SlidePyramid
-    mpp: float
-    quickhash: str
-    stain: StainMap | None = None
-    full_hash: FullHash | None = None
-
-    def fingerprint(self) -> bytes:
-        """Hash of all that decides the result beside the model, for comparison between ranks."""
-        facts = [self.quickhash, self.mpp, self.settings.mode, self.settings.slide.min_tissue]
-        return hashlib.sha256(json.dumps(facts).encode()).digest()
-
-
-def prepare_job(comm: MPI.Intracomm, settings: RunSettings) -> Job:
-    """Read the model's description and open the slide, on all ranks. Collective.
-
-    Raises
-    ------
-    PyramidError
-        The same on all ranks: bad slide or model, or a rank that sees other files.
-    """
-    job, error = None, None
-    # the other ranks load no file that rank 0 has not seen a child survive
-    with try_opening(settings.slide.path, settings.slide.reader) if comm.rank == 0 else nullcontext() as trial:
-        package = agree_on_package(comm, settings)
-        try:
-            if trial is not None:
-                trial.check()
-        except PyramidError as caught:
-            error = caught
-    agree(comm, error)
-    try:
-        job = open_job(settings, package)
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
-    assert job is not None
-    agree_on(comm, job.fingerprint(), f"{settings.slide.path}: the slide")
-    return replace(job, full_hash=FullHash(settings.slide.path)) if settings.slide.sha256 and comm.rank == 0 else job
-
-
-def check_settings_target(settings: RunSettings, *, overwrite: bool) -> None:
-    """Find out before the work whether the result could be placed after it, and would not replace its own input."""
-    inputs = [settings.slide.path, settings.model.path, *settings.slide.regions.paths().values()]
-    check_target(settings.output.path, overwrite=overwrite, inputs=inputs)
-
-
-def open_job(settings: RunSettings, package: ModelPackage) -> Job:
-    """Open the slide of a run under a model. Not collective.
+def open_under(source: SlideInput, package: ModelPackage) -> OpenSlide:
+    """Open a slide under a model's levels.
 
     Raises
     ------
     InputError
         When the slide cannot be opened, does not tell its pixel size, or is too coarse for the model.
     """
-    reader = open_slide(settings.slide.path, settings.slide.reader)
-    mpp = package.base_mpp if settings.slide.levels == "scale" else settings.slide.mpp or reader.info.mpp
+    reader = open_slide(source.path, source.reader)
+    mpp = package.base_mpp if source.levels == "scale" else source.mpp or reader.info.mpp
     if mpp is None:
         raise InputError(
-            f"{settings.slide.path}: does not say how large its pixels are; give µm per pixel with --mpp, or take them "
+            f"{source.path}: does not say how large its pixels are; give µm per pixel with --mpp, or take them "
             "as the model's level 0 with --levels scale"
         )
-    with input_errors(settings.slide.path):
-        slide_hash = quickhash(settings.slide.path)
-    return job_on(reader, settings, package, mpp, slide_hash)
+    with input_errors(source.path):
+        slide_hash = quickhash(source.path)
+    return lay_under(reader, source, package, mpp, slide_hash)
 
 
-def job_on(reader: SlideReader, settings: RunSettings, package: ModelPackage, mpp: float, slide_hash: str) -> Job:
-    """Lay a model over a slide that is open, or known from elsewhere.
+def lay_under(reader: SlideReader, source: SlideInput, package: ModelPackage, mpp: float, slide_hash: str) -> OpenSlide:
+    """Lay a model's levels over a slide that is open, or known from elsewhere.
 
     Raises
     ------
@@ -154,13 +66,31 @@ def job_on(reader: SlideReader, settings: RunSettings, package: ModelPackage, mp
         base_mpp=package.base_mpp,
         scale_factor=package.scale_factor,
         n_levels=package.n_levels,
-        allow_upsampling=settings.slide.allow_upsampling,
+        allow_upsampling=source.allow_upsampling,
     )
-    return Job(settings, package, package.thresholds(settings.model.thresholds), pyramid, mpp, slide_hash)
+    return OpenSlide(source, pyramid, mpp, slide_hash)
 
 
-def open_job_as_known(settings: RunSettings, package: ModelPackage, known_quickhash: str, known_on: str) -> Job:
-    """Open a slide that another rank has opened before, on host `known_on`.
+def describe(source: SlideInput, package: ModelPackage) -> tuple[OpenSlide, TileRule, SlideDescription]:
+    """Open a slide that no rank has opened before, after a child process has survived that, and find its tissue.
+
+    Raises
+    ------
+    InputError
+        When it cannot be used as it is.
+    """
+    with try_opening(source.path, source.reader) as trial:
+        trial.check()
+    slide = open_under(source, package)
+    mask, mask_source = tissue_of(slide)
+    rule = rule_of(slide, mask, mask_source)
+    slide = estimate_stain(slide, rule, package)
+    info = slide.pyramid.reader.info
+    return slide, rule, SlideDescription(info, slide.quickhash, slide.mpp, host_name(), mask, slide.stain, mask_source)
+
+
+def follow(source: SlideInput, package: ModelPackage, description: SlideDescription) -> tuple[OpenSlide, TileRule]:
+    """Open a slide that another rank has described.
 
     Raises
     ------
@@ -168,59 +98,23 @@ def open_job_as_known(settings: RunSettings, package: ModelPackage, known_quickh
         When this host cannot open it, or sees another file.
     """
     try:
-        job = open_job(settings, package)
+        slide = open_under(source, package)
     except InputError as error:
-        raise InputError(f"{error} on host {host_name()}, though host {known_on} could open it") from error
-    if job.quickhash != known_quickhash:
-        raise other_files(f"{settings.slide.path}: the slide", known_on)
-    return job
+        raise InputError(f"{error} on host {host_name()}, though host {description.host} could open it") from error
+    if (slide.quickhash, slide.mpp) != (description.quickhash, description.mpp):
+        slide.pyramid.reader.close()
+        raise other_files(f"{source.path}: the slide", description.host)
+    return replace(slide, stain=description.stain), rule_of(slide, description.mask, description.source)
 
 
-def analyser_of(job: Job, engines: Sequence[Engine], stain_engine: StainEngine | None = None) -> Analyser:
-    """Put a slide and the engines together.
-
-    Parameters
-    ----------
-    job, engines
-        The slide, and a network a level.
-    stain_engine
-        Needed where the slide's stain is normalised.
-    """
-    package = job.package
-    return Analyser(
-        job.pyramid,
-        engines,
-        job.thresholds,
-        len(package.classes),
-        package.score_column,
-        read_ahead=job.settings.schedule.read_ahead,
-        normalise=normaliser_of(job, stain_engine),
-    )
+def known_from(source: SlideInput, package: ModelPackage, description: SlideDescription) -> tuple[OpenSlide, TileRule]:
+    """A slide as another rank has described it, for a rank that reads no pixels of it."""
+    reader = ClosedReader(replace(description.info, path=source.path))
+    slide = lay_under(reader, source, package, description.mpp, description.quickhash)
+    return replace(slide, stain=description.stain), rule_of(slide, description.mask, description.source)
 
 
-def normaliser_of(job: Job, stain_engine: StainEngine | None) -> Normaliser | None:
-    """What normalises the slide's stain, None where that is not asked for."""
-    if job.stain is None:
-        return None
-    assert stain_engine is not None
-    return stain_engine.normaliser(job.stain)
-
-
-def find_tissue(comm: MPI.Intracomm, job: Job) -> TileRule:
-    """Find the slide's tissue on rank 0 and share the mask. Collective.
-
-    Raises
-    ------
-    InputError
-        On all ranks: a file of regions that cannot be used.
-    """
-    found = on_rank0(comm, lambda: tissue_of(job))
-    mask = unpack_mask(share_bytes(comm, None if found is None else pack_mask(found[0])))
-    source = share_bytes(comm, None if found is None else found[1].to_json().encode())
-    return rule_of(job, mask, TissueSource.from_json(source.decode()))
-
-
-def tissue_of(job: Job) -> tuple[npt.NDArray[np.bool_], TissueSource]:
+def tissue_of(slide: OpenSlide) -> tuple[npt.NDArray[np.bool_], TissueSource]:
     """Tissue mask of a slide, bool (H, W), within what the run's regions allow, and how it came about.
 
     Raises
@@ -228,33 +122,34 @@ def tissue_of(job: Job) -> tuple[npt.NDArray[np.bool_], TissueSource]:
     InputError
         When a file of regions cannot be used.
     """
-    if not job.settings.slide.regions.given:
-        return segment_slide(job), TissueSource()
+    source = slide.source
+    if not source.regions.given:
+        return segment_slide(slide), TissueSource()
     # loads shapely, which ranks that open no slide then need not
     from pyramidai_mpi.run.regions import RegionFiles
 
-    files = RegionFiles.find(job.settings)
-    mask = files.mask(job.pyramid.reader.info, mask_downsample(job.pyramid.grid), lambda: segment_slide(job))
-    if mask.any() and not len(rule_of(job, mask).roots()):
+    files = RegionFiles.find(source)
+    mask = files.mask(slide.pyramid.reader.info, mask_downsample(slide.pyramid.grid), lambda: segment_slide(slide))
+    if mask.any() and not len(rule_of(slide, mask).roots()):
         log.warning(
             "%s: holds tissue within the regions given, but less than %g of any tile of the lowest resolution; "
             "--min-tissue 0 looks at it",
-            job.settings.slide.path,
-            job.settings.slide.min_tissue,
+            source.path,
+            source.min_tissue,
         )
     return mask, files.source()
 
 
-def segment_slide(job: Job) -> npt.NDArray[np.bool_]:
+def segment_slide(slide: OpenSlide) -> npt.NDArray[np.bool_]:
     """Tissue mask of a slide, bool (H, W)."""
     # loads scikit-image, which ranks that segment nothing then need not
     from pyramidai_mpi.slides.segmentation import segment_tissue
 
-    return segment_tissue(*read_thumbnail(job.pyramid.reader, mask_downsample(job.pyramid.grid)))
+    return segment_tissue(*read_thumbnail(slide.pyramid.reader, mask_downsample(slide.pyramid.grid)))
 
 
-def rule_of(job: Job, mask: npt.NDArray[np.bool_], source: TissueSource | None = None) -> TileRule:
+def rule_of(slide: OpenSlide, mask: npt.NDArray[np.bool_], source: TissueSource | None = None) -> TileRule:
     """Which tiles of a slide exist, from its tissue mask."""
-    grid = job.pyramid.grid
+    grid = slide.pyramid.grid
     tissue = TissueMap(grid, mask, mask_pixels_per_tile(grid), source or TissueSource())
-    return TileRule(tissue, job.settings.slide.min_tissue)
+    return TileRule(tissue, slide.source.min_tissue)

@@ -1,49 +1,25 @@
-"""Claiming an output before the work: one run at a time, nothing replaced unasked, nothing done twice."""
+"""The output of a slide before the work: one run at a time, nothing replaced unasked, nothing done twice."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, input_errors
 from pyramidai_mpi.pyramid.tissue import REGION_ROLES, TissueSource
-from pyramidai_mpi.ranks.collectives import on_rank0
-from pyramidai_mpi.run.networks import open_package
-from pyramidai_mpi.run.opening import check_settings_target, open_job
+from pyramidai_mpi.run.opening import open_under
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.store.files.lock import OutputLock
-from pyramidai_mpi.store.files.placing import stamp_of, sweep
+from pyramidai_mpi.store.files.placing import check_target, stamp_of, sweep
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.results.reader import read_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mpi4py import MPI
-
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.store.results.reader import ResultOrigin
 
 
-@contextmanager
-def claimed_output(comm: MPI.Intracomm, settings: RunSettings) -> Iterator[None]:
-    """Hold a run's output for as long as the run lasts: rank 0 locks it. Collective.
-
-    Raises
-    ------
-    UsageError, OutputExistsError, StorageError
-        On all ranks, as `claim`.
-    """
-    lock = on_rank0(comm, lambda: claim(settings, patient=settings.output.resume))
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
-def claim(settings: RunSettings, *, patient: bool) -> OutputLock:
+def lock_output(settings: RunSettings, *, patient: bool) -> OutputLock:
     """Lock a run's output and see that the run may write there; sweep away what a killed one has left beside it.
 
     Parameters
@@ -60,7 +36,7 @@ def claim(settings: RunSettings, *, patient: bool) -> OutputLock:
     StorageError
         The folder is missing or cannot be written.
     """
-    check_settings_target(settings, overwrite=True)  # whether anything may be made there at all
+    check_output(settings, overwrite=True)  # whether anything may be made there at all
     lock = OutputLock.take(settings.output.path, patient=patient)
     try:
         check_names(settings)
@@ -71,15 +47,21 @@ def claim(settings: RunSettings, *, patient: bool) -> OutputLock:
     return lock
 
 
+def check_output(settings: RunSettings, *, overwrite: bool) -> None:
+    """Find out before the work whether the result could be placed after it, and would not replace its own input."""
+    inputs = [settings.slide.path, settings.model.path, *settings.slide.regions.paths().values()]
+    check_target(settings.output.path, overwrite=overwrite, inputs=inputs)
+
+
 def check_names(settings: RunSettings) -> None:
     """See that neither an output nor a journal is in a run's way.
 
     Raises
     ------
     PyramidError
-        As `claim`.
+        As `lock_output`.
     """
-    check_settings_target(settings, overwrite=settings.output.overwrite or _is_to_be_replaced(settings))
+    check_output(settings, overwrite=settings.output.overwrite or _is_to_be_replaced(settings))
     folder = JournalFolder.of(settings.output.path)
     if folder.exists and not (settings.output.resume or settings.output.overwrite):
         raise OutputExistsError(
@@ -87,59 +69,59 @@ def check_names(settings: RunSettings) -> None:
         )
 
 
-def finished_before(settings: RunSettings, package: ModelPackage | None = None) -> ExitCode | None:
-    """Exit code of a run that an earlier start has finished, where the settings ask to go on; None where it has not.
+def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | None:
+    """Exit code of a run that an earlier start has finished; None where it has not, or is to be done again.
 
-    What a kill between the last two steps has left (the journal of a result that is in its place) is removed.
-
-    Parameters
-    ----------
-    package
-        The model, where it is open already.
+    What a kill between the last two steps has left (the journal of a result that is in its place) is removed. Of one of
+    several slides, a finished result is left alone without being told to, since nothing else can be meant.
 
     Raises
     ------
-    InputError
-        The result there is of other inputs or settings.
-    OutputExistsError
-        Another run is at work there.
+    InputError, OutputExistsError
+        The result there is of other inputs or settings, or another run is at work there.
     """
-    if not (settings.output.resume and settings.output.path.is_file()) or _is_to_be_replaced(settings):
+    output = settings.output
+    if output.overwrite or not output.path.is_file() or not (output.resume or output.leave_finished):
         return None
-    check_settings_target(settings, overwrite=True)
-    lock = OutputLock.take(settings.output.path)
+    if _is_to_be_replaced(settings):
+        return None
+    check_output(settings, overwrite=True)
+    lock = OutputLock.take(output.path)
     try:
-        origin = read_origin(settings.output.path)
+        origin = read_origin(output.path)
         differing = _differences(settings, package, origin)
         if differing:
             raise InputError(
-                f"{settings.output.path}: is the finished result of a run with other {', '.join(differing)}; "
+                f"{output.path}: is the finished result of a run with other {', '.join(differing)}; "
                 "name another output, or replace it with --overwrite"
             )
-        JournalFolder.of(settings.output.path).remove()
-        sweep(settings.output.path)
+        JournalFolder.of(output.path).remove()
+        sweep(output.path)
+    except InputError as error:
+        if output.resume:
+            raise
+        raise OutputExistsError(f"{output.path}: exists already; {error}") from error
     finally:
         lock.release()
     return ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
 
 
-def _differences(settings: RunSettings, package: ModelPackage | None, origin: ResultOrigin) -> list[str]:
+def _differences(settings: RunSettings, package: ModelPackage, origin: ResultOrigin) -> list[str]:
     """In what a run differs from that of a finished result, in words."""
     with input_errors(settings.slide.path):
         slide_hash = quickhash(settings.slide.path)
     if slide_hash != origin.quickhash:
         return ["slide"]
     # needs no trial: it is the file that was analysed
-    job = open_job(settings, package or open_package(settings.model.path, check_networks=False))
-    job.pyramid.reader.close()
-    package = job.package
+    slide = open_under(settings.slide, package)
+    slide.pyramid.reader.close()
     source = _source_of(settings)
     regions = {file.role: file.sha256 for file in source.files}
     pairs = {
-        "µm/px": (job.mpp, origin.mpp),
+        "µm/px": (slide.mpp, origin.mpp),
         "model": (tuple(level.sha256 for level in package.levels), origin.level_sha256),
         "positive class": (package.classes[package.score_column], origin.positive_class),
-        "thresholds": (job.thresholds, origin.thresholds),
+        "thresholds": (package.thresholds(settings.model.thresholds), origin.thresholds),
         "mode": (str(settings.mode), origin.mode),
         "least tissue share": (settings.slide.min_tissue, origin.min_tissue),
         "features": (settings.model.features, origin.has_features),
@@ -155,7 +137,7 @@ def _source_of(settings: RunSettings) -> TissueSource:
         return TissueSource()
     from pyramidai_mpi.run.regions import RegionFiles  # loads shapely
 
-    return RegionFiles.find(settings).source()
+    return RegionFiles.find(settings.slide).source()
 
 
 def _said(role: str) -> str:
@@ -165,7 +147,7 @@ def _said(role: str) -> str:
 def _is_to_be_replaced(settings: RunSettings) -> bool:
     """Whether the file under the output's name is the one that the journal's run was to replace."""
     folder = JournalFolder.of(settings.output.path)
-    if not (settings.output.resume and folder.exists):
+    if not ((settings.output.resume or settings.output.leave_finished) and folder.exists):
         return False
     manifest = folder.manifest()
     return (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.run.run import CohortReport, SlideOutcome
+    from pyramidai_mpi.run.run import RunReport, SlideOutcome
 
 METADATA_FORMAT = "pyramidai-run-metadata/1"
 
@@ -91,7 +91,7 @@ class CohortRecords:
             self._table.put(outcome)
             self._keep(self._table.write)
 
-    def end(self, exit_code: int, report: CohortReport | None = None) -> None:
+    def end(self, exit_code: int, report: RunReport | None = None) -> None:
         """The run is over; without a report it was stopped. Does nothing where it had not begun."""
         if self._table is None:
             return

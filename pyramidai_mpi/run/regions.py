@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.base.settings import SlideInput
     from pyramidai_mpi.slides.readers.base import SlideInfo
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class RegionFiles:
     no_tissue: bool
 
     @classmethod
-    def find(cls, settings: RunSettings) -> RegionFiles:
+    def find(cls, source: SlideInput) -> RegionFiles:
         """The files of a slide: those given, or, where folders are given, the ones there that are named like it.
 
         Raises
@@ -59,10 +59,10 @@ class RegionFiles:
             When a folder has none for the slide, or more than one.
         """
         found = {}
-        for role, path in settings.slide.regions.paths().items():
+        for role, path in source.regions.paths().items():
             endings = _MASKS if role == "tissue_mask" else _OUTLINES
-            found[role] = _named_like(settings.slide.path, path, endings) if path.is_dir() else path
-        return cls(found, settings.slide.regions.no_tissue)
+            found[role] = _named_like(source.path, path, endings) if path.is_dir() else path
+        return cls(found, source.regions.no_tissue)
 
     def source(self) -> TissueSource:
         """How a mask by these files comes about.

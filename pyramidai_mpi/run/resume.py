@@ -1,45 +1,45 @@
-"""Going on from a journal: what is done is read back by all ranks, what is left to do is found by rank 0."""
+"""Going on from journals: what earlier starts have done is found by all ranks, and given back slide by slide."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import pyramidai_mpi
-from pyramidai_mpi.analyses.classify import FAILED_DTYPE
+from pyramidai_mpi.analyses.base import FAILED_DTYPE
 from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
-from pyramidai_mpi.base.types import TILE_DTYPE, prediction_dtype
 from pyramidai_mpi.process.host import cpu_description, library_versions
-from pyramidai_mpi.pyramid.decision import decide
 from pyramidai_mpi.pyramid.resumption import find_frontier
 from pyramidai_mpi.pyramid.tissue import pack_mask
-from pyramidai_mpi.ranks.collectives import agree, allgather, gather_records, on_rank0, scatter_rows, share_bytes
+from pyramidai_mpi.ranks.collectives import agree, gather_records, on_rank0, share_bytes
+from pyramidai_mpi.run.pool.messages import Batch
+from pyramidai_mpi.run.pool.owner import Beginning
 from pyramidai_mpi.store.files.placing import stamp_of
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.journal.format import RecordFormat
 from pyramidai_mpi.store.journal.manifest import Manifest
-from pyramidai_mpi.store.journal.reader import Batch, read_journal_file
-from pyramidai_mpi.store.journal.restored import RestoredFile
-from pyramidai_mpi.store.journal.writer import JournalWriter
+from pyramidai_mpi.store.journal.reader import FRAME_DTYPE, SlideFrames, scan_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     from mpi4py import MPI
 
+    from pyramidai_mpi.analyses.base import Analysis, OpenSlide
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.base.types import PredictionArray, TileArray
     from pyramidai_mpi.models.engines.base import Engine
+    from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.rule import TileRule
-    from pyramidai_mpi.run.opening import Job
-    from pyramidai_mpi.run.pool.tile_workload import TileWorkload
+    from pyramidai_mpi.store.files.lock import OutputLock
 
 log = logging.getLogger(__name__)
 
@@ -55,48 +55,199 @@ _DECIDING_LIBRARIES = (
 )
 
 
+def record_format_of(analysis: Analysis) -> RecordFormat:
+    """What the journals of an analysis hold."""
+    return RecordFormat(analysis.record, FAILED_DTYPE, analysis.widths)
+
+
 @dataclass(frozen=True)
-class OpenJournal:
-    """A rank's journal at the start of the analysis.
+class Journals:
+    """Where a run keeps what its ranks do, and what earlier starts have left.
 
     Attributes
     ----------
-    writer
-        For what this rank finishes from now on.
-    restored
-        This rank's share of what earlier starts of the run have finished.
-    frontier
-        Tiles to begin with, those of all ranks.
-    n_restored
-        Tiles that earlier starts have finished, all together.
-    overwrite
+    shared
+        Folder of the files that several slides share.
+    home
+        Folder of this start's files: that one, or the slide's own where there is one slide.
+    start
+        First part of the names of this start's files.
+    files
+        Files of earlier starts, by number.
+    frames
+        `FRAME_DTYPE` records (n,) of all that they hold.
+    record_format
+        Of all of them.
+    """
+
+    shared: JournalFolder
+    home: JournalFolder
+    start: str
+    files: tuple[Path, ...]
+    frames: npt.NDArray[np.void]
+    record_format: RecordFormat
+
+    def of_rank(self, rank: int) -> Path:
+        """A rank's file of this start."""
+        return self.home.file_of_rank(self.start, rank)
+
+    def of_slide(self, tag: int) -> SlideFrames:
+        """What the journals hold of the run with this tag."""
+        return SlideFrames(self.files, self.frames[self.frames["slide"] == tag], self.record_format)
+
+    def remove_shared(self) -> None:
+        """Remove the files that several slides shared, once no slide needs them. One process calls it."""
+        if self.shared.exists:
+            own = [name for name in self.shared.files() if name.startswith(self.start)]
+            read = [path.name for path in self.files if path.parent == self.shared.path]
+            self.shared.remove_files([*read, *own])
+
+
+def read_journals(comm: MPI.Intracomm, each: Sequence[RunSettings], analysis: Analysis) -> Journals:
+    """Find what earlier starts have done of these slides, where a run is to go on from that. Collective.
+
+    Each rank looks through its share of the files; their frames, not what is in them, are then known to all.
+
+    Raises
+    ------
+    InputError
+        On all ranks: a file is damaged before its end, or cannot be read.
+    StorageError
+        On all ranks: the folder that the slides share cannot be made.
+    """
+    outputs = [settings.output.path for settings in each]
+    shared = JournalFolder.shared_beside(outputs[0])
+    home = JournalFolder.of(outputs[0]) if len(each) == 1 else shared
+    record_format = record_format_of(analysis)
+
+    def look() -> bytes:
+        if home is shared:
+            home.make()
+        start = home.next_start() if home.exists else JournalFolder.first_start()
+        folders = [JournalFolder.of(settings.output.path) for settings in each if settings.output.resume]
+        found = [folder for folder in [shared, *folders] if folders and folder.exists]
+        files = [os.fsdecode(folder.path / name) for folder in found for name in folder.files()]
+        return json.dumps([start, files]).encode()
+
+    start, names = json.loads(share_bytes(comm, on_rank0(comm, look)))
+    files = tuple(Path(name) for name in names)
+    scanned = [np.empty(0, FRAME_DTYPE)]
+    error = None
+    try:
+        # consecutive files a rank, so that all ranks' in their order are all files in theirs
+        first, last = (len(files) * rank // comm.size for rank in (comm.rank, comm.rank + 1))
+        scanned += [scan_file(files[number], number, record_format) for number in range(first, last)]
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    gathered = gather_records(comm, np.concatenate(scanned))
+    frames = np.frombuffer(share_bytes(comm, None if gathered is None else gathered.tobytes()), FRAME_DTYPE)
+    return Journals(shared, home, start, files, frames, record_format)
+
+
+@dataclass(frozen=True)
+class SlideOutput:
+    """A slide's place on the disk: its lock is held, and its journal has its manifest.
+
+    Attributes
+    ----------
+    replaces
         Whether the result is to replace a file that is there.
     """
 
-    writer: JournalWriter
-    restored: tuple[RestoredFile, ...]
-    frontier: TileArray
-    n_restored: int
-    overwrite: bool
+    lock: OutputLock
+    folder: JournalFolder
+    replaces: bool
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        self.lock.release()
+
+    def remove_journal(self) -> None:
+        """The result is in its place: remove what led there."""
+        if not self.folder.remove():
+            log.warning("%s: cannot be removed, though the result is complete; remove it by hand", self.folder.path)
 
 
-def manifest_of(job: Job, rule: TileRule, engines: Sequence[Engine], widths: Sequence[int]) -> Manifest:
+def begin_slide(
+    settings: RunSettings,
+    slide: OpenSlide,
+    rule: TileRule,
+    analysis: Analysis,
+    manifest: Manifest,
+    journals: Journals,
+    lock: OutputLock,
+) -> Beginning:
+    """Begin a slide, or go on with it where an earlier start was interrupted.
+
+    Raises
+    ------
+    InputError
+        The journal there is of a run that differs, or says what cannot be.
+    StorageError
+        The disk is full or fails.
+    """
+    folder = JournalFolder.of(settings.output.path)
+    found = _begin_or_check(folder, manifest, settings)
+    tag = int(found.run_hash()[:16], 16)
+    frames = journals.of_slide(tag)
+    if not settings.output.resume:
+        frames = replace(frames, frames=frames.frames[:0])
+    records = frames.records()
+    _refuse_contradictions(folder, analysis, records)
+    resumption = find_frontier(records, analysis.first(rule), partial(analysis.closer, rule))
+    n_restored = int(resumption.kept.sum())
+    if n_restored:
+        left = len(resumption.frontier)
+        log.info("%s: going on from the journal: %d tiles are done, %d wait", slide.source.path.name, n_restored, left)
+    return Beginning(
+        slide,
+        rule,
+        tag,
+        resumption.frontier,
+        _restored(frames, resumption.kept),
+        SlideOutput(lock, folder, found.replaces is not None),
+    )
+
+
+def _restored(frames: SlideFrames, kept: npt.NDArray[np.bool_]) -> Iterator[Batch]:
+    for records, failed, features in frames.batches(kept):
+        yield Batch(records, failed, features)
+
+
+def _refuse_contradictions(folder: JournalFolder, analysis: Analysis, records: npt.NDArray[np.void]) -> None:
+    for level in np.unique(records["level"]):
+        if analysis.contradictions(records[records["level"] == level]).any():
+            raise InputError(
+                f"{folder.path}: the journal holds decisions that do not follow from its probabilities; start afresh "
+                "with --overwrite"
+            )
+
+
+def manifest_of(
+    settings: RunSettings,
+    package: ModelPackage,
+    slide: OpenSlide,
+    rule: TileRule,
+    engines: Sequence[Engine],
+    widths: Sequence[int],
+) -> Manifest:
     """What decides the result of a run."""
-    package, settings, versions = job.package, job.settings, library_versions()
+    versions = library_versions()
     return Manifest(
-        quickhash=job.quickhash,
-        mpp=job.mpp,
+        quickhash=slide.quickhash,
+        mpp=slide.mpp,
         model_sha256=tuple(level.sha256 for level in package.levels),
         model_yaml_sha256=hashlib.sha256(package.yaml_text.encode()).hexdigest(),
         positive_class=package.classes[package.score_column],
-        thresholds=job.thresholds,
+        thresholds=package.thresholds(settings.model.thresholds),
         mode=str(settings.mode),
         min_tissue=settings.slide.min_tissue,
         allow_upsampling=settings.slide.allow_upsampling,
         features=tuple(widths),
         tissue_method=rule.tissue.source.method,
         tissue_mask_sha256=hashlib.sha256(pack_mask(rule.tissue.mask)).hexdigest(),
-        stain="" if job.stain is None else job.stain.to_json(),
+        stain="" if slide.stain is None else slide.stain.to_json(),
         backend=engines[0].backend,
         precision=engines[0].precision,
         batch_shapes=tuple(engine.batch_shape for engine in engines),
@@ -106,142 +257,8 @@ def manifest_of(job: Job, rule: TileRule, engines: Sequence[Engine], widths: Seq
     )
 
 
-def open_journal(
-    comm: MPI.Intracomm, job: Job, rule: TileRule, engines: Sequence[Engine], widths: Sequence[int]
-) -> OpenJournal:
-    """Begin or go on with the journal of a run. Collective.
-
-    Raises
-    ------
-    InputError
-        On all ranks: the journal there is of a run that differs, or damaged before its end.
-    StorageError
-        On all ranks: the disk is full or fails.
-    """
-    folder = JournalFolder.of(job.settings.output.path)
-    manifest = manifest_of(job, rule, engines, widths)
-    begun = on_rank0(comm, lambda: _begin_or_check(folder, manifest, job.settings))
-    start = _Start(**json.loads(share_bytes(comm, None if begun is None else json.dumps(asdict(begun)).encode())))
-    record_format = _record_format(job, manifest)
-    read: list[_ReadFile] = []
-    error = None
-    try:
-        # consecutive files a rank, so that all ranks' in their order are all files in theirs
-        first, last = (len(start.files) * rank // comm.size for rank in (comm.rank, comm.rank + 1))
-        read = [_read(folder.path / name, record_format, job) for name in start.files[first:last]]
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
-    own_predictions = _all_predictions(read, record_format)
-    predictions = gather_records(comm, own_predictions)
-    lengths = allgather(comm, np.array([len(own_predictions)]))[:, 0]
-    kept = None
-    frontier = None
-    if predictions is not None:
-        resumption = find_frontier(predictions, rule, job.settings.mode)
-        kept = np.split(resumption.kept.view(np.uint8), np.cumsum(lengths)[:-1])
-        frontier = resumption.frontier.tobytes()
-    own_kept = scatter_rows(comm, kept, np.dtype(np.uint8), ()).astype(bool)
-    shared = share_bytes(comm, frontier)
-    restored = _with_kept(read, own_kept)
-    n_restored = int(allgather(comm, np.array([own_kept.sum()])).sum())
-    return OpenJournal(
-        JournalWriter(folder.file_of_rank(start.word, comm.rank), record_format),
-        restored,
-        np.frombuffer(shared, TILE_DTYPE).copy(),
-        n_restored,
-        overwrite=start.replaces,
-    )
-
-
-def open_journal_alone(
-    job: Job, rule: TileRule, engines: Sequence[Engine], widths: Sequence[int], rank: int
-) -> OpenJournal:
-    """Like `open_journal`, by one rank and without the others.
-
-    Raises
-    ------
-    InputError, StorageError
-        As there.
-    """
-    folder = JournalFolder.of(job.settings.output.path)
-    manifest = manifest_of(job, rule, engines, widths)
-    start = _begin_or_check(folder, manifest, job.settings)
-    record_format = _record_format(job, manifest)
-    read = [_read(folder.path / name, record_format, job) for name in start.files]
-    resumption = find_frontier(_all_predictions(read, record_format), rule, job.settings.mode)
-    return OpenJournal(
-        JournalWriter(folder.file_of_rank(start.word, rank), record_format),
-        _with_kept(read, resumption.kept),
-        resumption.frontier,
-        int(resumption.kept.sum()),
-        overwrite=start.replaces,
-    )
-
-
-def take_over(comm: MPI.Intracomm, journal: OpenJournal, workload: TileWorkload) -> None:
-    """Give a rank's workload what earlier starts have finished, and let it go on with the journal. Collective.
-
-    Raises
-    ------
-    InputError, StorageError
-        On all ranks: features that cannot be read back, or for which there is no room.
-    """
-    error = None
-    try:
-        for file in journal.restored:
-            workload.restore(file)
-    except PyramidError as caught:
-        error = caught
-    agree(comm, error)
-    workload.journal = journal.writer
-    if journal.n_restored and comm.rank == 0:
-        log.info("going on from the journal: %d tiles are done, %d wait", journal.n_restored, len(journal.frontier))
-
-
-def close_journal(comm: MPI.Intracomm, journal: OpenJournal) -> None:
-    """Flush all ranks' journals to the disk. Collective.
-
-    Raises
-    ------
-    StorageError
-        On all ranks, when one's cannot be.
-    """
-    error = None
-    try:
-        journal.writer.close()
-    except StorageError as caught:
-        error = caught
-    agree(comm, error)
-
-
-def remove_journal(job: Job) -> None:
-    """The result is in its place: remove what led there. One process calls it."""
-    folder = JournalFolder.of(job.settings.output.path)
-    if not folder.remove():
-        log.warning("%s: cannot be removed, though the result is complete; remove it by hand", folder.path)
-
-
-def kept_in_words(comm: MPI.Intracomm, job: Job, workload: TileWorkload) -> str:
-    """What a run that stops has kept. Collective."""
-    n_done = int(allgather(comm, np.array([len(workload.predictions())])).sum())
-    return f"{n_done} tiles are done and kept in {JournalFolder.of(job.settings.output.path).path}"
-
-
-@dataclass(frozen=True)
-class _Start:
-    """One start of a run: first part of its files' names, the files of earlier starts, whether a file is replaced."""
-
-    word: str
-    files: tuple[str, ...]
-    replaces: bool
-
-
-_ReadFile: TypeAlias = "tuple[Path, list[Batch]]"
-
-
-def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSettings) -> _Start:
-    """Make the journal, or see that the one there is of this run.
+def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSettings) -> Manifest:
+    """Make the journal, or see that the one there is of this run; the manifest that counts.
 
     Raises
     ------
@@ -268,32 +285,4 @@ def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSett
             found.cpu,
             manifest.cpu,
         )
-    return _Start(folder.next_start(), tuple(folder.files()), found.replaces is not None)
-
-
-def _record_format(job: Job, manifest: Manifest) -> RecordFormat:
-    return RecordFormat(
-        prediction_dtype(len(job.package.classes)), FAILED_DTYPE, manifest.features, manifest.run_hash()
-    )
-
-
-def _read(path: Path, record_format: RecordFormat, job: Job) -> _ReadFile:
-    """A file's batches, their decisions made again."""
-    batches = read_journal_file(path, record_format)
-    for batch in batches:
-        level = int(batch.predictions["level"][0])
-        again = decide(batch.predictions["probability"], job.package.score_column, job.thresholds[level])
-        if not np.array_equal(again, batch.predictions["decision"]):
-            raise InputError(f"{path}: holds decisions that do not follow from its probabilities; remove that file")
-    return path, batches
-
-
-def _all_predictions(read: list[_ReadFile], record_format: RecordFormat) -> PredictionArray:
-    empty = np.empty(0, record_format.prediction)
-    return np.concatenate([empty, *(batch.predictions for _, batches in read for batch in batches)])
-
-
-def _with_kept(read: list[_ReadFile], kept: npt.NDArray[np.bool_]) -> tuple[RestoredFile, ...]:
-    counts = [sum(len(batch.predictions) for batch in batches) for _, batches in read]
-    parts = np.split(kept, np.cumsum(counts)[:-1]) if counts else []
-    return tuple(RestoredFile(path, batches, part) for (path, batches), part in zip(read, parts, strict=True))
+    return found

@@ -1,44 +1,52 @@
-"""A run of many slides, from their paths to their result files."""
+"""A run, from slides to result files. Reads as the sentence that the design gives for the way of the data."""
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import ExitCode, StorageError
+from pyramidai_mpi.analyses.classify import Classify
+from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError, StoppedError
 from pyramidai_mpi.process.stop import StopWish, stopped_error
-from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
-from pyramidai_mpi.ranks.collectives import agree, allgather, gather_records
-from pyramidai_mpi.run.assemble import hosts_of_ranks
+from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
+from pyramidai_mpi.ranks.collectives import allgather, gather_messages, gather_records, on_rank0
+from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
+from pyramidai_mpi.run.finishing import Finisher
 from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, settle_backend
-from pyramidai_mpi.run.pool.messages import Kind, Verdict
-from pyramidai_mpi.run.pool.owner import Owner
-from pyramidai_mpi.run.pool.post import Post
-from pyramidai_mpi.run.pool.workload import CohortWorkload, opening_tasks
+from pyramidai_mpi.run.opening import describe, follow
+from pyramidai_mpi.run.output import check_names, finished_before, lock_output
+from pyramidai_mpi.run.pool.messages import Kind, SlideEnd, decode, encode
+from pyramidai_mpi.run.pool.pool import PoolJob, open_by_all, run_pool
+from pyramidai_mpi.run.pool.workload import SlideOpener
+from pyramidai_mpi.run.resume import read_journals
 from pyramidai_mpi.run.stain import share_stain_engine
-from pyramidai_mpi.sched import Policy, deal_round_robin
-from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.run.write import choose_parallel, locate_features, write_result
+from pyramidai_mpi.store.files.lock import OutputLock
+from pyramidai_mpi.store.journal.folder import JournalFolder
+from pyramidai_mpi.store.results.summary import read_account
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
     from mpi4py import MPI
 
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.process.sandbox import Trial
+    from pyramidai_mpi.run.pool.pool import PoolOutcome
     from pyramidai_mpi.sched import Progress
+    from pyramidai_mpi.store.results.result import Result
     from pyramidai_mpi.store.results.summary import SlideAccount
-
-_NAP_S = 1e-3
 
 
 @dataclass(frozen=True)
 class SlideOutcome:
-    """How one slide ended; fields as in `messages.Verdict`."""
+    """How one slide ended; fields as in `messages.SlideEnd`."""
 
     settings: RunSettings
     exit_code: ExitCode
@@ -53,8 +61,8 @@ class SlideOutcome:
 
 
 @dataclass(frozen=True)
-class CohortReport:
-    """What rank 0 can say of all slides.
+class RunReport:
+    """What rank 0 can say of a finished run.
 
     Attributes
     ----------
@@ -64,11 +72,14 @@ class CohortReport:
         Seconds from start to the last file in its place.
     balance
         Busiest rank's working time over the mean, all slides together.
+    only_result
+        The result as it was written, of a run of one slide; None of several, or where an earlier start had finished it.
     """
 
     outcomes: tuple[SlideOutcome, ...]
     wall_s: float
     balance: float = 1.0
+    only_result: Result | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -77,27 +88,59 @@ class CohortReport:
             return ExitCode.SLIDES_FAILED
         return max(outcome.exit_code for outcome in self.outcomes)
 
+    @property
+    def result(self) -> Result:
+        """The result of the only slide."""
+        assert self.only_result is not None
+        return self.only_result
 
-def run_cohort(
+    @property
+    def speedup(self) -> float:
+        """Tiles of the reference run of the only slide over tiles of this run."""
+        return speedup_in_tiles(self.result.n_reference_tiles, self.result.tree.n_tiles)
+
+
+def run_slide(
+    comm: MPI.Intracomm,
+    settings: RunSettings,
+    report_progress: Callable[[Progress], None] | None = None,
+    stop: StopWish | None = None,
+) -> RunReport | None:
+    """Analyse one slide on all ranks and write its result file, as `run_slides`. Collective.
+
+    Raises
+    ------
+    PyramidError
+        The same on all ranks, also when the slide has failed.
+    """
+    report = run_slides(comm, [settings], report_progress, stop=stop)
+
+    def raise_if_failed() -> None:
+        assert report is not None
+        (outcome,) = report.outcomes
+        if not outcome.is_complete:
+            raise ERROR_OF_EXIT_CODE[outcome.exit_code](outcome.line)
+
+    on_rank0(comm, raise_if_failed)
+    return report
+
+
+def run_slides(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
     report_progress: Callable[[Progress], None] | None = None,
-    report_slide: Callable[[SlideOutcome], None] | None = None,
+    report_slide: Callable[[SlideOutcome], None] = lambda _outcome: None,
     stop: StopWish | None = None,
-    report_begin: Callable[[ModelPackage, npt.NDArray[np.void]], None] | None = None,
-) -> CohortReport | None:
-    """Analyse many slides as one pool of work. Collective.
-
-    Every slide is opened by whichever rank comes to it, its tiles are analysed wherever there is room, and its owner
-    (slide number modulo ranks) writes its file as soon as its own tree is complete. A slide that fails does not end the
-    others.
+    report_begin: Callable[[ModelPackage, npt.NDArray[np.void]], None] = lambda _package, _ranks: None,
+) -> RunReport | None:
+    """Analyse slides as one pool of work and write a result file for each. Collective.
 
     Parameters
     ----------
     comm
         The ranks.
     each
-        One run's settings a slide, the same on all ranks; model, policy, seed and batch size are those of the first.
+        One run's settings a slide, the same on all ranks; model and schedule are those of the first.
     report_progress
         Called on rank 0 from time to time.
     report_slide
@@ -105,11 +148,11 @@ def run_cohort(
     stop
         Says whether to stop early; None for never.
     report_begin
-        Called on rank 0 once the model is loaded, with it and the `RANK_DTYPE` records of all ranks.
+        Called on rank 0 once the model is known, with it and the `RANK_DTYPE` records of all ranks.
 
     Returns
     -------
-    CohortReport or None
+    RunReport or None
         The report on rank 0, None on the others.
 
     Raises
@@ -117,87 +160,226 @@ def run_cohort(
     StoppedError
         On all ranks, when any of them was asked to stop. Finished slides have their files, the others their journals.
     PyramidError
-        The same on all ranks, when the model cannot be used.
+        The same on all ranks, for what concerns all slides, such as a model that cannot be used.
     """
-    from pyramidai_mpi.sched.transport import MpiTransport  # MPI starts with its import
+    with _private(comm) as own, begin_trial(own, each[0]) as trial:
+        return _Run(own, each, report_slide, stop or StopWish()).to_the_end(trial, report_progress, report_begin)
 
-    started = time.perf_counter()
-    common = each[0]
-    with begin_trial(comm, common) as trial:
-        package = agree_on_package(comm, common)
-        common = settle_backend(comm, common, package, trial)
-        engines = build_engines(comm, package, common, trial)
-    each = [settings.with_model(backend=common.model.backend) for settings in each]
-    stain_engine = share_stain_engine(comm, package)
-    n_features = [engine.n_features if common.model.features else 0 for engine in engines]
-    transport = MpiTransport.open(comm)
-    verdicts: dict[int, SlideOutcome] = {}
 
-    def receive(source: int, kind: Kind, slide: int, payload: bytes) -> None:
-        if kind is not Kind.DONE:
-            owner.receive(source, kind, slide, payload)
-            return
-        verdict = Verdict.from_bytes(payload)
-        verdicts[slide] = SlideOutcome(
-            each[slide], ExitCode(verdict.exit_code), verdict.line, verdict.account, verdict.was_finished
-        )
-        if report_slide is not None:
-            report_slide(verdicts[slide])
+class _Run:
+    """One rank's part of a run."""
 
-    def carry() -> None:
-        post.carry()
-        owner.report_written()
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        each: Sequence[RunSettings],
+        report_slide: Callable[[SlideOutcome], None],
+        stop: StopWish,
+    ) -> None:
+        self._comm, self._each, self._stop = comm, each, stop
+        self._report_slide = report_slide
+        self._clock = _PhaseClock()
+        self._outcomes: dict[int, SlideOutcome] = {}
+        self._locks: dict[int, OutputLock] = {}
 
-    ranks = hosts_of_ranks(comm)
-    if report_begin is not None and comm.rank == 0:
-        report_begin(package, ranks)
-    post = Post(transport, receive, owner_of=lambda slide: slide % comm.size)
-    owned = range(comm.rank, len(each), comm.size)
-    owner = Owner(each, package, owned, ranks, n_features, engines, comm.rank, post.drop)
-    workload = CohortWorkload(
-        each, package, engines, stain_engine, post, common.schedule.batch_size, report_progress, carry
-    )
-    to_open = opening_tasks(_without(comm, len(each), owner.settle_at_start()))
-    roots = deal_round_robin(to_open, comm.rank, comm.size)
-    stop = stop or StopWish()
-    policy = Policy(common.schedule.policy)
-    with stop.heeded():
-        outcome = schedule(comm, workload, roots, policy=policy, seed=common.schedule.seed, stop=stop.is_asked)
-        if outcome.stopped:
-            stop.leave()
-    workload.close()
-    # No tile is being analysed; what is left is to carry the last predictions and to write the last files.
-    while owner.is_writing or not (post.all_carried() and (owner.finished or outcome.stopped)):
-        carry()
-        time.sleep(_NAP_S)
-    transport.enter_barrier()
-    while not transport.barrier_passed():
-        carry()
-        time.sleep(_NAP_S)
-    owner.close()
-    transport.close()
-    if outcome.stopped:
-        _let_go(comm, owner)
-        raise stopped_error(f"{len(verdicts)} of {len(each)} slides have ended", stop.reason)
-    busy = gather_records(comm, np.array([(outcome.stats.busy_s,)], [("busy_s", "<f8")]))
-    if busy is None:
+    def to_the_end(
+        self,
+        trial: Trial | None,
+        report_progress: Callable[[Progress], None] | None,
+        report_begin: Callable[[ModelPackage, npt.NDArray[np.void]], None],
+    ) -> RunReport | None:
+        """Model, slides that are left to do, the pool, and what rank 0 can say at the end."""
+        comm = self._comm
+        busy_s, result = 0.0, None
+        try:
+            package = agree_on_package(comm, self._each[0])
+            ranks = hosts_of_ranks(comm)
+            if comm.rank == 0:
+                report_begin(package, ranks)
+            slides = self._left_to_do(package)
+            if len(slides):
+                busy_s, result = self._do(package, ranks, slides, trial, report_progress)
+        finally:
+            for lock in self._locks.values():
+                lock.release()
+        busy = gather_records(comm, np.array([(busy_s,)], [("busy_s", "<f8")]))
+        if busy is None:
+            return None
+        outcomes = tuple(self._outcomes[slide] for slide in range(len(self._each)))
+        return RunReport(outcomes, self._clock.total(), busiest_over_ideal(busy["busy_s"].tolist()), result)
+
+    def _left_to_do(self, package: ModelPackage) -> npt.NDArray[np.int64]:
+        """End slides that are finished already or whose result cannot be placed; numbers of the others. Collective."""
+        comm = self._comm
+        ends = []
+        left = np.zeros(len(self._each), np.int64)
+        for slide in range(comm.rank, len(self._each), comm.size):
+            end = self._end_before(slide, package)
+            if end is None:
+                left[slide] = 1
+            else:
+                ends.append(encode(Kind.DONE, slide, end.to_bytes()))
+        for message in gather_messages(comm, ends):
+            _, slide, payload = decode(message)
+            self._ended(slide, SlideEnd.from_bytes(payload))
+        return np.flatnonzero(allgather(comm, left).sum(axis=0))
+
+    def _end_before(self, slide: int, package: ModelPackage) -> SlideEnd | None:
+        """How a slide ends before anything is done, None where there is something to do."""
+        settings = self._each[slide]
+        try:
+            code = finished_before(settings, package)
+            if code is not None:
+                line = f"{settings.slide.path.name}: is there already, complete: {settings.output.path}"
+                return SlideEnd(code, line, read_account(settings.output.path), was_finished=True)
+            check_names(settings)
+            if self._is_alone or (settings.output.resume and OutputLock.is_there(settings.output.path)):
+                # to wait for one that a killed run may have left, now rather than while others wait for answers
+                self._locks[slide] = lock_output(settings, patient=settings.output.resume)
+        except InternalError:
+            raise
+        except PyramidError as error:
+            return SlideEnd(error.exit_code, str(error))
         return None
-    outcomes = tuple(verdicts[slide] for slide in range(len(each)))
-    return CohortReport(outcomes, time.perf_counter() - started, busiest_over_ideal(busy["busy_s"].tolist()))
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether there is one slide: all ranks open it together, and write its result together."""
+        return len(self._each) == 1
+
+    def _ended(self, slide: int, end: SlideEnd) -> None:
+        """Rank 0 has heard of the end of a slide."""
+        outcome = SlideOutcome(self._each[slide], ExitCode(end.exit_code), end.line, end.account, end.was_finished)
+        self._outcomes[slide] = outcome
+        self._report_slide(outcome)
+
+    def _do(
+        self,
+        package: ModelPackage,
+        ranks: npt.NDArray[np.void],
+        slides: npt.NDArray[np.int64],
+        trial: Trial | None,
+        report_progress: Callable[[Progress], None] | None,
+    ) -> tuple[float, Result | None]:
+        """Do the slides that are left; this rank's working time, and the result of the only slide. Collective."""
+        comm, each = self._comm, self._each
+        opener = SlideOpener(
+            lambda slide: describe(each[slide].slide, package),
+            lambda slide, description: follow(each[slide].slide, package, description),
+        )
+        try:
+            opened = open_by_all(comm, opener, 0) if self._is_alone else None
+            self._clock.ends("tissue")
+            common = settle_backend(comm, each[0], package, trial)
+            engines = build_engines(comm, package, common, trial)
+            analysis = Classify(
+                engines,
+                package.thresholds(common.model.thresholds),
+                len(package.classes),
+                package.score_column,
+                common.mode,
+                common.model.features,
+                common.schedule.read_ahead,
+                share_stain_engine(comm, package),
+            )
+            each = self._each = [settings.with_model(backend=common.model.backend) for settings in each]
+            journals = read_journals(comm, [each[slide] for slide in slides], analysis)
+            parallel = self._is_alone and choose_parallel(comm, common.output.writer)
+            self._clock.ends("load")
+            finisher = Finisher(each, package, analysis, journals, self._locks, ranks)
+            outcome = run_pool(
+                comm,
+                PoolJob(analysis, opener, finisher.begin, finisher.write),
+                slides,
+                journals,
+                common.schedule,
+                self._stop,
+                opened=opened,
+                report_progress=report_progress,
+                report_end=self._ended,
+            )
+            self._clock.ends("analyse")
+        except PyramidError as error:
+            if not (self._is_alone and error.agreed) or isinstance(error, InternalError | StoppedError):
+                raise
+            if comm.rank == 0:  # the end of the only slide
+                self._ended(0, SlideEnd(error.exit_code, str(error)))
+            return 0.0, None
+        if outcome.stopped:
+            raise stopped_error(self._kept_in_words(outcome), self._stop.reason)
+        result = self._write_together(outcome, finisher, parallel=parallel) if self._is_alone else None
+        if comm.rank == 0:
+            journals.remove_shared()
+        return outcome.stats.busy_s, result
+
+    def _kept_in_words(self, outcome: PoolOutcome) -> str:
+        """What a run that stops has kept. Collective."""
+        n_done = int(allgather(self._comm, np.array([outcome.n_done])).sum())
+        if self._is_alone:
+            return f"{n_done} tiles are done and kept in {JournalFolder.of(self._each[0].output.path).path}"
+        return f"{len(self._outcomes)} of {len(self._each)} slides have ended, {n_done} tiles of others are kept"
+
+    def _write_together(self, outcome: PoolOutcome, finisher: Finisher, *, parallel: bool) -> Result | None:
+        """Write the result of the only slide, if it did not fail; it is on rank 0. Collective."""
+        comm, held = self._comm, outcome.held
+        if not allgather(comm, np.array([held is not None])).any():
+            return None
+        try:
+            ranks = gather_records(comm, rank_record(comm, outcome.stats))
+            facts = {"writer": "mpio" if parallel else "serial", **self._clock.seconds}
+            result = None if held is None or ranks is None else finisher.assemble(0, held, facts, ranks)
+            features = locate_features(comm, outcome.spool, outcome.tiles_kept, finisher.widths)
+            write_result(
+                comm,
+                result,
+                self._each[0].output.path,
+                overwrite=held is not None and held.beginning.output.replaces,
+                parallel=parallel,
+                features=features,
+            )
+            if held is not None and result is not None:
+                held.beginning.output.remove_journal()
+                self._ended(0, finisher.end_of(0, result, self._clock.total()))
+        finally:
+            if held is not None:
+                held.close()
+        return result
 
 
-def _let_go(comm: MPI.Intracomm, owner: Owner) -> None:
-    """Close the journals of all slides that are not finished. Collective."""
-    error = None
+@contextmanager
+def _private(comm: MPI.Intracomm) -> Iterator[MPI.Intracomm]:
+    """A communicator on which no message of the caller's can be met; freed by all ranks together or not at all."""
+    from pyramidai_mpi.sched.transport import is_loss  # MPI starts with its import
+
+    own = comm.Dup()
     try:
-        owner.stop()
-    except StorageError as caught:
-        error = caught
-    agree(comm, error)
+        yield own
+    except PyramidError as error:
+        if error.agreed or own.size == 1:
+            own.Free()
+        raise
+    except BaseException as failure:
+        if is_loss(failure):
+            own.Revoke()  # whoever waits in it for a rank that has left learns of it
+        elif own.size == 1:
+            own.Free()
+        raise
+    own.Free()
 
 
-def _without(comm: MPI.Intracomm, n_slides: int, refused: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Slides that no rank has refused, in order. Collective."""
-    flags = np.zeros(n_slides, np.int64)
-    flags[list(refused)] = 1
-    return np.flatnonzero(allgather(comm, flags).sum(axis=0) == 0)
+class _PhaseClock:
+    """Wall seconds per phase."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self.seconds: dict[str, str | int | float] = {}
+
+    def ends(self, phase: str) -> None:
+        """Book the time since the last phase on this one."""
+        now = time.perf_counter()
+        self.seconds[f"{phase}_s"] = now - self._last
+        self._last = now
+
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.analyses.classify import normaliser_of
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.base.types import tiles_at
-from pyramidai_mpi.run.opening import normaliser_of, open_job, rule_of, segment_slide
+from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 
@@ -52,20 +53,19 @@ def sample_tiles(
     """
     stain_engine = own_stain_engine(package)
     drawn: list[list[RgbArray]] = [[] for _ in range(package.n_levels)]
-    for number, slide in enumerate(slides):
-        settings = RunSettings.of(slide=slide, model=package.folder, output=slide, mpp=mpp)
-        job = open_job(settings, package)
+    for number, path in enumerate(slides):
+        slide = open_under(SlideInput(path, mpp), package)
         try:
-            rule = rule_of(job, segment_slide(job))
-            normalise = normaliser_of(estimate_stain(job, rule), stain_engine)
+            rule = rule_of(slide, segment_slide(slide))
+            normalise = normaliser_of(estimate_stain(slide, rule, package), stain_engine)
             tiles = rule.roots()
             for level in range(package.n_levels - 1, -1, -1):
                 rng = np.random.default_rng([seed, number, level])
                 chosen = tiles[np.sort(rng.permutation(len(tiles))[:per_slide])]
-                drawn[level].append(read_tiles(job.pyramid, chosen, normalise)[0])
+                drawn[level].append(read_tiles(slide.pyramid, chosen, normalise)[0])
                 tiles = rule.children(tiles) if level else tiles_at(0, np.empty((0, 2), np.int64))
         finally:
-            job.pyramid.reader.close()
+            slide.pyramid.reader.close()
     if not any(len(part) for parts in drawn for part in parts):
         raise InputError(f"{slides[0]}: no tissue found on any of the slides; give slides with tissue")
     return drawn

@@ -9,18 +9,18 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.stain.engine import StainEngine
-from pyramidai_mpi.models.stain.map import ReinhardTarget, StainMap, colours_of, estimate
-from pyramidai_mpi.ranks.collectives import on_rank0, share_bytes
+from pyramidai_mpi.models.stain.map import ReinhardTarget, colours_of, estimate
+from pyramidai_mpi.ranks.collectives import share_bytes
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from pyramidai_mpi.analyses.base import OpenSlide
     from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.models.stain.map import StainTarget
     from pyramidai_mpi.pyramid.rule import TileRule
-    from pyramidai_mpi.run.opening import Job
 
 MOST_TILES = 64
 """Roots that are looked at, spread over all: 200000 pixels at 224 px a tile and this step."""
@@ -28,8 +28,8 @@ _STEP = 4
 """Every fourth pixel of every fourth row: neighbours say the same."""
 
 
-def estimate_stain(job: Job, rule: TileRule) -> Job:
-    """The job with the map of its slide's stain, where the model asks for one and there is tissue.
+def estimate_stain(slide: OpenSlide, rule: TileRule, package: ModelPackage) -> OpenSlide:
+    """The slide with the map of its slide's stain, where the model asks for one and there is tissue.
 
     The same for the same slide and model, on whichever rank.
 
@@ -38,16 +38,16 @@ def estimate_stain(job: Job, rule: TileRule) -> Job:
     InputError
         When the slide's stain cannot be normalised, or none of those tiles can be read.
     """
-    target = job.package.stain_target
+    target = package.stain_target
     if target is None or not len(rule.roots()):
-        return job
+        return slide
     try:
-        return replace(job, stain=estimate(_tissue_pixels(job, rule), target))
+        return replace(slide, stain=estimate(_tissue_pixels(slide, rule), target))
     except InputError as error:
-        raise InputError(f"{job.settings.slide.path}: {error}; leave the slide out, or normalise no stain") from error
+        raise InputError(f"{slide.source.path}: {error}; leave the slide out, or normalise no stain") from error
 
 
-def stain_of_slide(job: Job, rule: TileRule, method: str) -> StainTarget:
+def stain_of_slide(slide: OpenSlide, rule: TileRule, method: str) -> StainTarget:
     """A slide's own colours, by the method ``macenko`` or ``reinhard``, for a model to bring all slides to.
 
     Raises
@@ -56,37 +56,22 @@ def stain_of_slide(job: Job, rule: TileRule, method: str) -> StainTarget:
         When they cannot be told, or none of the tiles can be read.
     """
     try:
-        return colours_of(_tissue_pixels(job, rule), method)
+        return colours_of(_tissue_pixels(slide, rule), method)
     except InputError as error:
-        raise InputError(f"{job.settings.slide.path}: {error}; name another slide with --stain-target") from error
+        raise InputError(f"{slide.source.path}: {error}; name another slide with --stain-target") from error
 
 
-def _tissue_pixels(job: Job, rule: TileRule) -> RgbArray:
+def _tissue_pixels(slide: OpenSlide, rule: TileRule) -> RgbArray:
     """Pixels (n, 3) from all over a slide's tissue."""
     roots = rule.roots()
     pixels = [np.empty((0, 3), np.uint8)]
     for tile in roots[np.unique(np.linspace(0, len(roots) - 1, MOST_TILES).astype(int))]:
         try:
-            read = job.pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
+            read = slide.pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
         except UnreadableRegionError:
             continue
         pixels.append(read[::_STEP, ::_STEP].reshape(-1, 3))
     return np.concatenate(pixels)
-
-
-def agree_on_stain(comm: MPI.Intracomm, job: Job, rule: TileRule) -> Job:
-    """`estimate_stain` on rank 0, for all. Collective.
-
-    Raises
-    ------
-    InputError
-        On all ranks, when the slide's stain cannot be normalised.
-    """
-    if job.package.stain_target is None:
-        return job
-    estimated = on_rank0(comm, lambda: estimate_stain(job, rule))
-    text = share_bytes(comm, None if estimated is None else _text_of(estimated.stain).encode()).decode()
-    return replace(job, stain=StainMap.from_json(text) if text else None)
 
 
 def share_stain_engine(comm: MPI.Intracomm, package: ModelPackage) -> StainEngine | None:
@@ -106,7 +91,3 @@ def _graph_for(package: ModelPackage) -> bytes:
     from pyramidai_mpi.models.stain.graph import stain_graph
 
     return stain_graph(mixes_channels=isinstance(package.stain_target, ReinhardTarget))
-
-
-def _text_of(stain: StainMap | None) -> str:
-    return "" if stain is None else stain.to_json()

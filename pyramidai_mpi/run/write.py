@@ -14,8 +14,15 @@ import pyramidai_mpi
 from pyramidai_mpi.base.errors import StorageError, UsageError
 from pyramidai_mpi.base.types import TILE_DTYPE
 from pyramidai_mpi.pyramid.tree import canonical_rows
-from pyramidai_mpi.ranks.collectives import agree, allgather, gather_records, on_rank0, scatter_rows, share_bytes
-from pyramidai_mpi.run.feature_exchange import blocks_for_writers, even_shares
+from pyramidai_mpi.ranks.collectives import (
+    agree,
+    all_to_all_rows,
+    allgather,
+    gather_records,
+    on_rank0,
+    scatter_rows,
+    share_bytes,
+)
 from pyramidai_mpi.store.files.placing import discard, place, storage_errors, temporary_name
 from pyramidai_mpi.store.results.writer import (
     TABLES,
@@ -30,15 +37,19 @@ from pyramidai_mpi.store.results.writer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
     from mpi4py import MPI
 
-    from pyramidai_mpi.run.pool.tile_workload import TileWorkload
+    from pyramidai_mpi.base.types import TileArray
     from pyramidai_mpi.store.files.feature_spool import FeatureSpool
     from pyramidai_mpi.store.results.result import Result
+
+
+FEATURE_BLOCK_BYTES = 32 << 20
+"""Features that a rank holds at a time, sending or receiving."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +71,26 @@ class Features:
     widths: tuple[int, ...]
 
 
-def locate_features(comm: MPI.Intracomm, workload: TileWorkload) -> Features | None:
-    """Find where in the result each of this rank's features belongs; None when the run keeps none. Collective."""
-    if workload.spool is None:
+def locate_features(
+    comm: MPI.Intracomm, spool: FeatureSpool | None, tiles: Sequence[TileArray], widths: tuple[int, ...]
+) -> Features | None:
+    """Find where in the result each of this rank's features belongs; None when the run keeps none. Collective.
+
+    Parameters
+    ----------
+    spool, tiles
+        The features, rows of a level in the order of these tiles.
+    widths
+        For each level the length of a vector, 0 for none.
+    """
+    if spool is None:
         return None
-    predictions = workload.predictions()
-    own = np.empty(len(predictions), TILE_DTYPE)
-    for name in TILE_DTYPE.names or ():
-        own[name] = predictions[name]
+    own = np.concatenate([np.empty(0, TILE_DTYPE), *tiles])
     everyone = gather_records(comm, own)
     counts = allgather(comm, np.array([len(own)]))[:, 0]
     parts = None if everyone is None else np.split(canonical_rows(everyone), np.cumsum(counts)[:-1])
     rows = scatter_rows(comm, parts, np.dtype(np.int64), ()).astype(np.int64)
-    levels = range(len(workload.n_features))
-    return Features(workload.spool, tuple(rows[own["level"] == n] for n in levels), workload.n_features)
+    return Features(spool, tuple(rows[own["level"] == n] for n in range(len(widths))), widths)
 
 
 def write_result(
@@ -245,3 +262,59 @@ def choose_parallel(comm: MPI.Intracomm, writer: str) -> bool:
     if writer == "mpio":
         agree(comm, None if can else UsageError("--writer mpio: this h5py was built without MPI; use --writer auto"))
     return can and (writer == "mpio" or (writer == "auto" and comm.size > 1))
+
+
+def even_shares(n_rows: int, n_writers: int) -> list[tuple[int, int]]:
+    """First and last (excluded) row of each writer's share."""
+    return [(n_rows * w // n_writers, n_rows * (w + 1) // n_writers) for w in range(n_writers)]
+
+
+def blocks_for_writers(
+    comm: MPI.Intracomm,
+    spool: FeatureSpool,
+    level: int,
+    own_rows: npt.NDArray[np.int64],
+    width: int,
+    shares: Sequence[tuple[int, int]],
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Blocks of consecutive rows of one level for this rank to write. Collective, block by block.
+
+    Parameters
+    ----------
+    spool
+        This rank's features; row i of the level belongs at ``own_rows[i]`` of the result.
+    level
+        Analysis level.
+    own_rows
+        int64 (n,), distinct over all ranks and together all rows of the level.
+    width
+        Length F of a vector.
+    shares
+        Rows [first, last) that each of the ranks 0, 1, ... writes; ranks beyond the list write nothing.
+
+    Yields
+    ------
+    first_row : int
+        Where the block belongs.
+    features : numpy.ndarray
+        float32 (m, F); m is 0 on ranks that have nothing to write in this round. All ranks get the same number of
+        blocks.
+    """
+    order = np.argsort(own_rows)
+    ordered = own_rows[order]
+    # at worst one rank holds all rows of a round, and one writer gets as many
+    per_writer = max(1, FEATURE_BLOCK_BYTES // (4 * width * len(shares)))
+    longest = max(last - first for first, last in shares)
+    for start in range(0, longest, per_writer):
+        windows = [(min(first + start, last), min(first + start + per_writer, last)) for first, last in shares]
+        windows += [(0, 0)] * (comm.size - len(shares))
+        cuts = [np.searchsorted(ordered, window) for window in windows]
+        mine = np.concatenate([order[a:b] for a, b in cuts])
+        features = spool.read(level, mine, width)
+        counts = [int(b - a) for a, b in cuts]
+        rows = all_to_all_rows(comm, own_rows[mine].reshape(-1, 1), counts)[:, 0]
+        received = all_to_all_rows(comm, features, counts)
+        first, last = windows[comm.rank]
+        block = np.empty((last - first, width), np.float32)
+        block[rows - first] = received
+        yield first, block

@@ -117,6 +117,9 @@ def run_on(
         return running.to_the_end(comm)
     except BaseException as failure:
         if transport.size == 1:
+            if running is not None:
+                running.end_worker()  # whoever takes the exception may close what the batch still reads
+            transport.close()
             raise
         if transport.is_loss(failure):
             transport.abandon()

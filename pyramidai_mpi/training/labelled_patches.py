@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.analyses.classify import normaliser_of
 from pyramidai_mpi.base.errors import InputError, StorageError, UsageError
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.base.types import tiles_at
 from pyramidai_mpi.models.stain.entry import parse_stain, stain_entry
 from pyramidai_mpi.models.stain.map import MacenkoTarget
-from pyramidai_mpi.run.opening import normaliser_of, open_job, rule_of, segment_slide
+from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.sampling import read_tiles
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine, stain_of_slide
 from pyramidai_mpi.truth.labels import label_levels
@@ -116,11 +117,11 @@ class TilePlan:
         if target is None and method == "macenko":
             return replace(self, model=replace(self.model, stain=method, stain_target=MacenkoTarget()))
         slide = target or first
-        job = open_job(_settings(slide, self), self.model)
+        opened = open_under(SlideInput(slide, self.mpp), self.model)
         try:
-            found = stain_of_slide(job, rule_of(job, segment_slide(job)), method)
+            found = stain_of_slide(opened, rule_of(opened, segment_slide(opened)), method)
         finally:
-            job.pyramid.reader.close()
+            opened.pyramid.reader.close()
         # as a package's reader will see it
         method, checked = parse_stain(slide, stain_entry(found))
         return replace(self, model=replace(self.model, stain=method, stain_target=checked))
@@ -168,13 +169,13 @@ def holds_tumor(slide: Path, plan: TilePlan) -> bool:
     InputError
         When slide or truth cannot be used.
     """
-    job = open_job(_settings(slide, plan), plan.model)
+    opened = open_under(SlideInput(slide, plan.mpp), plan.model)
     try:
-        info = job.pyramid.reader.info
+        info = opened.pyramid.reader.info
         truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
-        return bool(truth.coverage((64, 64), max(job.pyramid.reader.info.l0_size) / 64).any())
+        return bool(truth.coverage((64, 64), max(opened.pyramid.reader.info.l0_size) / 64).any())
     finally:
-        job.pyramid.reader.close()
+        opened.pyramid.reader.close()
 
 
 def draw_split(
@@ -213,18 +214,14 @@ def draw_split(
     ]
 
 
-def _settings(slide: Path, plan: TilePlan) -> RunSettings:
-    return RunSettings.of(slide=slide, model=plan.model.folder, output=slide, mpp=plan.mpp)
-
-
 def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.NDArray[np.bool_]]]:
     """Pixels and labels of the drawn tiles of one slide, per level."""
-    job = open_job(_settings(slide, plan), plan.model)
+    opened = open_under(SlideInput(slide, plan.mpp), plan.model)
     try:
-        rule = rule_of(job, segment_slide(job))
-        normalise = normaliser_of(estimate_stain(job, rule), own_stain_engine(plan.model))
+        rule = rule_of(opened, segment_slide(opened))
+        normalise = normaliser_of(estimate_stain(opened, rule, plan.model), own_stain_engine(plan.model))
         mask, tissue = rule.tissue.mask, rule.tissue
-        info = job.pyramid.reader.info
+        info = opened.pyramid.reader.info
         truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
         step = rule.grid.l0_tile_side(0) / tissue.pixels_per_tile
         covered = truth.coverage((mask.shape[0], mask.shape[1]), step)
@@ -239,11 +236,11 @@ def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.
             chosen = np.sort(
                 np.concatenate([rng.permutation(np.flatnonzero(positive == kind))[: plan.per_class] for kind in (0, 1)])
             )
-            pixels, readable = read_tiles(job.pyramid, tiles_at(level, index[level][chosen]), normalise)
+            pixels, readable = read_tiles(opened.pyramid, tiles_at(level, index[level][chosen]), normalise)
             drawn.append((pixels, positive[chosen][readable]))
         return drawn
     finally:
-        job.pyramid.reader.close()
+        opened.pyramid.reader.close()
 
 
 def _balanced(positive: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pyramidai_mpi.analyses.base import NO_TIME, Seconds
 from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.models.stain.map import StainMap
 from pyramidai_mpi.pyramid.tissue import TissueSource, pack_mask, unpack_mask
@@ -23,37 +24,37 @@ from pyramidai_mpi.slides.readers.base import SlideInfo
 from pyramidai_mpi.store.results.summary import SlideAccount
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _HEADER = struct.Struct("<II")
-_VERDICT = struct.Struct("<III")
+_OUTCOME = struct.Struct("<III")
+_BATCH = struct.Struct("<III6d")
+_TAG = struct.Struct("<Q")
 
 
 class Kind(IntEnum):
     """What a message says of its slide."""
 
     OPENED = 1
-    """Opener to owner: a `Passport`."""
+    """Opener to owner: a `SlideDescription`."""
     REFUSED = 2
-    """To the owner: this rank cannot read the slide; a `Verdict`."""
+    """To the owner: this rank cannot open the slide, or not go on with it; a `SlideEnd`."""
     ASK = 3
-    """To the owner: send me the passport. No payload."""
-    PASSPORT = 4
-    """Owner to whoever asked: a `Passport`."""
-    PREDICTIONS = 5
-    """To the owner: analysed tiles, records of `prediction_dtype`."""
-    UNREADABLE = 6
-    """To the owner, ahead of their predictions: `FAILED_DTYPE` records of unreadable tiles."""
-    FEATURES = 7
-    """To the owner, ahead of their predictions: level (uint32), then float32 rows."""
+    """To the owner: describe the slide to me. No payload."""
+    DESCRIPTION = 4
+    """Owner to whoever asked: tag of the slide's run (uint64), then a `SlideDescription`."""
+    BEGIN = 5
+    """Owner to opener: tag of the slide's run (uint64), then the tiles to begin with, records of `TILE_DTYPE`."""
+    RECORDS = 6
+    """To the owner: batches that were done (see `encode_batch`), one after the other."""
+    ENDED = 7
+    """Owner to all: nothing more is wanted of the slide, since it ended badly. No payload."""
     DONE = 8
-    """Owner to rank 0: the slide's end, good or bad; a `Verdict`."""
-    BEGIN = 9
-    """Owner to opener: the tiles to begin with, records of `TILE_DTYPE`; none when the slide has ended."""
+    """Owner to rank 0: the slide's end, good or bad; a `SlideEnd`."""
 
 
 @dataclass(frozen=True)
-class Passport:
+class SlideDescription:
     """What a rank needs to know of a slide that another rank has opened.
 
     Attributes
@@ -83,7 +84,7 @@ class Passport:
     source: TissueSource = field(default_factory=TissueSource)
 
     def to_bytes(self) -> bytes:
-        """The passport on the wire: length of the facts (uint32), facts as JSON, mask."""
+        """The description on the wire: length of the facts (uint32), facts as JSON, mask."""
         facts = {
             "info": asdict(self.info) | {"path": str(self.info.path)},
             "quickhash": self.quickhash,
@@ -96,24 +97,24 @@ class Passport:
         return struct.pack("<I", len(text)) + text + pack_mask(self.mask)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Passport:
+    def from_bytes(cls, data: bytes) -> SlideDescription:
         """Inverse of `to_bytes`.
 
         Raises
         ------
         InternalError
-            When the bytes are no passport.
+            When the bytes are no description.
         """
         try:
             return cls._parsed(data)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InternalError(f"a passport of {len(data)} bytes that cannot be read: {error!r:.80}") from error
+            raise InternalError(f"a description of {len(data)} bytes that cannot be read: {error!r:.80}") from error
 
     @classmethod
-    def _parsed(cls, data: bytes) -> Passport:
+    def _parsed(cls, data: bytes) -> SlideDescription:
         end = 4 + int.from_bytes(data[:4], "little")
         if len(data) < end + 16:
-            raise InternalError(f"a passport of {len(data)} bytes")
+            raise InternalError(f"a description of {len(data)} bytes")
         facts = json.loads(data[4:end])
         described = facts["info"]
         info = SlideInfo(
@@ -133,7 +134,7 @@ class Passport:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SlideEnd:
     """How a slide ended.
 
     Attributes
@@ -157,20 +158,20 @@ class Verdict:
         """On the wire: exit code, whether it was finished, length of the line (uint32 each); line; account."""
         line = self.line.encode(errors="surrogateescape")
         account = b"" if self.account is None else self.account.to_json().encode()
-        return _VERDICT.pack(self.exit_code, self.was_finished, len(line)) + line + account
+        return _OUTCOME.pack(self.exit_code, self.was_finished, len(line)) + line + account
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Verdict:
+    def from_bytes(cls, data: bytes) -> SlideEnd:
         """Inverse of `to_bytes`.
 
         Raises
         ------
         InternalError
-            When the bytes are no verdict.
+            When the bytes are no outcome.
         """
         try:
-            exit_code, was_finished, length = _VERDICT.unpack_from(data)
-            line, account = data[_VERDICT.size :][:length], data[_VERDICT.size + length :]
+            exit_code, was_finished, length = _OUTCOME.unpack_from(data)
+            line, account = data[_OUTCOME.size :][:length], data[_OUTCOME.size + length :]
             return cls(
                 exit_code,
                 line.decode(errors="surrogateescape"),
@@ -178,7 +179,7 @@ class Verdict:
                 bool(was_finished),
             )
         except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InternalError(f"a verdict of {len(data)} bytes that cannot be read: {error!r:.80}") from error
+            raise InternalError(f"an outcome of {len(data)} bytes that cannot be read: {error!r:.80}") from error
 
 
 def encode(kind: Kind, slide: int, payload: bytes = b"") -> bytes:
@@ -203,23 +204,84 @@ def decode(data: bytes | bytearray) -> tuple[Kind, int, bytes]:
         raise InternalError(f"a message of kind {kind} about slide {slide}") from error
 
 
-def encode_features(level: int, features: npt.NDArray[np.float32]) -> bytes:
-    """Payload of a `Kind.FEATURES` message."""
-    return struct.pack("<I", level) + features.tobytes()
+@dataclass(frozen=True)
+class Batch:
+    """Tiles of one slide and level that were done together.
+
+    Attributes
+    ----------
+    records, failed
+        As in `analyses.base.Look`.
+    features
+        Likewise; None where none are kept, or where they stay on the rank that computed them.
+    start_s, end_s
+        When, in seconds from the start of the run's analysis.
+    journal_s
+        Seconds for the journal.
+    seconds
+        What the batch took besides.
+    """
+
+    records: npt.NDArray[np.void]
+    failed: npt.NDArray[np.void]
+    features: npt.NDArray[np.float32] | None = None
+    start_s: float = 0.0
+    end_s: float = 0.0
+    journal_s: float = 0.0
+    seconds: Seconds = NO_TIME
 
 
-def decode_features(payload: bytes, widths: Sequence[int]) -> tuple[int, npt.NDArray[np.float32]]:
-    """Inverse of `encode_features`; `widths` are the lengths of the vectors of each level.
+def encode_batch(batch: Batch) -> bytes:
+    """A batch on the wire: numbers of tiles, of unreadable ones and of features a tile; times; the records of each."""
+    width = 0 if batch.features is None else batch.features.shape[1]
+    head = _BATCH.pack(
+        len(batch.records), len(batch.failed), width, batch.start_s, batch.end_s, batch.journal_s, *batch.seconds
+    )
+    features = b"" if batch.features is None else np.ascontiguousarray(batch.features, "<f4").tobytes()
+    return head + batch.records.tobytes() + batch.failed.tobytes() + features
+
+
+def decode_batches(
+    payload: bytes, record: np.dtype[np.void], failed: np.dtype[np.void], widths: Sequence[int]
+) -> Iterator[Batch]:
+    """Inverse of `encode_batch`, for all batches of a message.
+
+    Parameters
+    ----------
+    record, failed, widths
+        Types of the records, and the length of the feature vectors of each level.
 
     Raises
     ------
     InternalError
         When the payload is none.
     """
-    level = int.from_bytes(payload[:4], "little")
-    if len(payload) < 4 or level >= len(widths) or not widths[level] or (len(payload) - 4) % (4 * widths[level]):
-        raise InternalError(f"{len(payload)} bytes are no features of level {level}")
-    return level, np.frombuffer(payload, np.float32, offset=4).reshape(-1, widths[level])
+    at = 0
+    while at < len(payload):
+        try:
+            n_tiles, n_failed, width, start_s, end_s, journal_s, *seconds = _BATCH.unpack_from(payload, at)
+            at += _BATCH.size
+            tiles = np.frombuffer(payload, record, n_tiles, at)
+            at += tiles.nbytes
+            unreadable = np.frombuffer(payload, failed, n_failed, at)
+            at += unreadable.nbytes
+            vectors = np.frombuffer(payload, "<f4", n_tiles * width, at).reshape(n_tiles, width)
+            at += vectors.nbytes
+        except (struct.error, ValueError) as error:
+            raise InternalError(f"a message of {len(payload)} bytes that holds no batches: {error!r:.80}") from error
+        if not n_tiles or width not in {0, *(widths[level] for level in tiles["level"][:1] if level < len(widths))}:
+            raise InternalError(f"a batch of {n_tiles} tiles with {width} features each")
+        yield Batch(tiles, unreadable, vectors if width else None, start_s, end_s, journal_s, Seconds(*seconds))
+
+
+def tagged(tag: int, payload: bytes) -> bytes:
+    """Payload after the tag of a slide's run."""
+    return _TAG.pack(tag) + payload
+
+
+def untagged(payload: bytes) -> tuple[int, bytes]:
+    """Inverse of `tagged`."""
+    return _TAG.unpack_from(payload)[0], payload[_TAG.size :]
 
 
 def records(payload: bytes, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:

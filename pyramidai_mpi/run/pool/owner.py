@@ -1,366 +1,342 @@
-"""What a rank does for the slides it owns: collect their tiles, write each file as soon as its tree is complete."""
+"""What a rank does for the slides it owns: begin them, collect what was done of them, see when each is complete.
+
+`Owner` is the protocol: messages in, messages out, with no thread, no file and no MPI in it; beginning a slide and
+finishing it are the caller's. `desk` drives it in real time, tests drive it in any order of messages.
+"""
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pyramidai_mpi.analyses.classify import FAILED_DTYPE
-from pyramidai_mpi.base.errors import ExitCode, InputError, InternalError, OutputExistsError, PyramidError, StorageError
-from pyramidai_mpi.base.types import Decision, prediction_dtype
+from pyramidai_mpi.analyses.base import FAILED_DTYPE
+from pyramidai_mpi.base.errors import InternalError, PyramidError
+from pyramidai_mpi.base.types import MOST_LEVELS
 from pyramidai_mpi.pyramid.ledger import TileLedger
-from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
-from pyramidai_mpi.pyramid.tree import canonical_rows
-from pyramidai_mpi.run.assemble import assemble_result, failed_lines, run_facts
-from pyramidai_mpi.run.feature_exchange import BLOCK_BYTES as FEATURE_BLOCK_BYTES
-from pyramidai_mpi.run.opening import job_on, rule_of
-from pyramidai_mpi.run.output import check_names, claim, finished_before
-from pyramidai_mpi.run.pool.messages import Kind, Passport, Verdict, decode_features, records
-from pyramidai_mpi.run.resume import open_journal_alone, remove_journal
-from pyramidai_mpi.run.write import write_result_alone
-from pyramidai_mpi.slides.readers.base import ClosedReader
+from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideDescription, SlideEnd, decode_batches, tagged
 from pyramidai_mpi.store.files.feature_spool import FeatureSpool
-from pyramidai_mpi.store.files.lock import OutputLock
-from pyramidai_mpi.store.results.result import Execution
-from pyramidai_mpi.store.results.summary import account_of, read_account
+from pyramidai_mpi.store.results.result import BATCH_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.analyses.base import Analysis, OpenSlide
     from pyramidai_mpi.base.types import TileArray
-    from pyramidai_mpi.models.engines.base import Engine
-    from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.run.opening import Job
-    from pyramidai_mpi.run.resume import OpenJournal
-    from pyramidai_mpi.store.results.result import Result
-    from pyramidai_mpi.store.results.writer import FeatureWriter
+    from pyramidai_mpi.pyramid.rule import TileRule
+
+WORK_DTYPE = np.dtype(
+    [
+        ("tasks", "<i8"),
+        ("batches", "<i8"),
+        ("busy_s", "<f8"),
+        ("read_s", "<f8"),
+        ("stain_s", "<f8"),
+        ("infer_s", "<f8"),
+        ("journal_s", "<f8"),
+        ("level_s", "<f8", (MOST_LEVELS,)),
+    ]
+)
+"""What one rank did of one slide: tiles and batches, seconds in all and for what, and by level, level 0 first."""
 
 
-@dataclass
-class _Collected:
-    """One slide's tiles so far."""
+class Output(Protocol):
+    """A slide's place on the disk while the run is at work on it."""
 
-    started: float = 0.0
-    """When it was opened."""
-    job: Job | None = None
-    passport: Passport | None = None
-    ledger: TileLedger | None = None
-    predictions: list[npt.NDArray[np.void]] = field(default_factory=list)
-    failed: list[npt.NDArray[np.void]] = field(default_factory=list)
-    tiles_of_rank: dict[int, int] = field(default_factory=dict)
-    spool: FeatureSpool = field(default_factory=FeatureSpool)
-    features_of_rank: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """Features of a batch whose predictions are the next message of their rank."""
-    failed_of_rank: dict[int, npt.NDArray[np.void]] = field(default_factory=dict)
-    """Likewise, its unreadable tiles."""
-    lock: OutputLock | None = None
-    journal: OpenJournal | None = None
+    @property
+    def replaces(self) -> bool:
+        """Whether the result is to replace a file that is there."""
+        ...
 
-    def add(
-        self,
-        predictions: npt.NDArray[np.void],
-        failed: npt.NDArray[np.void],
-        features: npt.NDArray[np.float32] | None,
-    ) -> None:
-        """Take in tiles of one level."""
-        assert self.ledger is not None
-        if len(predictions):
-            if features is not None:
-                self.spool.append(int(predictions["level"][0]), features)
-            self.predictions.append(predictions)
-            self.failed.append(failed)
-            self.ledger.record(predictions)
+    def remove_journal(self) -> None:
+        """The result is in its place: remove what led there."""
+        ...
 
     def close(self) -> None:
-        """Give everything back.
+        """Let go of it; what leads to the result stays, for another start to go on with.
 
         Raises
         ------
         StorageError
-            When the journal does not reach the disk.
+            When something does not reach the disk.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A slide at the start of the run's work on it.
+
+    Attributes
+    ----------
+    slide, rule
+        The slide as it was described, and which of its tiles exist.
+    tag
+        Of its manifest: marks its records in the journals.
+    first
+        Tiles to begin with, or to go on with.
+    restored
+        What earlier starts of the run have done.
+    output
+        Its place on the disk.
+    """
+
+    slide: OpenSlide
+    rule: TileRule
+    tag: int
+    first: TileArray
+    restored: Iterable[Batch]
+    output: Output
+
+
+@dataclass
+class Collected:
+    """What has been done of one slide so far.
+
+    Attributes
+    ----------
+    beginning
+        How it began.
+    started
+        When, in seconds of `time.perf_counter`.
+    records, failed
+        Of all batches, in the order in which they came.
+    spool
+        Their features, rows of a level in the order of `records`.
+    work
+        `WORK_DTYPE` by rank, of this start of the run.
+    batches
+        `BATCH_DTYPE` records, likewise.
+    n_restored
+        Tiles that earlier starts have done.
+    """
+
+    beginning: Beginning
+    ledger: TileLedger
+    started: float
+    spool: FeatureSpool
+    records: list[npt.NDArray[np.void]] = field(default_factory=list)
+    failed: list[npt.NDArray[np.void]] = field(default_factory=list)
+    work: dict[int, npt.NDArray[np.void]] = field(default_factory=dict)
+    batches: list[tuple[int, int, int, float, float]] = field(default_factory=list)
+    n_restored: int = 0
+
+    def add(self, batch: Batch) -> None:
+        """Take in tiles of one level."""
+        if batch.features is not None:
+            self.spool.append(int(batch.records["level"][0]), batch.features)
+        self.records.append(batch.records)
+        self.failed.append(batch.failed)
+        self.ledger.record(batch.records)
+
+    def credit(self, rank: int, batch: Batch) -> None:
+        """Book a batch on the rank that did it."""
+        level, n_tiles = int(batch.records["level"][0]), len(batch.records)
+        work = self.work.setdefault(rank, np.zeros((), WORK_DTYPE))
+        seconds = batch.seconds
+        work["tasks"] += n_tiles
+        work["batches"] += 1
+        work["busy_s"] += batch.end_s - batch.start_s
+        work["read_s"] += seconds.read
+        work["stain_s"] += seconds.stain
+        work["infer_s"] += seconds.compute
+        work["journal_s"] += batch.journal_s
+        work["level_s"][level] += sum(seconds)
+        self.batches.append((rank, level, n_tiles, batch.start_s, batch.end_s))
+
+    def all_records(self, record: np.dtype[np.void]) -> npt.NDArray[np.void]:
+        """Records of all tiles."""
+        return np.concatenate([np.empty(0, record), *self.records])
+
+    def all_failed(self) -> npt.NDArray[np.void]:
+        """Records of all unreadable tiles."""
+        return np.concatenate([np.empty(0, FAILED_DTYPE), *self.failed])
+
+    def all_batches(self) -> npt.NDArray[np.void]:
+        """Records of all batches, by rank and in order."""
+        return np.sort(np.array(self.batches, BATCH_DTYPE), order=["rank", "start_s"], kind="stable")
+
+    def close(self) -> None:
+        """Give everything back; raises what `Output.close` does."""
         self.spool.close()
-        try:
-            if self.journal is not None:
-                self.journal.writer.close()
-        finally:
-            if self.lock is not None:
-                self.lock.release()
+        self.beginning.output.close()
 
 
 class Owner:
-    """The slides of this rank, from the first tile to the file in its place. Used by the main thread.
+    """The slides of one rank, from the first message to the last.
 
     Parameters
     ----------
-    each
-        Settings of every slide's run, also of those of other ranks.
-    package
-        The model.
     owned
         Numbers of the slides that this rank owns.
-    ranks
-        `RANK_DTYPE` records of all ranks, with their hosts and processors.
-    n_features
-        Length of each level's feature vectors, 0 where none are kept.
-    engines
-        The model's networks.
-    rank
-        This rank.
+    size
+        Number of ranks.
+    analysis
+        What is done to them.
+    begin
+        Called with (slide, description) when a slide was opened; may raise a `PyramidError`, which ends the slide.
+    finish
+        Called with (slide, collected) when all tiles of a slide are there; the caller then answers with `has_finished`.
     send
         Called with (destination, kind, slide, payload).
+    clock
+        Seconds, for how long a slide took.
+    spool_of
+        Where a slide's features are kept.
     """
 
     def __init__(
         self,
-        each: Sequence[RunSettings],
-        package: ModelPackage,
-        owned: Sequence[int],
-        ranks: npt.NDArray[np.void],
-        n_features: Sequence[int],
-        engines: Sequence[Engine],
-        rank: int,
+        owned: Iterable[int],
+        size: int,
+        analysis: Analysis,
+        begin: Callable[[int, SlideDescription], Beginning],
+        finish: Callable[[int, Collected], None],
         send: Callable[[int, Kind, int, bytes], None],
+        clock: Callable[[], float],
+        spool_of: Callable[[int], FeatureSpool] = lambda _slide: FeatureSpool(),
     ) -> None:
-        self._each = each
-        self._package = package
-        self._ranks = ranks
-        self._n_features = n_features
-        self._engines = engines
-        self._rank = rank
+        self._waiting = set(owned)
+        self._collected: dict[int, Collected] = {}
+        self._finishing: set[int] = set()
+        self._descriptions: dict[int, bytes] = {}
+        self._size = size
+        self._analysis = analysis
+        self._begin = begin
+        self._finish = finish
         self._send = send
-        self._dtype = prediction_dtype(len(package.classes))
-        self._collected = {slide: _Collected() for slide in owned}
-        self._passports_of_ended: dict[int, bytes] = {}
-        self._writing: dict[int, Future[Verdict]] = {}
-        # one thread: files are written while the rank analyses other slides, one after the other
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="pyramidai-writer")
+        self._clock = clock
+        self._spool_of = spool_of
+        self.n_stale = 0
+        """Batches that came for slides which had ended badly."""
 
     @property
-    def finished(self) -> bool:
-        """Whether every slide of this rank has its verdict."""
-        return not self._collected and not self._writing
+    def is_done(self) -> bool:
+        """Whether every slide of this rank has ended."""
+        return not (self._waiting or self._collected or self._finishing)
 
-    def settle_at_start(self) -> list[int]:
-        """End the slides that are finished already or whose file cannot be placed; return their numbers."""
-        settled = []
-        for slide in list(self._collected):
-            settings = self._each[slide]
-            try:
-                code = self._finished_before(settings)
-                if code is None:
-                    check_names(settings)
-                    if settings.output.resume and OutputLock.is_there(settings.output.path):
-                        # to wait for one that a killed run may have left, now rather than while others wait for answers
-                        self._collected[slide].lock = claim(settings, patient=True)
-                    continue
-                verdict = Verdict(
-                    code,
-                    f"{settings.slide.path.name}: is there already, complete: {settings.output.path}",
-                    read_account(settings.output.path),
-                    was_finished=True,
-                )
-            except PyramidError as error:
-                verdict = Verdict(error.exit_code, str(error))
-            self._end(slide, verdict)
-            settled.append(slide)
-        return settled
+    @property
+    def open_slides(self) -> Sequence[int]:
+        """Slides that have begun and are not complete."""
+        return sorted(self._collected)
 
-    def _finished_before(self, settings: RunSettings) -> ExitCode | None:
-        """As `claiming.finished_before`; a cohort goes on without being told to where nothing but that can be meant."""
-        if settings.output.overwrite:
-            return None
-        try:
-            return finished_before(settings.with_output(resume=True), self._package)
-        except InputError as error:
-            if settings.output.resume:
-                raise
-            raise OutputExistsError(f"{settings.output.path}: exists already; {error}") from error
+    @property
+    def n_done(self) -> int:
+        """Tiles that are done of slides that have begun and are not complete."""
+        return sum(len(records) for collected in self._collected.values() for records in collected.records)
 
-    def receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
+    def collected(self, slide: int) -> Collected:
+        """What has been done of a slide that has begun and is not complete."""
+        return self._collected[slide]
+
+    def hand_over(self, slide: int) -> None:
+        """Somebody else sees to the end of a complete slide."""
+        self._finishing.discard(slide)
+
+    def handle(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
         """Take a message about an owned slide."""
-        collected = self._collected.get(slide)
-        if collected is None:
-            # a slide that ended badly: other ranks go on with it until its tiles are used up
-            if kind is Kind.ASK:
-                self._send(source, Kind.PASSPORT, slide, self._passports_of_ended[slide])
-            if kind is Kind.OPENED:
-                self._send(source, Kind.BEGIN, slide, b"")
-            return
         try:
-            self._take(source, kind, slide, payload, collected)
+            match kind:
+                case Kind.OPENED:
+                    self._take_description(source, slide, payload)
+                case Kind.ASK:
+                    self._send(source, Kind.DESCRIPTION, slide, self._descriptions[slide])
+                case Kind.REFUSED:
+                    self.end(slide, SlideEnd.from_bytes(payload))
+                case Kind.RECORDS:
+                    self._take_records(source, slide, payload)
+                case _:
+                    raise InternalError(f"a message of kind {kind} is none for a slide's owner")
         except InternalError:
             raise
         except PyramidError as error:  # a journal of other settings, a full disk: ends this slide, not the others
-            self._end(slide, Verdict(error.exit_code, f"{self._each[slide].slide.path.name}: {error}"))
+            self.end(slide, SlideEnd(error.exit_code, str(error)))
             if kind is Kind.OPENED:
-                self._send(source, Kind.BEGIN, slide, b"")
-            return
-        if slide in self._collected and collected.ledger is not None and collected.ledger.complete:
-            self._writing[slide] = self._writer.submit(self._write, slide, self._collected.pop(slide))
+                self._send(source, Kind.BEGIN, slide, tagged(0, b""))
 
-    def _take(self, source: int, kind: Kind, slide: int, payload: bytes, collected: _Collected) -> None:
-        match kind:
-            case Kind.OPENED:
-                first_tiles = self._take_passport(slide, collected, Passport.from_bytes(payload))
-                self._send(source, Kind.BEGIN, slide, first_tiles.tobytes())
-            case Kind.REFUSED:
-                self._end(slide, Verdict.from_bytes(payload))
-            case Kind.ASK:
-                assert collected.passport is not None
-                self._send(source, Kind.PASSPORT, slide, collected.passport.to_bytes())
-            case Kind.UNREADABLE:
-                collected.failed_of_rank[source] = records(payload, FAILED_DTYPE)
-            case Kind.FEATURES:
-                collected.features_of_rank[source] = decode_features(payload, self._n_features)[1]
-            case Kind.PREDICTIONS:
-                assert collected.journal is not None  # a slide's tiles are known after its owner has begun it
-                predictions = records(payload, self._dtype)
-                batch = (
-                    predictions,
-                    collected.failed_of_rank.pop(source, np.empty(0, FAILED_DTYPE)),
-                    collected.features_of_rank.pop(source, None),
-                )
-                collected.journal.writer.append(*batch)
-                collected.add(*batch)
-                collected.tiles_of_rank[source] = collected.tiles_of_rank.get(source, 0) + len(predictions)
-
-    def report_written(self) -> None:
-        """Tell rank 0 of the files that have been written since the last call."""
-        for slide in [slide for slide, writing in self._writing.items() if writing.done()]:
-            self._send(0, Kind.DONE, slide, self._writing.pop(slide).result().to_bytes())
-
-    def stop(self) -> None:
-        """Let go of the slides that are not finished; their journals stay.
+    def begin(self, slide: int, description: SlideDescription) -> Beginning:
+        """Begin a slide, or go on with it.
 
         Raises
         ------
-        StorageError
-            When one does not reach the disk; the others do.
+        PyramidError
+            Whatever the caller's `begin` raises; the slide has not begun then.
         """
-        failure = None
-        for slide in list(self._collected):
+        beginning = self._begin(slide, description)
+        self._waiting.discard(slide)
+        self._descriptions[slide] = tagged(beginning.tag, description.to_bytes())
+        analysis, rule = self._analysis, beginning.rule
+        ledger = TileLedger(rule.grid, analysis.first(rule), partial(analysis.closer, rule))
+        collected = Collected(beginning, ledger, self._clock(), self._spool_of(slide))
+        self._collected[slide] = collected
+        for batch in beginning.restored:
+            if len(batch.records):
+                collected.add(batch)
+                collected.n_restored += len(batch.records)
+        self._finish_if_complete(slide)
+        return beginning
+
+    def end(self, slide: int, end: SlideEnd) -> None:
+        """End a slide that is not complete, badly or because there is nothing to do; tell rank 0, and all who work."""
+        if slide in self._waiting:
+            self._waiting.discard(slide)
+        elif slide in self._collected:
+            for rank in range(self._size):
+                self._send(rank, Kind.ENDED, slide, b"")
             try:
                 self._collected.pop(slide).close()
-            except StorageError as error:
+            except PyramidError as error:
+                end = SlideEnd(end.exit_code, f"{end.line}; besides, {error}")
+        else:
+            return  # several ranks may have something against a slide: the first one counts
+        self._send(0, Kind.DONE, slide, end.to_bytes())
+
+    def has_finished(self, slide: int, end: SlideEnd) -> None:
+        """The result of a complete slide is in its place, or cannot be placed."""
+        self._send(0, Kind.DONE, slide, end.to_bytes())
+        self._finishing.discard(slide)
+
+    def close(self) -> None:
+        """Let go of all slides that are not complete; their journals stay.
+
+        Raises
+        ------
+        PyramidError
+            When something does not reach the disk; the other slides are let go of all the same.
+        """
+        failure = None
+        for slide in self.open_slides:
+            try:
+                self._collected.pop(slide).close()
+            except PyramidError as error:
                 failure = failure or error
         if failure is not None:
             raise failure
 
-    @property
-    def is_writing(self) -> bool:
-        """Whether files of finished slides are still being written, or not yet reported."""
-        return bool(self._writing)
+    def _take_description(self, source: int, slide: int, payload: bytes) -> None:
+        description = SlideDescription.from_bytes(payload)
+        if slide not in self._waiting:
+            raise InternalError(f"slide {slide} was opened twice, or by a rank that does not know its owner")
+        beginning = self.begin(slide, description)
+        self._send(source, Kind.BEGIN, slide, tagged(beginning.tag, beginning.first.tobytes()))
 
-    def close(self) -> None:
-        """End the writing thread."""
-        self._writer.shutdown()
+    def _take_records(self, source: int, slide: int, payload: bytes) -> None:
+        collected = self._collected.get(slide)
+        for batch in decode_batches(payload, self._analysis.record, FAILED_DTYPE, self._analysis.widths):
+            if collected is None:
+                self.n_stale += 1
+                continue
+            collected.add(batch)
+            collected.credit(source, batch)
+        self._finish_if_complete(slide)
 
-    def _take_passport(self, slide: int, collected: _Collected, passport: Passport) -> TileArray:
-        """Begin a slide, or go on with it; the tiles to begin with."""
-        settings = self._each[slide]
-        collected.started = time.perf_counter()
-        collected.passport = passport
-        collected.job = job_on(
-            ClosedReader(replace(passport.info, path=settings.slide.path)),
-            settings,
-            self._package,
-            passport.mpp,
-            passport.quickhash,
-        )
-        if collected.lock is None:
-            collected.lock = claim(settings, patient=False)
-        collected.job = replace(collected.job, stain=passport.stain)
-        rule = rule_of(collected.job, passport.mask, passport.source)
-        collected.ledger = TileLedger(rule, settings.mode)
-        journal = open_journal_alone(collected.job, rule, self._engines, self._n_features, self._rank)
-        collected.journal = journal
-        for file in journal.restored:
-            for batch in file.kept_batches(self._n_features):
-                collected.add(*batch)
-        return journal.frontier
-
-    def _end(self, slide: int, verdict: Verdict) -> None:
-        collected = self._collected.pop(slide)
-        if collected.passport is not None:
-            self._passports_of_ended[slide] = collected.passport.to_bytes()
-        with suppress(StorageError):  # the slide ends with an error as it is
-            collected.close()
-        self._send(0, Kind.DONE, slide, verdict.to_bytes())
-
-    def _write(self, slide: int, collected: _Collected) -> Verdict:
-        assert collected.job is not None
-        assert collected.passport is not None
-        assert collected.journal is not None
-        settings = self._each[slide]
-        ranks = self._ranks.copy()
-        for rank, tiles in collected.tiles_of_rank.items():
-            ranks["tasks"][rank] = tiles
-        try:
-            collected.journal.writer.close()
-            facts = run_facts(collected.job, ranks) | {
-                "writer": "serial",
-                "tiles_from_journal": collected.journal.n_restored,
-                "cohort_slide_s": time.perf_counter() - collected.started,
-            }
-            predictions = np.concatenate([np.empty(0, self._dtype), *collected.predictions])
-            result = assemble_result(
-                collected.job,
-                rule_of(collected.job, collected.passport.mask, collected.passport.source),
-                predictions,
-                np.concatenate([np.empty(0, FAILED_DTYPE), *collected.failed]),
-                Execution(facts, ranks),
-                self._n_features,
-            )
-            fill = partial(_fill_features, collected.spool, predictions, self._n_features)
-            write_result_alone(
-                result,
-                settings.output.path,
-                overwrite=collected.journal.overwrite,
-                fill_features=fill if any(self._n_features) else None,
-            )
-            remove_journal(collected.job)
-        except PyramidError as error:
-            return Verdict(error.exit_code, f"{settings.slide.path.name}: {error}")
-        finally:
-            with suppress(StorageError):  # was raised above
-                collected.close()
-        code = ExitCode.TILES_FAILED if result.tree.n_failed else ExitCode.OK
-        account = account_of(result, time.perf_counter() - collected.started)
-        return Verdict(code, "\n".join([_summary(settings, result), *failed_lines(result)]), account)
-
-
-def _fill_features(
-    spool: FeatureSpool, predictions: npt.NDArray[np.void], widths: Sequence[int], writer: FeatureWriter
-) -> None:
-    """Write a slide's features in blocks of canonical rows; the spool holds them in the order of the predictions."""
-    rows = canonical_rows(predictions)
-    for level, width in enumerate(widths):
-        if not width:
-            continue
-        spool_row_of = np.argsort(rows[predictions["level"] == level])
-        block = max(1, FEATURE_BLOCK_BYTES // (4 * width))
-        for first in range(0, len(spool_row_of), block):
-            writer.write(level, first, spool.read(level, spool_row_of[first : first + block], width))
-
-
-def _summary(settings: RunSettings, result: Result) -> str:
-    tree = result.tree
-    if tree.n_tiles == 0:
-        where = " in the regions given" if settings.slide.regions.given else ""
-        name = settings.slide.path.name
-        return f"{name}: no tissue found{where}, so the result is valid and empty: {settings.output.path}"
-    failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
-    return (
-        f"{settings.slide.path.name}: {tree.n_tiles} tiles, {tree.count(Decision.ZOOM)[0]} positive{failed}, "
-        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_tiles):.2f}: {settings.output.path}"
-    )
+    def _finish_if_complete(self, slide: int) -> None:
+        collected = self._collected.get(slide)
+        if collected is not None and collected.ledger.complete:
+            self._finishing.add(slide)
+            del self._descriptions[slide]  # all tiles are done, so nobody will ask
+            self._finish(slide, self._collected.pop(slide))

@@ -1,52 +1,46 @@
-"""Slides as work for the scheduler: opening one is a task, and its children are the roots."""
+"""Slides and their tiles as work for the scheduler: opening a slide is a task, and its children are its first tiles."""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import PyramidError
-from pyramidai_mpi.base.types import TILE_DTYPE, Mode
-from pyramidai_mpi.process.host import host_name
+from pyramidai_mpi.base.errors import InternalError, LostRankError, PyramidError, StorageError
+from pyramidai_mpi.base.types import TILE_DTYPE
 from pyramidai_mpi.pyramid.dealing import by_root
-from pyramidai_mpi.pyramid.rule import zooms_in
-from pyramidai_mpi.run.opening import analyser_of, open_job, open_job_as_known, rule_of, tissue_of
-from pyramidai_mpi.run.pool.messages import Kind, Passport, Verdict, encode_features
-from pyramidai_mpi.run.stain import estimate_stain
-from pyramidai_mpi.slides.readers.trial import try_opening
+from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideEnd, encode_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.analyses.classify import Analyser
-    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.analyses.base import Analysis, OpenSlide, SlideAnalysis
     from pyramidai_mpi.base.types import TileArray
-    from pyramidai_mpi.models.engines.base import Engine
-    from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.models.stain.engine import StainEngine
     from pyramidai_mpi.pyramid.rule import TileRule
-    from pyramidai_mpi.run.opening import Job
-    from pyramidai_mpi.run.pool.post import Post
+    from pyramidai_mpi.run.pool.mailbox import Mailbox
+    from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.sched import Progress
     from pyramidai_mpi.slides.source import Found
+    from pyramidai_mpi.store.files.feature_spool import FeatureSpool
+    from pyramidai_mpi.store.journal.writer import JournalWriter
 
 _LEVELS = 16
 _OPENING = _LEVELS - 1
 _MOST_OPEN_SLIDES = 3
 """Slides that a rank keeps open: a handle holds a cache of decoded tiles of up to 32 MB."""
 
-COHORT_DTYPE = np.dtype([("group", "<u4"), ("col", "<u4"), ("row", "<u4")])
+TASK_DTYPE = np.dtype([("group", "<u4"), ("col", "<u4"), ("row", "<u4")])
 """A tile of one of many slides. ``group`` is 16 * slide + level, with level 15 for the opening of the slide."""
 
 
 def opening_tasks(slides: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
     """One task for each of these slides: open it."""
-    tasks = np.zeros(len(slides), COHORT_DTYPE)
+    tasks = np.zeros(len(slides), TASK_DTYPE)
     tasks["group"] = slides * _LEVELS + _OPENING
     return tasks
 
@@ -60,130 +54,179 @@ def tiles_of(tasks: npt.NDArray[np.void], level: int) -> TileArray:
 
 def tasks_of(slide: int, tiles: TileArray) -> npt.NDArray[np.void]:
     """Tasks of tiles of one slide."""
-    tasks = np.empty(len(tiles), COHORT_DTYPE)
+    tasks = np.empty(len(tiles), TASK_DTYPE)
     tasks["group"] = np.uint32(slide * _LEVELS) + tiles["level"]
     tasks["col"], tasks["row"] = tiles["col"], tiles["row"]
     return tasks
 
 
 @dataclass(frozen=True)
-class _Open:
-    """A slide that this rank has open."""
-
-    job: Job
-    rule: TileRule
-    analyser: Analyser
-
-
-@dataclass
-class CohortWorkload:
-    """One rank's share of many slides.
+class SlideOpener:
+    """How slides are opened; both may raise a `PyramidError`, which ends the slide.
 
     Attributes
     ----------
-    each
-        Settings of every slide's run.
-    package, engines, stain_engine
-        The model, and what normalises stain for it, None for nothing.
-    post
-        Takes predictions to the slides' owners.
+    describe
+        Opens the slide of a number for the first time, finds its tissue, and describes it to the others.
+    follow
+        Opens a slide that another rank has described: the slide, and which of its tiles exist.
+    """
+
+    describe: Callable[[int], tuple[OpenSlide, TileRule, SlideDescription]]
+    follow: Callable[[int, SlideDescription], tuple[OpenSlide, TileRule]]
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A slide that this rank has open, and the tag of its run."""
+
+    analysis: SlideAnalysis
+    tag: int
+
+
+class PoolWorkload:
+    """One rank's share of all slides.
+
+    Parameters
+    ----------
+    analysis
+        What is done to the tiles.
+    opener
+        Opens slides.
+    mailbox
+        Takes what was done to the slides' owners.
+    journal
+        Takes each batch before anybody hears of what follows from it.
     batch_size
         Most tiles in one call.
+    kept_here
+        Takes the features, rows of a level in the order of `tiles_kept`, if they stay on this rank; None sends them to
+        the slides' owners.
     report
         Called on rank 0 with the progress of the whole job.
-    carry
+    poll
         Called on the main thread again and again.
     """
 
-    each: Sequence[RunSettings]
-    package: ModelPackage
-    engines: Sequence[Engine]
-    stain_engine: StainEngine | None
-    post: Post
-    batch_size: int
-    report: Callable[[Progress], None] | None
-    carry: Callable[[], None]
-
-    def __post_init__(self) -> None:
-        self.dtype = COHORT_DTYPE
+    def __init__(
+        self,
+        analysis: Analysis,
+        opener: SlideOpener,
+        mailbox: Mailbox,
+        journal: JournalWriter,
+        batch_size: int,
+        *,
+        kept_here: FeatureSpool | None = None,
+        report: Callable[[Progress], None] | None = None,
+        poll: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.dtype = TASK_DTYPE
         self.batch_by = "group"
+        self.batch_size = batch_size
+        self.tiles_kept: list[TileArray] = []
+        self._analysis = analysis
+        self._opener = opener
+        self._mailbox = mailbox
+        self._journal = journal
+        self._kept_here = kept_here
+        self._report = report
+        self._poll = poll
         self._open: OrderedDict[int, _Open] = OrderedDict()
+        self._refused: set[int] = set()
+        self._started = 0.0
+
+    def start_clock(self) -> None:
+        """Count the time of batches from now on; all ranks call it at about the same time."""
+        self._started = time.perf_counter()
+
+    def begin(self, slide: int, opened: OpenSlide, rule: TileRule, tag: int) -> None:
+        """Take over a slide that this rank has opened."""
+        self._open[slide] = _Open(self._analysis.on(opened, rule), tag)
+        while len(self._open) > _MOST_OPEN_SLIDES:
+            _, oldest = self._open.popitem(last=False)
+            oldest.analysis.close()
 
     def prepare(self, tasks: npt.NDArray[np.void]) -> list[Found | None]:
         """Begin to read tiles of one level of one slide, if it is open here."""
         slide, level = divmod(int(tasks["group"][0]), _LEVELS)
         opened = self._open.get(slide) if level != _OPENING else None
-        return [None] * len(tasks) if opened is None else opened.analyser.prepare(tiles_of(tasks, level))
+        return [None] * len(tasks) if opened is None else opened.analysis.prepare(tiles_of(tasks, level))
 
     def expand(self, tasks: npt.NDArray[np.void], prepared: list[Found | None] | None = None) -> npt.NDArray[np.void]:
-        """Open a slide, or analyse tiles of one level of one slide; return what is to be looked at next."""
+        """Open a slide, or do tiles of one level of one slide; return what is to be looked at next."""
         slide, level = divmod(int(tasks["group"][0]), _LEVELS)
-        if level == _OPENING:
-            return self._open_slide(slide)
+        if slide in self._refused or self._mailbox.has_ended(slide):
+            return np.empty(0, TASK_DTYPE)
         try:
-            opened = self._slide(slide)
+            if level == _OPENING:
+                return self._open_slide(slide)
+            return tasks_of(slide, self._look(slide, tiles_of(tasks, level), prepared))
+        except (InternalError, LostRankError, StorageError):
+            raise  # what concerns the rank or its disk concerns all slides
         except PyramidError as error:  # ends this slide, not the others
-            self.post.to_owner(Kind.REFUSED, slide, Verdict(error.exit_code, str(error)).to_bytes())
-            return np.empty(0, COHORT_DTYPE)
-        tiles = tiles_of(tasks, level)
-        predictions, failed = opened.analyser.analyse(tiles, prepared)
-        if len(failed):
-            self.post.to_owner(Kind.UNREADABLE, slide, failed.tobytes())
-        self.post.to_owner(Kind.PREDICTIONS, slide, predictions.tobytes())
-        mode = self.each[slide].mode
-        if mode is Mode.REFERENCE:
-            return np.empty(0, COHORT_DTYPE)
-        return tasks_of(slide, opened.rule.children(tiles[zooms_in(predictions, mode)]))
+            self._refused.add(slide)
+            self._mailbox.send_to_owner(Kind.REFUSED, slide, SlideEnd(error.exit_code, str(error)).to_bytes())
+            return np.empty(0, TASK_DTYPE)
 
     def on_progress(self, progress: Progress) -> None:
         """Pass the job's progress on."""
-        if self.report is not None:
-            self.report(progress)
+        if self._report is not None:
+            self._report(progress)
 
     def on_poll(self) -> None:
         """Carry messages about slides."""
-        self.carry()
+        self._poll()
+
+    def on_loss(self) -> None:
+        """Ranks were lost: wait for no answer of theirs."""
+        self._mailbox.give_up()
 
     def close(self) -> None:
         """Close all slides."""
         for opened in self._open.values():
-            opened.analyser.close()
+            opened.analysis.close()
         self._open.clear()
 
     def _open_slide(self, slide: int) -> npt.NDArray[np.void]:
-        try:
-            with try_opening(self.each[slide].slide.path, self.each[slide].slide.reader) as trial:
-                trial.check()
-            job = open_job(self.each[slide], self.package)
-            mask, source = tissue_of(job)
-            job = estimate_stain(job, rule_of(job, mask))
-            passport = Passport(job.pyramid.reader.info, job.quickhash, job.mpp, host_name(), mask, job.stain, source)
-        except PyramidError as error:
-            self.post.to_owner(Kind.REFUSED, slide, Verdict(error.exit_code, str(error)).to_bytes())
-            return np.empty(0, COHORT_DTYPE)
-        self.post.to_owner(Kind.OPENED, slide, passport.to_bytes())
-        self._keep(slide, job, passport)
-        return tasks_of(slide, by_root(self.post.first_tiles(slide), job.pyramid.grid)[0])
+        opened, rule, description = self._opener.describe(slide)
+        self._mailbox.send_to_owner(Kind.OPENED, slide, description.to_bytes())
+        tag, first = self._mailbox.beginning(slide)
+        if not len(first):
+            opened.pyramid.reader.close()
+            return np.empty(0, TASK_DTYPE)
+        self.begin(slide, opened, rule, tag)
+        return tasks_of(slide, by_root(first, rule.grid)[0])
 
     def _slide(self, slide: int) -> _Open:
         if slide in self._open:
             self._open.move_to_end(slide)
-            return self._open[slide]
-        passport = self.post.passport(slide)
-        job = open_job_as_known(self.each[slide], self.package, passport.quickhash, passport.host)
-        self.post.forget_passport(slide)
-        return self._keep(slide, job, passport)
+        else:
+            tag, description = self._mailbox.description(slide)
+            opened, rule = self._opener.follow(slide, description)
+            self.begin(slide, opened, rule, tag)
+        return self._open[slide]
 
-    def _keep(self, slide: int, job: Job, passport: Passport) -> _Open:
-        job = replace(job, stain=passport.stain)
-        analyser = analyser_of(job, self.engines, self.stain_engine)
-        if self.each[slide].model.features:
-            analyser.keep_features = lambda level, rows: self.post.to_owner(
-                Kind.FEATURES, slide, encode_features(level, rows)
-            )
-        opened = _Open(job, rule_of(job, passport.mask, passport.source), analyser)
-        self._open[slide] = opened
-        while len(self._open) > _MOST_OPEN_SLIDES:
-            _, oldest = self._open.popitem(last=False)
-            oldest.analyser.close()
-        return opened
+    def _look(self, slide: int, tiles: TileArray, prepared: Sequence[Found | None] | None) -> TileArray:
+        opened = self._slide(slide)
+        started = time.perf_counter()
+        look = opened.analysis.look(tiles, prepared)
+        journal_s = self._journal.seconds
+        self._journal.append(opened.tag, look.records, look.failed, look.features)
+        features = look.features
+        if self._kept_here is not None and features is not None:
+            self._kept_here.append(int(tiles["level"][0]), features)
+            features = None
+        if self._kept_here is not None:
+            self.tiles_kept.append(tiles)
+        ended = time.perf_counter()
+        batch = Batch(
+            look.records,
+            look.failed,
+            features,
+            started - self._started,
+            ended - self._started,
+            self._journal.seconds - journal_s,
+            look.seconds,
+        )
+        self._mailbox.send_in_chunks(slide, encode_batch(batch))
+        return look.closer

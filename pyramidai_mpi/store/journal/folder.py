@@ -1,4 +1,10 @@
-"""The folder of a run's journal beside its output: a manifest, and a file for each rank and start of the run."""
+"""Where a run keeps its journal.
+
+Beside each result to be there is a folder of its own with the manifest, ``OUT.h5.journal``. The files of what was done,
+one for each rank and start of a run, lie in it too when the run is of one slide; when it is of several, which share the
+ranks, they lie in one folder for all, ``pyramidai.journal`` beside the results. A slide's records bear the tag of its
+manifest, so it does not matter in which of the two they are found.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +21,25 @@ from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_err
 from pyramidai_mpi.store.journal.manifest import read_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from pyramidai_mpi.store.journal.manifest import Manifest
 
 MANIFEST_NAME = "manifest.json"
+SHARED_NAME = "pyramidai.journal"
+_ENDING = ".journal"
 _FILE_NAME = re.compile(r"(\d{4,})-[0-9a-f]{8}-\d{5,}\.tiles")
 
 
 @dataclass(frozen=True)
 class JournalFolder:
-    """Where a run keeps its journal.
+    """A folder of a journal.
 
     Attributes
     ----------
     path
-        ``OUT.h5.journal``.
+        ``OUT.h5.journal``, or ``pyramidai.journal``.
     """
 
     path: Path
@@ -39,6 +48,11 @@ class JournalFolder:
     def of(cls, output: Path) -> JournalFolder:
         """Folder of the journal of a result file."""
         return cls(output.with_name(f"{output.name}.journal"))
+
+    @classmethod
+    def shared_beside(cls, output: Path) -> JournalFolder:
+        """Folder in which the ranks of a run of several slides keep their files, of which this is one's result."""
+        return cls(output.with_name(SHARED_NAME))
 
     @property
     def exists(self) -> bool:
@@ -102,18 +116,49 @@ class JournalFolder:
 
     def next_start(self) -> str:
         """First part of the names of the files of a new start: its number, and a word that no other run has."""
-        number = max((_start_of(name) for name in self.files()), default=0) + 1
-        return f"{number:04d}-{secrets.token_hex(4)}"
+        return _start_word(max((_start_of(name) for name in self.files()), default=0) + 1)
+
+    @staticmethod
+    def first_start() -> str:
+        """As `next_start`, for a folder that is not there yet."""
+        return _start_word(1)
 
     def file_of_rank(self, start: str, rank: int) -> Path:
         """File of one rank of a start."""
         return self.path / f"{start}-{rank:05d}.tiles"
+
+    def make(self) -> None:
+        """Make the folder of several slides' files, if it is not there.
+
+        Raises
+        ------
+        StorageError
+            When it cannot be made.
+        """
+        with storage_errors(self.path):
+            self.path.mkdir(exist_ok=True)
+
+    def remove_files(self, names: Iterable[str]) -> None:
+        """Remove these files of ranks, unless a slide beside has a journal still; and the folder, once it is empty.
+
+        Records of other slides may stand in the same files, and nothing else tells which.
+        """
+        with contextlib.suppress(OSError):
+            siblings = [entry.name for entry in os.scandir(self.path.parent) if entry.name.endswith(_ENDING)]
+            if siblings == [self.path.name]:
+                for name in names:
+                    (self.path / name).unlink(missing_ok=True)
+                self.path.rmdir()
 
     def remove(self) -> bool:
         """Remove the journal; whether nothing is left of it."""
         with contextlib.suppress(OSError):
             shutil.rmtree(self.path)
         return not self.exists
+
+
+def _start_word(number: int) -> str:
+    return f"{number:04d}-{secrets.token_hex(4)}"
 
 
 def _start_of(name: str) -> int:

@@ -1,15 +1,15 @@
 """What one rank has finished so far, in an append-only file that is good at whatever moment its writer dies.
 
-A file is a head and then frames, one a batch. The head says what the records look like and which run they belong to.
-A frame is ::
+A file is a head and then frames, one a batch. The head says what the records look like. A frame is ::
 
-    mark        4 bytes   b"PJF1"
+    mark        4 bytes   b"PJF2"
     number      uint32    0, 1, 2 ... within the file
-    tiles       uint32    prediction records in the payload
+    slide       uint64    which run of which slide: the tag of its manifest
+    tiles       uint32    records of tiles in the payload
     failed      uint32    records of unreadable tiles in the payload
     length      uint32    bytes of the payload
-    head check  uint32    CRC-32 of the five fields before
-    payload               predictions, unreadable tiles, features (float32), one after the other
+    head check  uint32    CRC-32 of the fields before
+    payload               tiles, unreadable tiles, features (float32), one after the other
     check       8 bytes   BLAKE2b of frame head and payload, with the head's own check as key
 
 Everything is little-endian. A frame goes out in one `write`, so whoever dies leaves at most its last frame torn. Damage
@@ -29,48 +29,42 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"pyramidai-journ\n"
 HEAD = struct.Struct("<16sII")
 """Magic, version, length of the description that follows; after that, the check."""
-MARK = b"PJF1"
-FRAME = struct.Struct("<4sIIIII")
+MARK = b"PJF2"
+FRAME = struct.Struct("<4sIQIIII")
 CHECK_BYTES = 8
+MOST_KEY_BYTES = 64
+"""What BLAKE2b takes."""
 MOST_PAYLOAD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class RecordFormat:
-    """What the records of a journal look like, and which run they belong to.
+    """What the records of a journal look like.
 
     Attributes
     ----------
-    prediction, failed
-        Packed types of an analysed and of an unreadable tile; the former has a field ``level``.
+    record, failed
+        Packed types of a tile that was done and of an unreadable tile; the former has a field ``level``.
     widths
         Length of each level's feature vectors, 0 where none are kept.
-    run
-        Hash of the run's manifest.
     """
 
-    prediction: np.dtype[np.void]
+    record: np.dtype[np.void]
     failed: np.dtype[np.void]
     widths: tuple[int, ...]
-    run: str
 
     def to_bytes(self) -> bytes:
         """The format as canonical JSON."""
-        description = {
-            "prediction": self.prediction.descr,
-            "failed": self.failed.descr,
-            "features": self.widths,
-            "run": self.run,
-        }
+        description = {"record": self.record.descr, "failed": self.failed.descr, "features": self.widths}
         return json.dumps(description, sort_keys=True, separators=(",", ":")).encode()
 
     def payload_bytes(self, level: int, n_tiles: int, n_failed: int) -> int:
         """Length of the payload of so many tiles of one level."""
-        per_tile = self.prediction.itemsize + 4 * self.widths[level]
+        per_tile = self.record.itemsize + 4 * self.widths[level]
         return n_tiles * per_tile + n_failed * self.failed.itemsize
 
 
@@ -79,22 +73,23 @@ class FrameHead(NamedTuple):
 
     mark: bytes
     number: int
+    slide: int
     n_tiles: int
     n_failed: int
     length: int
     head_check: int
 
 
-def file_head(description: bytes) -> tuple[bytes, bytes]:
-    """A file's head, and the key of its frames."""
+def file_head(description: bytes, name: str) -> tuple[bytes, bytes]:
+    """A file's head, and the key of its frames, which goes with its name as well."""
     head = HEAD.pack(MAGIC, VERSION, len(description)) + description
-    key = check_of(head, b"")
+    key = check_of(head, name.encode()[-MOST_KEY_BYTES:])
     return head + key, key
 
 
-def frame_of(number: int, n_tiles: int, n_failed: int, payload: bytes, key: bytes) -> bytes:
+def frame_of(number: int, slide: int, n_tiles: int, n_failed: int, payload: bytes, key: bytes) -> bytes:
     """A whole frame."""
-    head = struct.pack("<4sIIII", MARK, number, n_tiles, n_failed, len(payload))
+    head = struct.pack("<4sIQIII", MARK, number, slide, n_tiles, n_failed, len(payload))
     body = head + struct.pack("<I", zlib.crc32(head)) + payload
     return body + check_of(body, key)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.types import tile_keys
 from pyramidai_mpi.store.journal.format import (
     CHECK_BYTES,
     FRAME,
@@ -35,60 +38,119 @@ _WINDOW_BYTES = 1 << 20
 _WHAT_TO_DO = "remove that file, and --resume does its tiles again; or start afresh with --overwrite"
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One frame of a file.
+FRAME_DTYPE = np.dtype(
+    [("slide", "<u8"), ("file", "<u4"), ("level", "u1"), ("at", "<u8"), ("tiles", "<u4"), ("failed", "<u4")]
+)
+"""One frame of a journal: the tag of its slide, the file's number, the level of its tiles, where its payload begins,
+and how many tiles and unreadable tiles it holds."""
 
-    Attributes
+
+def scan_file(path: Path, number: int, record_format: RecordFormat) -> npt.NDArray[np.void]:
+    """Look through all of a file: `FRAME_DTYPE` records (n,) of its intact frames, but for a torn end.
+
+    Parameters
     ----------
-    predictions, failed
-        Records of the file's format; the predictions share one level.
-    features_at
-        Where in the file the features begin.
-    """
-
-    predictions: npt.NDArray[np.void]
-    failed: npt.NDArray[np.void]
-    features_at: int
-
-
-def read_journal_file(path: Path, record_format: RecordFormat) -> list[Batch]:
-    """All batches of a file; a torn end is left out.
+    number
+        Of the file, for the records.
+    record_format
+        Of the run. A file whose records look otherwise is of other runs only, and gives none.
 
     Raises
     ------
     InputError
-        When the file is damaged before its end, of another run, or no journal.
+        When the file is damaged before its end, or no journal.
     """
+    with _reading(path), _OpenFile(path) as file:
+        frames = [
+            (head.slide, number, level, at, head.n_tiles, head.n_failed)
+            for head, level, at in _frames(file, record_format)
+        ]
+    return np.array(frames, FRAME_DTYPE)
+
+
+@dataclass(frozen=True)
+class SlideFrames:
+    """The frames of one slide's run in its journals.
+
+    Attributes
+    ----------
+    files
+        All files of the journals, by number.
+    frames
+        `FRAME_DTYPE` records (n,) of the slide's frames, oldest first.
+    record_format
+        Of the files.
+    """
+
+    files: Sequence[Path]
+    frames: npt.NDArray[np.void]
+    record_format: RecordFormat
+
+    def records(self) -> npt.NDArray[np.void]:
+        """Records of all tiles, oldest first.
+
+        Raises
+        ------
+        InputError
+            When they cannot be read.
+        """
+        found = [np.empty(0, self.record_format.record)]
+        found += [records for _, records, _ in self._read()]
+        return np.concatenate(found)
+
+    def batches(
+        self, kept: npt.NDArray[np.bool_]
+    ) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.void], npt.NDArray[np.float32] | None]]:
+        """Frame by frame those of the tiles that count, the reasons of the unreadable ones among them, their features.
+
+        Only the frame in hand is in memory.
+
+        Parameters
+        ----------
+        kept
+            bool (N,) for `records`.
+
+        Raises
+        ------
+        InputError
+            When they cannot be read.
+        """
+        start = 0
+        for frame, records, tail in self._read(with_tail=True):
+            counts = kept[start : start + len(records)]
+            start += len(records)
+            failed = np.frombuffer(tail, self.record_format.failed, int(frame["failed"]))
+            width = self.record_format.widths[int(frame["level"])]
+            features = None
+            if width:
+                features = np.frombuffer(tail, "<f4", offset=failed.nbytes).reshape(len(records), width)[counts]
+            chosen = records[counts]
+            yield chosen, failed[np.isin(tile_keys(failed), tile_keys(chosen))], features
+
+    def _read(self, *, with_tail: bool = False) -> Iterator[tuple[np.void, npt.NDArray[np.void], bytes]]:
+        """Each frame, its records, and the rest of its payload if that is wanted."""
+        record = self.record_format.record
+        for number, of_file in groupby(self.frames, key=lambda frame: int(frame["file"])):
+            path = self.files[number]
+            with _reading(path), _OpenFile(path) as file:
+                for frame in of_file:
+                    level, n_tiles, n_failed = (int(frame[name]) for name in ("level", "tiles", "failed"))
+                    whole = self.record_format.payload_bytes(level, n_tiles, n_failed)
+                    length = whole if with_tail else n_tiles * record.itemsize
+                    data = file.read(int(frame["at"]), length)
+                    if len(data) != length:
+                        raise InputError(f"{path}: has become shorter; is somebody else at work on it?")
+                    yield frame, np.frombuffer(data, record, n_tiles), data[n_tiles * record.itemsize :]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with _OpenFile(path) as file:
-            return list(_batches(file, record_format))
+        yield
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read: {error.strerror or error}; check the disk and your rights"
         ) from error
-
-
-def read_features(
-    path: Path, batches: Sequence[Batch], widths: Sequence[int]
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Level and features float32 (n, F) of each of a file's batches whose level has any.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read.
-    """
-    try:
-        with _OpenFile(path) as file:
-            for batch in batches:
-                level = int(batch.predictions["level"][0])
-                n_tiles, width = len(batch.predictions), widths[level]
-                if width:
-                    data = file.read(batch.features_at, 4 * n_tiles * width)
-                    yield level, np.frombuffer(data, "<f4").reshape(n_tiles, width)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}; check the disk and your rights") from error
 
 
 class _OpenFile:
@@ -114,11 +176,12 @@ class _OpenFile:
         return b"".join(pieces)
 
 
-def _batches(file: _OpenFile, record_format: RecordFormat) -> Iterator[Batch]:
-    key = _read_head(file, record_format)
-    if key is None:
+def _frames(file: _OpenFile, record_format: RecordFormat) -> Iterator[tuple[FrameHead, int, int]]:
+    """Head of each frame, the level of its tiles, and where its payload begins."""
+    key, description = _read_head(file)
+    if key is None or description != record_format.to_bytes():
         return
-    at = HEAD.size + len(record_format.to_bytes()) + CHECK_BYTES
+    at = HEAD.size + len(description) + CHECK_BYTES
     number = 0
     while at < file.size:
         frame = _read_frame(file, at, key)
@@ -128,24 +191,26 @@ def _batches(file: _OpenFile, record_format: RecordFormat) -> Iterator[Batch]:
         head, payload = frame
         if head.number != number:
             raise InputError(f"{file.path}: record {head.number} follows record {number - 1}; {_WHAT_TO_DO}")
-        yield _unpacked(file, at, head, payload, record_format)
+        yield head, _level_of(file, head, payload, record_format), at + FRAME.size
         at += FRAME.size + len(payload) + CHECK_BYTES
         number += 1
 
 
-def _read_head(file: _OpenFile, record_format: RecordFormat) -> bytes | None:
-    """Key of the file's frames; None when the writer did not live to write the whole head."""
+def _read_head(file: _OpenFile) -> tuple[bytes | None, bytes]:
+    """Key of the file's frames, None when the writer did not live to write the whole head; what it says of them."""
     magic, version, length = HEAD.unpack(file.read(0, HEAD.size).ljust(HEAD.size, b"\0"))
     found = file.read(HEAD.size, min(length, _MOST_HEAD_BYTES))
-    whole, key = file_head(found)
+    whole, key = file_head(found, file.path.name)
     if file.read(0, len(whole)) != whole:
-        if file.size >= HEAD.size and magic == MAGIC and version > VERSION:
-            raise InputError(f"{file.path}: journal of format {version}, which a newer version of this program wrote")
+        if file.size >= HEAD.size and magic == MAGIC and version != VERSION:
+            other = "a newer" if version > VERSION else "an older"
+            raise InputError(
+                f"{file.path}: journal of format {version}, which {other} version of this program wrote; finish with "
+                "that one, or start afresh with --overwrite"
+            )
         _refuse_unless_torn(file, 0, None)
-        return None
-    if found != record_format.to_bytes():
-        raise InputError(f"{file.path}: belongs to another run; remove it, or start afresh with --overwrite")
-    return key
+        return None, b""
+    return key, found
 
 
 def _refuse_unless_torn(file: _OpenFile, damaged_at: int, key: bytes | None) -> None:
@@ -187,23 +252,15 @@ def _read_frame(file: _OpenFile, at: int, key: bytes) -> tuple[FrameHead, bytes]
     return head, body[FRAME.size :]
 
 
-def _unpacked(
-    file: _OpenFile,
-    at: int,
-    head: FrameHead,
-    payload: bytes,
-    record_format: RecordFormat,
-) -> Batch:
-    n_tiles, n_failed = head.n_tiles, head.n_failed
-    sizes = n_tiles * record_format.prediction.itemsize, n_failed * record_format.failed.itemsize
-    if n_tiles and sum(sizes) <= len(payload):
-        predictions = np.frombuffer(payload, record_format.prediction, n_tiles)
-        level = int(predictions["level"][0])
+def _level_of(file: _OpenFile, head: FrameHead, payload: bytes, record_format: RecordFormat) -> int:
+    """Level that the tiles of a frame share."""
+    if head.n_tiles and head.n_tiles * record_format.record.itemsize <= len(payload):
+        levels = np.frombuffer(payload, record_format.record, head.n_tiles)["level"]
+        level = int(levels[0])
         if (
             level < len(record_format.widths)
-            and (predictions["level"] == level).all()
-            and record_format.payload_bytes(level, n_tiles, n_failed) == len(payload)
+            and (levels == level).all()
+            and record_format.payload_bytes(level, head.n_tiles, head.n_failed) == len(payload)
         ):
-            failed = np.frombuffer(payload, record_format.failed, n_failed, offset=sizes[0])
-            return Batch(predictions, failed, at + FRAME.size + sum(sizes))
+            return level
     raise InputError(f"{file.path}: record {head.number} says of itself what it does not hold; {_WHAT_TO_DO}")

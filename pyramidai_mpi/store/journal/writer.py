@@ -57,37 +57,40 @@ class JournalWriter:
 
     def append(
         self,
-        predictions: npt.NDArray[np.void],
+        slide: int,
+        records: npt.NDArray[np.void],
         failed: npt.NDArray[np.void],
         features: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Add the tiles of one batch, which share a level.
+        """Add the tiles of one batch, which share a slide and a level.
 
         Parameters
         ----------
-        predictions, failed
+        slide
+            Tag of the slide's manifest.
+        records, failed
             Records of the format; `failed` has one for each unreadable tile of the batch.
         features
-            float32 (n, F), a row a prediction, where the level has any.
+            float32 (n, F), a row a tile, where the level has any.
 
         Raises
         ------
         StorageError
             The disk is full or fails. What was appended before stays readable.
         """
-        if not len(predictions):
+        if not len(records):
             return
         started = time.perf_counter()
-        payload = predictions.tobytes() + failed.tobytes()
+        payload = records.tobytes() + failed.tobytes()
         if features is not None:
             payload += np.ascontiguousarray(features, "<f4").tobytes()
-        assert len(payload) == self._format.payload_bytes(int(predictions["level"][0]), len(predictions), len(failed))
+        assert len(payload) == self._format.payload_bytes(int(records["level"][0]), len(records), len(failed))
         with self._storage_errors():
             if self._failure is not None:
                 raise self._failure
             if self._file is None:
                 self._create()
-            self._write(frame_of(self._number, len(predictions), len(failed), payload, self._key))
+            self._write(frame_of(self._number, slide, len(records), len(failed), payload, self._key))
             self._number += 1
         self.seconds += time.perf_counter() - started
 
@@ -114,7 +117,7 @@ class JournalWriter:
 
     def _create(self) -> None:
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        head, self._key = file_head(self._format.to_bytes())
+        head, self._key = file_head(self._format.to_bytes(), self._path.name)
         self._write(head)
         self._name_unflushed = True
         self._flusher.start()

@@ -1,0 +1,185 @@
+"""What a slide's owner does at its beginning and its end: its place on the disk, its result, its file."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError
+from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
+from pyramidai_mpi.pyramid.tree import canonical_rows
+from pyramidai_mpi.run.assemble import assemble_result, failed_lines, run_facts, with_work
+from pyramidai_mpi.run.opening import known_from
+from pyramidai_mpi.run.output import lock_output
+from pyramidai_mpi.run.pool.messages import SlideEnd
+from pyramidai_mpi.run.resume import begin_slide, manifest_of
+from pyramidai_mpi.run.write import FEATURE_BLOCK_BYTES, write_result_alone
+from pyramidai_mpi.slides.identity import FullHash
+from pyramidai_mpi.store.results.result import Execution
+from pyramidai_mpi.store.results.summary import account_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from pyramidai_mpi.analyses.classify import Classify
+    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.run.pool.messages import SlideDescription
+    from pyramidai_mpi.run.pool.owner import Beginning, Collected
+    from pyramidai_mpi.run.resume import Journals
+    from pyramidai_mpi.store.files.feature_spool import FeatureSpool
+    from pyramidai_mpi.store.files.lock import OutputLock
+    from pyramidai_mpi.store.results.result import Result
+    from pyramidai_mpi.store.results.writer import FeatureWriter
+
+
+class Finisher:
+    """Begins and finishes the slides of a run that classifies tiles.
+
+    Parameters
+    ----------
+    each
+        Settings of every slide's run.
+    package, analysis
+        The model, and what is done with it.
+    journals
+        Where they are journalled.
+    locks
+        Of slides whose output is locked already; a lock is taken out of it when its slide begins.
+    ranks
+        `RANK_DTYPE` records of all ranks, with their hosts and processors.
+    """
+
+    def __init__(
+        self,
+        each: Sequence[RunSettings],
+        package: ModelPackage,
+        analysis: Classify,
+        journals: Journals,
+        locks: dict[int, OutputLock],
+        ranks: npt.NDArray[np.void],
+    ) -> None:
+        self._each = each
+        self._package = package
+        self._analysis = analysis
+        self._journals = journals
+        self._locks = locks
+        self._ranks = ranks
+        self._hashes: dict[int, FullHash] = {}
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Length of each level's feature vectors, 0 where none are kept."""
+        return self._analysis.widths
+
+    def begin(self, number: int, description: SlideDescription) -> Beginning:
+        """Take a slide's place on the disk, and find where to go on from.
+
+        Raises
+        ------
+        PyramidError
+            Another run is at work there, the journal is of another run, the disk fails.
+        """
+        settings, analysis = self._each[number], self._analysis
+        slide, rule = known_from(settings.slide, self._package, description)
+        lock = self._locks.pop(number, None) or lock_output(settings, patient=False)
+        try:
+            if settings.slide.sha256:
+                self._hashes[number] = FullHash(settings.slide.path)
+            manifest = manifest_of(settings, self._package, slide, rule, analysis.engines, analysis.widths)
+            return begin_slide(settings, slide, rule, analysis, manifest, self._journals, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def write(self, number: int, collected: Collected) -> SlideEnd:
+        """Write the result of a complete slide, by this rank alone."""
+        settings, output = self._each[number], collected.beginning.output
+        try:
+            seconds = time.perf_counter() - collected.started
+            facts: dict[str, str | int | float] = {"writer": "serial", "cohort_slide_s": seconds}
+            result = self.assemble(number, collected, facts, self._ranks)
+            fill = partial(_fill_features, collected.spool, collected.all_records(self._analysis.record), self.widths)
+            write_result_alone(
+                result,
+                settings.output.path,
+                overwrite=output.replaces,
+                fill_features=fill if any(self.widths) else None,
+            )
+            output.remove_journal()
+        except InternalError:
+            raise
+        except PyramidError as error:
+            return SlideEnd(error.exit_code, str(error))
+        finally:
+            with suppress(PyramidError):
+                collected.close()
+        return self.end_of(number, result, time.perf_counter() - collected.started)
+
+    def assemble(
+        self,
+        number: int,
+        collected: Collected,
+        facts: Mapping[str, str | int | float],
+        ranks: npt.NDArray[np.void],
+    ) -> Result:
+        """Put what was collected of a slide into canonical order beside what it was made with.
+
+        Parameters
+        ----------
+        facts, ranks
+            For `/execution`: plain facts, and `RANK_DTYPE` records to which the work on this slide is added.
+        """
+        settings, slide = self._each[number], collected.beginning.slide
+        ranks = with_work(ranks, collected.work)
+        facts = run_facts(settings, slide, ranks) | {"tiles_from_journal": collected.n_restored} | dict(facts)
+        return assemble_result(
+            settings,
+            self._package,
+            slide,
+            collected.beginning.rule,
+            collected.all_records(self._analysis.record),
+            collected.all_failed(),
+            Execution(facts, ranks, collected.all_batches()),
+            self.widths,
+            self._hashes.pop(number).result() if number in self._hashes else None,
+        )
+
+    def end_of(self, number: int, result: Result, seconds: float) -> SlideEnd:
+        """How a slide has ended whose result is in its place."""
+        code = ExitCode.TILES_FAILED if result.tree.n_failed else ExitCode.OK
+        lines = [_summary(self._each[number], result), *failed_lines(result)]
+        return SlideEnd(code, "\n".join(lines), account_of(result, seconds))
+
+
+def _fill_features(
+    spool: FeatureSpool, records: npt.NDArray[np.void], widths: Sequence[int], writer: FeatureWriter
+) -> None:
+    """Write a slide's features in blocks of canonical rows; the spool holds them in the order of the records."""
+    rows = canonical_rows(records)
+    for level, width in enumerate(widths):
+        if not width:
+            continue
+        spool_row_of = np.argsort(rows[records["level"] == level])
+        block = max(1, FEATURE_BLOCK_BYTES // (4 * width))
+        for first in range(0, len(spool_row_of), block):
+            writer.write(level, first, spool.read(level, spool_row_of[first : first + block], width))
+
+
+def _summary(settings: RunSettings, result: Result) -> str:
+    tree, name = result.tree, settings.slide.path.name
+    if tree.n_tiles == 0:
+        where = " in the regions given" if settings.slide.regions.given else ""
+        return f"{name}: no tissue found{where}, so the result is valid and empty: {settings.output.path}"
+    failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
+    return (
+        f"{name}: {tree.n_tiles} tiles, {tree.count(Decision.ZOOM)[0]} positive{failed}, "
+        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_tiles):.2f}: {settings.output.path}"
+    )

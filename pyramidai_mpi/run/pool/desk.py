@@ -1,0 +1,76 @@
+"""A rank's owner in real time: one thread takes its messages, another one finishes slides."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyramidai_mpi.run.pool.messages import Kind, SlideEnd
+    from pyramidai_mpi.run.pool.owner import Collected, Owner
+
+log = logging.getLogger(__name__)
+
+
+class OwnerDesk:
+    """Does what an owner has to do beside the thread that answers steals.
+
+    Journals are read and records are taken in by one thread; result files are written by another, so that a large file
+    keeps nobody waiting for an answer.
+
+    Parameters
+    ----------
+    write
+        Called with (slide, collected) by the writing thread; returns how the slide has ended.
+    """
+
+    def __init__(self, write: Callable[[int, Collected], SlideEnd]) -> None:
+        self.owner: Owner
+        self._write = write
+        self._desk = ThreadPoolExecutor(1, thread_name_prefix="pyramidai-owner")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="pyramidai-writer")
+        self._lock = threading.Lock()
+        self._pending: list[Future[Any]] = []
+
+    def receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
+        """Take a message about an owned slide. From the main thread."""
+        self._submit(self._desk, self.owner.handle, source, kind, slide, payload)
+
+    def finish(self, slide: int, collected: Collected) -> None:
+        """Have the result of a complete slide written. From the owner's thread."""
+        self._submit(self._writer, self._finish, slide, collected)
+
+    def is_idle(self) -> bool:
+        """Whether nothing that came so far is left to be done.
+
+        Raises
+        ------
+        Exception
+            What went wrong in one of the threads.
+        """
+        with self._lock:
+            done = [future for future in self._pending if future.done()]
+            self._pending = [future for future in self._pending if not future.done()]
+            left = len(self._pending)
+        for future in done:
+            future.result()
+        return left == 0
+
+    def close(self) -> None:
+        """End both threads, after what they have in hand."""
+        self._desk.shutdown(cancel_futures=True)
+        self._writer.shutdown(cancel_futures=True)
+        if self.owner.n_stale:
+            log.debug("%d batches came for slides that had ended badly", self.owner.n_stale)
+
+    def _finish(self, slide: int, collected: Collected) -> None:
+        end = self._write(slide, collected)
+        self._submit(self._desk, self.owner.has_finished, slide, end)
+
+    def _submit(self, thread: ThreadPoolExecutor, action: Callable[..., None], *arguments: Any) -> None:
+        with self._lock:
+            self._pending.append(thread.submit(action, *arguments))

@@ -1,0 +1,177 @@
+"""A rank's messages about slides: any thread leaves them here, the main thread sends and receives them.
+
+What a rank has done goes to the slides' owners in chunks, by size or by time, so that one owner can serve many ranks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+from pyramidai_mpi.base.errors import LostRankError
+from pyramidai_mpi.base.types import TILE_DTYPE
+from pyramidai_mpi.run.pool.messages import Kind, SlideDescription, decode, encode, records, untagged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyramidai_mpi.base.types import TileArray
+    from pyramidai_mpi.sched.transport import Transport
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 64 << 10
+CHUNK_S = 0.2
+"""A chunk is sent when it is so large or so old. Of 1000 ranks an owner takes 5000 messages a second at most."""
+
+
+class Mailbox:
+    """Messages about slides between this rank and the others, itself included.
+
+    Parameters
+    ----------
+    transport
+        Carries them; used by the main thread only.
+    receive
+        Called by `exchange` with (source, kind, slide, payload) for every message to an owner, and to rank 0.
+    owner_of
+        Rank that owns a slide.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        receive: Callable[[int, Kind, int, bytes], None],
+        owner_of: Callable[[int], int],
+    ) -> None:
+        self._transport = transport
+        self._receive = receive
+        self._owner_of = owner_of
+        self._outgoing: deque[tuple[int, bytes]] = deque()
+        self._chunks: dict[int, _Chunk] = {}
+        self._chunks_lock = threading.Lock()
+        self._descriptions: dict[int, tuple[int, SlideDescription]] = {}
+        self._beginnings: dict[int, tuple[int, TileArray]] = {}
+        self._ended: set[int] = set()
+        self._is_lost = False
+        self._answer_came = threading.Condition()
+
+    def send(self, destination: int, kind: Kind, slide: int, payload: bytes = b"") -> None:
+        """Leave a message to be sent. From any thread."""
+        self._outgoing.append((destination, encode(kind, slide, payload)))
+
+    def send_to_owner(self, kind: Kind, slide: int, payload: bytes = b"") -> None:
+        """Leave a message for the slide's owner. From any thread."""
+        self.send(self._owner_of(slide), kind, slide, payload)
+
+    def send_in_chunks(self, slide: int, batch: bytes) -> None:
+        """Leave a batch for the slide's owner, to travel with others. From any thread."""
+        with self._chunks_lock:
+            self._chunks.setdefault(slide, _Chunk(time.monotonic())).add(batch)
+
+    def has_ended(self, slide: int) -> bool:
+        """Whether the owner has said that nothing more is wanted of a slide."""
+        return slide in self._ended
+
+    def description(self, slide: int) -> tuple[int, SlideDescription]:
+        """Tag and description of a slide, waiting for the owner's answer. From the worker thread.
+
+        Raises
+        ------
+        LostRankError
+            When ranks were lost, so that nobody may answer.
+        """
+        self.send_to_owner(Kind.ASK, slide)
+        return self._answer(self._descriptions, slide)
+
+    def beginning(self, slide: int) -> tuple[int, TileArray]:
+        """Tag of a slide that this rank has opened, and the tiles to begin with; waits for the owner.
+
+        Raises
+        ------
+        LostRankError
+            As `description`.
+        """
+        return self._answer(self._beginnings, slide)
+
+    def give_up(self) -> None:
+        """Ranks were lost: whoever waits for an answer, or will, gets an error."""
+        with self._answer_came:
+            self._is_lost = True
+            self._answer_came.notify_all()
+
+    def exchange(self, *, flush: bool = False) -> None:
+        """Send what was left here and take what has arrived. From the main thread.
+
+        Parameters
+        ----------
+        flush
+            Send also chunks that would wait for more.
+        """
+        self._send_chunks(flush=flush)
+        while self._outgoing:
+            destination, message = self._outgoing.popleft()
+            if destination == self._transport.rank:
+                self._open(destination, message)
+            else:
+                self._transport.send(destination, message)
+        while (arrived := self._transport.receive()) is not None:
+            self._open(*arrived)
+        self._transport.all_sent()
+
+    def is_empty(self) -> bool:
+        """Whether everything left here so far has been taken by its receiver. From the main thread."""
+        return not self._outgoing and not self._chunks and self._transport.all_sent()
+
+    def _send_chunks(self, *, flush: bool) -> None:
+        now = time.monotonic()
+        with self._chunks_lock:
+            due = [slide for slide, chunk in self._chunks.items() if flush or chunk.is_due(now)]
+            whole = [(slide, self._chunks.pop(slide)) for slide in due]
+        for slide, chunk in whole:
+            self.send_to_owner(Kind.RECORDS, slide, b"".join(chunk.batches))
+
+    def _open(self, source: int, message: bytes | bytearray) -> None:
+        kind, slide, payload = decode(message)
+        match kind:
+            case Kind.DESCRIPTION:
+                tag, rest = untagged(payload)
+                self._keep(self._descriptions, slide, (tag, SlideDescription.from_bytes(rest)))
+            case Kind.BEGIN:
+                tag, rest = untagged(payload)
+                self._keep(self._beginnings, slide, (tag, records(rest, TILE_DTYPE)))
+            case Kind.ENDED:
+                self._ended.add(slide)
+            case _:
+                self._receive(source, kind, slide, payload)
+
+    def _keep(self, answers: dict[int, T], slide: int, answer: T) -> None:
+        with self._answer_came:
+            answers[slide] = answer
+            self._answer_came.notify_all()
+
+    def _answer(self, answers: dict[int, T], slide: int) -> T:
+        with self._answer_came:
+            # a rank whose main thread fails ends the whole job, so this cannot wait for ever
+            self._answer_came.wait_for(lambda: slide in answers or self._is_lost)
+            if slide not in answers:
+                raise LostRankError(f"no answer about slide {slide}: its owner may be lost")
+            return answers.pop(slide)
+
+
+class _Chunk:
+    """Batches of one slide that wait for more."""
+
+    def __init__(self, begun: float) -> None:
+        self.batches: list[bytes] = []
+        self._begun = begun
+        self._bytes = 0
+
+    def add(self, batch: bytes) -> None:
+        self.batches.append(batch)
+        self._bytes += len(batch)
+
+    def is_due(self, now: float) -> bool:
+        return self._bytes >= CHUNK_BYTES or now - self._begun >= CHUNK_S

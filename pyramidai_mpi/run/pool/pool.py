@@ -1,0 +1,341 @@
+"""One pool of work for all slides of a run: scheduling, messages, journals and owners put together.
+
+What is done to the tiles, how slides are opened and how results are written are the caller's; see `PoolJob`.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import PyramidError
+from pyramidai_mpi.base.types import TILE_DTYPE, tiles_only
+from pyramidai_mpi.pyramid.dealing import deal_by_root
+from pyramidai_mpi.ranks.collectives import agree, on_rank0, share_bytes
+from pyramidai_mpi.run.pool.desk import OwnerDesk
+from pyramidai_mpi.run.pool.mailbox import Mailbox
+from pyramidai_mpi.run.pool.messages import Kind, SlideDescription, SlideEnd
+from pyramidai_mpi.run.pool.owner import Owner
+from pyramidai_mpi.run.pool.workload import PoolWorkload, opening_tasks, tasks_of
+from pyramidai_mpi.sched import Policy, deal_round_robin
+from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.store.files.feature_spool import FeatureSpool
+from pyramidai_mpi.store.journal.writer import JournalWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    from mpi4py import MPI
+
+    from pyramidai_mpi.analyses.base import Analysis, OpenSlide
+    from pyramidai_mpi.base.settings import Schedule
+    from pyramidai_mpi.base.types import TileArray
+    from pyramidai_mpi.process.stop import StopWish
+    from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.run.pool.owner import Beginning, Collected
+    from pyramidai_mpi.run.pool.workload import SlideOpener
+    from pyramidai_mpi.run.resume import Journals
+    from pyramidai_mpi.sched import Progress, Stats
+    from pyramidai_mpi.sched.transport import Transport
+
+_LOOK_AGAIN_S = 1e-3
+
+
+@dataclass(frozen=True)
+class PoolJob:
+    """What a pool is to do.
+
+    Attributes
+    ----------
+    analysis
+        What is done to the tiles.
+    opener
+        How slides are opened.
+    begin
+        Called by a slide's owner with its number and description: its place on the disk, and where to go on from.
+    write
+        Called by a slide's owner when all its tiles are there: writes the result and says how the slide has ended.
+    """
+
+    analysis: Analysis
+    opener: SlideOpener
+    begin: Callable[[int, SlideDescription], Beginning]
+    write: Callable[[int, Collected], SlideEnd]
+
+
+@dataclass(frozen=True)
+class OpenedByAll:
+    """The only slide of a run, which all ranks open at once, since nobody would have anything else to do.
+
+    Attributes
+    ----------
+    number
+        Of the slide.
+    slide, rule
+        As this rank has opened it.
+    description
+        As rank 0 has described it.
+    """
+
+    number: int
+    slide: OpenSlide
+    rule: TileRule
+    description: SlideDescription
+
+
+def open_by_all(comm: MPI.Intracomm, opener: SlideOpener, number: int) -> OpenedByAll:
+    """Open a slide on all ranks; rank 0 is the first, finds its tissue and describes it. Collective.
+
+    Raises
+    ------
+    PyramidError
+        On all ranks, when one cannot open it, or sees another file.
+    """
+    own = on_rank0(comm, lambda: opener.describe(number))
+    shared = share_bytes(comm, None if own is None else own[2].to_bytes())
+    error = None
+    if own is None:
+        description = SlideDescription.from_bytes(shared)
+        try:
+            own = (*opener.follow(number, description), description)
+        except PyramidError as caught:
+            error = caught
+    try:
+        agree(comm, error)
+    except PyramidError:
+        if own is not None:
+            own[0].pyramid.reader.close()
+        raise
+    assert own is not None
+    return OpenedByAll(number, *own)
+
+
+@dataclass
+class PoolOutcome:
+    """End of a pool on one rank.
+
+    Attributes
+    ----------
+    stats
+        The scheduler's account of this rank.
+    stopped
+        Whether the run was asked to stop and left tiles undone; equal on all ranks.
+    held
+        On its owner, the slide that was opened by all: complete, and not written yet.
+    n_done
+        Tiles of slides of this rank's that are done and kept, of slides that were not finished.
+    spool, tiles_kept
+        Features that stayed on this rank, and their tiles in the order of the spool's rows, of the slide held.
+    """
+
+    stats: Stats
+    stopped: bool
+    held: Collected | None = None
+    n_done: int = 0
+    spool: FeatureSpool | None = None
+    tiles_kept: Sequence[TileArray] = field(default_factory=tuple)
+
+
+def run_pool(
+    comm: MPI.Intracomm,
+    job: PoolJob,
+    slides: npt.NDArray[np.int64],
+    journals: Journals,
+    plan: Schedule,
+    stop: StopWish,
+    *,
+    opened: OpenedByAll | None = None,
+    report_progress: Callable[[Progress], None] | None = None,
+    report_end: Callable[[int, SlideEnd], None] = lambda _slide, _end: None,
+) -> PoolOutcome:
+    """Do all tiles of all slides, as one pool of work. Collective.
+
+    Every slide is opened by whichever rank comes to it, its tiles are done wherever there is room, and its owner (slide
+    number modulo ranks) collects what was done and has its result written as soon as the tree is complete. A slide that
+    fails does not end the others. A slide that was opened by all is not written but handed back, for all to write.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    slides
+        Numbers of the slides to do, the same on all ranks.
+    journals
+        Where they are journalled.
+    plan
+        Policy, seed, batch size.
+    stop
+        Says whether to stop early.
+    opened
+        The only slide, if all ranks have opened it already.
+    report_progress
+        Called on rank 0 from time to time.
+    report_end
+        Called on rank 0 for each slide as it ends.
+
+    Raises
+    ------
+    PyramidError
+        On all ranks, what concerns all slides.
+    """
+    from pyramidai_mpi.sched.transport import MpiTransport  # MPI starts with its import
+
+    pool = _Pool(comm, MpiTransport.open(comm), job, journals, report_end, opened)
+    return pool.run(slides, plan, stop, report_progress)
+
+
+class _Pool:
+    """One rank's part of a pool."""
+
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        transport: Transport,
+        job: PoolJob,
+        journals: Journals,
+        report_end: Callable[[int, SlideEnd], None],
+        opened: OpenedByAll | None,
+    ) -> None:
+        self._comm, self._transport, self._job = comm, transport, job
+        self._opened = opened
+        self._report_end = report_end
+        self._held: Collected | None = None
+        self._journal = JournalWriter(journals.of_rank(comm.rank), journals.record_format)
+        self._mailbox = Mailbox(transport, self._receive, lambda slide: slide % comm.size)
+        self._desk = OwnerDesk(job.write)
+        keeps_features = opened is not None and any(job.analysis.widths)
+        self._spool = FeatureSpool() if keeps_features else None
+        self._owner: Owner
+
+    def run(
+        self,
+        slides: npt.NDArray[np.int64],
+        plan: Schedule,
+        stop: StopWish,
+        report_progress: Callable[[Progress], None] | None,
+    ) -> PoolOutcome:
+        """See `run_pool`."""
+        comm = self._comm
+        owned = [int(slide) for slide in slides if slide % comm.size == comm.rank]
+        self._owner = self._desk.owner = Owner(
+            owned,
+            comm.size,
+            self._job.analysis,
+            self._job.begin,
+            self._desk.finish if self._opened is None else self._hold,
+            self._mailbox.send,
+            time.perf_counter,
+            self._spool_of,
+        )
+        workload = PoolWorkload(
+            self._job.analysis,
+            self._job.opener,
+            self._mailbox,
+            self._journal,
+            plan.batch_size,
+            kept_here=self._spool,
+            report=report_progress,
+            poll=self._poll,
+        )
+        try:
+            tasks = self._first_tasks(slides, workload)
+            workload.start_clock()
+            with stop.heeded():
+                outcome = schedule(
+                    comm, workload, tasks, policy=Policy(plan.policy), seed=plan.seed, stop=stop.is_asked
+                )
+                if outcome.stopped:
+                    stop.leave()
+            workload.close()
+            self._drain(stopped=outcome.stopped)
+            n_done = self._close_journal()
+            return PoolOutcome(
+                outcome.stats,
+                outcome.stopped,
+                self._held,
+                n_done,
+                self._spool,
+                workload.tiles_kept,
+            )
+        except BaseException as failure:
+            self._let_go(failure)
+            workload.close()
+            raise
+
+    def _first_tasks(self, slides: npt.NDArray[np.int64], workload: PoolWorkload) -> npt.NDArray[np.void]:
+        """Share of this rank of the tasks to begin with. Collective."""
+        comm, opened = self._comm, self._opened
+        if opened is None:
+            return deal_round_robin(opening_tasks(slides), comm.rank, comm.size)
+        begun = on_rank0(comm, lambda: self._owner.begin(opened.number, opened.description))
+        tag = share_bytes(comm, None if begun is None else begun.tag.to_bytes(8, "little"))
+        first = share_bytes(comm, None if begun is None else begun.first.tobytes())
+        if self._spool is not None and begun is not None:
+            # what earlier starts have done comes first in the spool of the slide's owner
+            collected = self._held or self._owner.collected(opened.number)
+            workload.tiles_kept.extend(tiles_only(records) for records in collected.records)
+        tiles = np.frombuffer(first, TILE_DTYPE)
+        workload.begin(opened.number, opened.slide, opened.rule, int.from_bytes(tag, "little"))
+        return tasks_of(opened.number, deal_by_root(tiles, opened.rule.grid, comm.rank, comm.size))
+
+    def _spool_of(self, _slide: int) -> FeatureSpool:
+        return self._spool or FeatureSpool()
+
+    def _hold(self, slide: int, collected: Collected) -> None:
+        self._held = collected
+        self._owner.hand_over(slide)
+
+    def _receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
+        if kind is Kind.DONE:
+            self._report_end(slide, SlideEnd.from_bytes(payload))
+        else:
+            self._desk.receive(source, kind, slide, payload)
+
+    def _poll(self) -> None:
+        self._mailbox.exchange()
+        self._desk.is_idle()  # raises what went wrong there
+
+    def _drain(self, *, stopped: bool) -> None:
+        """No tile is being done any more: carry the last messages, and see the last files written."""
+        in_barrier = False
+        while not (in_barrier and self._transport.barrier_passed()):
+            self._mailbox.exchange(flush=True)
+            is_idle = self._desk.is_idle()
+            if not in_barrier and is_idle and (self._owner.is_done or stopped) and self._mailbox.is_empty():
+                self._transport.enter_barrier()
+                in_barrier = True
+            time.sleep(_LOOK_AGAIN_S)
+
+    def _close_journal(self) -> int:
+        """Flush what was done, and let go of slides that are not finished; how many of their tiles are kept."""
+        while not self._desk.is_idle():  # after the barrier nothing comes, but something may have come just before
+            time.sleep(_LOOK_AGAIN_S)
+        self._desk.close()
+        self._transport.close()
+        n_done = self._owner.n_done
+        error = None
+        for close in (self._journal.close, self._owner.close):
+            try:
+                close()
+            except PyramidError as caught:
+                error = error or caught
+        agree(self._comm, error)
+        return n_done
+
+    def _let_go(self, failure: BaseException) -> None:
+        """Leave after a failure: what is journalled stays, locks are released, only own threads are waited for."""
+        self._mailbox.give_up()
+        if self._transport.is_loss(failure):
+            self._transport.abandon()
+        elif isinstance(failure, PyramidError) and failure.agreed:
+            self._transport.close()
+        self._desk.close()
+        held = [] if self._held is None else [self._held.close]
+        for close in (self._journal.close, self._owner.close, *held):
+            with suppress(PyramidError):
+                close()
