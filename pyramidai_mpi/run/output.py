@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, input_errors
-from pyramidai_mpi.pyramid.tissue import REGION_ROLES, TissueSource
+from pyramidai_mpi.base.errors import ExitCode, OutputExistsError, input_errors
+from pyramidai_mpi.pyramid.tissue import TissueSource
 from pyramidai_mpi.ranks.collectives import on_rank0
+from pyramidai_mpi.run.deciding import Fact, Kind, check_same, facts_before, values_in_result
 from pyramidai_mpi.run.networks import open_package
 from pyramidai_mpi.run.opening import check_settings_target, open_job
 from pyramidai_mpi.slides.identity import quickhash
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.run.deciding import Facts
     from pyramidai_mpi.store.results.reader import ResultOrigin
+
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -110,12 +116,15 @@ def finished_before(settings: RunSettings, package: ModelPackage | None = None) 
     lock = OutputLock.take(settings.output.path)
     try:
         origin = read_origin(settings.output.path)
-        differing = _differences(settings, package, origin)
-        if differing:
-            raise InputError(
-                f"{settings.output.path}: is the finished result of a run with other {', '.join(differing)}; "
-                "name another output, or replace it with --overwrite"
-            )
+        mixed = check_same(
+            f"{settings.output.path}: is the finished result of a run with",
+            values_in_result(origin),
+            _facts_of(settings, package, origin),
+            accept_mixed=settings.output.accept_mixed,
+            otherwise="name another output, or replace it with --overwrite",
+        )
+        if mixed:
+            log.warning("%s: is left as it is, made with other %s", settings.output.path, "; ".join(map(str, mixed)))
         JournalFolder.of(settings.output.path).remove()
         sweep(settings.output.path)
     finally:
@@ -123,30 +132,18 @@ def finished_before(settings: RunSettings, package: ModelPackage | None = None) 
     return ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
 
 
-def _differences(settings: RunSettings, package: ModelPackage | None, origin: ResultOrigin) -> list[str]:
-    """In what a run differs from that of a finished result, in words."""
+def _facts_of(settings: RunSettings, package: ModelPackage | None, origin: ResultOrigin) -> Facts:
+    """What decides a run's result, as known before the work; of another slide than the result's, its hash alone."""
     with input_errors(settings.slide.path):
         slide_hash = quickhash(settings.slide.path)
     if slide_hash != origin.quickhash:
-        return ["slide"]
+        return (Fact("quickhash", "slide", slide_hash, Kind.SLIDE),)
+    if package is None:
+        package = open_package(settings.model.path, check_networks=False)
     # needs no trial: it is the file that was analysed
-    job = open_job(settings, package or open_package(settings.model.path, check_networks=False))
+    job = open_job(settings, package.with_positive_class(settings.model.positive_class))
     job.pyramid.reader.close()
-    package = job.package
-    source = _source_of(settings)
-    regions = {file.role: file.sha256 for file in source.files}
-    pairs = {
-        "µm/px": (job.mpp, origin.mpp),
-        "model": (tuple(level.sha256 for level in package.levels), origin.level_sha256),
-        "positive class": (package.classes[package.score_column], origin.positive_class),
-        "thresholds": (job.thresholds, origin.thresholds),
-        "mode": (str(settings.mode), origin.mode),
-        "least tissue share": (settings.slide.min_tissue, origin.min_tissue),
-        "features": (settings.model.features, origin.has_features),
-        "tissue": (source.method, origin.tissue_method),
-        **{_said(role): (regions.get(role), origin.region_sha256.get(role)) for role in REGION_ROLES},
-    }
-    return [name for name, (wanted, found) in pairs.items() if wanted != found]
+    return facts_before(job, _source_of(settings))
 
 
 def _source_of(settings: RunSettings) -> TissueSource:
@@ -156,10 +153,6 @@ def _source_of(settings: RunSettings) -> TissueSource:
     from pyramidai_mpi.run.regions import RegionFiles  # loads shapely
 
     return RegionFiles.find(settings).source()
-
-
-def _said(role: str) -> str:
-    return f"--{role.replace('_', '-')}"
 
 
 def _is_to_be_replaced(settings: RunSettings) -> bool:

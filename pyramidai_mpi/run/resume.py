@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-import pyramidai_mpi
 from pyramidai_mpi.analyses.classify import FAILED_DTYPE
 from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
 from pyramidai_mpi.base.types import TILE_DTYPE, prediction_dtype
-from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.decision import decide
 from pyramidai_mpi.pyramid.resumption import find_frontier
-from pyramidai_mpi.pyramid.tissue import pack_mask
 from pyramidai_mpi.ranks.collectives import agree, allgather, gather_records, on_rank0, scatter_rows, share_bytes
+from pyramidai_mpi.run.deciding import attributes_of, facts_at_work, joined_manifest, manifest_of, run_hash
 from pyramidai_mpi.store.files.placing import stamp_of
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.journal.format import RecordFormat
-from pyramidai_mpi.store.journal.manifest import Manifest
 from pyramidai_mpi.store.journal.reader import Batch, read_journal_file
 from pyramidai_mpi.store.journal.restored import RestoredFile
 from pyramidai_mpi.store.journal.writer import JournalWriter
@@ -38,21 +34,11 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.types import PredictionArray, TileArray
     from pyramidai_mpi.models.engines.base import Engine
     from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.run.deciding import Facts
     from pyramidai_mpi.run.opening import Job
     from pyramidai_mpi.run.pool.tile_workload import TileWorkload
 
 log = logging.getLogger(__name__)
-
-_DECIDING_LIBRARIES = (
-    "numpy",
-    "onnxruntime",
-    "openvino",
-    "openslide-python",
-    "openslide-bin",
-    "simplejpeg",
-    "imagecodecs",
-    "scikit-image",
-)
 
 
 @dataclass(frozen=True)
@@ -71,6 +57,8 @@ class OpenJournal:
         Tiles that earlier starts have finished, all together.
     overwrite
         Whether the result is to replace a file that is there.
+    attributes
+        What `/execution` is to say of what decides the result.
     """
 
     writer: JournalWriter
@@ -78,32 +66,7 @@ class OpenJournal:
     frontier: TileArray
     n_restored: int
     overwrite: bool
-
-
-def manifest_of(job: Job, rule: TileRule, engines: Sequence[Engine], widths: Sequence[int]) -> Manifest:
-    """What decides the result of a run."""
-    package, settings, versions = job.package, job.settings, library_versions()
-    return Manifest(
-        quickhash=job.quickhash,
-        mpp=job.mpp,
-        model_sha256=tuple(level.sha256 for level in package.levels),
-        model_yaml_sha256=hashlib.sha256(package.yaml_text.encode()).hexdigest(),
-        positive_class=package.classes[package.score_column],
-        thresholds=job.thresholds,
-        mode=str(settings.mode),
-        min_tissue=settings.slide.min_tissue,
-        allow_upsampling=settings.slide.allow_upsampling,
-        features=tuple(widths),
-        tissue_method=rule.tissue.source.method,
-        tissue_mask_sha256=hashlib.sha256(pack_mask(rule.tissue.mask)).hexdigest(),
-        stain="" if job.stain is None else job.stain.to_json(),
-        backend=engines[0].backend,
-        precision=engines[0].precision,
-        batch_shapes=tuple(engine.batch_shape for engine in engines),
-        software_version=pyramidai_mpi.__version__,
-        libraries=tuple(f"{name} {versions[name]}" for name in _DECIDING_LIBRARIES if name in versions),
-        cpu=cpu_description(),
-    )
+    attributes: dict[str, str | int | float]
 
 
 def open_journal(
@@ -119,10 +82,10 @@ def open_journal(
         On all ranks: the disk is full or fails.
     """
     folder = JournalFolder.of(job.settings.output.path)
-    manifest = manifest_of(job, rule, engines, widths)
-    begun = on_rank0(comm, lambda: _begin_or_check(folder, manifest, job.settings))
+    facts = facts_at_work(job, rule, engines, widths)
+    begun = on_rank0(comm, lambda: _begin_or_check(folder, facts, job.settings))
     start = _Start(**json.loads(share_bytes(comm, None if begun is None else json.dumps(asdict(begun)).encode())))
-    record_format = _record_format(job, manifest)
+    record_format = _record_format(job, facts, widths)
     read: list[_ReadFile] = []
     error = None
     try:
@@ -151,6 +114,7 @@ def open_journal(
         np.frombuffer(shared, TILE_DTYPE).copy(),
         n_restored,
         overwrite=start.replaces,
+        attributes=attributes_of(facts, start.mixed),
     )
 
 
@@ -165,9 +129,9 @@ def open_journal_alone(
         As there.
     """
     folder = JournalFolder.of(job.settings.output.path)
-    manifest = manifest_of(job, rule, engines, widths)
-    start = _begin_or_check(folder, manifest, job.settings)
-    record_format = _record_format(job, manifest)
+    facts = facts_at_work(job, rule, engines, widths)
+    start = _begin_or_check(folder, facts, job.settings)
+    record_format = _record_format(job, facts, widths)
     read = [_read(folder.path / name, record_format, job) for name in start.files]
     resumption = find_frontier(_all_predictions(read, record_format), rule, job.settings.mode)
     return OpenJournal(
@@ -176,6 +140,7 @@ def open_journal_alone(
         resumption.frontier,
         int(resumption.kept.sum()),
         overwrite=start.replaces,
+        attributes=attributes_of(facts, start.mixed),
     )
 
 
@@ -230,17 +195,18 @@ def kept_in_words(comm: MPI.Intracomm, job: Job, workload: TileWorkload) -> str:
 
 @dataclass(frozen=True)
 class _Start:
-    """One start of a run: first part of its files' names, the files of earlier starts, whether a file is replaced."""
+    """One start of a run: first part of its files' names, earlier files, whether one is replaced, what is mixed."""
 
     word: str
     files: tuple[str, ...]
     replaces: bool
+    mixed: str
 
 
 _ReadFile: TypeAlias = "tuple[Path, list[Batch]]"
 
 
-def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSettings) -> _Start:
+def _begin_or_check(folder: JournalFolder, facts: Facts, settings: RunSettings) -> _Start:
     """Make the journal, or see that the one there is of this run.
 
     Raises
@@ -253,28 +219,20 @@ def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSett
     if settings.output.overwrite and folder.exists and not folder.remove():
         raise StorageError(f"{folder.path}: cannot be removed; see to its rights, or name another output")
     found = folder.manifest() if folder.exists else None
+    mixed = ""
     if found is None:
-        found = replace(manifest, replaces=stamp_of(settings.output.path))
-        folder.create(found)
-    elif differences := found.differences(manifest):
-        raise InputError(
-            f"{folder.path}: is the journal of a run with other {'; '.join(differences)}; "
-            "resume with the same, or start afresh with --overwrite"
-        )
-    elif found.cpu != manifest.cpu:
-        log.warning(
-            "%s: was begun on another processor, so the last bits of probabilities may differ (%s, now %s)",
-            folder.path,
-            found.cpu,
-            manifest.cpu,
-        )
-    return _Start(folder.next_start(), tuple(folder.files()), found.replaces is not None)
+        manifest = manifest_of(facts, stamp_of(settings.output.path))
+    else:
+        manifest, mixed = joined_manifest(folder.path, found, facts, accept_mixed=settings.output.accept_mixed)
+    if manifest != found:
+        folder.create(manifest)
+    if mixed:
+        log.warning("%s: the last bits of probabilities may differ, as the run is of mixed %s", folder.path, mixed)
+    return _Start(folder.next_start(), tuple(folder.files()), manifest.replaces is not None, mixed)
 
 
-def _record_format(job: Job, manifest: Manifest) -> RecordFormat:
-    return RecordFormat(
-        prediction_dtype(len(job.package.classes)), FAILED_DTYPE, manifest.features, manifest.run_hash()
-    )
+def _record_format(job: Job, facts: Facts, widths: Sequence[int]) -> RecordFormat:
+    return RecordFormat(prediction_dtype(len(job.package.classes)), FAILED_DTYPE, tuple(widths), run_hash(facts))
 
 
 def _read(path: Path, record_format: RecordFormat, job: Job) -> _ReadFile:

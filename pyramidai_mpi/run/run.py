@@ -127,7 +127,6 @@ def run_cohort(
         package = agree_on_package(comm, common)
         common = settle_backend(comm, common, package, trial)
         engines = build_engines(comm, package, common, trial)
-    each = [settings.with_model(backend=common.model.backend) for settings in each]
     stain_engine = share_stain_engine(comm, package)
     n_features = [engine.n_features if common.model.features else 0 for engine in engines]
     transport = MpiTransport.open(comm)

@@ -134,7 +134,11 @@ def _analyse(
                 stop.leave()
                 raise stopped_error(kept_in_words(comm, job, workload), stop.reason)
         clock.ends("analyse")
-        facts = {"writer": "mpio" if parallel else "serial", "tiles_from_journal": journal.n_restored, **clock.seconds}
+        facts = journal.attributes | {
+            "writer": "mpio" if parallel else "serial",
+            "tiles_from_journal": journal.n_restored,
+            **clock.seconds,
+        }
         result = gather_result(comm, job, workload, outcome.stats, facts)
         features = locate_features(comm, workload)
         write_result(

@@ -17,7 +17,8 @@ from pyramidai_mpi.base.types import Decision, prediction_dtype
 from pyramidai_mpi.pyramid.ledger import TileLedger
 from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
 from pyramidai_mpi.pyramid.tree import canonical_rows
-from pyramidai_mpi.run.assemble import assemble_result, failed_lines, run_facts
+from pyramidai_mpi.run.assemble import assemble_result, failed_lines
+from pyramidai_mpi.run.deciding import run_facts
 from pyramidai_mpi.run.feature_exchange import BLOCK_BYTES as FEATURE_BLOCK_BYTES
 from pyramidai_mpi.run.opening import job_on, rule_of
 from pyramidai_mpi.run.output import check_names, claim, finished_before
@@ -308,6 +309,7 @@ class Owner:
         try:
             collected.journal.writer.close()
             facts = run_facts(collected.job, ranks) | {
+                **collected.journal.attributes,
                 "writer": "serial",
                 "tiles_from_journal": collected.journal.n_restored,
                 "cohort_slide_s": time.perf_counter() - collected.started,
