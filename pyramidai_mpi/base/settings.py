@@ -200,6 +200,8 @@ class Output:
         ``auto``, ``serial`` or ``mpio``: who writes the result file.
     command_line
         For provenance.
+    accept_mixed
+        Go on from a journal, and leave a finished result alone, though versions of what computes differ.
 
     Raises
     ------
@@ -213,6 +215,7 @@ class Output:
     leave_finished: bool = False
     writer: str = "auto"
     command_line: str = ""
+    accept_mixed: bool = False
 
     def __post_init__(self) -> None:
         check_choice("--writer", self.writer, WRITERS)

@@ -175,6 +175,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--resume", is_flag=True, help="Go on from the journal of a run that was stopped or killed, where there is one."
 )
+@click.option("--accept-mixed", is_flag=True, help="Go on though other versions have begun; the result says so.")
 @click.option(
     "--time-limit",
     metavar="TIME",
@@ -214,6 +215,7 @@ def command(
     slide_sha256: bool,
     overwrite: bool,
     resume: bool,
+    accept_mixed: bool,
     time_limit: str | None,
     no_progress: bool,
     verbose: bool,
@@ -257,7 +259,7 @@ def command(
             ModelChoice(
                 model or default_model(), parse_thresholds(threshold), positive_class, features, backend, precision
             ),
-            Output(path, overwrite, resume, selection.is_cohort, writer, command_line),
+            Output(path, overwrite, resume, selection.is_cohort, writer, command_line, accept_mixed),
             Schedule(policy, seed, batch_size, read_ahead),
             Mode(mode),
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.base.types import MOST_LEVELS
-from pyramidai_mpi.process.host import cpu_description, host_name, library_versions
+from pyramidai_mpi.process.host import cpu_description, host_name
 from pyramidai_mpi.process.memory import peak_resident_bytes
 from pyramidai_mpi.pyramid.tissue import mask_downsample
 from pyramidai_mpi.pyramid.tree import build_tree
@@ -170,28 +169,6 @@ def assemble_result(
         n_reference_tiles=len(rule.reference_tiles()),
         execution=replace(execution, attributes={**execution.attributes, **rule.tissue.source.facts()}),
     )
-
-
-def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.void]) -> dict[str, str | int | float]:
-    """Settings, versions and hosts of a run, for `/execution`."""
-    return {
-        "command_line": settings.output.command_line,
-        "mode": str(settings.mode),
-        "policy": settings.schedule.policy,
-        "seed": settings.schedule.seed,
-        "batch_size": settings.schedule.batch_size,
-        "reader": slide.pyramid.reader.info.reader,
-        **({} if slide.stain is None else {"stain_map": slide.stain.to_json()}),
-        "backend": settings.model.backend,
-        "precision": settings.model.precision,
-        "min_tissue": settings.slide.min_tissue,
-        "levels": settings.slide.levels,
-        "n_ranks": len(ranks),
-        "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),
-        "cpu": cpu_description(),
-        "python": sys.version.split()[0],
-        **library_versions(),
-    }
 
 
 def _name_mixed_hosts(ranks: npt.NDArray[np.void]) -> None:

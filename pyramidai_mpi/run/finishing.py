@@ -13,11 +13,12 @@ from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
 from pyramidai_mpi.pyramid.tree import canonical_rows
-from pyramidai_mpi.run.assemble import assemble_result, failed_lines, run_facts, with_work
+from pyramidai_mpi.run.assemble import assemble_result, failed_lines, with_work
+from pyramidai_mpi.run.deciding import facts_at_work, run_facts
 from pyramidai_mpi.run.opening import known_from
 from pyramidai_mpi.run.output import lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
-from pyramidai_mpi.run.resume import begin_slide, manifest_of
+from pyramidai_mpi.run.resume import begin_slide
 from pyramidai_mpi.run.write import FEATURE_BLOCK_BYTES, write_result_alone
 from pyramidai_mpi.slides.identity import FullHash
 from pyramidai_mpi.store.results.result import Execution
@@ -93,8 +94,8 @@ class Finisher:
         try:
             if settings.slide.sha256:
                 self._hashes[number] = FullHash(settings.slide.path)
-            manifest = manifest_of(settings, self._package, slide, rule, analysis.engines, analysis.widths)
-            return begin_slide(settings, slide, rule, analysis, manifest, self._journals, lock)
+            deciding = facts_at_work(settings, self._package, slide, rule, analysis.engines, analysis.widths)
+            return begin_slide(settings, slide, rule, analysis, deciding, self._journals, lock)
         except BaseException:
             lock.release()
             raise
@@ -139,7 +140,12 @@ class Finisher:
         """
         settings, slide = self._each[number], collected.beginning.slide
         ranks = with_work(ranks, collected.work)
-        facts = run_facts(settings, slide, ranks) | {"tiles_from_journal": collected.n_restored} | dict(facts)
+        facts = {
+            **run_facts(settings, slide, ranks),
+            **collected.beginning.output.attributes,
+            "tiles_from_journal": collected.n_restored,
+            **facts,
+        }
         return assemble_result(
             settings,
             self._package,

@@ -119,7 +119,7 @@ def settle_backend(
             return settings.model.backend.encode()
         folder = JournalFolder.of(settings.output.path)
         manifest = folder.manifest() if settings.output.resume and folder.exists else None
-        return (choose_backend(package) if manifest is None else manifest.backend).encode()
+        return (choose_backend(package) if manifest is None else str(manifest.facts["backend"])).encode()
 
     chosen = on_rank0(comm, choose)
     return settings.with_model(backend=share_bytes(comm, chosen).decode())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, input_errors
-from pyramidai_mpi.pyramid.tissue import REGION_ROLES, TissueSource
+from pyramidai_mpi.pyramid.tissue import TissueSource
+from pyramidai_mpi.run.deciding import Fact, Kind, check_same, facts_before, values_in_result
 from pyramidai_mpi.run.opening import open_under
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.store.files.lock import OutputLock
@@ -16,7 +18,10 @@ from pyramidai_mpi.store.results.reader import read_origin
 if TYPE_CHECKING:
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.run.deciding import Facts
     from pyramidai_mpi.store.results.reader import ResultOrigin
+
+log = logging.getLogger(__name__)
 
 
 def lock_output(settings: RunSettings, *, patient: bool) -> OutputLock:
@@ -89,12 +94,15 @@ def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | 
     lock = OutputLock.take(output.path)
     try:
         origin = read_origin(output.path)
-        differing = _differences(settings, package, origin)
-        if differing:
-            raise InputError(
-                f"{output.path}: is the finished result of a run with other {', '.join(differing)}; "
-                "name another output, or replace it with --overwrite"
-            )
+        mixed = check_same(
+            f"{output.path}: is the finished result of a run with",
+            values_in_result(origin),
+            _facts_of(settings, package, origin),
+            accept_mixed=output.accept_mixed,
+            otherwise="name another output, or replace it with --overwrite",
+        )
+        if mixed:
+            log.warning("%s: is left as it is, made with other %s", output.path, "; ".join(map(str, mixed)))
         JournalFolder.of(output.path).remove()
         sweep(output.path)
     except InputError as error:
@@ -106,29 +114,16 @@ def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | 
     return ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
 
 
-def _differences(settings: RunSettings, package: ModelPackage, origin: ResultOrigin) -> list[str]:
-    """In what a run differs from that of a finished result, in words."""
+def _facts_of(settings: RunSettings, package: ModelPackage, origin: ResultOrigin) -> Facts:
+    """What decides a run's result, as known before the work; of another slide than the result's, its hash alone."""
     with input_errors(settings.slide.path):
         slide_hash = quickhash(settings.slide.path)
     if slide_hash != origin.quickhash:
-        return ["slide"]
+        return (Fact("quickhash", "slide", slide_hash, Kind.SLIDE),)
     # needs no trial: it is the file that was analysed
     slide = open_under(settings.slide, package)
     slide.pyramid.reader.close()
-    source = _source_of(settings)
-    regions = {file.role: file.sha256 for file in source.files}
-    pairs = {
-        "µm/px": (slide.mpp, origin.mpp),
-        "model": (tuple(level.sha256 for level in package.levels), origin.level_sha256),
-        "positive class": (package.classes[package.score_column], origin.positive_class),
-        "thresholds": (package.thresholds(settings.model.thresholds), origin.thresholds),
-        "mode": (str(settings.mode), origin.mode),
-        "least tissue share": (settings.slide.min_tissue, origin.min_tissue),
-        "features": (settings.model.features, origin.has_features),
-        "tissue": (source.method, origin.tissue_method),
-        **{_said(role): (regions.get(role), origin.region_sha256.get(role)) for role in REGION_ROLES},
-    }
-    return [name for name, (wanted, found) in pairs.items() if wanted != found]
+    return facts_before(settings, package, slide, _source_of(settings))
 
 
 def _source_of(settings: RunSettings) -> TissueSource:
@@ -138,10 +133,6 @@ def _source_of(settings: RunSettings) -> TissueSource:
     from pyramidai_mpi.run.regions import RegionFiles  # loads shapely
 
     return RegionFiles.find(settings.slide).source()
-
-
-def _said(role: str) -> str:
-    return f"--{role.replace('_', '-')}"
 
 
 def _is_to_be_replaced(settings: RunSettings) -> bool:

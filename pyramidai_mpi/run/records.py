@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError
 from pyramidai_mpi.process.host import cpu_description, git_revision, library_versions
+from pyramidai_mpi.run.deciding import Kind, facts_asked, values_of
 from pyramidai_mpi.run.summary_table import SUMMARY_NAME, SummaryTable, status_of
 from pyramidai_mpi.store.files.placing import placed
 
@@ -60,6 +61,7 @@ class CohortRecords:
         """The model is loaded and the slides are next; `ranks` are `RANK_DTYPE` records."""
         self._table = SummaryTable(self._folder / SUMMARY_NAME, self._each, package.n_levels)
         common = self._each[0]
+        facts = facts_asked(common, package)
         self._facts = {
             "command_line": common.output.command_line,
             "software_version": __version__,
@@ -69,18 +71,8 @@ class CohortRecords:
             "cpu": cpu_description(),
             "n_ranks": len(ranks),
             "ranks_of_host": dict(sorted(Counter(host.decode() for host in ranks["host"].tolist()).items())),
-            "model": {
-                "name": package.name,
-                "folder": str(common.model.path),
-                "level_sha256": [level.sha256 for level in package.levels],
-                "positive_class": package.classes[package.score_column],
-            },
-            "settings": {
-                "mode": str(common.mode),
-                "thresholds": list(package.thresholds(common.model.thresholds)),
-                **{name: getattr(part, name) for part, names in _settings_of(common) for name in names},
-                "slide_sha256": common.slide.sha256,
-            },
+            "model": {"name": package.name, "folder": str(common.model.path), **values_of(facts, Kind.MODEL)},
+            "settings": {**_other_settings(common), **values_of(facts, Kind.SETTING)},
         }
         self._keep(self._begin_metadata)
 
@@ -151,11 +143,15 @@ class CohortRecords:
         }
 
 
-def _settings_of(common: RunSettings) -> list[tuple[object, tuple[str, ...]]]:
-    """The settings that all slides share, by part."""
-    return [
+def _other_settings(common: RunSettings) -> dict[str, Any]:
+    """What all slides share, beside what decides their results; a backend that is left to the program is ``auto``."""
+    parts: list[tuple[object, tuple[str, ...]]] = [
         (common.schedule, ("policy", "seed", "batch_size", "read_ahead")),
-        (common.slide, ("min_tissue", "allow_upsampling", "reader", "levels")),
-        (common.model, ("features", "backend", "precision")),
-        (common.output, ("overwrite", "resume")),
+        (common.slide, ("allow_upsampling", "reader")),
+        (common.model, ("backend",)),
+        (common.output, ("overwrite", "resume", "accept_mixed")),
     ]
+    return {
+        **{name: getattr(part, name) for part, names in parts for name in names},
+        "slide_sha256": common.slide.sha256,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -13,46 +12,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import pyramidai_mpi
 from pyramidai_mpi.analyses.base import FAILED_DTYPE
 from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
-from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.resumption import find_frontier
-from pyramidai_mpi.pyramid.tissue import pack_mask
 from pyramidai_mpi.ranks.collectives import agree, gather_records, on_rank0, share_bytes
+from pyramidai_mpi.run.deciding import attributes_of, joined_manifest, manifest_of
 from pyramidai_mpi.run.pool.messages import Batch
 from pyramidai_mpi.run.pool.owner import Beginning
 from pyramidai_mpi.store.files.placing import stamp_of
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.journal.format import RecordFormat
-from pyramidai_mpi.store.journal.manifest import Manifest
 from pyramidai_mpi.store.journal.reader import FRAME_DTYPE, SlideFrames, scan_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from mpi4py import MPI
 
     from pyramidai_mpi.analyses.base import Analysis, OpenSlide
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.models.engines.base import Engine
-    from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.run.deciding import Facts
     from pyramidai_mpi.store.files.lock import OutputLock
+    from pyramidai_mpi.store.journal.manifest import Manifest
 
 log = logging.getLogger(__name__)
-
-_DECIDING_LIBRARIES = (
-    "numpy",
-    "onnxruntime",
-    "openvino",
-    "openslide-python",
-    "openslide-bin",
-    "simplejpeg",
-    "imagecodecs",
-    "scikit-image",
-)
 
 
 def record_format_of(analysis: Analysis) -> RecordFormat:
@@ -151,13 +136,18 @@ class SlideOutput:
 
     Attributes
     ----------
+    lock, folder
+        Both are given back at the end.
     replaces
         Whether the result is to replace a file that is there.
+    attributes
+        What `/execution` is to say of what decides the result.
     """
 
     lock: OutputLock
     folder: JournalFolder
     replaces: bool
+    attributes: Mapping[str, str | int | float]
 
     def close(self) -> None:
         """Let go of the lock."""
@@ -174,7 +164,7 @@ def begin_slide(
     slide: OpenSlide,
     rule: TileRule,
     analysis: Analysis,
-    manifest: Manifest,
+    facts: Facts,
     journals: Journals,
     lock: OutputLock,
 ) -> Beginning:
@@ -188,8 +178,8 @@ def begin_slide(
         The disk is full or fails.
     """
     folder = JournalFolder.of(settings.output.path)
-    found = _begin_or_check(folder, manifest, settings)
-    tag = int(found.run_hash()[:16], 16)
+    manifest, mixed = _begin_or_join(folder, facts, settings)
+    tag = int(manifest.run_hash[:16], 16)
     frames = journals.of_slide(tag)
     if not settings.output.resume:
         frames = replace(frames, frames=frames.frames[:0])
@@ -206,7 +196,7 @@ def begin_slide(
         tag,
         resumption.frontier,
         _restored(frames, resumption.kept),
-        SlideOutput(lock, folder, found.replaces is not None),
+        SlideOutput(lock, folder, manifest.replaces is not None, attributes_of(facts, mixed)),
     )
 
 
@@ -224,41 +214,8 @@ def _refuse_contradictions(folder: JournalFolder, analysis: Analysis, records: n
             )
 
 
-def manifest_of(
-    settings: RunSettings,
-    package: ModelPackage,
-    slide: OpenSlide,
-    rule: TileRule,
-    engines: Sequence[Engine],
-    widths: Sequence[int],
-) -> Manifest:
-    """What decides the result of a run."""
-    versions = library_versions()
-    return Manifest(
-        quickhash=slide.quickhash,
-        mpp=slide.mpp,
-        model_sha256=tuple(level.sha256 for level in package.levels),
-        model_yaml_sha256=hashlib.sha256(package.yaml_text.encode()).hexdigest(),
-        positive_class=package.classes[package.score_column],
-        thresholds=package.thresholds(settings.model.thresholds),
-        mode=str(settings.mode),
-        min_tissue=settings.slide.min_tissue,
-        allow_upsampling=settings.slide.allow_upsampling,
-        features=tuple(widths),
-        tissue_method=rule.tissue.source.method,
-        tissue_mask_sha256=hashlib.sha256(pack_mask(rule.tissue.mask)).hexdigest(),
-        stain="" if slide.stain is None else slide.stain.to_json(),
-        backend=engines[0].backend,
-        precision=engines[0].precision,
-        batch_shapes=tuple(engine.batch_shape for engine in engines),
-        software_version=pyramidai_mpi.__version__,
-        libraries=tuple(f"{name} {versions[name]}" for name in _DECIDING_LIBRARIES if name in versions),
-        cpu=cpu_description(),
-    )
-
-
-def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSettings) -> Manifest:
-    """Make the journal, or see that the one there is of this run; the manifest that counts.
+def _begin_or_join(folder: JournalFolder, facts: Facts, settings: RunSettings) -> tuple[Manifest, str]:
+    """Make the journal, or join the run that the one there is of; its manifest, and in words what is mixed by that.
 
     Raises
     ------
@@ -270,19 +227,13 @@ def _begin_or_check(folder: JournalFolder, manifest: Manifest, settings: RunSett
     if settings.output.overwrite and folder.exists and not folder.remove():
         raise StorageError(f"{folder.path}: cannot be removed; see to its rights, or name another output")
     found = folder.manifest() if folder.exists else None
+    mixed = ""
     if found is None:
-        found = replace(manifest, replaces=stamp_of(settings.output.path))
-        folder.create(found)
-    elif differences := found.differences(manifest):
-        raise InputError(
-            f"{folder.path}: is the journal of a run with other {'; '.join(differences)}; "
-            "resume with the same, or start afresh with --overwrite"
-        )
-    elif found.cpu != manifest.cpu:
-        log.warning(
-            "%s: was begun on another processor, so the last bits of probabilities may differ (%s, now %s)",
-            folder.path,
-            found.cpu,
-            manifest.cpu,
-        )
-    return found
+        manifest = manifest_of(facts, stamp_of(settings.output.path))
+    else:
+        manifest, mixed = joined_manifest(folder.path, found, facts, accept_mixed=settings.output.accept_mixed)
+    if manifest != found:
+        folder.create(manifest)
+    if mixed:
+        log.warning("%s: the last bits of probabilities may differ, as the run is of mixed %s", folder.path, mixed)
+    return manifest, mixed

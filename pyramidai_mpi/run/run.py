@@ -282,7 +282,6 @@ class _Run:
                 common.schedule.read_ahead,
                 share_stain_engine(comm, package),
             )
-            each = self._each = [settings.with_model(backend=common.model.backend) for settings in each]
             journals = read_journals(comm, [each[slide] for slide in slides], analysis)
             parallel = self._is_alone and choose_parallel(comm, common.output.writer)
             self._clock.ends("load")

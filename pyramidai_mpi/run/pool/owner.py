@@ -21,7 +21,7 @@ from pyramidai_mpi.store.files.feature_spool import FeatureSpool
 from pyramidai_mpi.store.results.result import BATCH_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -50,6 +50,11 @@ class Output(Protocol):
     @property
     def replaces(self) -> bool:
         """Whether the result is to replace a file that is there."""
+        ...
+
+    @property
+    def attributes(self) -> Mapping[str, str | int | float]:
+        """What the result is to say of what decides it."""
         ...
 
     def remove_journal(self) -> None:

@@ -4,86 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-FORMAT = "pyramidai-journal/1"
+FORMAT = "pyramidai-journal/2"
+_OLDER_FORMATS = frozenset({"pyramidai-journal/1"})
 _MOST_BYTES = 1 << 20
-_MOST_SHOWN = 60
-_NOT_OF_THE_RESULT = frozenset({"cpu", "replaces"})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that decides the result of one slide's run.
+    """What decides the result of one slide's run, as the program's table of it has it (`run.deciding`).
 
     Attributes
     ----------
-    quickhash, mpp
-        The slide, and µm per level-0 pixel.
-    model_sha256, model_yaml_sha256, positive_class, thresholds
-        The networks level by level, the rest of their package, and what is asked of it.
-    mode, min_tissue, allow_upsampling, features
-        Settings; `features` has the length of each level's vectors.
-    tissue_method, tissue_mask_sha256
-        How tissue was found, and what was found.
-    stain
-        How its stain is normalised, as JSON; empty for not at all.
-    backend, precision, batch_shapes
-        What ran the networks, and how.
-    software_version, libraries
-        Of this program, and of the libraries that read pixels and compute.
-    cpu
-        Processor on which the run began. On others the last bits of probabilities may differ, within one job as well: a
-        matter of warning.
+    run_hash
+        SHA-256 of all that may not differ within the run; the journal's files carry it.
+    facts
+        What the run began with: values by name, as JSON has them.
     replaces
         Size and time (ns) of the file that the result is to replace, None when there is none. No part of the result.
+    later_starts
+        Versions and processor of the later starts that had others than those before them.
     """
 
-    quickhash: str
-    mpp: float
-    model_sha256: tuple[str, ...]
-    model_yaml_sha256: str
-    positive_class: str
-    thresholds: tuple[float, ...]
-    mode: str
-    min_tissue: float
-    allow_upsampling: bool
-    features: tuple[int, ...]
-    tissue_method: str
-    tissue_mask_sha256: str
-    stain: str
-    backend: str
-    precision: str
-    batch_shapes: tuple[int, ...]
-    software_version: str
-    libraries: tuple[str, ...]
-    cpu: str = ""
+    run_hash: str
+    facts: Mapping[str, Any]
     replaces: tuple[int, int] | None = None
+    later_starts: tuple[Mapping[str, Any], ...] = ()
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: two lines, the facts and their SHA-256."""
-        facts = _canonical({"format": FORMAT, **asdict(self)})
-        return facts + b"\n" + hashlib.sha256(facts).hexdigest().encode() + b"\n"
-
-    def run_hash(self) -> str:
-        """SHA-256 of all that decides the result; the journal's files carry it."""
-        return hashlib.sha256(_canonical(self._deciding())).hexdigest()
-
-    def differences(self, other: Manifest) -> list[str]:
-        """What differs from another manifest's, in words: this one's value first."""
-        own, others = self._deciding(), other._deciding()
-        return [
-            f"{name} ({_shown(own[name])}, now {_shown(others[name])})" for name in own if own[name] != others[name]
-        ]
-
-    def _deciding(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name not in _NOT_OF_THE_RESULT}
+        """Canonical JSON: two lines, the document and its SHA-256."""
+        document = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":")).encode()
+        return document + b"\n" + hashlib.sha256(document).hexdigest().encode() + b"\n"
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -101,31 +60,20 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"{path}: cannot be read: {error.strerror or error}; check the disk and your rights"
         ) from error
-    facts, _, check = text.partition(b"\n")
-    if check != hashlib.sha256(facts).hexdigest().encode() + b"\n":
+    line, _, check = text.partition(b"\n")
+    if check != hashlib.sha256(line).hexdigest().encode() + b"\n":
         raise InputError(f"{path}: damaged; start afresh with --overwrite")
     try:
-        document = json.loads(facts)
+        document = json.loads(line)
         form = document.pop("format")
-        known = {one.name for one in fields(Manifest)}
-        if form == FORMAT and set(document) == known:
-            return Manifest(**{name: _tuples(value) for name, value in document.items()})
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        if form == FORMAT:
+            replaces, later_starts = document.pop("replaces"), document.pop("later_starts")
+            return Manifest(
+                **document,
+                replaces=None if replaces is None else (int(replaces[0]), int(replaces[1])),
+                later_starts=tuple(later_starts),
+            )
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError, RecursionError) as error:
         raise InputError(f"{path}: no manifest of a journal: {error}; start afresh with --overwrite") from error
-    raise InputError(f"{path}: written by another version of this program; finish with that one, or use --overwrite")
-
-
-def _canonical(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_shown(one) for one in value) + "]"
-    text = str(value)
-    # hashes by their beginning
-    return text if len(text) <= _MOST_SHOWN else f"{text[:12]}..."
+    whose = "an older" if form in _OLDER_FORMATS else "another"
+    raise InputError(f"{path}: written by {whose} version of this program; finish with that one, or use --overwrite")

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-_REGION = "_file_sha256"
-
 
 @contextmanager
 def open_result(path: Path) -> Iterator[h5py.File]:
@@ -228,20 +226,23 @@ def summarise(path: Path) -> ResultSummary:
 
 @dataclass(frozen=True)
 class ResultOrigin:
-    """What a result was made from, as far as it says so; thresholds and hashes level by level, level 0 first."""
+    """What a result was made from, as far as it says so; thresholds, hashes, widths level by level, level 0 first."""
 
     quickhash: str
     mpp: float
     level_sha256: tuple[str, ...]
+    model_yaml: str
     positive_class: str
+    stain: str
     thresholds: tuple[float, ...]
-    mode: str
-    min_tissue: float
-    has_features: bool
-    n_tiles_failed: int
+    feature_widths: tuple[int, ...]
+    """Length of the feature vectors, 0 where none are kept."""
     tissue_method: str
-    region_sha256: Mapping[str, str]
-    """Of the files that restricted the run, by role (see `tissue.RegionFile`)."""
+    n_tiles_failed: int
+    software_version: str
+    mode: str
+    execution: Mapping[str, Any]
+    """Attributes of `/execution`, as Python's own types."""
 
 
 def read_origin(path: Path) -> ResultOrigin:
@@ -254,20 +255,19 @@ def read_origin(path: Path) -> ResultOrigin:
     """
     with open_result(path) as file:
         levels = [file[f"levels/{n}"] for n in sorted(file["levels"], key=int)]
+        model, execution = file["model"].attrs, file["execution"].attrs
         return ResultOrigin(
             quickhash=str(file["slide"].attrs["quickhash"]),
             mpp=float(file["slide"].attrs["mpp"]),
-            level_sha256=tuple(str(sha256) for sha256 in file["model"].attrs["level_sha256"]),
-            positive_class=str(file["model"].attrs["positive_class"]),
+            level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
+            model_yaml=str(model["yaml"]),
+            positive_class=str(model["positive_class"]),
+            stain=str(model["stain"]),
             thresholds=tuple(float(level.attrs["threshold"]) for level in levels),
-            mode=str(file["execution"].attrs["mode"]),
-            min_tissue=float(file["execution"].attrs["min_tissue"]),
-            has_features=any("features" in level for level in levels),
-            n_tiles_failed=int(file.attrs["n_tiles_failed"]),
+            feature_widths=tuple(level["features"].shape[1] if "features" in level else 0 for level in levels),
             tissue_method=str(file["tissue/mask"].attrs["method"]),
-            region_sha256={
-                name.removesuffix(_REGION): str(value)
-                for name, value in file["execution"].attrs.items()
-                if name.endswith(_REGION)
-            },
+            n_tiles_failed=int(file.attrs["n_tiles_failed"]),
+            software_version=str(file.attrs["software_version"]),
+            mode=str(execution["mode"]),
+            execution={name: np.asarray(value).tolist() for name, value in execution.items()},
         )

@@ -1,0 +1,390 @@
+"""What decides a run's result: one table.
+
+From its rows are made the manifest of the journal, the answer to "is the finished result there of this run?", what
+`/execution` of a result records of it, and the records of a cohort. A new option that decides the result is one more
+row: in `facts_asked`, where settings and model say it, in `facts_of_slide`, where the open slide does, or in
+`facts_at_work`, where it is known only then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pyramidai_mpi import __version__
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.stain.entry import stain_entry
+from pyramidai_mpi.process.host import cpu_description, library_versions
+from pyramidai_mpi.pyramid.tissue import METHOD, REGION_ROLES, pack_mask
+from pyramidai_mpi.store.journal.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from pyramidai_mpi.analyses.base import OpenSlide
+    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.models.engines.base import Engine
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.pyramid.tissue import TissueSource
+    from pyramidai_mpi.store.results.reader import ResultOrigin
+
+_MOST_SHOWN = 60
+_LIBRARIES = (
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "openslide-python",
+    "openslide-bin",
+    "simplejpeg",
+    "imagecodecs",
+    "scikit-image",
+)
+"""Libraries that can change a result. Of these only the ones that compute in a run are facts of it."""
+
+
+class Kind(Enum):
+    """What a fact is of, which says what is done where it differs."""
+
+    SLIDE = "slide"
+    MODEL = "model"
+    SETTING = "setting"
+    VERSION = "version"
+    """Of what computes. May differ within a result where the user accepts that, as the last bits then may."""
+    PROCESSOR = "processor"
+    """May differ, and is told: the ranks of one job may run on several kinds, too."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name
+        In the manifest, and among the attributes of `/execution`.
+    words
+        For messages.
+    value
+        As JSON has it: text, number, bool or a list of them. A text is empty where there is nothing.
+    kind
+        What it is of.
+    has_own_place
+        The result file holds it outside the attributes of `/execution` that the table makes.
+    """
+
+    name: str
+    words: str
+    value: Any
+    kind: Kind
+    has_own_place: bool = False
+
+
+Facts: TypeAlias = tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fact of this run, and the other value that was found."""
+
+    fact: Fact
+    found: Any
+
+    def __str__(self) -> str:
+        values = _shown(self.found), _shown(self.fact.value)
+        # a hash tells nobody anything
+        if max(map(len, values)) > _MOST_SHOWN:
+            return self.fact.words
+        return f"{self.fact.words} ({values[0]}, now {values[1]})"
+
+
+def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
+    """What settings and model alone say. A backend that is left to the program is no fact yet.
+
+    Two options are no facts: readers give the same pixels, and `allow_upsampling` decides whether a slide is refused,
+    not how it is read.
+    """
+    model, positive_class = settings.model, package.classes[package.score_column]
+    target = "none" if package.stain_target is None else json.dumps(stain_entry(package.stain_target)["target"])
+    facts = [
+        Fact("level_sha256", "model", [level.sha256 for level in package.levels], Kind.MODEL, has_own_place=True),
+        Fact("stain", "stain normalisation", package.stain, Kind.MODEL, has_own_place=True),
+        Fact("stain_target", "target of the stain normalisation", target, Kind.MODEL),
+        Fact("model_yaml_sha256", "model.yaml", _sha256(package.yaml_text.encode()), Kind.MODEL, has_own_place=True),
+        Fact("positive_class", "positive class", positive_class, Kind.MODEL, has_own_place=True),
+        Fact(
+            "thresholds",
+            "thresholds",
+            [float(value) for value in package.thresholds(model.thresholds)],
+            Kind.SETTING,
+            has_own_place=True,
+        ),
+        Fact("mode", "mode", str(settings.mode), Kind.SETTING),
+        Fact("levels", "--levels", settings.slide.levels, Kind.SETTING),
+        Fact("min_tissue", "least tissue share", float(settings.slide.min_tissue), Kind.SETTING),
+        Fact("features", "features", model.features, Kind.SETTING, has_own_place=True),
+        Fact("precision", "precision", model.precision, Kind.SETTING),
+    ]
+    return (*facts, *([] if model.backend == "auto" else [_backend(model.backend)]))
+
+
+def facts_of_slide(slide: OpenSlide, source: TissueSource) -> Facts:
+    """What the open slide says. Which tissue it has is known only at work, how that is found before."""
+    hashes = {file.role: file.sha256 for file in source.files}
+    return (
+        Fact("quickhash", "slide", slide.quickhash, Kind.SLIDE, has_own_place=True),
+        Fact("mpp", "µm/px", float(slide.mpp), Kind.SLIDE, has_own_place=True),
+        Fact("tissue_method", "tissue", source.method, Kind.SLIDE, has_own_place=True),
+        *(Fact(_hash_of(role), _option(role), hashes.get(role, ""), Kind.SLIDE, True) for role in REGION_ROLES),
+    )
+
+
+def facts_before(settings: RunSettings, package: ModelPackage, slide: OpenSlide, source: TissueSource) -> Facts:
+    """What is known before the work, in the table's order; `source` says how the tissue would be found."""
+    asked = facts_asked(settings, package)
+    backends = [fact.value for fact in asked if fact.name == "backend"] or ["onnxruntime", "openvino"]
+    return (*facts_of_slide(slide, source), *asked, *_versions(package, slide, source, backends))
+
+
+def facts_at_work(
+    settings: RunSettings,
+    package: ModelPackage,
+    slide: OpenSlide,
+    rule: TileRule,
+    engines: Sequence[Engine],
+    widths: Sequence[int],
+) -> Facts:
+    """The whole table.
+
+    Parameters
+    ----------
+    settings, package
+        What is asked, and of which model.
+    slide, rule
+        The slide, with its stain's map, and its tissue.
+    engines
+        The networks, level 0 first.
+    widths
+        Length of each level's feature vectors, 0 where none are kept.
+    """
+    source, backend = rule.tissue.source, engines[0].backend
+    asked = [fact for fact in facts_asked(settings, package) if fact.name != "backend"]
+    stain_map = "" if slide.stain is None else slide.stain.to_json()
+    shapes = " ".join(str(engine.batch_shape) for engine in engines)
+    return (
+        *facts_of_slide(slide, source),
+        Fact("mask_sha256", "tissue that was found", _mask_hash(rule.tissue.mask), Kind.SLIDE, has_own_place=True),
+        Fact("stain_map", "stain of the slide", stain_map, Kind.SLIDE),
+        *asked,
+        _backend(backend),
+        Fact("feature_widths", "length of the features", list(widths), Kind.MODEL, has_own_place=True),
+        # follows from the network and the library's version
+        Fact("batch_shapes", "batch shapes", shapes, Kind.VERSION),
+        *_versions(package, slide, source, [backend]),
+        Fact("cpu", "processor", cpu_description(), Kind.PROCESSOR),
+    )
+
+
+def values_of(facts: Iterable[Fact], *kinds: Kind) -> dict[str, Any]:
+    """Values by name, of facts of these kinds, or of all."""
+    return {fact.name: fact.value for fact in facts if not kinds or fact.kind in kinds}
+
+
+def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
+    """Values by name that a result file holds.
+
+    Files of before the table do not say which libraries computed; versions are then not among the values, so that they
+    count as finished whatever is installed now.
+    """
+    values = {name: value for name, value in origin.execution.items() if name not in {*_LIBRARIES, "cpu"}}
+    values |= {
+        "quickhash": origin.quickhash,
+        "mpp": origin.mpp,
+        "tissue_method": origin.tissue_method,
+        "level_sha256": list(origin.level_sha256),
+        "stain": origin.stain,
+        "model_yaml_sha256": _sha256(origin.model_yaml.encode()),
+        "positive_class": origin.positive_class,
+        "thresholds": list(origin.thresholds),
+        "features": any(origin.feature_widths),
+        **{_hash_of(role): origin.execution.get(_hash_of(role), "") for role in REGION_ROLES},
+    }
+    if computed := str(origin.execution.get("libraries", "")):
+        values["software_version"] = origin.software_version
+        values |= {name: origin.execution[name] for name in computed.split(", ")}
+    return values
+
+
+def differences(found: Mapping[str, Any], wanted: Iterable[Fact]) -> list[Difference]:
+    """In what a run differs from what was found, of all that both sides know."""
+    return [Difference(fact, found[fact.name]) for fact in wanted if found.get(fact.name, fact.value) != fact.value]
+
+
+def check_same(
+    what: str, found: Mapping[str, Any], wanted: Facts, *, accept_mixed: bool, otherwise: str
+) -> list[Difference]:
+    """See that what was found is of the run that is wanted.
+
+    Parameters
+    ----------
+    what
+        What was found, up to the word "other".
+    found
+        Values by name.
+    wanted
+        This run's facts.
+    accept_mixed
+        Versions may differ.
+    otherwise
+        What else the user can do.
+
+    Returns
+    -------
+    list of Difference
+        What differs though it is the same run: processors, and versions where that is accepted.
+
+    Raises
+    ------
+    InputError
+        Names all other differences.
+    """
+    differing = differences(found, wanted)
+    told = [one for one in differing if one.fact.kind is Kind.PROCESSOR]
+    refused = [one for one in differing if one not in told]
+    if all(one.fact.kind is Kind.VERSION for one in refused):
+        if accept_mixed:
+            return differing
+        otherwise = f"use the same versions, accept a mixture with --accept-mixed, or {otherwise}"
+    if refused:
+        raise InputError(f"{what} other {'; '.join(map(str, refused))}; {otherwise}")
+    return told
+
+
+def manifest_of(facts: Facts, replaces: tuple[int, int] | None = None) -> Manifest:
+    """The manifest of a run that begins; `replaces` as there."""
+    return Manifest(run_hash(facts), values_of(facts), replaces)
+
+
+def run_hash(facts: Facts) -> str:
+    """SHA-256 of all that may not differ within a run; the files of its journal carry it."""
+    fixed = values_of(facts, Kind.SLIDE, Kind.MODEL, Kind.SETTING)
+    return _sha256(json.dumps(fixed, sort_keys=True, separators=(",", ":")).encode())
+
+
+def joined_manifest(path: Path, found: Manifest, facts: Facts, *, accept_mixed: bool) -> tuple[Manifest, str]:
+    """The manifest of a journal once this run goes on from it, and in words what is mixed by that, empty for nothing.
+
+    Raises
+    ------
+    InputError
+        When the journal at `path` is of another run, or knows other facts.
+    """
+    names = {fact.name for fact in facts}
+    if (names ^ found.facts.keys()) - set(_LIBRARIES):
+        raise InputError(
+            f"{path}: written by another version of this program; finish with that one, or use --overwrite"
+        )
+    check_same(
+        f"{path}: is the journal of a run with",
+        found.facts,
+        facts,
+        accept_mixed=accept_mixed,
+        otherwise="resume with the same, or start afresh with --overwrite",
+    )
+    own = values_of(facts, Kind.VERSION, Kind.PROCESSOR)
+    starts = ({name: found.facts[name] for name in own if name in found.facts}, *found.later_starts)
+    if own not in starts:
+        starts = (*starts, own)
+    joined = replace(found, later_starts=starts[1:])
+    return joined, "; ".join(_mixtures(starts, facts))
+
+
+def _mixtures(starts: Sequence[Mapping[str, Any]], facts: Facts) -> list[str]:
+    found = []
+    for fact in facts:
+        values = dict.fromkeys(str(start[fact.name]) for start in starts if fact.name in start)
+        if len(values) > 1:
+            found.append(f"{fact.words} {', '.join(values)}")
+    return found
+
+
+def attributes_of(facts: Facts, mixed: str = "") -> dict[str, str | int | float]:
+    """What `/execution` says of the table: what has no other place in the file, and which libraries computed.
+
+    Parameters
+    ----------
+    mixed
+        See `joined_manifest`.
+    """
+    attributes = {fact.name: fact.value for fact in facts if not fact.has_own_place and fact.value != ""}
+    attributes["libraries"] = ", ".join(fact.name for fact in facts if fact.name in _LIBRARIES)
+    return attributes | ({"mixed": mixed} if mixed else {})
+
+
+def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.void]) -> dict[str, str | int | float]:
+    """What `/execution` says beside the table: settings, versions and hosts that do not decide the result."""
+    return {
+        "command_line": settings.output.command_line,
+        "policy": settings.schedule.policy,
+        "seed": settings.schedule.seed,
+        "batch_size": settings.schedule.batch_size,
+        "reader": slide.pyramid.reader.info.reader,
+        "n_ranks": len(ranks),
+        "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),
+        "python": sys.version.split()[0],
+        **library_versions(),
+    }
+
+
+def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, backends: Sequence[str]) -> list[Fact]:
+    """Versions of the program, and of the libraries that compute in a run with any of these backends."""
+    used = {"numpy", "openslide-python", "openslide-bin", *backends}
+    if package.stain_target is not None:
+        used.add("onnxruntime")  # runs the graph that normalises
+    if slide.pyramid.reader.info.reader == "tiff":
+        used |= {"simplejpeg", "imagecodecs"}
+    if source.method.startswith(METHOD):
+        used.add("scikit-image")
+    versions = library_versions()
+    return [
+        Fact("software_version", "program version", __version__, Kind.VERSION, has_own_place=True),
+        *(
+            Fact(name, name, versions[name], Kind.VERSION, has_own_place=True)
+            for name in _LIBRARIES
+            if name in used and name in versions
+        ),
+    ]
+
+
+def _backend(name: str) -> Fact:
+    return Fact("backend", "backend", name, Kind.SETTING)
+
+
+def _hash_of(role: str) -> str:
+    return f"{role}_file_sha256"
+
+
+def _option(role: str) -> str:
+    return f"--{role.replace('_', '-')}"
+
+
+def _mask_hash(mask: npt.NDArray[np.bool_]) -> str:
+    return _sha256(pack_mask(mask))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value) or "none"
