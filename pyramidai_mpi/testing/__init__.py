@@ -1,3 +1,3 @@
 """For whoever tests a reader, an engine, an analysis: a cluster in memory."""
 
-MAY_IMPORT = ("base", "sched")
+MAY_IMPORT = ("base", "process", "pyramid", "sched", "slides", "models", "store", "analyses", "run")
