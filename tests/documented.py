@@ -11,7 +11,7 @@ import sys
 import uuid
 from typing import TYPE_CHECKING
 
-from tests.launch import DEFAULT_ENVIRONMENT, REPOSITORY, TAG, launcher, processes_of
+from pyramidai_mpi.testing.launch import DEFAULT_ENVIRONMENT, REPOSITORY, TAG, launcher, processes_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.launch import REPOSITORY
+from pyramidai_mpi.testing.launch import REPOSITORY
 
 CONTAINERS = REPOSITORY / "containers"
 SCRIPT = "install-parallel-hdf5.sh"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.documented import blocks_of, run_commands
-from tests.launch import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.launch import REPOSITORY
+from pyramidai_mpi.testing.launch import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "failures.md").read_text()
 

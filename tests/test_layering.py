@@ -244,6 +244,22 @@ def test_the_method_opens_no_files_and_starts_no_mpi():
     assert not strays
 
 
+def strays_into(folder: str, *others: str) -> list[str]:
+    """Imports of these top-level packages by the modules below a folder of the repository."""
+    return [
+        str(one)
+        for path in sorted((PACKAGE.parent / folder).rglob("*.py"))
+        for one in imports_of(str(path.relative_to(PACKAGE.parent)), path.read_text(encoding="utf-8"))
+        if one.imported.split(".")[0] in others
+    ]
+
+
+def test_the_benches_know_the_package_and_the_package_neither_benches_nor_tests():
+    assert strays_into("bench", "tests") == []
+    assert strays_into("pyramidai_mpi", "tests", "bench") == []
+    assert strays_into("tests", "bench") != []  # it would be seen
+
+
 @pytest.mark.parametrize("library", GATES)
 def test_a_heavy_library_is_imported_behind_its_gate_only(library):
     strays = [

@@ -9,9 +9,9 @@ import h5py
 import pytest
 import yaml
 
+from pyramidai_mpi.testing.launch import REPOSITORY
 from pyramidai_mpi.truth.labels import label_result
 from tests.documented import blocks_of, run_commands
-from tests.launch import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from bench.figures import Figure, report
 from bench.paper.lesions import LEVELS, OUTLINES, LesionTree, build_tree, load_outlines
-from tests.launch import mpirun
+from pyramidai_mpi.testing.launch import mpirun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ from bench.figures import Figure, report
 from bench.paper.lesions import LEVELS, OUTLINES, build_tree, load_outlines
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from tests.launch import mpirun
+from pyramidai_mpi.testing.launch import mpirun
 
 TILE_S = 0.33
 SLIDES = {"large tumours": "tumor_011", "several small": "tumor_003", "negative": None}

@@ -1,6 +1,6 @@
 """Flip single bits of a result file, one at a time, and read it: every flip must be refused or be without effect.
 
-    python bench/faults/bitflips.py [--flips 2000] [--seed 0] [--result OUT.h5]
+    python -m bench.faults.bitflips [--flips 2000] [--seed 0] [--result OUT.h5]
 
 Each flip lies at a place that the seed and its number decide. The file is then read whole: the digest, the summary, and
 every attribute and table. *Refused* is one line for the user (`InputError`); *without effect* means that all of it
@@ -23,6 +23,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from bench.speed.exports import made_result, write_result
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.store.results.reader import open_result, read_digest, summarise
 
@@ -90,7 +91,9 @@ def main() -> None:
     parser.add_argument("--result", type=Path, help="A result file.  [default: a small one made for it]")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = given.result or _small_result(Path(folder) / "small.h5")
+        path = given.result or Path(folder) / "small.h5"
+        if given.result is None:
+            write_result(path, made_result(1, 1))
         started = time.perf_counter()
         tried = flips(path, given.flips, given.seed)
         size = path.stat().st_size
@@ -101,12 +104,6 @@ def main() -> None:
     for one in wrong:
         print(f"  byte {one.byte}, bit {one.bit}: read as if nothing were wrong, but not the same")
     raise SystemExit(1 if wrong else 0)
-
-
-def _small_result(path: Path) -> Path:
-    from tests.results import result_of, write_file
-
-    return write_file(path, result_of())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from tests.launch import mpirun
+from pyramidai_mpi.testing.launch import mpirun
 
 RANKS = (1, 2, 3, 5, 12, 48)
 BATCH_SIZES = (1, 7, 64, 512)

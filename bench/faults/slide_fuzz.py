@@ -29,7 +29,7 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.slides.readers.choice import open_slide
-from tests.tiffs import halved, textured, write_slide
+from pyramidai_mpi.synth import SynthSpec, write_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,8 +115,8 @@ def main() -> None:
     counts: Counter[str] = Counter()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        image = textured(512, 384)
-        sound = write_slide(Path(folder) / "sound.tif", [image, halved(image)])
+        sound = Path(folder) / "sound.tif"
+        write_slide(SynthSpec(512, 384, seed=0), sound)
         data, places = sound.read_bytes(), directory_bytes(sound)
         path = Path(folder) / "damaged.tif"
         for number in range(given.damages):

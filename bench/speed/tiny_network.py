@@ -10,11 +10,12 @@ from onnx import TensorProto, helper, numpy_helper
 from pyramidai_mpi.training.package import write_package
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
-def write_tiny_package(folder: Path, *, tile_size: int, n_levels: int = 3) -> Path:
-    """Write a package of networks that weigh a tile's mean colour; returns its folder."""
+def write_tiny_package(folder: Path, *, tile_size: int, thresholds: Sequence[float] = (0.5, 0.5, 0.5)) -> Path:
+    """Write a package of networks that weigh a tile's mean colour: the redder than green, the more likely positive."""
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
@@ -28,6 +29,6 @@ def write_tiny_package(folder: Path, *, tile_size: int, n_levels: int = 3) -> Pa
         [numpy_helper.from_array(np.array([[0, 0.01], [0.01, 0], [0, 0]], np.float32), "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    graphs = [model.SerializeToString()] * n_levels
-    write_package(folder, "mean-colour", graphs, [0.5] * n_levels, tile_size=tile_size)
+    graphs = [model.SerializeToString()] * len(thresholds)
+    write_package(folder, "mean-colour", graphs, list(thresholds), tile_size=tile_size)
     return folder

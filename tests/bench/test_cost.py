@@ -12,7 +12,7 @@ from bench.speed.startup_rank import REACHED
 from bench.speed.tiny_network import write_tiny_package
 from bench.speed.watched_run import WatchedRun, watch_run
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
-from tests.launch import DEFAULT_ENVIRONMENT
+from pyramidai_mpi.testing.launch import DEFAULT_ENVIRONMENT
 
 STORED_TILE_CACHE = 48 << 20  # of a slide's decoded tiles, which the smaller slide does not fill
 

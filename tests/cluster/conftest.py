@@ -20,9 +20,9 @@ import tifffile
 
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
+from pyramidai_mpi.testing.launch import DEFAULT_ENVIRONMENT, REPOSITORY, TAG, Job, mpirun
 from tests.end_to_end.conftest import pyramidai
 from tests.end_to_end.test_damage import tissue_slide
-from tests.launch import DEFAULT_ENVIRONMENT, REPOSITORY, TAG, Job, mpirun
 from tests.packages import write_package
 
 if TYPE_CHECKING:

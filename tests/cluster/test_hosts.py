@@ -13,8 +13,8 @@ from tests.cluster.conftest import plain_slide
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pyramidai_mpi.testing.launch import Job
     from tests.cluster.conftest import Hosts, Reference
-    from tests.launch import Job
 
 
 def assert_bad_input_on(host: str, job: Job) -> None:

@@ -12,9 +12,9 @@ import h5py
 import pytest
 
 from pyramidai_mpi.store.results.reader import read_digest
+from pyramidai_mpi.testing.launch import REPOSITORY, processes_of
 from tests.cluster.conftest import plain_slide
 from tests.end_to_end.conftest import pyramidai
-from tests.launch import REPOSITORY, processes_of
 from tests.packages import write_package
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.cluster.conftest import Reference, Slurm
 
 ONE_SLIDE, COHORT, ARRAY, REQUEUE = (
-    REPOSITORY / "bench" / "slurm" / f"{name}.sbatch" for name in ("one_slide", "cohort", "array", "requeue")
+    REPOSITORY / f"bench/scale/slurm/{name}.sbatch" for name in ("one_slide", "cohort", "array", "requeue")
 )
 THREE_NODES = ("--nodes=3", "--ntasks-per-node=2", "--mem-per-cpu=100")
 

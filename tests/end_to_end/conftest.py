@@ -12,7 +12,7 @@ import pytest
 
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from tests.launch import REPOSITORY, mpirun
+from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.launch import REPOSITORY, mpirun
+from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import openslide
 import pytest
 
 from pyramidai_mpi.run import feature_exchange
+from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
 from tests.end_to_end.conftest import digest_of, pyramidai
 from tests.end_to_end.test_damage import tissue_slide, wipe_tile
-from tests.launch import REPOSITORY, mpirun
 from tests.packages import write_package
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import h5py
 import pytest
 
+from pyramidai_mpi.testing.launch import mpirun
 from tests.end_to_end.conftest import digest_of, pyramidai
-from tests.launch import mpirun
 from tests.tiffs import textured, write_slide
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
+from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
 from tests.end_to_end.conftest import pyramidai
 from tests.end_to_end.test_damage import tissue_slide
-from tests.launch import REPOSITORY, mpirun
 from tests.packages import write_package
 
 if TYPE_CHECKING:

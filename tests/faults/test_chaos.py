@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.launch import REPOSITORY
+from pyramidai_mpi.testing.launch import REPOSITORY
 
 SEED = 20261120
 

@@ -12,12 +12,11 @@ import pytest
 
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
+from pyramidai_mpi.testing.launch import REPOSITORY, kill, started
 from tests.end_to_end.conftest import Finished, pyramidai
 from tests.end_to_end.test_damage import tissue_slide, wipe_tile
 from tests.end_to_end.test_features import features_of
 from tests.faults.conftest import THRESHOLDS
-from tests.faults.started import kill, started
-from tests.launch import REPOSITORY
 from tests.packages import write_package
 
 pytestmark = pytest.mark.mpi

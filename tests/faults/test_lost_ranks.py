@@ -9,12 +9,12 @@ import pytest
 
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from tests.launch import REPOSITORY, mpirun
+from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.launch import Job
+    from pyramidai_mpi.testing.launch import Job
 
 try:
     version("openmpi")

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.store.results.reader import read_digest
+from pyramidai_mpi.testing.launch import REPOSITORY, StartedJob, kill, started
 from tests.end_to_end.conftest import Finished, pyramidai
-from tests.faults.started import StartedJob, kill, started
-from tests.launch import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyramidai_mpi.store.results.reader import read_digest
+from pyramidai_mpi.testing.launch import REPOSITORY, kill, stand_still, started
 from tests.end_to_end.conftest import pyramidai
-from tests.faults.started import kill, stand_still, started
-from tests.launch import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

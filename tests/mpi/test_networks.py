@@ -10,7 +10,7 @@ import pytest
 import yaml
 from onnx import helper
 
-from tests.launch import mpirun
+from pyramidai_mpi.testing.launch import mpirun
 from tests.packages import write_package
 
 pytestmark = pytest.mark.mpi

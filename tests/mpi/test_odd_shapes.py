@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.launch import mpirun
+from pyramidai_mpi.testing.launch import mpirun
 from tests.sched.uts import S4_NODES
 
 pytestmark = pytest.mark.mpi

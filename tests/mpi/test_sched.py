@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.launch import mpirun
+from pyramidai_mpi.testing.launch import mpirun
 from tests.sched.uts import S4, S4_DEPTH, S4_LEAVES, S4_NODES, S4_SUM
 
 pytestmark = pytest.mark.mpi

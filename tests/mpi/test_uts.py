@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.launch import mpirun
+from pyramidai_mpi.testing.launch import mpirun
 
 pytestmark = pytest.mark.mpi
 

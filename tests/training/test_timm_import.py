@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine  # noqa: E402
 from pyramidai_mpi.models.package import load_package  # noqa: E402
-from tests.launch import REPOSITORY  # noqa: E402
+from pyramidai_mpi.testing.launch import REPOSITORY  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
