@@ -29,14 +29,19 @@ def open_slide(path: Path, reader: str = "auto") -> SlideReader:
     InputError
         When the slide cannot be opened, or not by the reader that is asked for.
     """
+    slide = OpenSlideReader(path)
     if reader == "openslide":
-        return OpenSlideReader(path)
+        return slide
+    from pyramidai_mpi.slides.readers.tiff_levels import find_levels
     from pyramidai_mpi.slides.readers.tiff_reader import TiffReader
 
-    slide = TiffReader(path)
-    if slide.fast_levels:
-        return slide
-    slide.close()
-    if reader == "tiff":
-        raise InputError(f"{path}: has no level that the tiff reader can read exactly; use --reader auto")
-    return OpenSlideReader(path)
+    try:
+        levels = find_levels(path, slide.info)
+        if any(levels):
+            return TiffReader(slide, levels)
+        if reader == "tiff":
+            raise InputError(f"{path}: has no level that the tiff reader can read exactly; use --reader auto")
+    except BaseException:
+        slide.close()
+        raise
+    return slide
