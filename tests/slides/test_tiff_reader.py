@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import imagecodecs
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 import tifffile
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.slides.readers import openslide_reader, tile_codecs
+from pyramidai_mpi.slides.readers import openslide_reader
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from pyramidai_mpi.slides.readers.tiff_levels import find_levels
 from pyramidai_mpi.slides.readers.tiff_reader import TiffReader
+from pyramidai_mpi.slides.readers.trial import try_opening
 from tests.tiffs import STORED_TILE, cut_tile, drop_tile, halved, stored_tile, textured, write_slide, zero_tile
 
 FORMATS = {
@@ -71,12 +73,13 @@ def regions(level_size, seed=0, count=25):
 
 def fast_reader(path, **options):
     slide = OpenSlideReader(path)
-    return TiffReader(slide, find_levels(path, slide.info), **options)
+    return TiffReader(slide, find_levels(path, slide.info)[0], **options)
 
 
 def fast_levels(path):
     """Stored levels that are read without OpenSlide."""
-    return tuple(n for n, level in enumerate(find_levels(path, OpenSlideReader(path).info)) if level is not None)
+    levels, _ = find_levels(path, OpenSlideReader(path).info)
+    return tuple(n for n, level in enumerate(levels) if level is not None)
 
 
 def same_as_openslide(path, expected_levels):
@@ -312,12 +315,53 @@ def test_a_slide_that_shrinks_under_the_run_gives_no_more_pixels(slide):
             reader.read(corner, 0, (128, 128))
 
 
-def test_without_simplejpeg_openslide_reads_jpeg(slide, monkeypatch):
-    def missing(*_, **__):
-        raise ImportError
+def test_without_simplejpeg_openslide_reads_jpeg_and_says_why(slide, monkeypatch):
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    said = []
+    assert open_slide(slide, report=said.append).info.reader == "openslide"
+    (line,) = said
+    assert "slide.tif" in line
+    assert "simplejpeg" in line
 
-    monkeypatch.setattr(tile_codecs, "jpeg_decoder", missing)
-    assert open_slide(slide).info.reader == "openslide"
+
+@pytest.fixture
+def strange_tables(tmp_path):
+    """A slide that OpenSlide reads, with a comment among its shared JPEG tables."""
+    path = tmp_path / "strange.tif"
+    tile = imagecodecs.jpeg8_encode(textured(STORED_TILE, STORED_TILE), level=80)
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(
+            iter([tile]),
+            shape=(STORED_TILE, STORED_TILE, 3),
+            dtype=np.uint8,
+            tile=(STORED_TILE, STORED_TILE),
+            compression="jpeg",
+            photometric="ycbcr",
+            subsampling=(2, 2),
+            jpegtables=b"\xff\xd8\xff\xfe\x00\x04hi\xff\xd9",
+            metadata=None,
+        )
+    return path
+
+
+def test_tables_that_cannot_be_read_are_told_with_file_and_reason(strange_tables):
+    said = []
+    assert open_slide(strange_tables, report=said.append).info.reader == "openslide"
+    (line,) = said
+    assert "strange.tif" in line
+    assert "JPEGTables" in line
+    with pytest.raises(InputError, match="JPEGTables"):
+        open_slide(strange_tables, "tiff")
+
+
+def test_the_user_is_warned_once_by_the_trial_before_the_ranks_open_the_slide(strange_tables, slide, caplog):
+    for path in (strange_tables, slide):
+        with try_opening(path, "auto") as trial:
+            trial.check()
+        open_slide(path)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "JPEGTables" in record.message
 
 
 REAL = {
