@@ -170,5 +170,5 @@ def _failed(tiles: TileArray, reasons: dict[int, str]) -> npt.NDArray[np.void]:
     for row, (position, reason) in enumerate(sorted(reasons.items())):
         for name in ("level", "col", "row"):
             failed[name][row] = tiles[name][position]
-        failed["reason"][row] = reason.encode()[:200]
+        failed["reason"][row] = reason.encode(errors="backslashreplace")[:200]  # a path in it may be no UTF-8
     return failed
