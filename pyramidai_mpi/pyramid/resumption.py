@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.types import Mode, PredictionArray, TileArray
     from pyramidai_mpi.pyramid.rule import TileRule
 
+_NO_TILE = np.uint64(2**64 - 1)
+"""Beyond the key of any tile."""
+
 
 @dataclass(frozen=True)
 class Resumption:
@@ -44,17 +47,21 @@ def find_frontier(predictions: PredictionArray, rule: TileRule, mode: Mode) -> R
     predictions
         Records of `prediction_dtype` (N,), oldest first.
     """
-    keys = tile_keys(predictions)
+    # of equal keys the last: the first in the reversed order; sorted once, as there may be many millions
+    found, last = np.unique(tile_keys(predictions)[::-1], return_index=True)
+    latest = len(predictions) - 1 - last
     kept = np.zeros(len(predictions), bool)
     frontier = [np.empty(0, TILE_DTYPE)]
     expected = rule.first_tiles(mode)
     for _ in range(rule.grid.n_levels):
-        expected_keys = tile_keys(expected)
-        # of equal keys the last: the first in the reversed order
-        found, last = np.unique(keys[::-1], return_index=True)
-        chosen = (len(keys) - 1 - last)[np.isin(found, expected_keys)]
+        keys = tile_keys(expected)
+        place = np.searchsorted(found, keys)
+        is_done = np.append(found, _NO_TILE)[place] == keys
+        is_wanted = np.zeros(len(found), bool)
+        is_wanted[place[is_done]] = True
+        chosen = latest[is_wanted]
         kept[chosen] = True
-        frontier.append(expected[~np.isin(expected_keys, keys[chosen])])
+        frontier.append(expected[~is_done])
         done = predictions[chosen]
         expected = rule.children(done[zooms_in(done, mode)])
     return Resumption(kept, np.concatenate(frontier))
