@@ -24,6 +24,7 @@ from pyramidai_mpi.cli.launcher import prepare_environment
 prepare_environment()
 
 import numpy as np  # noqa: E402 - reads the environment when it is loaded
+from pyramidai_mpi.run.pool.tile_workload import TileWorkload  # noqa: E402
 
 from bench.balance.uts import wait_politely  # noqa: E402
 from bench.figures import Figure, report  # noqa: E402
@@ -33,7 +34,6 @@ from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.pyramid.grid import Grid  # noqa: E402
 from pyramidai_mpi.pyramid.rule import TileRule  # noqa: E402
 from pyramidai_mpi.pyramid.tissue import TissueMap  # noqa: E402
-from pyramidai_mpi.run.pool.tile_workload import TileWorkload  # noqa: E402
 from pyramidai_mpi.sched import Tasks, run  # noqa: E402
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from pyramidai_mpi.cli.launcher import prepare_environment
 prepare_environment()
 
 import numpy as np  # noqa: E402 - reads the environment when it is loaded
+from pyramidai_mpi.run.single import run_slide  # noqa: E402
 
 from bench.figures import Figure, report  # noqa: E402
 from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
@@ -36,7 +37,6 @@ from pyramidai_mpi.models.shipped import default_model  # noqa: E402
 from pyramidai_mpi.ranks.collectives import allgather, share_bytes  # noqa: E402
 from pyramidai_mpi.run.networks import build_engines  # noqa: E402
 from pyramidai_mpi.run.opening import find_tissue, prepare_job  # noqa: E402
-from pyramidai_mpi.run.single import run_slide  # noqa: E402
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError  # noqa: E402
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.types import Decision, Mode
-from pyramidai_mpi.pyramid.decision import decide
+from pyramidai_mpi.pyramid.decision import decide, reached
 from pyramidai_mpi.store.results.reader import open_result, read_levels, read_rule
 
 if TYPE_CHECKING:
@@ -115,21 +115,19 @@ def prune(levels: Mapping[int, TreeLevel], column: int, thresholds: Mapping[int,
     thresholds
         Of each level.
     """
-    kept: dict[int, TreeLevel] = {}
-    zoomed = np.empty(0, bool)
-    for n in sorted(levels, reverse=True):
-        level = levels[n]
-        decision = decide(level.probability, column, thresholds[n])
-        reached = np.ones(len(level), bool) if n == max(levels) else zoomed[level.parent]
-        zoomed = reached & (decision != Decision.STOP)
-        kept[n] = replace(
-            level,
-            index=level.index[reached],
-            probability=level.probability[reached],
-            decision=decision[reached],
-            parent=level.parent[reached],
+    numbers = sorted(levels)
+    decisions = [decide(levels[n].probability, column, thresholds[n]) for n in numbers]
+    kept = reached(decisions[1:], [levels[n].parent for n in numbers])
+    return {
+        n: replace(
+            levels[n],
+            index=levels[n].index[mask],
+            probability=levels[n].probability[mask],
+            decision=decision[mask],
+            parent=levels[n].parent[mask],
         )
-    return kept
+        for n, decision, mask in zip(numbers, decisions, kept, strict=True)
+    }
 
 
 def project_scores(levels: Mapping[int, TreeLevel], rule: TileRule, column: int) -> npt.NDArray[np.float32]:

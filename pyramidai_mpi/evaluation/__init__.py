@@ -1,3 +1,3 @@
 """A result against ground truth."""
 
-MAY_IMPORT = ("base", "store", "truth")
+MAY_IMPORT = ("base", "pyramid", "store", "truth")

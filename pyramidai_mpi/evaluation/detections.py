@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.pyramid.decision import passes
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -68,7 +70,7 @@ def find_detections(
         Tiles whose centres are at most this far from a higher one are dropped; 0 keeps all. Of equal scores the first
         in row-major order stays.
     """
-    candidates = np.flatnonzero(score.astype(np.float64) >= threshold)
+    candidates = np.flatnonzero(passes(score, threshold))
     tiles = index[candidates].astype(np.int64)
     order = np.lexsort((tiles[:, 0], tiles[:, 1], -score[candidates].astype(np.float64)))
     reach = math.floor(radius_um / (l0_tile_side * mpp))

@@ -237,12 +237,13 @@ class _StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
+        seen: set[str] = set()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
             if not isinstance(key, str):
                 raise yaml.YAMLError(f"key {key!r} is not text, line {node.start_mark.line + 1}")
-            if keys.count(key) > 1:
+            if key in seen:
                 raise yaml.YAMLError(f"key {key!r} is there twice, line {node.start_mark.line + 1}")
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 

@@ -18,9 +18,21 @@ def default_model() -> Path:
     InputError
         When the installation lacks it.
     """
+    folder = _shipped()
+    if folder is None:
+        raise InputError(f"the shipped model {_DEFAULT!r} is not installed; name a model folder with --model")
+    return folder
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a folder is that of the shipped model, which need not be installed."""
+    return folder.resolve() == _shipped()
+
+
+def _shipped() -> Path | None:
     beside_package = Path(__file__).resolve().parents[2] / "models" / _DEFAULT
     if (beside_package / "model.yaml").is_file():
-        return beside_package
+        return beside_package.resolve()
     try:
         installed = files("pyramidai-mpi") or []
     except PackageNotFoundError:
@@ -30,4 +42,4 @@ def default_model() -> Path:
             located = Path(str(path.locate())).resolve()
             if located.is_file():  # `pip install --target` moves what it recorded
                 return located.parent
-    raise InputError(f"the shipped model {_DEFAULT!r} is not installed; name a model folder with --model")
+    return None

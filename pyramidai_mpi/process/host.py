@@ -11,8 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-_LIBRARIES = ("mpi4py", "numpy", "h5py", "onnxruntime", "openslide-python", "openslide-bin", "scikit-image")
-_OPTIONAL = ("imagecodecs", "openvino", "simplejpeg")
+_LIBRARIES = (
+    "mpi4py",
+    "numpy",
+    "h5py",
+    "onnxruntime",
+    "openslide-python",
+    "openslide-bin",
+    "scikit-image",
+    "imagecodecs",
+    "openvino",
+    "simplejpeg",
+)
 
 
 def host_name() -> str:
@@ -34,9 +44,12 @@ def cpu_description() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that can change a result, by distribution name."""
-    versions = {name: version(name) for name in _LIBRARIES}
-    for name in _OPTIONAL:
+    """Versions of the libraries that can change a result, by distribution name, as far as they were installed so.
+
+    OpenSlide may come from the system, onnxruntime by another name.
+    """
+    versions = {}
+    for name in _LIBRARIES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions

@@ -1,7 +1,9 @@
 """A child process that does first what might crash or hang a rank, or take all memory.
 
 Libraries in C meet damaged or hostile files with crashes that no `except` catches, and a rank that crashes takes the
-job with it. The child works under limits of time and memory; whatever becomes of it is one line for the user.
+job with it. The child works under limits of time and memory; whatever becomes of it is one line for the user, with the
+last that the child wrote to stderr. A crash and a limit of time speak against the file; an exception that nobody
+foresaw, a library that is not there and a want of memory do not.
 """
 
 from __future__ import annotations
@@ -11,10 +13,20 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import ExitCode, InputError
+from pyramidai_mpi.base.errors import (
+    ERROR_OF_EXIT_CODE,
+    ExitCode,
+    InputError,
+    InternalError,
+    PyramidError,
+    StorageError,
+    printable,
+)
 from pyramidai_mpi.process.stop import SIGNALS
 
 if TYPE_CHECKING:
@@ -22,6 +34,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _GRACE_S = 5.0
+_STDERR_KEPT_BYTES = 4096
+_LINES_TOLD, _LETTERS_TOLD = 3, 400
+_DO_NOT_USE = "do not use this file: it is damaged or malicious"
 
 
 class Trial:
@@ -49,16 +64,22 @@ class Trial:
         program = f"import sys; sys.path.insert(0, {package_folder!r}); from {module} import main; main()"
         # A terminal and SLURM signal all processes of a job: who stops a run has not shown that its slide is bad.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        stderr, its_end = os.pipe()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", program, str(seconds), str(memory_bytes), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=its_end,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(its_end)
         self._answer: str | None = None
+        self._stderr = b""
+        # at once, or a child that writes more than a pipe holds would wait for `check`
+        self._listener = threading.Thread(target=self._listen, args=[stderr], name="trial-stderr", daemon=True)
+        self._listener.start()
 
     def __enter__(self) -> Trial:
         return self
@@ -74,47 +95,76 @@ class Trial:
 
         Raises
         ------
+        PyramidError
+            What the child raised: `InputError` when it found the file wanting.
         InputError
-            When the child found the file wanting, or did not survive it.
+            When the child crashed or took too long.
+        StorageError
+            When it ran out of memory, or was killed.
+        InternalError
+            When it failed of anything else.
         """
         if self._answer is not None:
             return self._answer
         try:
             said, _ = self._process.communicate(timeout=self._seconds + _GRACE_S)
+            in_time = True
         except subprocess.TimeoutExpired:
             self._process.kill()
             said, _ = self._process.communicate()
+            in_time = False
         code = self._process.returncode
         if code == ExitCode.OK:
             self._answer = os.fsdecode(said)
             return self._answer
-        if code == ExitCode.BAD_INPUT:
-            raise InputError(os.fsdecode(said))
-        ended = f"ended with exit code {code}"
-        if code in (-signal.SIGALRM, -signal.SIGKILL, -signal.SIGXCPU):
-            ended = f"took more than {self._seconds} s, or was killed"
-        elif code < 0:
-            ended = f"crashed with {signal.Signals(-code).name}"
-        raise InputError(
-            f"{self._subject}: a process that tried it under {self._memory_bytes >> 30} GiB of memory {ended}; "
-            "do not use this file: it is damaged, or made to harm"
-        )
+        if said and code in ERROR_OF_EXIT_CODE:
+            raise ERROR_OF_EXIT_CODE[code](os.fsdecode(said))
+        raise self._failure(code, in_time=in_time)
+
+    def _failure(self, code: int, *, in_time: bool) -> PyramidError:
+        """What to raise for a child that has ended with `code` and has not said why."""
+        tried = f"{self._subject}: a process that tried it under {self._memory_bytes >> 30} GiB of memory"
+        said = self._last_lines()
+        if not in_time or code in (-signal.SIGALRM, -signal.SIGXCPU):
+            return InputError(f"{tried} took more than {self._seconds} s; {_DO_NOT_USE}{said}")
+        if code == -signal.SIGKILL or code == ExitCode.IO:
+            end = "was killed" if code == -signal.SIGKILL else "ran out of it"
+            return StorageError(f"{tried} {end}; see that the machine has as much to spare{said}")
+        if code < 0:
+            return InputError(f"{tried} crashed with {signal.Signals(-code).name}; {_DO_NOT_USE}{said}")
+        return InternalError(f"{tried} failed; a library is missing, or this is a bug, not the file's fault{said}")
+
+    def _last_lines(self) -> str:
+        """What the child wrote to stderr last, for the end of a message."""
+        self._listener.join(_GRACE_S)  # a process that the child has started may keep the pipe open
+        lines = [line.strip() for line in os.fsdecode(self._stderr).splitlines() if line.strip()]
+        told = printable(" / ".join(lines[-_LINES_TOLD:]))[-_LETTERS_TOLD:]
+        return f" (its last lines: {told})" if told else ""
+
+    def _listen(self, stderr: int) -> None:
+        with open(stderr, "rb", buffering=0) as stream:
+            while piece := stream.read(_STDERR_KEPT_BYTES):
+                self._stderr = (self._stderr + piece)[-_STDERR_KEPT_BYTES:]
 
 
 def conduct(work: Callable[[list[str]], str | None]) -> None:
     """Do `work` in the child: under limits, with the arguments, and with an exit code that says how it went.
 
-    The text that it returns is the answer that `Trial.check` gives, for what it is worth. What `InputError` says is
-    passed on. Running out of memory is the file's fault too.
+    The text that it returns is the answer that `Trial.check` gives, for what it is worth. What a `PyramidError` says is
+    passed on; of any other exception the traceback goes to stderr.
     """
     seconds, memory_bytes, *arguments = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     signal.alarm(int(seconds))  # also when nobody waits for us any more
+    said = ""
     try:
         code, said = ExitCode.OK, work(arguments) or ""
-    except InputError as error:
-        code, said = ExitCode.BAD_INPUT, str(error)
+    except PyramidError as error:
+        code, said = error.exit_code, str(error)
+    except Exception as error:
+        code = ExitCode.IO if isinstance(error, MemoryError) else ExitCode.INTERNAL
+        traceback.print_exc()
     sys.stdout.buffer.write(os.fsencode(said))
     sys.stdout.flush()
     os._exit(code)  # no library's destructors: they are not what is tried

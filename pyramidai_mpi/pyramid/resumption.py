@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.types import TileArray
 
+_NO_TILE = np.uint64(2**64 - 1)
+"""Beyond the key of any tile."""
+
 
 @dataclass(frozen=True)
 class Resumption:
@@ -51,18 +54,19 @@ def find_frontier(
     closer
         Tiles that follow from records.
     """
-    keys = tile_keys(records)
-    # of equal keys the last: the first in the reversed order
-    done, last = np.unique(keys[::-1], return_index=True)
-    place = len(keys) - 1 - last
+    # of equal keys the last: the first in the reversed order; sorted once, as there may be many millions
+    found, last = np.unique(tile_keys(records)[::-1], return_index=True)
+    latest = len(records) - 1 - last
     kept = np.zeros(len(records), bool)
     frontier = [np.empty(0, TILE_DTYPE)]
     expected = first
     while len(expected):
-        wanted = tile_keys(expected)
-        at = np.searchsorted(done, wanted)
-        is_done = done[np.minimum(at, len(done) - 1)] == wanted if len(done) else np.zeros(len(wanted), bool)
-        chosen = np.sort(place[at[is_done]])
+        keys = tile_keys(expected)
+        place = np.searchsorted(found, keys)
+        is_done = np.append(found, _NO_TILE)[place] == keys
+        is_wanted = np.zeros(len(found), bool)
+        is_wanted[place[is_done]] = True
+        chosen = latest[is_wanted]
         kept[chosen] = True
         frontier.append(expected[~is_done])
         expected = closer(records[chosen])

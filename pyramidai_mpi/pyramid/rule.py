@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode, tiles_at
+from pyramidai_mpi.base.types import TILE_DTYPE, Mode, tiles_at
+from pyramidai_mpi.pyramid.decision import looks_closer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -77,4 +78,4 @@ def zooms_in(predictions: PredictionArray, mode: Mode) -> npt.NDArray[np.bool_]:
     """Which analysed tiles have their children analysed too, bool (N,)."""
     if mode is Mode.EXHAUSTIVE:
         return np.asarray(predictions["level"] > 0)
-    return np.asarray((predictions["level"] > 0) & (predictions["decision"] != Decision.STOP))
+    return np.asarray((predictions["level"] > 0) & looks_closer(predictions["decision"]))

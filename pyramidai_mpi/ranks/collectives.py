@@ -61,9 +61,9 @@ def agree(comm: MPI.Intracomm, error: PyramidError | None) -> None:
         return
     first = int(failing[0])
     text = str(error) if first == 0 else f"{error} (rank {first}, host {socket.gethostname()})"
-    message = share_bytes(
-        comm, text.encode(errors="surrogateescape") if comm.rank == first else None, root=first
-    ).decode(errors="surrogateescape")
+    # whatever stands for bytes that are no UTF-8, or came out of a damaged file, arrives as it is
+    shared = share_bytes(comm, text.encode(errors="surrogatepass") if comm.rank == first else None, root=first)
+    message = shared.decode(errors="surrogatepass")
     agreed = ERROR_OF_EXIT_CODE[int(codes[first])](message)
     agreed.agreed = True
     raise agreed from error

@@ -15,7 +15,7 @@ from pyramidai_mpi.models.engines.backends import SHARING, choose_backend, load_
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
 from pyramidai_mpi.models.engines.trial import found_in_trial, try_loading
 from pyramidai_mpi.models.read import read_package
-from pyramidai_mpi.models.shipped import default_model
+from pyramidai_mpi.models.shipped import is_shipped
 from pyramidai_mpi.process.host import cpu_description, machine_id
 from pyramidai_mpi.process.memory import trim_heap
 from pyramidai_mpi.ranks.collectives import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
@@ -46,7 +46,7 @@ def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
         When anything in it does not fit.
     """
     package = read_package(folder)
-    if check_networks and _is_shipped(folder):
+    if check_networks and is_shipped(folder):
         _check_shipped(package)
     elif check_networks:
         with try_loading(folder) as trial:
@@ -56,7 +56,7 @@ def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
 
 def begin_trial(comm: MPI.Intracomm, settings: RunSettings) -> AbstractContextManager[Trial | None]:
     """Have a child of rank 0 try the model's networks, while the ranks do what needs none; see `settle_backend`."""
-    if comm.rank != 0 or _is_shipped(settings.model.path):
+    if comm.rank != 0 or is_shipped(settings.model.path):
         return nullcontext()
     return try_loading(settings.model.path, settle=settings.model.backend != "openvino")
 
@@ -272,10 +272,6 @@ def _check_files(comm: MPI.Intracomm, package: ModelPackage) -> None:
 def _rank_in_charge(level: int, alike: Sequence[int]) -> int:
     """Who of some ranks does a level's work for them: the last first, as rank 0 has more to do than the others."""
     return alike[-1 - level % len(alike)]
-
-
-def _is_shipped(folder: Path) -> bool:
-    return folder.resolve() == default_model().resolve()
 
 
 def _check_shipped(package: ModelPackage) -> None:

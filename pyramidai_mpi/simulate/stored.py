@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import UsageError
-from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.pyramid.decision import reached
 from pyramidai_mpi.simulate.costs import Costs
 from pyramidai_mpi.simulate.forest import join, plant
 from pyramidai_mpi.simulate.study import Work
@@ -102,11 +102,9 @@ def forest_of(levels: Mapping[int, TreeLevel], *, prune: bool) -> Forest:
     )
     if not prune:
         return plant(level, parent)
-    zoomed = np.concatenate([empty, *(levels[n].decision != Decision.STOP for n in order)]).astype(bool)
-    kept = np.ones(len(level), dtype=bool)
-    for start, stop in pairwise(starts):
-        above = parent[start:stop]
-        kept[start:stop] = (above < 0) | (kept[above] & zoomed[above])
+    upwards = order[::-1]
+    masks = reached([levels[n].decision for n in upwards[1:]], [levels[n].parent for n in upwards])
+    kept = np.concatenate(masks[::-1])
     number = np.cumsum(kept) - 1
     return plant(level[kept], np.where(parent < 0, -1, number[parent])[kept])
 

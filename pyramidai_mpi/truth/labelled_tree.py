@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.pyramid.decision import decide, passes, reached
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,9 +51,9 @@ class LabelledLevel:
     def passes(self, threshold: float) -> Bools:
         """Which readable tiles score enough to be zoomed into (level 0: called positive), bool (N,).
 
-        As `decision.decide`: ``float64(score) >= threshold``.
+        See `pyramid.decision.passes`.
         """
-        return np.asarray(self.score.astype(np.float64) >= threshold)
+        return passes(self.score, threshold)
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,9 @@ class LabelledTree:
         """
         if len(thresholds) != self.n_levels:
             raise ValueError(f"{len(thresholds)} thresholds for {self.n_levels} levels")
-        masks = [np.ones(len(self.levels[-1]), bool)]
-        for n in range(self.n_levels - 2, -1, -1):
-            above = self.levels[n + 1]
-            zoomed = masks[-1] & (above.passes(thresholds[n + 1]) | np.isnan(above.score))
-            masks.append(zoomed[self.levels[n].parent])
-        return tuple(reversed(masks))
+        above = zip(self.levels[1:], thresholds[1:], strict=True)
+        decisions = [decide(level.score[:, None], 0, threshold) for level, threshold in above]
+        return reached(decisions, [level.parent for level in self.levels])
 
     def labelled_from_below(self) -> LabelledTree:
         """The same tree with tiles above level 0 positive where any level-0 descendant is.

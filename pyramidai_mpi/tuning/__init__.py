@@ -1,3 +1,3 @@
 """Thresholds from annotated slides."""
 
-MAY_IMPORT = ("base", "models", "store", "truth")
+MAY_IMPORT = ("base", "pyramid", "models", "store", "truth")

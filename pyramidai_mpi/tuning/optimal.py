@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.pyramid.decision import passes
 from pyramidai_mpi.tuning.points import WHOLE, Points, points_of
 from pyramidai_mpi.tuning.strategies import TOLERANCE, Choice
 
@@ -88,7 +89,7 @@ def _cut(needed: Points, spent: Points, target: int) -> Corner | None:
     if last == len(kept):
         return None
     threshold = float(needed.scores[order[last], 0])
-    return Corner((threshold,), int(spent.weight[spent.scores[:, 0] >= threshold].sum()))
+    return Corner((threshold,), int(spent.weight[passes(spent.scores[:, 0], threshold)].sum()))
 
 
 def _sweep(needed: Points, spent: Points, target: int) -> Corner | None:
@@ -142,8 +143,8 @@ def _branch_and_bound(needed: Points, spent: Points, target: int) -> Corner | No
 
     def bound(first: int, last: int) -> Corner | None:
         return cheapest_corner(
-            needed.where(needed.scores[:, -1] >= candidates[first]),
-            spent.where(spent.scores[:, -1] >= candidates[last]),
+            needed.where(passes(needed.scores[:, -1], candidates[first])),
+            spent.where(passes(spent.scores[:, -1], candidates[last])),
             target,
         )
 

@@ -9,6 +9,7 @@ from pyramidai_mpi.analyses.classify import FAILED_DTYPE, Analyser
 from pyramidai_mpi.base.types import Decision, tiles_at
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.package import load_package
+from pyramidai_mpi.pyramid.grid import Grid
 from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
@@ -135,6 +136,16 @@ def test_a_long_reason_is_cut_and_not_lost(lossless_slide, engines):
     broken = Analyser(Broken(), engines, (0.5, 0.4, 0.3), 2, 1)
     _, failed = broken.analyse(tiles_at(0, np.array([[0, 0]])))
     assert failed["reason"][0] == ("ä" * 100).encode()
+
+
+def test_a_path_that_is_no_utf_8_may_stand_in_a_reason(engines):
+    class Gone:
+        def read_tile(self, level, col, row):
+            raise UnreadableRegionError("caf\udce9.tif: no such slide")
+
+    Gone.grid = Grid(64, 64, 64, 2, 3, 1.0)
+    _, failed = Analyser(Gone(), engines, (0.5, 0.4, 0.3), 2, 1).analyse(tiles_at(0, np.array([[0, 0]])))
+    assert failed["reason"][0] == rb"caf\udce9.tif: no such slide"
 
 
 def test_time_is_booked_by_phase(lossless_slide, engines):

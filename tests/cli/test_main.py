@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import h5py
@@ -37,6 +39,18 @@ def assert_one_line(err: str, *parts: str) -> None:
     assert err.startswith("pyramidai: error: ")
     assert err.count("\n") == 1
     assert [part for part in parts if part not in err] == []
+
+
+def test_a_path_that_is_no_text_can_be_printed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pyramidai_mpi", "synth", "caf\udce9.tif", "--size", "600x400"],
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(rb"caf\udce9.tif: 600 x 400 px")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], []], ids=" ".join)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyramidai_mpi.run.single import RunReport
 
 from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.cli.summary import summary_lines
 from pyramidai_mpi.run.assemble import failed_lines
-from pyramidai_mpi.run.single import RunReport
 from tests.results import result_of
 
 SETTINGS = RunSettings.of(Path("slides/a.tif"), Path("model"), Path("results/a.h5"))

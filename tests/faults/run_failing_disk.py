@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from mpi4py import MPI
+from pyramidai_mpi.run.single import run_slide
 
 from pyramidai_mpi.base.errors import PyramidError
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.run import opening as job
 from pyramidai_mpi.run.output import finished_before
-from pyramidai_mpi.run.single import run_slide
 from pyramidai_mpi.store.results.reader import read_digest
 
 folder, slide, model = (Path(word) for word in sys.argv[1:4])

@@ -15,10 +15,10 @@ import h5py
 import numpy as np
 import pytest
 from mpi4py import MPI
+from pyramidai_mpi.run.single import run_slide
 
 from pyramidai_mpi.base.errors import ExitCode, InputError
 from pyramidai_mpi.base.settings import RunSettings
-from pyramidai_mpi.run.single import run_slide
 from pyramidai_mpi.testing.launch import mpirun
 from tests.end_to_end.conftest import pyramidai
 from tests.packages import write_package

@@ -280,3 +280,28 @@ def test_the_shipped_model_is_a_sound_package():
     package = load_package(folder)
     assert package.n_levels == 3
     assert package.base_mpp == 0.25
+
+
+def test_keys_are_compared_a_few_times_each_however_many_there_are(package, monkeypatch):
+    n_compared = 0
+
+    class Watched(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            nonlocal n_compared
+            n_compared += 1
+            return str.__eq__(self, other)
+
+    plain = yaml.SafeLoader.construct_object
+
+    def construct(self, node, deep=False):
+        value = plain(self, node, deep)
+        return Watched(value) if isinstance(value, str) else value
+
+    monkeypatch.setattr(yaml.SafeLoader, "construct_object", construct)
+    with (package / "model.yaml").open("a") as file:
+        file.writelines(f"key{n}: 0\n" for n in range(2000))
+    assert "unknown key" in refusal(package)
+    assert n_compared < 10 * 2000

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 import pytest
+from mpi4py import MPI
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.models import shipped
+from pyramidai_mpi.run.networks import begin_trial, open_package
+from tests.packages import write_package
 
 
 @pytest.fixture
@@ -62,3 +66,18 @@ def test_a_package_that_is_not_installed_at_all_says_so_too(elsewhere, monkeypat
     monkeypatch.setattr(shipped, "files", missing)
     with pytest.raises(InputError, match="--model"):
         shipped.default_model()
+
+
+def test_another_model_does_not_need_it(elsewhere, monkeypatch):
+    monkeypatch.setattr(shipped, "files", lambda _name: [])
+    package = open_package(write_package(elsewhere / "mine"), check_networks=False)
+    assert open_package(package.folder, check_networks=True).name == package.name
+    with begin_trial(MPI.COMM_SELF, RunSettings.of(Path("x.tif"), package.folder, Path("x.h5"))) as trial:
+        assert trial is not None
+
+
+def test_it_is_told_from_others_whatever_leads_there(elsewhere):
+    folder = put_model(elsewhere / "site-packages" / "models" / "small")
+    (elsewhere / "link").symlink_to(folder)
+    assert shipped.is_shipped(elsewhere / "link")
+    assert not shipped.is_shipped(elsewhere)

@@ -1,10 +1,15 @@
-"""The git revision is that of a checkout which holds the program's files, and of no other one around them."""
+"""What a result was made with is told as far as it can be found out.
+
+The git revision is that of a checkout which holds the program's files, and of no other one around them.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 import subprocess
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as metadata_version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +19,6 @@ from pyramidai_mpi.process import host as provenance
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-
 
 def git(folder: Path, *words: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
@@ -23,6 +26,7 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_revision_is_told_only_by_a_checkout_of_the_program(tmp_path):
     copy = tmp_path / "process" / "host.py"
     copy.parent.mkdir()
@@ -42,3 +46,15 @@ def test_the_revision_is_told_only_by_a_checkout_of_the_program(tmp_path):
     assert module.git_revision() == git(tmp_path, "rev-parse", "HEAD")
     copy.write_text(copy.read_text() + "\n")
     assert module.git_revision() == git(tmp_path, "rev-parse", "HEAD") + "+"
+
+
+def test_a_library_that_was_not_installed_under_its_name_is_no_error(monkeypatch):
+    known = provenance.library_versions()
+
+    def version(name):
+        if name == "openslide-bin":
+            raise PackageNotFoundError(name)
+        return known[name] if name in known else metadata_version(name)
+
+    monkeypatch.setattr(provenance, "version", version)
+    assert provenance.library_versions() == {name: known[name] for name in known if name != "openslide-bin"}

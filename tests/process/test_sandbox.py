@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, InternalError, StorageError, UsageError
 from pyramidai_mpi.process.sandbox import Trial
 
 ENDS = {
@@ -12,9 +12,16 @@ ENDS = {
     "an abort": ("os.abort()", "crashed with SIGABRT"),
     "a hang": ("while True: time.sleep(1)", "took more than 1 s"),
     "a busy hang": ("while True: pass", "took more than 1 s"),
-    "too much memory": ("bytes(3 << 30)", "exit code 1"),
-    "an error of no known kind": ("1 / 0", "exit code 1"),
     "bad input": ("raise InputError('x.tif: is a picture of a cat')", "x.tif: is a picture of a cat"),
+}
+
+
+NOT_THE_FILES_FAULT = {
+    "too much memory": ("bytes(3 << 30)", StorageError, "MemoryError"),
+    "killed for want of memory": ("os.kill(os.getpid(), 9)", StorageError, "was killed"),
+    "a bug": ("1 / 0", InternalError, "ZeroDivisionError: division by zero"),
+    "a library that is missing": ("import no_such_library", InternalError, "No module named 'no_such_library'"),
+    "a mistake of the caller's": ("raise UsageError('no reader of that name')", UsageError, "no reader of that name"),
 }
 
 
@@ -25,7 +32,7 @@ def module(tmp_path, monkeypatch):
     def write(work: str) -> str:
         (tmp_path / "victim.py").write_text(
             "import os, sys, time\n"
-            "from pyramidai_mpi.base.errors import InputError\n"
+            "from pyramidai_mpi.base.errors import InputError, UsageError\n"
             "from pyramidai_mpi.process.sandbox import conduct\n"
             f"def work(arguments):\n    {work}\n"
             "def main():\n    conduct(work)\n"
@@ -44,6 +51,38 @@ def test_a_bad_end_is_one_line(end, module):
         trial.check()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", NOT_THE_FILES_FAULT)
+def test_what_is_not_the_files_fault_is_not_blamed_on_it(end, module):
+    work, kind, words = NOT_THE_FILES_FAULT[end]
+    with (
+        Trial("x.tif", module(work), [], seconds=30, memory_bytes=1 << 30) as trial,
+        pytest.raises(kind) as caught,
+    ):
+        trial.check()
+    assert words in str(caught.value)
+    assert "damaged" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_child_that_cannot_be_started_is_no_fault_of_the_file(module):
+    module("pass")
+    with (
+        Trial("x.tif", "no_such_module", [], seconds=30, memory_bytes=1 << 30) as trial,
+        pytest.raises(InternalError, match="No module named 'no_such_module'"),
+    ):
+        trial.check()
+
+
+def test_of_much_that_a_child_says_before_it_crashes_the_last_lines_are_told(module):
+    work = "os.write(2, b'x\\n' * 200_000 + b'\\x1b[31mterminate\\xff\\n'); os.abort()"
+    with (
+        Trial("x.tif", module(work), [], seconds=30, memory_bytes=1 << 30) as trial,
+        pytest.raises(InputError, match="SIGABRT") as caught,
+    ):
+        trial.check()
+    assert str(caught.value).endswith("(its last lines: x / x / \\x1b[31mterminate\\udcff)")
 
 
 def test_a_good_end_says_nothing_and_arguments_arrive(module, tmp_path):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pyramidai_mpi
 from pyramidai_mpi.base.types import Decision
-from pyramidai_mpi.pyramid.decision import decide
+from pyramidai_mpi.pyramid.decision import decide, looks_closer, passes, reached
 
 
 def rows(*scores: float) -> np.ndarray:
@@ -57,3 +61,39 @@ def test_the_rule_is_score_at_least_threshold(scores, threshold):
 
 def test_the_numbers_of_decisions_are_those_of_the_result_file():
     assert (Decision.STOP, Decision.ZOOM, Decision.UNREADABLE) == (0, 1, 2)
+
+
+def test_scores_alone_are_compared_by_the_same_rule():
+    score = np.array([0.3, 0.7, 0.2, np.nan], np.float32)
+    for threshold in (0.3, 0.7):
+        zooms = decide(score[:, None], 0, threshold) == Decision.ZOOM
+        assert passes(score, threshold).tolist() == passes(score.astype(float), threshold).tolist() == zooms.tolist()
+
+
+def test_an_unreadable_tile_hides_nothing_below_it():
+    decisions = np.array([Decision.STOP, Decision.ZOOM, Decision.UNREADABLE], np.uint8)
+    assert looks_closer(decisions).tolist() == [False, True, True]
+    below, none = np.array([0, 1, 2, 2]), np.full(3, -1)
+    assert [mask.tolist() for mask in reached([decisions], [below, none])] == [[False, True, True, True], [True] * 3]
+
+
+def test_a_tile_is_reached_when_all_above_it_look_closer():
+    stop, zoom = Decision.STOP, Decision.ZOOM
+    decisions = [np.array([zoom, zoom], np.uint8), np.array([stop, zoom], np.uint8)]
+    masks = reached(decisions, [np.array([0, 1]), np.array([0, 1]), np.array([-1, -1])])
+    assert [mask.tolist() for mask in masks] == [[False, True], [False, True], [True, True]]
+
+
+def test_of_one_level_all_is_reached():
+    assert [mask.tolist() for mask in reached([], [np.full(2, -1)])] == [[True, True]]
+
+
+def test_no_other_place_compares_scores_with_thresholds():
+    found = []
+    for path in sorted(Path(pyramidai_mpi.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.GtE):
+                left, right = ast.unparse(node.left), ast.unparse(node.comparators[0])
+                if "score" in left and "threshold" in right:
+                    found.append(path.stem)
+    assert found == ["decision"]

@@ -285,6 +285,30 @@ def test_tiles_without_their_parent_are_done_again_and_of_two_answers_the_later_
     assert len(resumption.frontier) == 0
 
 
+def test_what_was_done_is_sorted_once_however_many_levels_there_are(patchy, monkeypatch):
+    everything = played(patchy, decided, Mode.PYRAMID)
+    sorted_lengths = []
+
+    def watched(plain):
+        def call(array, *others, **options):
+            sorted_lengths.append(len(array))
+            return plain(array, *others, **options)
+
+        return call
+
+    for name in ("unique", "isin", "sort", "argsort"):
+        monkeypatch.setattr(np, name, watched(getattr(np, name)))
+    assert find_frontier(everything, patchy, Mode.PYRAMID).kept.all()
+    assert sorted_lengths.count(len(everything)) == 1
+
+
+def test_of_nothing_done_all_is_left(patchy):
+    corner = rule_of(np.ones((3, 3), bool))
+    for rule in (patchy, corner):
+        resumption = find_frontier(played(rule, decided, Mode.REFERENCE)[:0], rule, Mode.REFERENCE)
+        assert tuples(resumption.frontier) == tuples(rule.reference_tiles())
+
+
 @pytest.mark.parametrize("probability", [0.5, np.nan])
 def test_no_probability_is_the_mark_of_an_unreadable_tile_and_of_no_other(patchy, probability):
     predictions = played(patchy, decided)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import openslide
 import pytest
@@ -297,3 +301,18 @@ def test_real_slides_are_what_their_list_says(real_slides, name, size, n_levels,
         right, bottom = max(width - 100, 0), max(height - 100, 0)
         for col, row in ((right, 0), (0, bottom), (right, bottom)):
             reader.read((col << level, row << level), level, (224, 224))
+
+
+@pytest.mark.parametrize("failure", ["ModuleNotFoundError('no openslide')", "OSError('no libopenslide.so.1')"])
+def test_without_openslide_the_user_gets_one_line(tmp_path, slide, failure):
+    (tmp_path / "openslide.py").write_text(f"raise {failure}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pyramidai_mpi", "info", str(slide)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        check=False,
+    )
+    assert done.returncode == 70
+    assert done.stderr.startswith("pyramidai: error: OpenSlide cannot be loaded (no ")
+    assert done.stderr.count("\n") == 1

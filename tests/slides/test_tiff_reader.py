@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import imagecodecs
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 import tifffile
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.slides.readers import tile_codecs
+from pyramidai_mpi.slides.readers import openslide_reader
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
+from pyramidai_mpi.slides.readers.tiff_levels import find_levels
 from pyramidai_mpi.slides.readers.tiff_reader import TiffReader
+from pyramidai_mpi.slides.readers.trial import try_opening
 from tests.tiffs import STORED_TILE, cut_tile, drop_tile, halved, stored_tile, textured, write_slide, zero_tile
 
 FORMATS = {
@@ -68,10 +71,21 @@ def regions(level_size, seed=0, count=25):
     ]
 
 
+def fast_reader(path, **options):
+    slide = OpenSlideReader(path)
+    return TiffReader(slide, find_levels(path, slide.info)[0], **options)
+
+
+def fast_levels(path):
+    """Stored levels that are read without OpenSlide."""
+    levels, _ = find_levels(path, OpenSlideReader(path).info)
+    return tuple(n for n, level in enumerate(levels) if level is not None)
+
+
 def same_as_openslide(path, expected_levels):
     """Compare all regions of the levels that are read without OpenSlide."""
-    fast, slow = TiffReader(path), OpenSlideReader(path)
-    assert fast.fast_levels == expected_levels
+    fast, slow = fast_reader(path), OpenSlideReader(path)
+    assert fast_levels(path) == expected_levels
     assert fast.info.reader == "tiff"
     for level in expected_levels:
         downsample = int(slow.info.stored_downsamples[level])
@@ -150,14 +164,14 @@ def test_aperio_slides_with_jpeg_and_jpeg_2000_are_read_alike(tmp_path):
 def test_levels_of_rounded_size_are_left_to_openslide(tmp_path):
     image = textured(1001, 663)
     path = write_slide(tmp_path / "odd.tif", [image, halved(image)])
-    fast, slow = TiffReader(path), OpenSlideReader(path)
-    assert fast.fast_levels == (0,)
+    fast, slow = fast_reader(path), OpenSlideReader(path)
+    assert fast_levels(path) == (0,)
     for corner in [(0, 0), (256, 128), (700, 500)]:
         assert (fast.read(corner, 1, (100, 100)) == slow.read(corner, 1, (100, 100))).all()
 
 
 def test_corners_between_pixels_are_left_to_openslide(slide):
-    fast, slow = TiffReader(slide), OpenSlideReader(slide)
+    fast, slow = fast_reader(slide), OpenSlideReader(slide)
     for corner in [(301, 150), (302, 151), (-3, -3), (1021, 767)]:
         assert (fast.read(corner, 2, (60, 60)) == slow.read(corner, 2, (60, 60))).all()
 
@@ -193,11 +207,21 @@ def test_the_choice_of_a_reader_is_obeyed(slide, no_openslide):
     assert reader.read((0, 0), 0, (1024, 768)).std() > 5
 
 
+@pytest.mark.parametrize("compression", ["jpeg", "lzw"], ids=["read fast", "left to OpenSlide"])
+def test_a_slide_is_opened_once_whoever_reads_it(tmp_path, monkeypatch, compression):
+    path = write_format(tmp_path / "slide.tif", [textured(300, 200)], compression=compression, photometric="rgb")
+    opened = []
+    plain_open = openslide.OpenSlide
+    monkeypatch.setattr(openslide_reader.openslide, "OpenSlide", lambda path: opened.append(path) or plain_open(path))
+    open_slide(path)
+    assert opened == [path]
+
+
 @pytest.mark.parametrize("way", [zero_tile, cut_tile, drop_tile])
 def test_damage_is_unreadable_and_nothing_else_is(slide, way):
     undamaged = OpenSlideReader(slide).read((0, 0), 0, (1024, 768))
     way(slide, 3, 2)
-    fast, slow = TiffReader(slide), OpenSlideReader(slide)
+    fast, slow = fast_reader(slide), OpenSlideReader(slide)
     for row in range(6):
         for col in range(8):
             corner = (col * 128, row * 128)
@@ -226,7 +250,7 @@ def test_whatever_happens_to_a_tiles_bytes_openslide_has_the_last_word(tmp_path,
         length = min(int(rng.integers(1, 20)), offset + count - place)
         data[place : place + length] = rng.bytes(length) if trial % 2 else bytes(length)
         path.write_bytes(data)
-        found, expected = (pixels_or_none(reader(path)) for reader in (TiffReader, OpenSlideReader))
+        found, expected = (pixels_or_none(reader(path)) for reader in (fast_reader, OpenSlideReader))
         assert (found is None) == (expected is None), trial
         if expected is None:
             refused += 1
@@ -250,7 +274,7 @@ def test_a_tile_that_claims_to_be_huge_costs_no_memory(slide):
     frame = data.index(b"\xff\xc0", offset)
     data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"  # 65535 x 65535 pixels: 12 GB
     slide.write_bytes(data)
-    reader = TiffReader(slide)
+    reader = fast_reader(slide)
     with pytest.raises(UnreadableRegionError):
         reader.read((0, 0), 0, (128, 128))
 
@@ -266,7 +290,7 @@ def test_neighbours_decode_a_stored_tile_once(slide, monkeypatch):
     plain_read = os.pread
     monkeypatch.setattr(os, "pread", lambda *arguments: reads.append(arguments[:0:-1]) or plain_read(*arguments))
     tiles = {stored_tile(slide, col, row) for col in range(8) for row in range(6)}
-    reader = TiffReader(slide)
+    reader = fast_reader(slide)
     for row in range(0, 768, 48):
         for col in range(0, 1024, 48):
             reader.read((col, row), 0, (48, 48))
@@ -276,14 +300,14 @@ def test_neighbours_decode_a_stored_tile_once(slide, monkeypatch):
 
 def test_the_cache_of_tiles_is_bounded_and_changes_no_pixel(slide):
     tile_bytes = STORED_TILE * STORED_TILE * 3
-    small, large = TiffReader(slide, cache_bytes=2 * tile_bytes), TiffReader(slide)
+    small, large = fast_reader(slide, cache_bytes=2 * tile_bytes), fast_reader(slide)
     for x, y, width, height in regions((1024, 768), seed=3):
         assert (small.read((x, y), 0, (width, height)) == large.read((x, y), 0, (width, height))).all()
     assert sum(tile.nbytes for tile in small._cache.values()) <= 2 * tile_bytes
 
 
 def test_a_slide_that_shrinks_under_the_run_gives_no_more_pixels(slide):
-    reader = TiffReader(slide)
+    reader = fast_reader(slide)
     offset, _ = stored_tile(slide, 7, 5)
     os.truncate(slide, offset + 10)
     for corner in ((0, 0), (7 * 128, 5 * 128)):
@@ -291,12 +315,53 @@ def test_a_slide_that_shrinks_under_the_run_gives_no_more_pixels(slide):
             reader.read(corner, 0, (128, 128))
 
 
-def test_without_simplejpeg_openslide_reads_jpeg(slide, monkeypatch):
-    def missing(*_, **__):
-        raise ImportError
+def test_without_simplejpeg_openslide_reads_jpeg_and_says_why(slide, monkeypatch):
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    said = []
+    assert open_slide(slide, report=said.append).info.reader == "openslide"
+    (line,) = said
+    assert "slide.tif" in line
+    assert "simplejpeg" in line
 
-    monkeypatch.setattr(tile_codecs, "jpeg_decoder", missing)
-    assert open_slide(slide).info.reader == "openslide"
+
+@pytest.fixture
+def strange_tables(tmp_path):
+    """A slide that OpenSlide reads, with a comment among its shared JPEG tables."""
+    path = tmp_path / "strange.tif"
+    tile = imagecodecs.jpeg8_encode(textured(STORED_TILE, STORED_TILE), level=80)
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(
+            iter([tile]),
+            shape=(STORED_TILE, STORED_TILE, 3),
+            dtype=np.uint8,
+            tile=(STORED_TILE, STORED_TILE),
+            compression="jpeg",
+            photometric="ycbcr",
+            subsampling=(2, 2),
+            jpegtables=b"\xff\xd8\xff\xfe\x00\x04hi\xff\xd9",
+            metadata=None,
+        )
+    return path
+
+
+def test_tables_that_cannot_be_read_are_told_with_file_and_reason(strange_tables):
+    said = []
+    assert open_slide(strange_tables, report=said.append).info.reader == "openslide"
+    (line,) = said
+    assert "strange.tif" in line
+    assert "JPEGTables" in line
+    with pytest.raises(InputError, match="JPEGTables"):
+        open_slide(strange_tables, "tiff")
+
+
+def test_the_user_is_warned_once_by_the_trial_before_the_ranks_open_the_slide(strange_tables, slide, caplog):
+    for path in (strange_tables, slide):
+        with try_opening(path, "auto") as trial:
+            trial.check()
+        open_slide(path)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "JPEGTables" in record.message
 
 
 REAL = {

@@ -168,3 +168,11 @@ def test_of_many_that_find_the_same_stale_lock_one_gets_it(output: Path, gone: L
 def test_a_missing_folder_is_an_error_of_the_surroundings(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         OutputLock.take(tmp_path / "gone" / "out.h5")
+
+
+@pytest.mark.timeout(10, method="signal")
+def test_a_link_to_nothing_in_its_place_is_told_and_left(output: Path) -> None:
+    lock_of(output).symlink_to("gone")
+    with pytest.raises(OutputExistsError, match=r"out\.h5\.lock: is a link to nothing"):
+        OutputLock.take(output, patient=True)
+    assert lock_of(output).is_symlink()

@@ -17,6 +17,7 @@ from pyramidai_mpi.models.engines.backends import load_engine
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.package import YAML_NAME
 from pyramidai_mpi.models.quantisation.graph import quantised_graph
+from pyramidai_mpi.pyramid.decision import passes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,7 @@ def _compare(
     level: ModelLevel, column: int, before: FixedBatchEngine, after: FixedBatchEngine, tiles: RgbArray
 ) -> LevelReport:
     old, new = _scores(before, tiles, column), _scores(after, tiles, column)
-    was, is_now = old >= level.threshold, new >= level.threshold
+    was, is_now = passes(old, level.threshold), passes(new, level.threshold)
     difference = np.abs(old - new)
     speeds: list[list[float]] = [[], []]
     for _ in range(_REPETITIONS if len(tiles) else 0):

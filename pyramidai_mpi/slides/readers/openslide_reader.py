@@ -8,13 +8,20 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openslide
 from PIL import Image
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, InternalError, input_errors
 from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE, SlideInfo, UnreadableRegionError
 from pyramidai_mpi.slides.readers.stored_tiles import StoredTiles
 from pyramidai_mpi.slides.spacing import nominal_downsample
+
+try:
+    import openslide
+except (ImportError, OSError) as error:  # the latter where Python finds its binding and no library behind it
+    raise InternalError(
+        f"OpenSlide cannot be loaded ({' '.join(str(error).split())}); install the system's, or: pip install "
+        "openslide-python openslide-bin"
+    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -56,7 +56,7 @@ class TiffLevel:
         return -(-self.size[0] // self.tile_size[0])
 
 
-def find_levels(path: Path, info: SlideInfo) -> tuple[TiffLevel | None, ...]:
+def find_levels(path: Path, info: SlideInfo) -> tuple[tuple[TiffLevel | None, ...], str]:
     """The stored levels of a slide that `TiffLevel` can stand for; None for the others.
 
     OpenSlide has opened the slide before and decided what its levels are. A level qualifies when OpenSlide reads it at
@@ -64,25 +64,29 @@ def find_levels(path: Path, info: SlideInfo) -> tuple[TiffLevel | None, ...]:
 
     Returns
     -------
-    tuple
+    levels : tuple
         One entry a stored level; all None for what is no TIFF of a known vendor.
+    obstacle : str
+        What of this file or this machine is in the way of levels that might qualify, in words; empty for nothing.
     """
     import tifffile
 
     none = (None,) * len(info.stored_sizes)
     if info.vendor not in {"generic-tiff", "aperio"}:
-        return none
+        return none, ""
     try:
         with tifffile.TiffFile(path) as tiff:
             pages = _level_pages(tiff, info.vendor)
             if [(page.imagewidth, page.imagelength) for page in pages] != list(info.stored_sizes):
-                return none
+                return none, "its TIFF pages are not the levels that OpenSlide finds"
             levels = tuple(_level_of(page, info, n) for n, page in enumerate(pages))
-    except (tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError):
-        return none  # a file that only OpenSlide understands
+    except ImportError as error:
+        return none, f"a decoder is not installed ({error})"
+    except (tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:
+        return none, f"its TIFF tables cannot be read ({type(error).__name__}: {error})"
     if info.vendor == "aperio" and any(level is not None and not level.counts.all() for level in levels):
-        return none  # OpenSlide fills missing tiles of Aperio's from other levels
-    return levels
+        return none, ""  # OpenSlide fills missing tiles of Aperio's from other levels
+    return levels, ""
 
 
 def _level_pages(tiff: tifffile.TiffFile, vendor: str) -> list[tifffile.TiffPage]:
@@ -135,10 +139,7 @@ def _decoder_of(page: tifffile.TiffPage, tile_size: tuple[int, int]) -> Decoder 
     """A strict decoder for a page's tiles, None when there is none, or none that is faster than OpenSlide."""
     photometric, predictor = int(page.photometric), int(page.predictor)
     if page.compression == _JPEG and photometric in {_RGB, _YCBCR}:
-        try:
-            return tile_codecs.jpeg_decoder(tile_size, page.jpegtables or b"", is_ycbcr=photometric == _YCBCR)
-        except ImportError:
-            return None  # no simplejpeg on this machine: OpenSlide decodes
+        return tile_codecs.jpeg_decoder(tile_size, page.jpegtables or b"", is_ycbcr=photometric == _YCBCR)
     if photometric != _RGB:
         return None
     if page.compression in {_DEFLATE, _OLD_DEFLATE} and predictor in {_NO_PREDICTOR, _HORIZONTAL}:

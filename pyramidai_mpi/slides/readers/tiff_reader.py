@@ -18,17 +18,16 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import input_errors
 from pyramidai_mpi.slides.readers.base import THERE
-from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
-from pyramidai_mpi.slides.readers.tiff_levels import TiffLevel, find_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.slides.readers.base import SlideInfo
+    from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
+    from pyramidai_mpi.slides.readers.tiff_levels import TiffLevel
 
 CACHE_BYTES = 48 << 20
 """Decoded tiles that a reader keeps: 64 of 512 x 512, a row of tiles of a slide 30000 pixels wide."""
@@ -41,32 +40,31 @@ class TiffReader:
 
     Parameters
     ----------
-    path
-        Any file that OpenSlide opens.
+    slide
+        The slide as OpenSlide opens it, from now on this reader's to close.
+    levels
+        One entry a stored level, see `find_levels`.
     cache_bytes
         Most bytes of decoded tiles kept; one tile is kept in any case.
 
     Raises
     ------
     InputError
-        When OpenSlide cannot open the file; when reading, once it has been written to since it was opened.
+        When the file cannot be read; when reading, once it has been written to since it was opened.
     """
 
-    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
-        self._slow = OpenSlideReader(path)
-        self._levels = find_levels(path, self._slow.info)
-        self.info: SlideInfo = replace(self._slow.info, reader="tiff" if any(self._levels) else "openslide")
-        with input_errors(path):
-            self._file = os.open(path, os.O_RDONLY)
+    def __init__(
+        self, slide: OpenSlideReader, levels: Sequence[TiffLevel | None], cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self._slow = slide
+        self._levels = levels
+        self.info: SlideInfo = replace(slide.info, reader="tiff")
+        with input_errors(self.info.path):
+            self._file = os.open(self.info.path, os.O_RDONLY)
         self._file_bytes = os.fstat(self._file).st_size
         self._expected: set[tuple[int, int]] = set()
         self._cache: OrderedDict[tuple[int, int], RgbArray] = OrderedDict()
         self._cache_left = cache_bytes
-
-    @property
-    def fast_levels(self) -> tuple[int, ...]:
-        """Stored levels that are read without OpenSlide."""
-        return tuple(n for n, level in enumerate(self._levels) if level is not None)
 
     def read(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray:
         """See `SlideReader.read`."""

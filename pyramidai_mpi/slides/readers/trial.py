@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,25 +13,40 @@ from pyramidai_mpi.process.sandbox import Trial, conduct
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+log = logging.getLogger(__name__)
+
 _SECONDS = 120
 _MEMORY_BYTES = 8 << 30
 
 
-def try_opening(path: Path, reader: str) -> Trial:
-    """Start the trial of a slide with a reader, see `opening.open_slide`."""
+class SlideTrial(Trial):
+    """A trial that says, as a warning, what the opening has to report."""
+
+    def check(self) -> str:
+        """See `Trial.check`."""
+        report = super().check()
+        if report:
+            log.warning("%s", report)
+        return report
+
+
+def try_opening(path: Path, reader: str) -> SlideTrial:
+    """Start the trial of a slide with a reader, see `choice.open_slide`."""
     module = "pyramidai_mpi.slides.readers.trial"
-    return Trial(path, module, [os.fspath(path), reader], seconds=_SECONDS, memory_bytes=_MEMORY_BYTES)
+    return SlideTrial(path, module, [os.fspath(path), reader], seconds=_SECONDS, memory_bytes=_MEMORY_BYTES)
 
 
-def _open_and_look(arguments: Sequence[str]) -> None:
+def _open_and_look(arguments: Sequence[str]) -> str:
     from pyramidai_mpi.slides.readers.base import UnreadableRegionError
     from pyramidai_mpi.slides.readers.choice import open_slide
 
-    reader = open_slide(Path(arguments[0]), arguments[1])
+    reports: list[str] = []
+    reader = open_slide(Path(arguments[0]), arguments[1], reports.append)
     width, height = reader.info.l0_size
     for stored_level in range(len(reader.info.stored_sizes)):
         with contextlib.suppress(UnreadableRegionError):  # tiles that cannot be read are listed later, one by one
             reader.read((width // 2, height // 2), stored_level, (1, 1))
+    return "".join(reports)
 
 
 def main() -> None:

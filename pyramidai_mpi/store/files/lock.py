@@ -116,7 +116,7 @@ class OutputLock:
         Raises
         ------
         OutputExistsError
-            Another run holds it.
+            Another run holds it, or a link that leads nowhere has the lock's name.
         StorageError
             The disk is full or fails.
         """
@@ -126,6 +126,8 @@ class OutputLock:
             while not _create(path, holder):
                 found = _read(path)
                 if found is None:
+                    if path.is_symlink():
+                        raise OutputExistsError(f"{path}: is a link to nothing where the output's lock goes; remove it")
                     continue  # released in this instant
                 is_stale = found.is_gone() if found.is_here() else _is_silent(path, patient=patient)
                 if not is_stale:
