@@ -12,7 +12,7 @@ import pytest
 
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from pyramidai_mpi.testing.launch import REPOSITORY, kill, started
+from pyramidai_mpi.testing.launch import REPOSITORY, kill, mpirun, started
 from tests.end_to_end.conftest import Finished, pyramidai
 from tests.end_to_end.test_damage import tissue_slide, wipe_tile
 from tests.end_to_end.test_features import features_of
@@ -130,3 +130,32 @@ def test_a_journal_of_other_settings_fails_its_slide_and_no_other(slides: Path, 
         (tmp_path / f"{stem}.h5").unlink()
     assert resumed(slides, tmp_path).returncode == 3
     assert_are_undisturbed(slides, tmp_path)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_slide_that_is_written_to_ends_alone(slides: Path, tmp_path: Path, ranks: int) -> None:
+    changed = tmp_path / "changed.tif"
+    changed.write_bytes((slides / "square.tif").read_bytes())
+    program = f"""
+import sys
+from pyramidai_mpi.analyses.classify import SlideClassifier
+from pyramidai_mpi.cli.main import main
+look, path, calls = SlideClassifier.look, {str(changed)!r}, []
+def spoiling(self, *arguments):
+    if str(self._source._pyramid.reader.info.path) == path:
+        calls.append(1)
+        if len(calls) == 3:
+            open(path, "ab").write(b"more")
+    return look(self, *arguments)
+SlideClassifier.look = spoiling
+main(sys.argv[1:])
+"""
+    paths = [str(slides / "synth.tif"), str(changed), str(slides / "damaged.tif")]
+    options = ["--model", str(slides / "model"), "--results-dir", str(tmp_path), "--batch-size", "4", "--features"]
+    job = mpirun(ranks, ["-c", program, *paths, *options])
+    assert job.returncode == 4
+    assert "changed.tif: was written to while it was being read" in job.stderr
+    assert "Traceback" not in job.stderr
+    assert not (tmp_path / "changed.h5").exists()
+    for stem in ("synth", "damaged"):
+        assert read_digest(tmp_path / f"{stem}.h5") == read_digest(slides / f"{stem}.h5")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openslide
 import pytest
 
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from tests.faults.started import kill, started
-from tests.launch import REPOSITORY, mpirun
+from pyramidai_mpi.testing.launch import REPOSITORY, kill, mpirun, started
 from tests.packages import write_package
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.mpi
 
