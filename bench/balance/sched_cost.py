@@ -43,6 +43,8 @@ REPETITIONS = 3
 TASKS = {1: 60_000, 512: 600_000}
 """Tasks done at each batch size."""
 MILLION = 1_000_000
+SIDE = 880
+"""Tiles of level 0 along each side; three levels make 1.01 million."""
 BATCH_S = 0.3
 BATCHES = 12
 LOOT = 64
@@ -190,8 +192,7 @@ def measure_memory(alone: MPI.Intracomm) -> list[Figure]:
     run(alone, EmptyTasks(16, by_level=True, children=False), np.zeros(MILLION, TILE_DTYPE))
     queued = (peak_resident_bytes() - before) / MILLION
 
-    side = 880  # tiles of level 0; three levels make 1.01 million
-    rule = TileRule(TissueMap(Grid(side * 224, side * 224, 224, 2, 3, 1.0), np.ones((side, side), bool), 1), 0.05)
+    rule = TileRule(TissueMap(Grid(SIDE * 224, SIDE * 224, 224, 2, 3, 1.0), np.ones((SIDE, SIDE), bool), 1), 0.05)
     before = start_peak_anew()
     analyser: Any = NoAnalysis()
     work = TileWorkload(analyser, rule, Mode.EXHAUSTIVE, batch_size=16)
