@@ -1,4 +1,4 @@
-"""Balance and the paper's Fig. 7 on small trees: every slide, number of ranks and method is there, in tables and plots."""
+"""Balance and the paper's Fig. 7 on small trees: every slide, number of ranks and method is in tables and plots."""
 
 from __future__ import annotations
 

@@ -101,6 +101,10 @@ def test_what_is_said_of_benches_is_there(place):
     assert not_there(TEXTS[place]) == []
 
 
+def test_the_page_of_benches_names_every_script():
+    assert [script for script in SCRIPTS if script not in TEXTS["bench/README.md"]] == []
+
+
 def test_pictures_of_the_page_of_benches_are_there():
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", TEXTS["bench/README.md"])
     assert len(pictures) > 5
