@@ -1,4 +1,4 @@
-"""Printing figures and keeping them: what every benchmark shares."""
+"""Printing figures and keeping them, tables and plots: what benches share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from matplotlib.figure import Figure as Plot
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,23 @@ def report(figures: list[Figure], json_file: Path | None) -> None:
         print(f"{figure.figure:{width}}  {figure.value:10.3f} {figure.unit:10} {setting}")
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+
+
+def table_lines(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """A Markdown table, line by line, as the rows come."""
+    yield f"| {' | '.join(heads)} |"
+    yield "|" + " --- |" * len(heads)
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a Markdown table, each line as soon as it is known."""
+    for line in table_lines(heads, rows):
+        print(line, flush=True)
+
+
+def save_plot(plot: Plot, prefix: Path, dpi: int) -> None:
+    """Write PREFIX.svg and PREFIX.png."""
+    for suffix in (".svg", ".png"):
+        plot.savefig(prefix.with_suffix(suffix), dpi=dpi)

@@ -17,7 +17,7 @@ SHOWN = (
     "docs/*.md",
     "docs/*.png",
     "bench/README.md",
-    "bench/*.png",
+    "bench/*/*.png",
     "bench/scale/slurm/*.sbatch",
     "containers/*",
     "pyramidai_mpi/DESIGN.md",

@@ -104,9 +104,3 @@ def test_all_figures_of_the_page_of_figures_are_those_of_the_benches() -> None:
     assert len(figures) > 15
     for figure in figures:
         assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", benches), figure
-
-
-def test_each_bench_that_the_pages_name_is_there() -> None:
-    named = {name for page in PAGES for name in re.findall(r"python -m bench\.(\w+)", page.read_text(encoding="utf-8"))}
-    assert named
-    assert {name for name in named if not (REPOSITORY / "bench" / f"{name}.py").is_file()} == set()

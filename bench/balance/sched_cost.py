@@ -11,14 +11,12 @@ Idle: rank 0 sleeps in its only task, the others have nothing to do. Medians of 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import resource
 import time
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.command_line import command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
@@ -28,9 +26,11 @@ from pyramidai_mpi.run.pool.tile_workload import TileWorkload  # noqa: E402
 
 from bench.balance.uts import wait_politely  # noqa: E402
 from bench.figures import Figure, report  # noqa: E402
+from bench.memory import start_peak_anew  # noqa: E402
 from pyramidai_mpi.analyses.classify import FAILED_DTYPE  # noqa: E402
 from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode, prediction_dtype  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
+from pyramidai_mpi.process.memory import peak_resident_bytes  # noqa: E402
 from pyramidai_mpi.pyramid.grid import Grid  # noqa: E402
 from pyramidai_mpi.pyramid.rule import TileRule  # noqa: E402
 from pyramidai_mpi.pyramid.tissue import TissueMap  # noqa: E402
@@ -43,6 +43,8 @@ REPETITIONS = 3
 TASKS = {1: 60_000, 512: 600_000}
 """Tasks done at each batch size."""
 MILLION = 1_000_000
+SIDE = 880
+"""Tiles of level 0 along each side; three levels make 1.01 million."""
 BATCH_S = 0.3
 BATCHES = 12
 LOOT = 64
@@ -186,40 +188,26 @@ class NoAnalysis:
 
 def measure_memory(alone: MPI.Intracomm) -> list[Figure]:
     """Bytes per tile by which the peak of this process grows."""
-    before = memory_now()
+    before = start_peak_anew()
     run(alone, EmptyTasks(16, by_level=True, children=False), np.zeros(MILLION, TILE_DTYPE))
-    queued = (peak_memory() - before) / MILLION
+    queued = (peak_resident_bytes() - before) / MILLION
 
-    side = 880  # tiles of level 0; three levels make 1.01 million
-    rule = TileRule(TissueMap(Grid(side * 224, side * 224, 224, 2, 3, 1.0), np.ones((side, side), bool), 1), 0.05)
-    before = memory_now()
+    rule = TileRule(TissueMap(Grid(SIDE * 224, SIDE * 224, 224, 2, 3, 1.0), np.ones((SIDE, SIDE), bool), 1), 0.05)
+    before = start_peak_anew()
     analyser: Any = NoAnalysis()
     work = TileWorkload(analyser, rule, Mode.EXHAUSTIVE, batch_size=16)
     run(alone, work, rule.roots())
     tiles = len(work.predictions())
-    kept = (peak_memory() - before) / tiles
+    kept = (peak_resident_bytes() - before) / tiles
     return [
         Figure("memory, queued tasks", queued, "bytes", {"tasks": MILLION, "record": TILE_DTYPE.itemsize}),
         Figure("memory, tiles with predictions", kept, "bytes", {"tiles": tiles, "batch_size": 16}),
     ]
 
 
-def memory_now() -> int:
-    """Resident bytes of this process; also forgets its peak, where the kernel allows it."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def peak_memory() -> int:
-    """Most resident bytes since `memory_now`."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=None)
+    parser = command_line(__doc__, "json")
     options = parser.parse_args()
     with mpi_session() as comm:
         from mpi4py import MPI

@@ -3,21 +3,20 @@
     python -m bench.balance.simulation_check [--ranks 4,12,24] [--repetitions 2] [--json FILE]
 
 The runs are those of `bench.balance.balance`, with sleeps that make the ideal wall time 10 s and more: real ranks
-sleep through
-each batch, simulated ones let the virtual clock do it. The simulator is told the nominal sleeps and nothing else of the
-run; latency and bandwidth are its defaults. Seeds are equal, so that victims are drawn in the same order; the instants
-are not, so that a steal may find another queue.
+sleep through each batch, simulated ones let the virtual clock do it. The simulator is told the nominal sleeps and
+nothing else of the run; latency and bandwidth are its defaults. Seeds are equal, so that victims are drawn in the same
+order; the instants are not, so that a steal may find another queue.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from bench.balance.balance import BATCH_SIZE, CASES, ROOTS, rows_of, tree_of
-from bench.figures import Figure, report
-from bench.paper.lesions import LEVELS, OUTLINES, LesionTree, sleep_of_tiles
+from bench.balance.balance import CASES, rows_of
+from bench.command_line import Options, command_line
+from bench.figures import Figure, print_table, report
+from bench.paper.lesions import BATCH_SIZE, LEVELS, ROOTS, LesionTree, sleep_of_tiles, tree_of
 from pyramidai_mpi.sched import Policy
 from pyramidai_mpi.simulate.cluster import Simulated, simulate_run
 from pyramidai_mpi.simulate.costs import Network
@@ -27,16 +26,14 @@ from pyramidai_mpi.simulate.forest import plant
 GOAL = 0.05
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Options:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "outlines", "json")
     parser.add_argument("--ranks", default="4,12,24")
     parser.add_argument("--methods", default="static,steal-one,steal-half")
     parser.add_argument("--seconds", type=float, default=0.01, help="sleep per tile")
     parser.add_argument("--repetitions", type=int, default=2)
-    parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
     parser.add_argument("--roots", type=int, default=ROOTS)
-    parser.add_argument("--json", type=Path, default=None)
     return parser.parse_args()
 
 
@@ -49,16 +46,15 @@ def simulate(tree: LesionTree, ranks: int, policy: Policy, seconds: float, seed:
     return simulate_run(forest, sleeps, dealt, ranks, policy, Network(), batch_size=BATCH_SIZE, seed=seed)
 
 
-def check(ranks: int, options: argparse.Namespace, folder: Path) -> list[Figure]:
+def check(ranks: int, options: Options, folder: Path) -> list[Figure]:
     """Simulated over measured wall time of every method and repetition on `ranks` ranks."""
     slide = CASES.get(ranks, CASES[48]).slide
     tree = tree_of(options.outlines, slide, options.roots)
     path = folder / f"{slide}.npz"
     tree.save(path)
-    program = ["-m", "bench.balance.sleeping", str(path), "--seconds", ",".join([str(options.seconds)] * LEVELS)]
-    program += ["--batch-size", str(BATCH_SIZE), "--methods", options.methods]
     figures = []
-    for row in rows_of(ranks, [*program, "--repetitions", str(options.repetitions)]):
+    seconds = ",".join([str(options.seconds)] * LEVELS)
+    for row in rows_of(ranks, path, seconds, options.methods.split(","), options.repetitions):
         simulated = simulate(tree, ranks, Policy(row["method"]), options.seconds, seed=row["repetition"])
         setting = {
             "ranks": ranks,
@@ -83,9 +79,11 @@ def main() -> None:
             figures += check(int(ranks), options, Path(folder))
     report(figures, options.json)
     columns = ["ranks", "method", "slide", "tiles", "seed", "ideal_s", "measured_s", "simulated_s"]
-    print(f"\n| {' | '.join(columns)} | ratio |\n|{' --- |' * (len(columns) + 1)}")
-    for figure in figures:
-        print(f"| {' | '.join(str(figure.setting[name]) for name in columns)} | {figure.value:.3f} |")
+    print()
+    print_table(
+        [*columns, "ratio"],
+        ([*(figure.setting[name] for name in columns), f"{figure.value:.3f}"] for figure in figures),
+    )
     worst = max(figures, key=lambda figure: abs(figure.value - 1))
     print(f"\nworst: {worst.value:.3f} (goal: within {GOAL:.0%})")
 

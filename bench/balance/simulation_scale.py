@@ -8,16 +8,14 @@ round-robin; 0.33 s +- 20 % a tile, as in the paper, batches of 16.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
-from pathlib import Path
 
 import numpy as np
 
-from bench.balance.balance import BATCH_SIZE, ROOTS, tree_of
+from bench.command_line import command_line
 from bench.figures import Figure, report
-from bench.paper.lesions import LEVELS, OUTLINES, sleep_of_tiles
+from bench.paper.lesions import BATCH_SIZE, LEVELS, sleep_of_tiles, tree_of
 from pyramidai_mpi.sched import Policy
 from pyramidai_mpi.simulate.cluster import simulate_run
 from pyramidai_mpi.simulate.costs import Network
@@ -27,22 +25,15 @@ from pyramidai_mpi.simulate.forest import join, plant
 TILE_S = 0.33
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    """Simulate, and watch the clock."""
+    parser = command_line(__doc__, "outlines", "json")
     parser.add_argument("--ranks", type=int, default=4096)
     parser.add_argument("--slides", type=int, default=36, help="copies of the slide")
     parser.add_argument("--slide", default="tumor_009", help="27840 tiles")
     parser.add_argument("--methods", default="static,steal-half,steal-one")
-    parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
-    parser.add_argument("--json", type=Path, default=None)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Simulate, and watch the clock."""
-    options = parse_arguments()
-    tiles, parents = tree_of(options.outlines, options.slide, ROOTS).all_tiles()
+    options = parser.parse_args()
+    tiles, parents = tree_of(options.outlines, options.slide).all_tiles()
     tree = plant(tiles["level"], parents)
     forest = join([tree] * options.slides)
     seconds = sleep_of_tiles(tiles, [TILE_S] * LEVELS)[tree.origin][forest.origin % len(tree)]

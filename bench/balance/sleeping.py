@@ -2,13 +2,13 @@
 
     mpirun -n 12 python -m bench.balance.sleeping TREE.npz --methods static,steal-half,pool-16
 
-`bench.balance.balance` and `bench.balance.fig7` start this. One line of JSON on rank 0 for each measurement. Sleeping
-tiles need no cores, so 48 ranks on 2 cores show what the scheduler loses, not what the machine lacks.
+`bench.balance.balance` and `bench.balance.simulation_check` start this. One line of JSON on rank 0 for each
+measurement. Sleeping tiles need no cores, so 48 ranks on 2 cores show what the scheduler loses, not what the machine
+lacks.
 """
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import json
 import queue
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.command_line import command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
@@ -155,37 +156,24 @@ def measure(comm: MPI.Intracomm, work: SleepingTiles, method: str, repetition: i
 
 
 def main() -> None:
-    """Measure on subsets of the ranks, methods side by side."""
+    """Measure methods side by side."""
     faulthandler.enable()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("tree", type=Path)
     parser.add_argument("--methods", default="static,steal-one,steal-half,pool-1,pool-16")
-    parser.add_argument("--ranks", default=None, help="numbers of ranks, by commas; all that were started unless given")
     parser.add_argument("--seconds", default="0.02,0.02,0.02", help="sleep per tile of level 0, 1, 2")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
 
-    world = MPI.COMM_WORLD
+    comm = MPI.COMM_WORLD
     level_seconds = tuple(float(seconds) for seconds in options.seconds.split(","))
     work = SleepingTiles(LesionTree.load(options.tree), level_seconds, options.batch_size)
-    for ranks in [int(n) for n in options.ranks.split(",")] if options.ranks else [world.size]:
-        comm = world.Split(0 if world.rank < ranks else MPI.UNDEFINED)
-        if comm != MPI.COMM_NULL:
-            for repetition in range(options.repetitions):
-                for method in options.methods.split(","):
-                    measured = measure(comm, work, method, repetition)
-                    if comm.rank == 0:
-                        print(json.dumps(asdict(measured)), flush=True)
-            comm.Free()
-        wait_politely(world)
-
-
-def wait_politely(comm: MPI.Intracomm) -> None:
-    """Barrier with sleeps: ranks that take no part must not spin."""
-    request = comm.Ibarrier()
-    while not request.Test():
-        time.sleep(0.01)
+    for repetition in range(options.repetitions):
+        for method in options.methods.split(","):
+            measured = measure(comm, work, method, repetition)
+            if comm.rank == 0:
+                print(json.dumps(asdict(measured)), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ program: -t 1 -a 3 -d 10 -b 4 -r 19 is its T1, and -t 0 -b 2000 -q 0.124875 -m 8
 
 from __future__ import annotations
 
-import argparse
 import functools
 import time
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.command_line import Options, command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
@@ -32,19 +31,18 @@ if TYPE_CHECKING:
     from bench.balance.uts_trees import Tree
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Options:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     add_tree_options(parser)
     parser.add_argument("--policy", type=Policy, default=Policy.STEAL_HALF)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--only-together", action="store_true", help="leave out the plain loop and the single rank")
-    parser.add_argument("--json", type=Path, default=None)
     return parser.parse_args()
 
 
-def search(comm: MPI.Intracomm, tree: Tree, options: argparse.Namespace, seed: int) -> tuple[Found, float]:
+def search(comm: MPI.Intracomm, tree: Tree, options: Options, seed: int) -> tuple[Found, float]:
     """What all ranks of `comm` found together, starting from the root on rank 0, and wall seconds."""
     work = TreeSearch(tree, options.batch_size)
     wait_politely(comm)

@@ -10,7 +10,6 @@ printed; a reader that dies ends the program with an error.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from bench.command_line import command_line
 from bench.speed.exports import made_result, write_result
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.store.results.reader import open_result, read_digest, summarise
@@ -85,7 +85,7 @@ def flips(path: Path, n: int, seed: int, processes: int = 1) -> list[Flip]:
 
 def main() -> None:
     """Flip bits of a result and print what became of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--flips", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--result", type=Path, help="A result file.  [default: a small one made for it]")

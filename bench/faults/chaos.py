@@ -13,7 +13,6 @@ Prints its seed; the same seed chooses the same victims, phases and delays. Exit
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from bench.command_line import command_line
 from pyramidai_mpi.testing.launch import StartedJob, kill, started
 
 PHASES = ("running", "resuming", "finalising", "rank 0")
@@ -264,7 +264,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--rank"]:
         be_a_rank(sys.argv[2:])
         return
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ranks", type=int, default=3)

@@ -8,7 +8,6 @@ any differs.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import time
 from itertools import chain
 from pathlib import Path
 
+from bench.command_line import command_line
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import mpirun
@@ -37,7 +37,7 @@ def ways(seeds: int) -> list[tuple[int, list[str]]]:
 
 def main() -> None:
     """Command line of the bench."""
-    parser = argparse.ArgumentParser(prog="python -m bench.faults.same_bits", description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--size", type=int, default=5000, help="side of the slide in pixels")
     parser.add_argument("--seeds", type=int, default=20, help="of the stealing")
     options = parser.parse_args()

@@ -11,7 +11,6 @@ and *ranks that died*, which must not be.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import signal
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
+from bench.command_line import command_line
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
@@ -108,7 +108,7 @@ def end_of(work: Callable[[Path], None], path: Path) -> int:
 
 def main() -> None:
     """Damage slides and print what became of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--damages", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

@@ -3,21 +3,20 @@
     python -m bench.paper.geometry_cohort [--outlines FILE] [--free N] [--json FILE]
 
 prints what the cohort holds and how good its drawn scores are beside the paper's Table 2. See
-`bench.paper.slide_geometry`
-for the tissue and `bench.paper.tile_scores` for the scores. All 270 slides take half a minute and 600 MB.
+`bench.paper.slide_geometry` for the tissue and `bench.paper.tile_scores` for the scores. All 270 slides take half a
+minute and 600 MB.
 """
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.command_line import command_line
 from bench.figures import Figure, report
-from bench.paper.lesions import OUTLINES, load_outlines
+from bench.paper.lesions import load_outlines
 from bench.paper.slide_geometry import LEVELS, SlideGeometry, TissueModel, build_geometry
 from bench.paper.tile_scores import PAPER_ACCURACY, Noise, ScoreModel, draw_tree, fit_to_accuracy
 
@@ -112,13 +111,11 @@ def describe(cohort: Cohort) -> list[Figure]:
 
 def main() -> None:
     """Build and describe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
+    parser = command_line(__doc__, "outlines", "json")
     parser.add_argument("--free", type=int, default=TUMOR_FREE, help="slides without tumour")
     parser.add_argument("--full-at", type=float, default=1.0, help="share of tumour from which a score answers fully")
     parser.add_argument("--by-class", action="store_true", help="scores answer to the label, not to the tumour share")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     geometries = lay_out(load_outlines(options.outlines), options.free, seed=options.seed)
     full_at = None if options.by_class else options.full_at

@@ -10,16 +10,15 @@ Carlo error is taken over paths, whose splits share slides.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.command_line import command_line
 from bench.figures import Figure, report
 from bench.paper.geometry_cohort import TUMOR_FREE, draw_cohort, has_tumor, lay_out
-from bench.paper.lesions import OUTLINES, load_outlines
+from bench.paper.lesions import load_outlines
 from bench.paper.slide_geometry import labelled_from_below
 from pyramidai_mpi.tuning.cohort import Cohort
 from pyramidai_mpi.tuning.conformal import draw_path, first_safe_step
@@ -95,13 +94,11 @@ def check_guarantee(trees: Sequence[LabelledTree], alpha: float, *, paths: int, 
 
 def main() -> None:
     """Check slides with tumour alone, and all slides, on both kinds of geometry."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
+    parser = command_line(__doc__, "outlines", "json")
     parser.add_argument("--free", type=int, default=TUMOR_FREE, help="slides without tumour")
     parser.add_argument("--alpha", type=float, nargs="+", default=[0.05, 0.1, 0.2])
     parser.add_argument("--paths", type=int, default=25)
     parser.add_argument("--splits", type=int, default=40, help="of each path")
-    parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     geometries = lay_out(load_outlines(options.outlines), options.free)
     cohorts = {

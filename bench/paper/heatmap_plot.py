@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from bench.figures import save_plot
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -70,5 +72,4 @@ def draw_heatmaps(trees: Sequence[LabelledTree], thresholds: Sequence[float], pr
             axes.set_title(title, fontsize=9)
             axes.set_axis_off()
         plot.colorbar(image, ax=row[-1], label="score of the last look")
-    for suffix in (".png", ".svg"):
-        plot.savefig(prefix.with_suffix(suffix), dpi=130)
+    save_plot(plot, prefix, dpi=130)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -23,12 +22,17 @@ from skimage.draw import polygon, polygon_perimeter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
 TILE = np.dtype([("level", "u1"), ("col", "<u4"), ("row", "<u4")])
 LEVELS = 3
-OUTLINES = Path(__file__).resolve().parents[3] / "shared/data/camelyon16/train_tumor_polygons.json.gz"
+PAPER_SLIDES = {"large tumours": "tumor_011", "several small": "tumor_003", "negative": None}
+"""Three slides like those of the paper's Figs. 6 and 7, and whose lesions they have."""
+ROOTS = 4000
+FALSE_ALARMS = 0.02
+BATCH_SIZE = 16
 OUTLINE_MPP = 0.243
 TILE_UM = 224 * 0.25
 CELL_UM = TILE_UM / 4
@@ -134,6 +138,20 @@ def load_outlines(path: Path) -> dict[str, Any]:
     data = path.read_bytes()
     slides: dict[str, Any] = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
     return slides
+
+
+def tree_of(path: Path, slide: str | None, roots: int = ROOTS) -> LesionTree:
+    """Tree over the lesions of a slide of an outline file, or of a negative slide (None).
+
+    Raises
+    ------
+    SystemExit
+        There is no such file, or no such slide in it.
+    """
+    outlines = load_outlines(path)
+    if slide is not None and slide not in outlines:
+        raise SystemExit(f"{path} has no slide {slide!r}; name one of its slides")
+    return build_tree(outlines[slide] if slide else {}, roots, FALSE_ALARMS)
 
 
 def build_tree(outlines: dict[str, Any], roots: int, false_alarms: float) -> LesionTree:

@@ -10,11 +10,11 @@ alone, so a stopped run goes on. Six epochs of level 1 and eight of level 2 were
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
+from bench.command_line import command_line
 from pyramidai_mpi.models.engines.backends import installed_backends
 
 TUMOR_SHARES = (0.0, 0.12, 0.25, 0.4)
@@ -29,7 +29,7 @@ OBJECTIVE = 0.97
 
 def main() -> None:
     """Make what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("work", type=Path)
     work: Path = parser.parse_args().work
     training = generated(work / "slides", TRAINING_SEEDS)
@@ -56,19 +56,8 @@ def generated(folder: Path, seeds: range) -> list[Path]:
         slide = folder / f"generated{seed}.tif"
         share = TUMOR_SHARES[number % len(TUMOR_SHARES)]
         if not slide.exists():
-            run(
-                [
-                    "synth",
-                    str(slide),
-                    "--size",
-                    f"{SIDE}x{SIDE}",
-                    "--seed",
-                    str(seed),
-                    "--tumor-share",
-                    f"{share}",
-                    "-q",
-                ]
-            )
+            words = ["synth", str(slide), "--size", f"{SIDE}x{SIDE}", "--seed", str(seed)]
+            run([*words, "--tumor-share", f"{share}", "-q"])
         slides.append(slide)
     return slides
 

@@ -149,7 +149,7 @@ class Loads:
         if study.name not in self._rows:
             chosen = three_slides(study.test)
             thresholds = study.chosen["empirical"].thresholds
-            self._rows[study.name] = simulate_loads(chosen, thresholds, self._workers, PAPER_SECONDS)
+            self._rows[study.name] = simulate_loads(chosen, thresholds, self._workers)
         return self._rows[study.name]
 
     def block_worst(self, study: Study) -> str:

@@ -9,7 +9,6 @@ one batch of as many tiles as the engine computes at once (it pads smaller ones)
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.command_line import command_line
 from bench.figures import Figure, report
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
@@ -182,11 +182,10 @@ def figures_of(times: PhaseTimes) -> list[Figure]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     parser.add_argument("slide", type=Path)
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--repetitions", type=int, default=1000)
-    parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     times = measure_phases(options.slide, options.model or default_model(), options.repetitions)
     report(figures_of(times), options.json)

@@ -11,18 +11,21 @@ runs go through ``mpirun -n 2 python -m pyramidai_mpi``.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.balance.fig7 import run_program
-from bench.paper.lesions import OUTLINES, load_outlines
+from bench.command_line import Options, command_line
+from bench.on_ranks import run_program
+from bench.paper.lesions import load_outlines
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.synth import Region, SynthSpec, fit_regions, read_regions, write_slide
 from pyramidai_mpi.synth.polygons import CAMELYON_MPP, ring_area
+
+if TYPE_CHECKING:
+    import argparse
 
 MPP = 0.25
 FIRST_SEED = 700_000
@@ -107,14 +110,13 @@ def make_cohort(folder: Path, outlines: Path, *, tumor: int, free: int, side: in
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the cohort, for every bench that uses it."""
     parser.add_argument("--work", type=Path, required=True, help="folder for slides and results, reused when filled")
-    parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
     parser.add_argument("--model", type=Path, default=None, help="model package; the shipped one unless given")
     parser.add_argument("--tumor", type=int, default=16, help="generated slides with lesions")
     parser.add_argument("--free", type=int, default=8, help="generated slides without")
     parser.add_argument("--side", type=int, default=9000, help="of the generated slides, pixels")
 
 
-def cohort_of(options: argparse.Namespace) -> PixelCohort:
+def cohort_of(options: Options) -> PixelCohort:
     """The cohort that the options ask for."""
     model = options.model or default_model()
     return make_cohort(
@@ -124,7 +126,7 @@ def cohort_of(options: argparse.Namespace) -> PixelCohort:
 
 def main() -> None:
     """Make it and say what it is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "outlines")
     add_options(parser)
     cohort = cohort_of(parser.parse_args())
     for half, slides in (("train", cohort.train), ("test", cohort.test)):

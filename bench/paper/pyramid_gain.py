@@ -9,12 +9,12 @@ tissue mask. Retention is the share of the reference run's true positives that t
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.command_line import command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
@@ -62,11 +62,10 @@ def positives(report_: RunReport) -> set[tuple[int, int]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     parser.add_argument("--size", default="20000x20000")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--tumor-share", type=float, default=0.15)
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     width, height = parse_size(arguments.size)
     figures = []

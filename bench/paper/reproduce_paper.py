@@ -1,7 +1,6 @@
 """The paper's figures, row by row: what it reports, what we find on two kinds of cohort, and what differs in kind.
 
-    python -m bench.paper.reproduce_paper --work FOLDER --output FOLDER [--outlines FILE] [--model DIR] [--repetitions
-        1000]
+    python -m bench.paper.reproduce_paper --work FOLDER --output FOLDER [--model DIR] [--repetitions 1000]
 
 Cohorts, each halved into slides that choose thresholds and slides that judge them:
 
@@ -18,9 +17,10 @@ says what depends on the assumptions. Writes plots (PNG and SVG) into the output
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from bench.command_line import Options, command_line
+from bench.figures import print_table
 from bench.paper.geometry_cohort import Cohort, draw_cohort, lay_out
 from bench.paper.heatmap_plot import draw_heatmaps
 from bench.paper.lesions import load_outlines
@@ -37,7 +37,7 @@ from pyramidai_mpi.truth.labels import label_result
 WORKERS = (1, 2, 4, 8, 12, 16, 32, 64)
 
 
-def study_pixels(options: argparse.Namespace) -> Study:
+def study_pixels(options: Options) -> Study:
     """The cohort of pixels under the networks' own threshold of level 0."""
     cohort = cohort_of(options)
     halves = [
@@ -57,7 +57,7 @@ def study_geometry(outlines: Path) -> list[Study]:
     return [study_cohort(name, cohort.train, cohort.test, 0.5) for name, cohort in cohorts.items()]
 
 
-def phase_times(options: argparse.Namespace) -> PhaseTimes:
+def phase_times(options: Options) -> PhaseTimes:
     """Seconds of the phases, measured once a work folder."""
     path = options.work / f"phases-{options.repetitions}.npz"
     if not path.exists():
@@ -66,22 +66,22 @@ def phase_times(options: argparse.Namespace) -> PhaseTimes:
     return PhaseTimes.load(path)
 
 
-def print_table(rows: list[PaperRow], studies: list[Study]) -> None:
+def print_rows(rows: list[PaperRow], studies: list[Study]) -> None:
     """Markdown: a row a figure."""
-    heads = ["figure", "paper", *(study.name for study in studies), "what differs in kind"]
-    print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
-    for row in rows:
-        cells = [row.what, row.paper, *(row.ours(study) for study in studies), row.differs]
-        print(f"| {' | '.join(cells)} |", flush=True)
+    print_table(
+        ["figure", "paper", *(study.name for study in studies), "what differs in kind"],
+        ([row.what, row.paper, *(row.ours(study) for study in studies), row.differs] for row in rows),
+    )
 
 
 def print_times(times: PhaseTimes) -> None:
     """Table 3 as Markdown."""
-    print("| phase | paper | wall, mean and deviation | processor, mean and deviation |\n| --- | --- | --- | --- |")
     paper = [PAPER_SECONDS.initialisation, PAPER_SECONDS.task_creation, *PAPER_SECONDS.analysis]
+    rows = []
     for (name, samples), of_paper in zip(times.named().items(), paper, strict=True):
         ours = [f"{1e3 * s.mean():.3g} ms, {1e3 * s.std():.2g}" for s in (samples.wall, samples.cpu)]
-        print(f"| {name} | {1e3 * of_paper:.3g} ms | {' | '.join(ours)} |")
+        rows.append([name, f"{1e3 * of_paper:.3g} ms", *ours])
+    print_table(["phase", "paper", "wall, mean and deviation", "processor, mean and deviation"], rows)
 
 
 def draw_plots(studies: list[Study], loads: Loads, folder: Path) -> None:
@@ -97,7 +97,7 @@ def draw_plots(studies: list[Study], loads: Loads, folder: Path) -> None:
 
 def main() -> None:
     """Study every cohort, print, plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "outlines")
     add_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for plots")
     parser.add_argument("--repetitions", type=int, default=1000, help="of each phase that is timed")
@@ -108,7 +108,7 @@ def main() -> None:
     studies = [study_pixels(options), *study_geometry(options.outlines)]
     times = phase_times(options)
     loads = Loads(WORKERS)
-    print_table(paper_rows(loads, times.costs(cpu=True), options.halvings), studies)
+    print_rows(paper_rows(loads, times.costs(cpu=True), options.halvings), studies)
     print()
     print_times(times)
     draw_plots(studies, loads, options.output)

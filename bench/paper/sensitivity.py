@@ -10,13 +10,13 @@ ratios and ratio of means.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.command_line import command_line
+from bench.figures import print_table
 from bench.paper.geometry_cohort import draw_cohort, lay_out
-from bench.paper.lesions import OUTLINES, load_outlines
+from bench.paper.lesions import load_outlines
 from bench.paper.measured import both, short
 from bench.paper.paper_study import study_cohort
 from bench.paper.slide_geometry import PAPER_REFERENCE_TILES, TissueModel, labelled_from_below
@@ -68,31 +68,26 @@ def variants(outlines: dict[str, Any]) -> Iterator[tuple[str, Cohort]]:
     )
 
 
+def row_of(name: str, cohort: Cohort) -> list[str]:
+    """What both strategies keep and save."""
+    try:
+        study = study_cohort(name, cohort.train, cohort.test, 0.5)
+    except InputError:
+        return [name, "-", "no beta keeps 0.90", "", "", ""]
+    cells = [name, f"{study.chosen['empirical'].betas[0]:g}"]
+    for method in ("metric", "empirical"):
+        measured = study.on_test[method]
+        cells += [short(measured.retention.mean_of_ratios), both(measured.speedup)]
+    return cells
+
+
 def main() -> None:
     """A row a variant, as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
+    parser = command_line(__doc__, "outlines")
     options = parser.parse_args()
-    heads = [
-        "assumption",
-        "beta",
-        "metric: retention",
-        "times fewer tiles",
-        "empirical: retention",
-        "times fewer tiles",
-    ]
-    print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
-    for name, cohort in variants(load_outlines(options.outlines)):
-        try:
-            study = study_cohort(name, cohort.train, cohort.test, 0.5)
-        except InputError:
-            print(f"| {name} | - | no beta keeps 0.90 |  |  |  |", flush=True)
-            continue
-        cells = [name, f"{study.chosen['empirical'].betas[0]:g}"]
-        for method in ("metric", "empirical"):
-            measured = study.on_test[method]
-            cells += [short(measured.retention.mean_of_ratios), both(measured.speedup)]
-        print(f"| {' | '.join(cells)} |", flush=True)
+    heads = ["assumption", "beta", "metric: retention", "times fewer tiles"]
+    heads += ["empirical: retention", "times fewer tiles"]
+    print_table(heads, (row_of(*variant) for variant in variants(load_outlines(options.outlines))))
 
 
 if __name__ == "__main__":

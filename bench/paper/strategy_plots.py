@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from bench.figures import save_plot
 from bench.paper.measured import measure
 from bench.paper.paper_study import METHODS
 
@@ -34,7 +35,7 @@ def draw_isolated(studies: Sequence[Study], prefix: Path) -> None:
             other.set_ylabel("times fewer tiles, mean of ratios")
             axes.grid(alpha=0.3)
             axes.legend(handles=[*axes.lines, *other.lines], fontsize="small")
-    _save(figure, prefix)
+    save_plot(figure, prefix, dpi=130)
 
 
 def draw_objectives(studies: Sequence[Study], prefix: Path) -> None:
@@ -53,7 +54,7 @@ def draw_objectives(studies: Sequence[Study], prefix: Path) -> None:
         axes.set(title=study.name, xlabel="retention asked for", ylabel="measured")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    _save(figure, prefix)
+    save_plot(figure, prefix, dpi=130)
 
 
 def draw_trade_off(studies: Sequence[Study], prefix: Path) -> None:
@@ -74,9 +75,4 @@ def draw_trade_off(studies: Sequence[Study], prefix: Path) -> None:
         axes.set(title=study.name, xlabel="times fewer tiles, mean of ratios", ylabel="retention on test")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    _save(figure, prefix)
-
-
-def _save(figure: Figure, prefix: Path) -> None:
-    for suffix in (".png", ".svg"):
-        figure.savefig(prefix.with_suffix(suffix), dpi=130)
+    save_plot(figure, prefix, dpi=130)

@@ -4,9 +4,8 @@ Which slides there are, and which hold tumour, is the challenge's own list; 110 
 their own outlines. A tumour slide whose outlines are not published with these (the test set's, and `tumor_111`) is
 given those of another one, drawn among the slides of the same size class where that is known: macrometastasis when an
 outline of it is longer than 2 mm. Tissue and scores are modelled as in `bench.paper.slide_geometry` and
-`bench.paper.tile_scores`
-(*by share*, the paper's Table 2), thresholds are the optimum at a retention of 0.90 on the 270 slides of the training
-set.
+`bench.paper.tile_scores` (*by share*, the paper's Table 2), thresholds are the optimum at a retention of 0.90 on the
+270 slides of the training set.
 
 The tissue's mean area is 42000 tiles a slide, the middle (as a ratio) of what is published: 8000 patches of 224 px at
 20x, so 32000 at 40x (Li, Li, Eliceiri, DSMIL, CVPR 2021; CAMELYON16), and 41802 patches of 256 px at 40x, so 54600 of
@@ -22,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.paper.lesions import OUTLINE_MPP, OUTLINES
+from bench.command_line import OUTLINES
+from bench.paper.busiest import played_run
+from bench.paper.lesions import OUTLINE_MPP
 from bench.paper.slide_geometry import LEVELS, TissueModel, build_geometry
 from bench.paper.tile_scores import Noise, draw_tree, fit_to_accuracy
 from pyramidai_mpi.simulate.forest import join, plant
@@ -67,15 +68,7 @@ class SlideTiles:
     @classmethod
     def of(cls, tree: LabelledTree, thresholds: Sequence[float]) -> SlideTiles:
         """Play a pyramidal run of these thresholds."""
-        level, parent = [], []
-        first, rows_above = 0, np.zeros(0, np.int64)
-        for n, reached in reversed(list(enumerate(tree.reached(thresholds)))):
-            above = tree.levels[n].parent[reached]
-            parent.append(np.where(above < 0, -1, rows_above[above] if len(rows_above) else -1))
-            level.append(np.full(len(above), n, np.uint8))
-            rows_above = first + np.cumsum(reached) - 1
-            first += len(above)
-        return cls(np.concatenate(level), np.concatenate(parent).astype(np.int32), tree.n_reference_tiles)
+        return cls(*played_run(tree, thresholds), tree.n_reference_tiles)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What 12, 128 and 1024 cores would do on the 399 slides of CAMELYON16: measured costs, simulated cluster.
 
-    python -m bench.scale.scaling --measure SLIDE --mpp 0.25 --engine onnxruntime:MODEL --into bench/README.md --plot
-        PREFIX
+    python -m bench.scale.scaling --measure SLIDE --mpp 0.25 --engine onnxruntime:MODEL [--into PAGE] [--plot PREFIX]
     python -m bench.scale.scaling [--costs FILE] [--cores 12,128,1024] [--json FILE] [--into PAGE] [--plot PREFIX]
 
 The first measures one core's costs (`bench.scale.tile_costs`), keeps them in ``--costs`` and goes on as the second: all
@@ -14,13 +13,13 @@ processor whose cores all work, MPI's start, predictions on their way to the sli
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.command_line import Options, command_line
 from bench.figures import Figure, report
-from bench.paper.lesions import OUTLINES, load_outlines
+from bench.paper.lesions import load_outlines
 from bench.scale.camelyon_cohort import LABELS, MEAN_TILES, build_cohort
 from bench.scale.scaled_cohort import scale
 from bench.scale.scaling_tables import MARK, all_tables, draw_plot, put_into
@@ -54,21 +53,18 @@ def figures_of(found: Sequence[Scaled]) -> list[Figure]:
     return [Figure("makespan", one.hours, "h", asdict(one)) for one in found]
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Options:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "outlines", "json", "plot")
     parser.add_argument("--measure", type=Path, metavar="SLIDE", help="measure the costs first, on this slide")
     parser.add_argument("--engine", action="append", metavar="LIBRARY:MODEL", help="to measure; several times")
     parser.add_argument("--mpp", type=float, default=None, help="of the slide, if it does not say")
     parser.add_argument("--roots", type=int, default=32, help="roots whose tiles are measured")
     parser.add_argument("--costs", type=Path, default=COSTS, help="JSON of costs, written or read")
     parser.add_argument("--cores", default=CORES)
-    parser.add_argument("--outlines", type=Path, default=OUTLINES, help="JSON of lesion outlines, may be gzipped")
     parser.add_argument("--labels", type=Path, default=LABELS, help="CSV of the slides")
     parser.add_argument("--mean-tiles", type=float, default=MEAN_TILES, help="mean tissue of a slide, level-0 tiles")
-    parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--into", type=Path, default=None, help=f"Markdown page; the tables go between its two {MARK}")
-    parser.add_argument("--plot", type=Path, default=None, help="write PREFIX.svg and PREFIX.png")
     options = parser.parse_args()
     if options.measure is not None and not options.engine:
         parser.error("--measure needs at least one --engine LIBRARY:MODEL")

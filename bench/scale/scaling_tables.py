@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from matplotlib.figure import Figure
+
+from bench.figures import save_plot, table_lines
 from bench.scale.scaled_cohort import SLIDE_GIGAPIXELS
 
 if TYPE_CHECKING:
@@ -49,12 +52,11 @@ FDA = Published()
 def cost_lines(costs: MeasuredCosts) -> Iterator[str]:
     """What one core was seen to pay."""
     slide = costs.slide
-    yield from _header(["milliseconds a tile", *(f"level {n}" for n in range(len(slide.read_s)))])
+    heads = ["milliseconds a tile", *(f"level {n}" for n in range(len(slide.read_s)))]
     rows = {"read": slide.read_s, "stain (Macenko)": (slide.stain_s,) * len(slide.read_s)}
     rows |= {f"infer, {engine.name}": engine.infer_s for engine in costs.engines}
-    for name, seconds in rows.items():
-        yield _row([name, *(f"{1e3 * s:.2f}" for s in seconds)])
-    yield _row(["kB read from the file", *(f"{n / 1e3:.0f}" for n in slide.read_bytes)])
+    cells = [[name, *(f"{1e3 * s:.2f}" for s in seconds)] for name, seconds in rows.items()]
+    yield from table_lines(heads, [*cells, ["kB read from the file", *(f"{n / 1e3:.0f}" for n in slide.read_bytes)]])
     yield ""
     yield f"{slide.machine}; {slide.slide}. Seconds of one core:"
     tissue_s = SLIDE_GIGAPIXELS * slide.tissue_s_per_gigapixel
@@ -75,56 +77,49 @@ def cohort_lines(cohort: SimulatedCohort) -> Iterator[str]:
 
 def scaled_lines(found: Sequence[Scaled]) -> Iterator[str]:
     """What the cluster does."""
-    yield from _header(
-        ["engine", "run", "cores", "hours", "core-hours", "efficiency", "scheduling alone", "speedup", "rank 0", "read"]
-    )
-    for one in found:
-        yield _row(
-            [
-                one.engine,
-                one.run,
-                f"{one.cores}",
-                f"{one.hours:.3g}",
-                f"{one.core_hours:.4g}",
-                f"{one.efficiency:.3f}",
-                f"{one.scheduled:.3f}",
-                f"{one.speedup:.4g}",
-                f"{100 * one.rank0_s / one.makespan_s:.2g} %",
-                f"{one.bytes_per_s / 1e9:.3g} GB/s",
-            ]
-        )
+    heads = ["engine", "run", "cores", "hours", "core-hours", "efficiency", "scheduling alone", "speedup", "rank 0"]
+    rows = [
+        [
+            one.engine,
+            one.run,
+            one.cores,
+            f"{one.hours:.3g}",
+            f"{one.core_hours:.4g}",
+            f"{one.efficiency:.3f}",
+            f"{one.scheduled:.3f}",
+            f"{one.speedup:.4g}",
+            f"{100 * one.rank0_s / one.makespan_s:.2g} %",
+            f"{one.bytes_per_s / 1e9:.3g} GB/s",
+        ]
+        for one in found
+    ]
+    yield from table_lines([*heads, "read"], rows)
 
 
 def file_system_lines(found: Sequence[Scaled]) -> Iterator[str]:
     """From how many cores on a file system is the limit."""
     fewest = min(one.cores for one in found)
-    yield from _header(["engine", "run", "MB/s a core", *(f"{limit / 1e9:g} GB/s last for" for limit in FILE_SYSTEMS)])
+    rows = []
     for one in found:
         if one.cores == fewest:
             limits = [f"{one.cores_at(limit):.0f} cores" for limit in FILE_SYSTEMS]
-            yield _row([one.engine, one.run, f"{one.bytes_per_s / one.cores / 1e6:.2f}", *limits])
+            rows.append([one.engine, one.run, f"{one.bytes_per_s / one.cores / 1e6:.2f}", *limits])
+    heads = [f"{limit / 1e9:g} GB/s last for" for limit in FILE_SYSTEMS]
+    yield from table_lines(["engine", "run", "MB/s a core", *heads], rows)
 
 
 def comparison_lines(found: Sequence[Scaled], cohort: SimulatedCohort, costs: MeasuredCosts) -> Iterator[str]:
     """Beside Li et al. 2023, per tile of tissue, per prediction and per multiply-add, and beside the paper."""
     most = max(one.cores for one in found)
     reference = cohort.n_reference
-    yield from _header(
-        [
-            "",
-            "core-hours",
-            "core-seconds a tile of tissue",
-            "... a megapixel",
-            "predictions a tile",
-            "core-seconds a prediction",
-            "... 1e12 multiply-adds (ours: InceptionV3)",
-        ]
-    )
-    yield _compared("Li et al. 2023, GoogLeNet", FDA.core_s, reference, FDA.predictions, FDA.multiply_adds)
+    heads = ["", "core-hours", "core-seconds a tile of tissue", "... a megapixel", "predictions a tile"]
+    heads += ["core-seconds a prediction", "... 1e12 multiply-adds (ours: InceptionV3)"]
+    rows = [_compared("Li et al. 2023, GoogLeNet", FDA.core_s, reference, FDA.predictions, FDA.multiply_adds)]
     for one in found:
         if one.cores == most:
             name = f"{one.engine}, {one.run}, {most} cores"
-            yield _compared(name, one.cores * one.makespan_s, reference, one.tiles / reference, INCEPTION_V3)
+            rows.append(_compared(name, one.cores * one.makespan_s, reference, one.tiles / reference, INCEPTION_V3))
+    yield from table_lines(heads, rows)
     yield ""
     gpu_s = FDA.gpu_s / (reference * FDA.predictions)
     yield f"Their 30 GPU-days are {1e3 * gpu_s:.2f} ms a prediction, their cluster's 45 h at most"
@@ -136,30 +131,11 @@ def comparison_lines(found: Sequence[Scaled], cohort: SimulatedCohort, costs: Me
     yield f"{pyramid:.0f} for the pyramid."
 
 
-def _compared(name: str, core_s: float, tissue_tiles: int, predictions: float, multiply_adds: float) -> str:
+def _compared(name: str, core_s: float, tissue_tiles: int, predictions: float, multiply_adds: float) -> list[str]:
     a_tile = core_s / tissue_tiles
     a_prediction = a_tile / predictions
-    return _row(
-        [
-            name,
-            f"{core_s / 3600:.4g}",
-            f"{a_tile:.3g}",
-            f"{a_tile / TILE_MEGAPIXELS:.3g}",
-            f"{predictions:.3g}",
-            f"{a_prediction:.3g}",
-            f"{a_prediction / multiply_adds * 1e12:.3g}",
-        ]
-    )
-
-
-def _header(cells: Sequence[str]) -> Iterator[str]:
-    yield ""
-    yield _row(cells)
-    yield "|" + " --- |" * len(cells)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    numbers = (a_tile, a_tile / TILE_MEGAPIXELS, predictions, a_prediction, a_prediction / multiply_adds * 1e12)
+    return [name, f"{core_s / 3600:.4g}", *(f"{number:.3g}" for number in numbers)]
 
 
 def all_tables(found: Sequence[Scaled], cohort: SimulatedCohort, costs: MeasuredCosts) -> str:
@@ -190,12 +166,8 @@ def put_into(page: Path, tables: str) -> None:
 
 def draw_plot(found: Sequence[Scaled], n_slides: int, prefix: Path) -> None:
     """Hours over cores, as SVG and PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plot, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    plot = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = plot.subplots()
     engines = list(dict.fromkeys(one.engine for one in found))
     for engine, run in dict.fromkeys((one.engine, one.run) for one in found):
         rows = sorted((one.cores, one.hours) for one in found if (one.engine, one.run) == (engine, run))
@@ -206,5 +178,4 @@ def draw_plot(found: Sequence[Scaled], n_slides: int, prefix: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="cores", ylabel=f"hours for {n_slides} slides")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    for suffix in (".svg", ".png"):
-        plot.savefig(prefix.with_suffix(suffix), dpi=100)
+    save_plot(plot, prefix, dpi=100)

@@ -1,9 +1,8 @@
 """What one core pays for a tile, a slide and a file: measured by processor time, kept as JSON.
 
 Used by `bench.scale.scaling`. One process, one thread, pages of the slide cached. Tiles are all descendants of some
-runs of
-neighbouring roots, read root by root as a rank of a cohort works through its queue; stored tiles at the rims of a run
-are decoded, and their bytes counted, for this run alone.
+runs of neighbouring roots, read root by root as a rank of a cohort works through its queue; stored tiles at the rims of
+a run are decoded, and their bytes counted, for this run alone.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ loop's tiles at the threshold of level 0; kept are those that the pyramid calls 
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from statistics import median
 import h5py
 import numpy as np
 
+from bench.command_line import Options, command_line
 from bench.figures import Figure, report
 from pyramidai_mpi.models.package import load_package
 
@@ -59,12 +59,11 @@ PAPER = "paper's loop, 1 core"
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     parser.add_argument("slides", type=Path, nargs="+")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     figures = []
     for slide in arguments.slides:
@@ -72,7 +71,7 @@ def main() -> None:
     report(figures, arguments.json)
 
 
-def compare(slide: Path, arguments: argparse.Namespace) -> list[Figure]:
+def compare(slide: Path, arguments: Options) -> list[Figure]:
     """All ways on one slide."""
     work: Path = arguments.work
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -90,14 +89,8 @@ def compare(slide: Path, arguments: argparse.Namespace) -> list[Figure]:
             wall, said = timed(words)
             seconds[OTHERS].append(wall)
             seconds[f"{OTHERS}, without its start"].append(json.loads(said)["loop_s"])
-            words = [
-                sys.executable,
-                "-m",
-                "bench.speed.paper_like",
-                str(slide),
-                "--model",
-                str(work / "inception-tuned"),
-            ]
+            words = [sys.executable, "-m", "bench.speed.paper_like", str(slide)]
+            words += ["--model", str(work / "inception-tuned")]
             seconds[PAPER].append(json.loads(timed(words)[1])["loop_s"])
         tiles = {name: sum(count_tiles(path)) for name, path in results.items()}
         threshold = load_package(work / "inception-tuned").levels[0].threshold

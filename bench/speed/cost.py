@@ -3,17 +3,16 @@
     python -m bench.speed.cost [--quick] [--model DIR] [--plot bench/speed/cost] [--json FILE]
 
 The real command under mpirun, on slides made of copies of one generated block (`bench.speed.mosaic`), all tiles of all
-levels
-(``--mode exhaustive --no-tissue``), launch to end. Two models: networks that cost next to nothing on tiles of 32 px, so
-that what is seen is opening, reading, scheduling, the journal, gathering, the tree and the file; and the shipped model
-on tiles of 224 px. ``--model`` adds another one on 336 and 3024 tiles. Processor seconds are those of all processes,
-and what to go by when the machine does other things, too. Memory is that of the fullest rank, seen from outside; growth
-is the slope of a rank's memory over all tiles of the run after the first fifth, that of the fastest growing rank.
+levels (``--mode exhaustive --no-tissue``), launch to end. Two models: networks that cost next to nothing on tiles of
+32 px, so that what is seen is opening, reading, scheduling, the journal, gathering, the tree and the file; and the
+shipped model on tiles of 224 px. ``--model`` adds another one on 336 and 3024 tiles. Processor seconds are those of all
+processes, and what to go by when the machine does other things, too. Memory is that of the fullest rank, seen from
+outside; growth is the slope of a rank's memory over all tiles of the run after the first fifth, that of the fastest
+growing rank.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure as Plot
 
-from bench.figures import Figure, report
+from bench.command_line import command_line
+from bench.figures import Figure, report, save_plot
 from bench.speed.mosaic import write_mosaic
 from bench.speed.tiny_network import write_tiny_package
 from bench.speed.watched_run import watch_run
@@ -116,8 +117,6 @@ def figures_of(series: Series, points: Sequence[Point], ranks: int) -> list[Figu
 
 def plot(found: dict[str, list[Point]], target: Path) -> None:
     """Seconds and memory over tiles, as SVG and PNG."""
-    from matplotlib.figure import Figure as Plot
-
     figure = Plot(figsize=(9, 3.6), layout="constrained")
     seconds, memory = figure.subplots(1, 2)
     for name, points in found.items():
@@ -129,20 +128,17 @@ def plot(found: dict[str, list[Point]], target: Path) -> None:
     seconds.set(xlabel="tiles", ylabel="processor seconds, all processes")
     memory.set(xlabel="tiles", ylabel="MB of the fullest rank", ylim=(0, None))
     seconds.legend(loc="lower right", fontsize="small")
-    for suffix in (".svg", ".png"):
-        figure.savefig(target.with_suffix(suffix), dpi=80)
+    save_plot(figure, target, dpi=80)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json", "plot")
     parser.add_argument("--quick", action="store_true", help="small slides alone, once each")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--model", type=Path, default=None, help="one more model, of tiles of 224 px")
     parser.add_argument("--folder", type=Path, default=None, help="for slides of up to 700 MB")
-    parser.add_argument("--plot", type=Path, default=None)
-    parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     tiny = write_tiny_package(folder / "tiny", tile_size=32)

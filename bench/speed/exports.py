@@ -9,7 +9,6 @@ export`), start of Python included, by the wall clock and by the processor's; me
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.command_line import command_line
 from bench.figures import Figure, report
 from pyramidai_mpi.analyses.classify import FAILED_DTYPE
 from pyramidai_mpi.base.types import Decision
@@ -107,9 +107,8 @@ def size_of(folder: Path, name: str) -> int:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     parser.add_argument("--roots", default="55x54", help="columns and rows of root tiles")
-    parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--make", type=Path, default=None, help="only write the result to this file")
     arguments = parser.parse_args()
     if arguments.make is not None:
@@ -120,16 +119,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # in a process of its own: a child's peak includes what its parent held when it was started
-        make = [
-            sys.executable,
-            "-m",
-            "bench.speed.exports",
-            "--roots",
-            arguments.roots,
-            "--make",
-            str(folder / "made.h5"),
-        ]
-        subprocess.run(make, check=True)
+        make = [sys.executable, "-m", "bench.speed.exports", "--roots", arguments.roots]
+        subprocess.run([*make, "--make", folder / "made.h5"], check=True)
         n_tiles = sum(level.analysed for level in summarise(folder / "made.h5").levels)
         print(f"{n_tiles} tiles")
         for title, options in _COMMANDS.items():

@@ -2,38 +2,38 @@
 
     mpirun -n 4 python -m bench.speed.features [--size 12000] [--width 2048] [--json FILE]
 
-Needs an h5py that was built with MPI (`.ci/parallel_hdf5` builds one). A slide of tissue is generated and analysed
-exhaustively in small tiles by a plain network with long feature vectors; then its result is written three times by each
+Needs an h5py that was built with MPI (`.ci/parallel_hdf5` builds one). All tiles of a generated slide are analysed,
+small ones, by a plain network with long feature vectors; then its result is written three times by each
 writer, in turn. Seconds are of the writing alone, from the gathered tree to the file in its place; memory is the growth
 of a rank's resident set during it, rank 0's and the largest of the others.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.command_line import command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
 
 import numpy as np  # noqa: E402 - reads the environment when it is loaded
-import onnx  # noqa: E402
-import tifffile  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from bench.figures import Figure, report  # noqa: E402
-from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
+from bench.memory import start_peak_anew  # noqa: E402
+from bench.speed.tiny_network import write_tiny_package  # noqa: E402
+from pyramidai_mpi.base.settings import Regions, RunSettings  # noqa: E402
 from pyramidai_mpi.base.types import Mode  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
+from pyramidai_mpi.process.memory import peak_resident_bytes  # noqa: E402
 from pyramidai_mpi.ranks.collectives import allgather, share_bytes  # noqa: E402
 from pyramidai_mpi.run import single as pipeline  # noqa: E402
 from pyramidai_mpi.run.write import write_result  # noqa: E402
+from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -42,76 +42,22 @@ REPETITIONS = 3
 TILE = 64
 
 
-def write_slide(path: Path, size: int) -> None:
-    """A plain slide that is tissue all over."""
-    rng = np.random.default_rng(0)
-    pixels = np.empty((size, size, 3), np.uint8)
-    pixels[...] = (170, 100, 180)
-    pixels[::8, ::8] -= rng.integers(0, 60, pixels[::8, ::8].shape, np.uint8)
-    tifffile.imwrite(
-        path, pixels, tile=(512, 512), photometric="rgb", compression="jpeg", resolution=(4e4, 4e4),
-        resolutionunit="CENTIMETER",
-    )  # fmt: skip
-
-
-def write_model(folder: Path, width: int) -> None:
-    """Mean colour, spread over `width` features, softmax of two of them."""
-    rng = np.random.default_rng(0)
-    weights = rng.normal(0, 0.01, (3, width)).astype(np.float32)
-    nodes = [
-        helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
-        helper.make_node("MatMul", ["mean", "weights"], ["features"]),
-        helper.make_node("Slice", ["features", "starts", "ends", "axes"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    constants = {"weights": weights, "starts": np.array([0]), "ends": np.array([2]), "axes": np.array([1])}
-    graph = helper.make_graph(
-        nodes,
-        "features",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", TILE, TILE, 3])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2]),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", width]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    lines = ["format: pyramidai-model/1", "name: features", "classes: [normal, tumor]", "positive_class: tumor"]
-    lines += [f"tile_size: {TILE}", "scale_factor: 2", "base_mpp: 0.25", "levels:"]
-    for level in range(3):
-        onnx.save(model, folder / f"level{level}.onnx")
-        sha256 = hashlib.sha256((folder / f"level{level}.onnx").read_bytes()).hexdigest()
-        lines.append(f"  - {{level: {level}, onnx: level{level}.onnx, threshold: 0.5, sha256: {sha256}}}")
-    (folder / "model.yaml").write_text("\n".join(lines) + "\n")
-
-
-def memory_mb(field: str) -> float:
-    """VmHWM (peak since the last reset) or VmRSS of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"no {field} in /proc/self/status")
-
-
 def timed_writing(comm: MPI.Intracomm, result: Any, output: Path, options: dict[str, Any]) -> tuple[float, list[float]]:
     """Seconds, and growth of each rank's resident set in MB."""
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before = memory_mb("VmRSS")
+    before = start_peak_anew()
     allgather(comm, np.zeros(1))
     started = time.perf_counter()
     write_result(comm, result, output, **options)
     seconds = time.perf_counter() - started
-    growth = allgather(comm, np.array([1024 * (memory_mb("VmHWM") - before)]))[:, 0] / 1024
+    growth = allgather(comm, np.array([peak_resident_bytes() - before]))[:, 0] / 2**20
     return seconds, growth.tolist()
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     parser.add_argument("--size", type=int, default=12000, help="side of the slide in pixels")
     parser.add_argument("--width", type=int, default=2048, help="length of a feature vector")
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     seconds: dict[bool, list[float]] = {False: [], True: []}
     growth: dict[bool, list[list[float]]] = {False: [], True: []}
@@ -126,14 +72,15 @@ def main() -> None:
     with mpi_session() as comm, tempfile.TemporaryDirectory() as own:
         folder = Path(share_bytes(comm, own.encode() if comm.rank == 0 else None).decode())
         if comm.rank == 0:
-            write_slide(folder / "slide.tif", arguments.size)
-            write_model(folder, arguments.width)
+            write_slide(SynthSpec(arguments.size, arguments.size, seed=1), folder / "slide.tif")
+            write_tiny_package(folder / "model", tile_size=TILE, n_features=arguments.width)
         allgather(comm, np.zeros(1))
         settings = RunSettings.of(
             slide=folder / "slide.tif",
-            model=folder,
+            model=folder / "model",
             output=folder / "out.h5",
             mode=Mode.EXHAUSTIVE,
+            regions=Regions(no_tissue=True),
             features=True,
             writer="mpio",
         )

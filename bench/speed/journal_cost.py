@@ -9,12 +9,12 @@ alone, which are medians over the repeats.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.command_line import command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
@@ -70,10 +70,9 @@ def measure(comm: MPI.Intracomm, size: int, repeats: int) -> list[Figure]:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, "json")
     parser.add_argument("--size", type=int, default=12000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with mpi_session() as comm:
         figures = measure(comm, options.size, options.repeats)

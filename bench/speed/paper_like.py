@@ -8,13 +8,13 @@ once a tile; children go on a stack. Prints tiles and seconds of the loop as JSO
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import numpy as np
 
+from bench.command_line import command_line
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.run.networks import open_package
@@ -23,7 +23,7 @@ from pyramidai_mpi.run.opening import open_job, rule_of, segment_slide
 
 def main() -> None:
     """Run the loop once."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("slide", type=Path)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--mpp", type=float, default=None)

@@ -9,7 +9,6 @@ float32; and with onnxruntime *merged*, the same operators as part of the networ
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from statistics import median
@@ -19,6 +18,7 @@ import numpy as np
 import onnx
 from onnx import compose
 
+from bench.command_line import Options, command_line
 from bench.figures import Figure, report
 from pyramidai_mpi.models.check import input_name
 from pyramidai_mpi.models.engines.backends import load_engine
@@ -44,16 +44,15 @@ if TYPE_CHECKING:
     Classify = Callable[[RgbArray], npt.NDArray[np.float32]]
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Options:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     parser.add_argument("slide", type=Path)
     parser.add_argument("--model", type=Path, action="append")
     parser.add_argument("--backend", action="append", choices=["onnxruntime", "openvino"])
     parser.add_argument("--mpp", type=float, default=None)
     parser.add_argument("--tiles", type=int, default=32)
     parser.add_argument("--repetitions", type=int, default=9)
-    parser.add_argument("--json", type=Path, default=None)
     return parser.parse_args()
 
 

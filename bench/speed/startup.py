@@ -1,7 +1,6 @@
 """Seconds from the launch of a run to its first tile, by phase.
 
-    python -m bench.speed.startup SLIDE [--mpp X] [--model DIR]... [--backend B] [--ranks 2] [--launches 5] [--json
-        FILE]
+    python -m bench.speed.startup SLIDE [--mpp X] [--model DIR]... [--backend B] [--ranks 2] [--launches 5]
 
 Launches the real command again and again and ends it when every rank has taken its first batch. A phase lasts until the
 last rank is through with it. Beside the wall clock stand the processor seconds of all processes, the children that try
@@ -12,7 +11,6 @@ the libraries and do nothing. Medians; the page cache is warm after the first la
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -25,6 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.command_line import command_line
 from bench.figures import Figure, report
 from bench.speed.startup_rank import NOTES, REACHED
 from pyramidai_mpi.models.shipped import default_model
@@ -54,16 +53,8 @@ def launch(ranks: int, arguments: Sequence[str | Path]) -> Launch:
     """
     with tempfile.TemporaryDirectory() as folder:
         notes = [Path(folder) / f"notes.{rank}" for rank in range(ranks)]
-        words = [
-            "-m",
-            "bench.speed.startup_rank",
-            "run",
-            *map(str, arguments),
-            "-o",
-            f"{folder}/out.h5",
-            "--no-progress",
-            "-q",
-        ]
+        words = ["-m", "bench.speed.startup_rank", "run", *map(str, arguments)]
+        words += ["-o", f"{folder}/out.h5", "--no-progress", "-q"]
         started = time.time()
         process = subprocess.Popen(
             ["mpirun", "-n", str(ranks), sys.executable, *words],
@@ -94,14 +85,13 @@ def yardstick(ranks: int) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     parser.add_argument("slide", type=Path)
     parser.add_argument("--mpp", default=None)
     parser.add_argument("--model", type=Path, action="append", default=None)
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--launches", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     models = options.model or [default_model()]
     common = [options.slide, "--backend", options.backend, *(["--mpp", options.mpp] if options.mpp else [])]

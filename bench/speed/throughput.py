@@ -12,7 +12,6 @@ Ratios by CPU time of the ranks stand beside those by wall time: other programs 
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.command_line import Options, command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
@@ -29,7 +29,7 @@ prepare_environment()
 import numpy as np  # noqa: E402 - reads the environment when it is loaded
 from pyramidai_mpi.run.single import run_slide  # noqa: E402
 
-from bench.figures import Figure, report  # noqa: E402
+from bench.figures import Figure, print_table, report  # noqa: E402
 from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
 from pyramidai_mpi.base.types import Mode  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
@@ -84,9 +84,9 @@ class Seen:
     wait: float
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Options:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "json")
     parser.add_argument("slide", type=Path)
     parser.add_argument(
         "--engine", action="append", metavar="LIBRARY:MODEL", help="repeatable; default: onnxruntime, shipped model"
@@ -97,7 +97,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tiles", type=int, default=128, help="tiles that each rank holds in memory")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--cold", action="store_true", help="have the system forget the slide before each run")
-    parser.add_argument("--json", type=Path, default=None)
     return parser.parse_args()
 
 
@@ -128,10 +127,10 @@ def main() -> None:
         if comm.rank == 0:
             if arguments.json is not None:
                 report(figures_of(seen, arguments), arguments.json)
-            print_table(seen)
+            print_medians(seen)
 
 
-def measure(comm: MPI.Intracomm, way: Way, arguments: argparse.Namespace, output: Path) -> Seen | None:
+def measure(comm: MPI.Intracomm, way: Way, arguments: Options, output: Path) -> Seen | None:
     """One repetition of one way; None on ranks above 0."""
     settings = RunSettings.of(
         slide=arguments.slide,
@@ -202,7 +201,7 @@ def forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def figures_of(seen: dict[Way, list[Seen]], arguments: argparse.Namespace) -> list[Figure]:
+def figures_of(seen: dict[Way, list[Seen]], arguments: Options) -> list[Figure]:
     """Medians of all that was seen, and ratios within each repetition."""
     figures = []
     for way, runs in seen.items():
@@ -226,24 +225,22 @@ def figures_of(seen: dict[Way, list[Seen]], arguments: argparse.Namespace) -> li
     return figures
 
 
-def print_table(seen: dict[Way, list[Seen]]) -> None:
+def print_medians(seen: dict[Way, list[Seen]]) -> None:
     """The medians as Markdown."""
-    print(
-        "| model | backend | reader, ahead | ranks | bare | analysis | whole | analysis / bare | by CPU | whole / bare "
-        "| read | stain | infer | own | wait |"
-    )
-    print("| --- " * 15 + "|")
+    speeds, shares = ("bare", "analysis", "whole"), ("read", "stain", "infer", "own", "wait")
+    rows = []
     for way, runs in seen.items():
         middle = {field.name: median(getattr(run, field.name) for run in runs) for field in fields(Seen)}
-        ratio = median(run.analysis / run.bare for run in runs)
-        ratio_cpu = median(run.analysis_cpu / run.bare_cpu for run in runs)
-        ratio_whole = median(run.whole / run.bare for run in runs)
-        shares = " | ".join(f"{middle[name]:.1%}" for name in ("read", "stain", "infer", "own", "wait"))
-        print(
-            f"| {way.model.name} | {way.backend} | {way.reader}, {way.read_ahead} | {way.ranks} | {middle['bare']:.1f} "
-            f"| {middle['analysis']:.1f} | {middle['whole']:.1f} | {ratio:.3f} | {ratio_cpu:.3f} | {ratio_whole:.3f} "
-            f"| {shares} |"
-        )
+        ratios = [
+            median(run.analysis / run.bare for run in runs),
+            median(run.analysis_cpu / run.bare_cpu for run in runs),
+            median(run.whole / run.bare for run in runs),
+        ]
+        cells = [*(f"{middle[name]:.1f}" for name in speeds), *(f"{ratio:.3f}" for ratio in ratios)]
+        cells += [f"{middle[name]:.1%}" for name in shares]
+        rows.append([way.model.name, way.backend, f"{way.reader}, {way.read_ahead}", way.ranks, *cells])
+    heads = ["model", "backend", "reader, ahead", "ranks", *speeds, "analysis / bare", "by CPU", "whole / bare"]
+    print_table([*heads, *shares], rows)
 
 
 if __name__ == "__main__":

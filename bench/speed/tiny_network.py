@@ -14,19 +14,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_tiny_package(folder: Path, *, tile_size: int, thresholds: Sequence[float] = (0.5, 0.5, 0.5)) -> Path:
-    """Write a package of networks that weigh a tile's mean colour: the redder than green, the more likely positive."""
+def write_tiny_package(
+    folder: Path, *, tile_size: int, thresholds: Sequence[float] = (0.5, 0.5, 0.5), n_features: int = 0
+) -> Path:
+    """Write a package of networks that weigh a tile's mean colour; returns its folder.
+
+    The redder than green, the more likely positive. Features are the mean colour once more, times random numbers.
+    """
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2])]
+    constants = {"weights": np.array([[0, 0.01], [0.01, 0], [0, 0]], np.float32)}
+    if n_features:
+        nodes.append(helper.make_node("MatMul", ["mean", "spread"], ["features"]))
+        outputs.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", n_features]))
+        constants["spread"] = np.random.default_rng(0).normal(0, 0.01, (3, n_features)).astype(np.float32)
     graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
-            helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        ],
+        nodes,
         "mean_colour",
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", tile_size, tile_size, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2])],
-        [numpy_helper.from_array(np.array([[0, 0.01], [0.01, 0], [0, 0]], np.float32), "weights")],
+        outputs,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     graphs = [model.SerializeToString()] * len(thresholds)

@@ -70,17 +70,8 @@ def watch_run(ranks: int, arguments: Sequence[str | Path], output: Path) -> Watc
     subprocess.CalledProcessError
         When it fails.
     """
-    words = [
-        sys.executable,
-        "-m",
-        "pyramidai_mpi",
-        "run",
-        *map(str, arguments),
-        "-o",
-        str(output),
-        "--no-progress",
-        "-q",
-    ]
+    words = [sys.executable, "-m", "pyramidai_mpi", "run", *map(str, arguments)]
+    words += ["-o", str(output), "--no-progress", "-q"]
     command = ["mpirun", "-n", str(ranks), *words]
     seen = WatchedRun()
     started = time.perf_counter()

@@ -10,7 +10,6 @@ folder. Prints tiles and seconds of the loop as JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from bench.command_line import command_line
 from pyramidai_mpi.training.networks.inception import random_network
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def load_network(state: Path) -> torch.jit.ScriptModule:
 
 def main() -> None:
     """Run the loop once."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("result", type=Path)
     parser.add_argument("--slide", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True)

@@ -108,6 +108,7 @@ def mpirun(
     cwd: str | os.PathLike[str] | None = None,
     launcher_args: Sequence[str] = (),
     under: Sequence[str] = (),
+    show: bool = True,
 ) -> Job:
     """Run ``python *args`` on `n` ranks.
 
@@ -127,11 +128,13 @@ def mpirun(
         Further options of mpirun.
     under : sequence of str
         A command that runs mpirun for us, elsewhere: what it is given follows these words.
+    show : bool
+        Print the output.
 
     Returns
     -------
     Job
-        Whatever the exit code; the output is also printed, so that pytest shows it when an assertion fails.
+        Whatever the exit code; the output is printed, too, so that pytest shows it when an assertion fails.
 
     Raises
     ------
@@ -169,7 +172,8 @@ def mpirun(
     report = f"$ {' '.join(command)}\n{stdout}\n--- stderr ---\n{stderr}"
     if hung:
         raise JobHangsError(f"no end after {timeout} s\n{report}")
-    print(report)
+    if show:
+        print(report)
     return Job(command, process.returncode, stdout, stderr, left_over, time.monotonic() - start)
 
 

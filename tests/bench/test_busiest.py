@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from pytest import approx
 
-from bench.paper.busiest import Ordering, forest_of_tree, read_ordering
+from bench.paper.busiest import Ordering, played_run, read_ordering
 from bench.paper.slide_geometry import TissueModel, build_geometry
 from bench.paper.tile_scores import Noise, draw_tree, fit_to_accuracy
 from pyramidai_mpi.simulate.dealing import Dealing
+from pyramidai_mpi.simulate.forest import plant
 from pyramidai_mpi.simulate.study import Balancing, Row
 
 
@@ -17,7 +18,7 @@ def test_the_work_is_what_the_thresholds_reach_each_tile_under_its_parent() -> N
     slide = build_geometry("lesion", lesion, TissueModel(mean_tiles=900))
     tree = draw_tree(slide, fit_to_accuracy([slide], full_at=None, noise=Noise()))
     thresholds = (0.5, 0.3, 0.4)
-    forest = forest_of_tree(tree, thresholds)
+    forest = plant(*played_run(tree, thresholds))
     assert np.bincount(forest.level).tolist() == list(tree.cost_of(thresholds).analysed)
     children = forest.parent >= 0
     assert (forest.level[forest.parent[children]] == forest.level[children] + 1).all()
