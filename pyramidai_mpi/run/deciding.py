@@ -219,7 +219,7 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
     }
     if computed := str(origin.execution.get("libraries", "")):
         values["software_version"] = origin.software_version
-        values |= {name: origin.execution[name] for name in computed.split(", ")}
+        values |= {name: origin.execution[name] for name in computed.split(", ") if name in origin.execution}
     return values
 
 
@@ -244,7 +244,7 @@ def check_same(
     accept_mixed
         Versions may differ.
     otherwise
-        What else the user can do.
+        What the user can do, beside that.
 
     Returns
     -------
@@ -262,7 +262,7 @@ def check_same(
     if all(one.fact.kind is Kind.VERSION for one in refused):
         if accept_mixed:
             return differing
-        otherwise = f"use the same versions, accept a mixture with --accept-mixed, or {otherwise}"
+        otherwise = f"accept a mixture with --accept-mixed, {otherwise}"
     if refused:
         raise InputError(f"{what} other {'; '.join(map(str, refused))}; {otherwise}")
     return told

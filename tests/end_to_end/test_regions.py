@@ -178,7 +178,7 @@ def test_a_finished_result_of_another_region_is_not_taken_for_this_one(folder: P
     assert "is the finished result of a run with other --roi;" in moved.stderr
     without = run(folder, "--levels", "scale", "-o", tmp_path / "out.h5", "--resume")
     assert without.returncode == 65
-    assert "with other tissue, --roi" in without.stderr
+    assert "with other tissue (none, within roi, now otsu-hsv-1); --roi;" in without.stderr
     assert (tmp_path / "out.h5").read_bytes() == before
 
 

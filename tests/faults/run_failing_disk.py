@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def attempt(call: int) -> dict[str, Any]:
     calls, victim = disk.disk_calls(), disk.disk_victim().decode()
     disk.disk_disarm()
     first = read_digest(settings.output.path) if settings.output.path.exists() else None
-    again = exit_code_of(replace(settings, resume=True))
+    again = exit_code_of(settings.with_output(resume=True))
     return {
         "calls": calls,
         "victim": victim,

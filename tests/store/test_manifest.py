@@ -52,6 +52,10 @@ def test_a_torn_one_is_refused(tmp_path: Path, length: int) -> None:
         ({"format": "pyramidai-journal/1", "mode": "pyramid"}, "written by an older version"),
         ({"format": "pyramidai-journal/99", "anything": 1}, "written by another version"),
         ({"format": "pyramidai-journal/2", "facts": {}}, "no manifest of a journal"),
+        (
+            {"format": "pyramidai-journal/2", "run_hash": "", "facts": [1], "replaces": None, "later_starts": []},
+            "no manifest of a journal",
+        ),
         ([1, 2], "no manifest of a journal"),
     ],
 )

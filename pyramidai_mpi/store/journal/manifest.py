@@ -68,6 +68,8 @@ def read_manifest(path: Path) -> Manifest:
         form = document.pop("format")
         if form == FORMAT:
             replaces, later_starts = document.pop("replaces"), document.pop("later_starts")
+            if not all(isinstance(values, dict) for values in (document["facts"], *later_starts)):
+                raise TypeError("its facts are no values by name")
             return Manifest(
                 **document,
                 replaces=None if replaces is None else (int(replaces[0]), int(replaces[1])),
