@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError
+from pyramidai_mpi.process.host import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
 
 def temporary_name(path: Path) -> Path:
     """A hidden name in the same folder that no other run on any host takes."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
+    return path.with_name(f".{path.name}.{host_name()}-{os.getpid()}.part")
 
 
 def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
