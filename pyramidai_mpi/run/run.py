@@ -161,7 +161,7 @@ def run_cohort(
     roots = deal_round_robin(to_open, comm.rank, comm.size)
     stop = stop or StopWish()
     policy = Policy(common.schedule.policy)
-    with stop.heeded():
+    with stop.letting_batches_finish():
         outcome = schedule(comm, workload, roots, policy=policy, seed=common.schedule.seed, stop=stop.is_asked)
         if outcome.stopped:
             stop.leave()

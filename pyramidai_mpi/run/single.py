@@ -127,7 +127,7 @@ def _analyse(
         roots = deal_by_root(journal.frontier, rule.grid, comm.rank, comm.size)
         policy = Policy(settings.schedule.policy)
         workload.start_clock()
-        with stop.heeded():
+        with stop.letting_batches_finish():
             outcome = schedule(comm, workload, roots, policy=policy, seed=settings.schedule.seed, stop=stop.is_asked)
             close_journal(comm, journal)
             if outcome.stopped:

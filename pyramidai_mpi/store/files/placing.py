@@ -85,7 +85,7 @@ def _rename_without_replacing(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}:
             raise
-        # A file system without hard links (FAT, some network shares): claim the name first, then replace the claim.
+        # A file system without hard links (FAT, network shares): take the name with an empty file, then replace it.
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError as taken:
