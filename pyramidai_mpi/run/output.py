@@ -1,4 +1,4 @@
-"""Claiming an output before the work: one run at a time, nothing replaced unasked, nothing done twice."""
+"""Locking an output before the work: one run at a time, nothing replaced unasked, nothing done twice."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def claimed_output(comm: MPI.Intracomm, settings: RunSettings) -> Iterator[None]:
+def locked_output(comm: MPI.Intracomm, settings: RunSettings) -> Iterator[None]:
     """Hold a run's output for as long as the run lasts: rank 0 locks it. Collective.
 
     Raises
     ------
     UsageError, OutputExistsError, StorageError
-        On all ranks, as `claim`.
+        On all ranks, as `lock_output`.
     """
-    lock = on_rank0(comm, lambda: claim(settings, patient=settings.output.resume))
+    lock = on_rank0(comm, lambda: lock_output(settings, patient=settings.output.resume))
     try:
         yield
     finally:
@@ -43,7 +43,7 @@ def claimed_output(comm: MPI.Intracomm, settings: RunSettings) -> Iterator[None]
             lock.release()
 
 
-def claim(settings: RunSettings, *, patient: bool) -> OutputLock:
+def lock_output(settings: RunSettings, *, patient: bool) -> OutputLock:
     """Lock a run's output and see that the run may write there; sweep away what a killed one has left beside it.
 
     Parameters
@@ -77,7 +77,7 @@ def check_names(settings: RunSettings) -> None:
     Raises
     ------
     PyramidError
-        As `claim`.
+        As `lock_output`.
     """
     check_settings_target(settings, overwrite=settings.output.overwrite or _is_to_be_replaced(settings))
     folder = JournalFolder.of(settings.output.path)

@@ -14,7 +14,7 @@ from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.run.assemble import gather_result
 from pyramidai_mpi.run.networks import begin_trial, build_engines, settle_backend
 from pyramidai_mpi.run.opening import analyser_of, find_tissue, prepare_job
-from pyramidai_mpi.run.output import claimed_output
+from pyramidai_mpi.run.output import locked_output
 from pyramidai_mpi.run.pool.tile_workload import TileWorkload
 from pyramidai_mpi.run.resume import close_journal, kept_in_words, open_journal, remove_journal, take_over
 from pyramidai_mpi.run.stain import agree_on_stain, share_stain_engine
@@ -97,7 +97,7 @@ def run_slide(
         The same on all ranks. There is no file under the output's name; once tiles were analysed, the journal stays.
     """
     clock = _PhaseClock()
-    with _private(comm) as own, claimed_output(own, settings), begin_trial(own, settings) as trial:
+    with _private(comm) as own, locked_output(own, settings), begin_trial(own, settings) as trial:
         result = _analyse(own, settings, trial, report_progress, stop or StopWish(), clock)
     return None if result is None else RunReport(result, clock.total())
 

@@ -20,7 +20,7 @@ from pyramidai_mpi.pyramid.tree import canonical_rows
 from pyramidai_mpi.run.assemble import assemble_result, failed_lines, run_facts
 from pyramidai_mpi.run.feature_exchange import BLOCK_BYTES as FEATURE_BLOCK_BYTES
 from pyramidai_mpi.run.opening import job_on, rule_of
-from pyramidai_mpi.run.output import check_names, claim, finished_before
+from pyramidai_mpi.run.output import check_names, finished_before, lock_output
 from pyramidai_mpi.run.pool.messages import Kind, Passport, Verdict, decode_features, records
 from pyramidai_mpi.run.resume import open_journal_alone, remove_journal
 from pyramidai_mpi.run.write import write_result_alone
@@ -161,7 +161,7 @@ class Owner:
                     check_names(settings)
                     if settings.output.resume and OutputLock.is_there(settings.output.path):
                         # to wait for one that a killed run may have left, now rather than while others wait for answers
-                        self._collected[slide].lock = claim(settings, patient=True)
+                        self._collected[slide].lock = lock_output(settings, patient=True)
                     continue
                 verdict = Verdict(
                     code,
@@ -176,7 +176,7 @@ class Owner:
         return settled
 
     def _finished_before(self, settings: RunSettings) -> ExitCode | None:
-        """As `claiming.finished_before`; a cohort goes on without being told to where nothing but that can be meant."""
+        """As `output.finished_before`; a cohort goes on without being told to where nothing but that can be meant."""
         if settings.output.overwrite:
             return None
         try:
@@ -278,7 +278,7 @@ class Owner:
             passport.quickhash,
         )
         if collected.lock is None:
-            collected.lock = claim(settings, patient=False)
+            collected.lock = lock_output(settings, patient=False)
         collected.job = replace(collected.job, stain=passport.stain)
         rule = rule_of(collected.job, passport.mask, passport.source)
         collected.ledger = TileLedger(rule, settings.mode)
