@@ -13,7 +13,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.base.settings import ModelChoice, Output, Regions, RunSettings, SlideInput, check_choice
-from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.base.types import Mode, index_keys
 from pyramidai_mpi.export.mosaic import read_mosaic, tissue_rows
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.pyramid.tree import ExecutionTree
@@ -108,13 +108,13 @@ class ResultLevel:
 
     def row_of(self, col: int, row: int) -> int | None:
         """Where the tile (col, row) stands in `tiles`; None where it was not analysed."""
-        key = _key(np.array(col), np.array(row))
+        (key,) = index_keys(np.array([[col, row]], np.int64))
         place = int(np.searchsorted(self._keys, key))
         return place if place < self.n_tiles and self._keys[place] == key else None
 
     @cached_property
     def _keys(self) -> npt.NDArray[np.int64]:
-        return _key(self.tiles["col"], self.tiles["row"])
+        return index_keys(np.stack([self.tiles["col"], self.tiles["row"]], axis=1))
 
     def to_pandas(self) -> pd.DataFrame:
         """The tiles as a data frame with the columns of ``pyramidai export --csv``.
@@ -137,11 +137,6 @@ class ResultLevel:
         columns |= {"level": np.full(len(tiles), self.number)}
         columns |= {name: tiles[name] for name in ("col", "row", "decision", "parent")}
         return pd.DataFrame(columns)
-
-
-def _key(col: npt.NDArray[np.integer], row: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Column and row in one number whose order is that of the tables."""
-    return np.asarray((row.astype(np.int64) << 32) + col)
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,13 @@ def tiles_only(records: npt.NDArray[np.void]) -> TileArray:
     return tiles
 
 
+def index_keys(index: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Column and row of tiles of one level, (N, 2), in one number whose order is row-major, int64 (N,)."""
+    return np.asarray(index[:, 1].astype(np.int64) << 32 | index[:, 0])
+
+
 def tile_keys(tiles: TileArray | PredictionArray) -> npt.NDArray[np.uint64]:
-    """Level, row and column in one number whose order is the canonical (row-major) one."""
+    """Level, row and column in one number whose order is the canonical one: by level, then row-major; uint64 (N,)."""
     # 4 bits of level and 30 bits each of row and column: 2**30 tiles of 224 px is more than any image
     level, row, col = (tiles[name].astype(np.uint64) for name in ("level", "row", "col"))
     return np.asarray((level << np.uint64(60)) | (row << np.uint64(30)) | col)

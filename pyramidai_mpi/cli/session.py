@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, failure_report
 from pyramidai_mpi.cli.launcher import check_world_size
-from pyramidai_mpi.process.exit import say_last_words
+from pyramidai_mpi.process.exit import say_before_leaving
 from pyramidai_mpi.process.host import host_name
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def mpi_session(farewell: str = "interrupted") -> Iterator[MPI.Intracomm]:
     except KeyboardInterrupt:
         # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
         time.sleep(_LET_RANK_0_SPEAK_S if comm.rank else 0)
-        say_last_words(f"pyramidai: {farewell}\n")
+        say_before_leaving(f"pyramidai: {farewell}\n")
         _abort_job(comm, ExitCode.STOPPED)
     except PyramidError as error:
         if comm.size > 1 and not error.agreed:
@@ -81,7 +81,7 @@ def _start_mpi() -> MPI.Intracomm:
 
 
 def _end_all(comm: MPI.Intracomm, error: BaseException) -> None:
-    say_last_words(failure_report(error, comm.rank, comm.size, host_name()))
+    say_before_leaving(failure_report(error, comm.rank, comm.size, host_name()))
     _abort_job(comm, error.exit_code if isinstance(error, PyramidError) else ExitCode.INTERNAL)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.types import index_keys
 from pyramidai_mpi.evaluation.detections import RADIUS_UM, find_detections
 from pyramidai_mpi.evaluation.froc import judge
 from pyramidai_mpi.evaluation.lesions import MASK_DOWNSAMPLE, find_lesions
@@ -184,17 +185,13 @@ def _cost(
     if full is not None:
         wanted = full.index[full.positive & full.passes(l0_threshold)]
         true_positives = len(wanted)
-        kept = int(np.isin(_keys(wanted), _keys(pyramid[0].index)).sum())
+        kept = int(np.isin(index_keys(wanted), index_keys(pyramid[0].index)).sum())
     return RunCost(
         analysed=tuple(len(level) for level in pyramid),
         n_reference_tiles=len(widest.reference_index),
         true_positives=true_positives,
         kept=kept,
     )
-
-
-def _keys(index: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    return np.asarray(index[:, 1].astype(np.int64) << 32 | index[:, 0])
 
 
 def _why_no_retention(cost: RunCost | None, full: LabelledLevel | None) -> str:

@@ -23,7 +23,7 @@ _PASSING_ON_S = 0.05
 """For the launcher to pass on what it has just read; it is idle otherwise."""
 
 
-def say_last_words(text: str) -> None:
+def say_before_leaving(text: str) -> None:
     """Write `text` to stderr in one piece, and wait until whoever reads the streams has taken it (2 s each at most)."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

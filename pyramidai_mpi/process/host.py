@@ -1,4 +1,4 @@
-"""What a result was made with: host, processor, versions."""
+"""Which host this is, and what a result was made with: processor, versions."""
 
 from __future__ import annotations
 
@@ -32,9 +32,25 @@ def host_name() -> str:
 
 def machine_id() -> bytes:
     """Tells running systems apart, also two whose names are the same."""
+    return (_boot_id() or host_name()).encode()
+
+
+def pid_space() -> str:
+    """Where a process number means the same process: host, running system and name space of numbers, for a file.
+
+    Empty where the system does not tell.
+    """
+    boot = _boot_id()
     with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes()
-    return host_name().encode()
+        return f"{host_name()} {boot} {Path('/proc/self/ns/pid').readlink()}" if boot else ""
+    return ""
+
+
+def _boot_id() -> str:
+    """Different after each start of a system; empty where it does not tell."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
 
 
 def cpu_description() -> str:

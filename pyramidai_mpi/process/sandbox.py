@@ -47,7 +47,7 @@ class Trial:
     subject
         The file in question, for messages.
     module
-        Module of this package whose ``main`` is handed `arguments`; see `conduct`.
+        Module of this package whose ``main`` is handed `arguments`; see `run_under_limits`.
     arguments
         Texts for it.
     seconds, memory_bytes
@@ -91,7 +91,7 @@ class Trial:
         self._process.communicate()
 
     def check(self) -> str:
-        """Wait for the end; returns the child's answer, see `conduct`.
+        """Wait for the end; returns the child's answer, see `run_under_limits`.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class Trial:
                 self._stderr = (self._stderr + piece)[-_STDERR_KEPT_BYTES:]
 
 
-def conduct(work: Callable[[list[str]], str | None]) -> None:
+def run_under_limits(work: Callable[[list[str]], str | None]) -> None:
     """Do `work` in the child: under limits, with the arguments, and with an exit code that says how it went.
 
     The text that it returns is the answer that `Trial.check` gives, for what it is worth. What a `PyramidError` says is

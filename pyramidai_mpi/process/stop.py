@@ -67,13 +67,13 @@ class StopWish:
         return bool(self.reason)
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
+    def letting_batches_finish(self) -> Iterator[None]:
         """Wait for the current batches instead of ending at once: for the time in which `is_asked` is polled.
 
         Raises
         ------
         KeyboardInterrupt
-            At the end, when a signal came too late to be heeded.
+            At the end, when a signal came too late for that.
         """
         self._waits_for_batches = True
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InternalError
-from pyramidai_mpi.base.types import Decision, Mode, tile_keys, tiles_at
+from pyramidai_mpi.base.types import Decision, Mode, index_keys, tile_keys
 from pyramidai_mpi.pyramid.rule import zooms_in
 
 if TYPE_CHECKING:
@@ -107,9 +107,8 @@ def build_tree(predictions: PredictionArray, rule: TileRule, mode: Mode) -> Exec
         rows = ordered[ordered["level"] == n]
         parent = np.full(len(rows), -1, np.int64)
         if n + 1 in levels and len(levels[n + 1]) and mode is not Mode.REFERENCE:
-            above = tile_keys(tiles_at(n + 1, levels[n + 1].index))
-            own = tiles_at(n + 1, np.stack([rows["col"] // f, rows["row"] // f], axis=1))
-            parent = np.searchsorted(above, tile_keys(own)).astype(np.int64)
+            own = np.stack([rows["col"] // f, rows["row"] // f], axis=1)
+            parent = np.searchsorted(index_keys(levels[n + 1].index), index_keys(own)).astype(np.int64)
         levels[n] = TreeLevel(
             index=np.stack([rows["col"], rows["row"]], axis=1).astype(np.uint32),
             probability=np.ascontiguousarray(rows["probability"]),

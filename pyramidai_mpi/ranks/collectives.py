@@ -8,7 +8,6 @@ the cores from the rank that all wait for when ranks share them.
 from __future__ import annotations
 
 import hashlib
-import socket
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -60,7 +59,7 @@ def agree(comm: MPI.Intracomm, error: PyramidError | None) -> None:
     if not len(failing):
         return
     first = int(failing[0])
-    text = str(error) if first == 0 else f"{error} (rank {first}, host {socket.gethostname()})"
+    text = str(error) if first == 0 else f"{error} (rank {first}, host {host_name()})"
     # whatever stands for bytes that are no UTF-8, or came out of a damaged file, arrives as it is
     shared = share_bytes(comm, text.encode(errors="surrogatepass") if comm.rank == first else None, root=first)
     message = shared.decode(errors="surrogatepass")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyramidai_mpi.base.errors import ExitCode, LostRankError, PyramidError, failure_report
-from pyramidai_mpi.process.exit import say_last_words
+from pyramidai_mpi.process.exit import say_before_leaving
 from pyramidai_mpi.sched import naps
 from pyramidai_mpi.sched.events import (
     MessageArrived,
@@ -138,7 +138,7 @@ def run_on(
 
 def _report(failure: BaseException, transport: Transport) -> None:
     """Write what happened, and where."""
-    say_last_words(failure_report(failure, transport.rank, transport.size, transport.host))
+    say_before_leaving(failure_report(failure, transport.rank, transport.size, transport.host))
 
 
 class _Run:

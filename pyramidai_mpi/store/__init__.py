@@ -1,3 +1,3 @@
 """Files: results, journals, and how either reaches the disk whole."""
 
-MAY_IMPORT = ("base", "pyramid")
+MAY_IMPORT = ("base", "process", "pyramid")

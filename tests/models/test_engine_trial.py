@@ -1,4 +1,4 @@
-"""Networks made to crash, exhaust or outlast whoever loads them end a child process, and the user gets one line."""
+"""Networks that crash, exhaust or outlast whoever loads them end a child process, and the user gets one line."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def package_of(folder, model):
 
 
 @pytest.mark.parametrize(("make", "words"), HOSTILE, ids=[make.__name__.replace("_", " ") for make, _ in HOSTILE])
-def test_a_network_made_to_harm_is_one_line(make, words, tmp_path):
+def test_a_malicious_network_is_one_line(make, words, tmp_path):
     folder = package_of(tmp_path / "m", make())
     seconds = 3 if "3 s" in words else 60
     with try_loading(folder, seconds=seconds) as trial, pytest.raises(InputError, match=r"/m") as caught:

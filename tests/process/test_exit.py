@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-from pyramidai_mpi.process import exit as last_words
+from pyramidai_mpi.process import exit as leaving
 
 
 def test_waits_until_a_slow_reader_has_taken_everything() -> None:
@@ -22,26 +22,26 @@ def test_waits_until_a_slow_reader_has_taken_everything() -> None:
         stream.write("why")
         stream.flush()
         reader.start()
-        last_words.wait_until_read(stream)
+        leaving.wait_until_read(stream)
         assert taken == [b"why"]
     reader.join()
     os.close(reading)
 
 
 def test_a_reader_that_never_reads_is_not_waited_for_forever(monkeypatch) -> None:
-    monkeypatch.setattr(last_words, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(leaving, "PATIENCE_S", 0.1)
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         stream.write("why")
         stream.flush()
-        last_words.wait_until_read(stream)
+        leaving.wait_until_read(stream)
     assert os.read(reading, 100) == b"why"
     os.close(reading)
 
 
 def test_what_is_no_pipe_is_not_waited_for(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(last_words.time, "sleep", lambda _: (_ for _ in ()).throw(AssertionError("waited")))
+    monkeypatch.setattr(leaving.time, "sleep", lambda _: (_ for _ in ()).throw(AssertionError("waited")))
     with (tmp_path / "log").open("w") as stream:
         stream.write("why")
-        last_words.wait_until_read(stream)
-    last_words.wait_until_read(None)
+        leaving.wait_until_read(stream)
+    leaving.wait_until_read(None)

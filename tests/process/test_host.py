@@ -6,18 +6,17 @@ The git revision is that of a checkout which holds the program's files, and of n
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+import socket
 import subprocess
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as metadata_version
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from pyramidai_mpi.process import host as provenance
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def git(folder: Path, *words: str) -> str:
@@ -58,3 +57,22 @@ def test_a_library_that_was_not_installed_under_its_name_is_no_error(monkeypatch
 
     monkeypatch.setattr(provenance, "version", version)
     assert provenance.library_versions() == {name: known[name] for name in known if name != "openslide-bin"}
+
+
+def test_what_is_kept_of_a_host_tells_systems_and_name_spaces_of_process_numbers_apart():
+    host, boot, space = provenance.pid_space().split()
+    assert host == socket.gethostname() == provenance.host_name()
+    assert boot.encode() == provenance.machine_id()
+    assert space == str(Path("/proc/self/ns/pid").readlink())
+
+
+def test_a_system_that_does_not_tell_has_its_name_and_no_space_of_process_numbers(monkeypatch):
+    monkeypatch.setattr(provenance, "_boot_id", str)
+    assert provenance.machine_id() == socket.gethostname().encode()
+    assert provenance.pid_space() == ""
+
+
+def test_nobody_else_asks_which_host_this_is():
+    package = Path(provenance.__file__).parents[1]
+    asking = [path for path in package.rglob("*.py") if re.search("import socket|boot_id", path.read_text())]
+    assert [path.relative_to(package).as_posix() for path in asking] == ["process/host.py"]

@@ -33,9 +33,9 @@ def module(tmp_path, monkeypatch):
         (tmp_path / "victim.py").write_text(
             "import os, sys, time\n"
             "from pyramidai_mpi.base.errors import InputError, UsageError\n"
-            "from pyramidai_mpi.process.sandbox import conduct\n"
+            "from pyramidai_mpi.process.sandbox import run_under_limits\n"
             f"def work(arguments):\n    {work}\n"
-            "def main():\n    conduct(work)\n"
+            "def main():\n    run_under_limits(work)\n"
         )
         return "victim"
 

@@ -77,7 +77,7 @@ def test_the_earlier_of_two_ends_counts(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_during_the_analysis_is_remembered(wish: StopWish, number: signal.Signals) -> None:
-    with wish.heeded():
+    with wish.letting_batches_finish():
         assert not wish.is_asked()
         os.kill(os.getpid(), number)
         assert wish.is_asked()
@@ -95,5 +95,5 @@ def test_at_any_other_time_it_interrupts(wish: StopWish, number: signal.Signals)
 
 
 def test_one_that_came_too_late_for_the_analysis_interrupts_what_follows(wish: StopWish) -> None:
-    with pytest.raises(KeyboardInterrupt), wish.heeded():
+    with pytest.raises(KeyboardInterrupt), wish.letting_batches_finish():
         os.kill(os.getpid(), signal.SIGTERM)

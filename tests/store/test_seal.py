@@ -1,4 +1,4 @@
-"""A bit that changed in a result file is noticed, and a file made to harm is refused before it does."""
+"""A bit that changed in a result file is noticed, and a malicious file is refused before it does harm."""
 
 from __future__ import annotations
 

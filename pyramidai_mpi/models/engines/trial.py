@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, settle_batch_shape
 from pyramidai_mpi.models.read import read_package
-from pyramidai_mpi.process.sandbox import Trial, conduct
+from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,4 +86,4 @@ def _try_network(level: ModelLevel, package: ModelPackage, *, settle: bool) -> t
 
 def main() -> None:
     """The child's work."""
-    conduct(_load_and_run)
+    run_under_limits(_load_and_run)

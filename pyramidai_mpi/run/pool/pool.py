@@ -245,7 +245,7 @@ class _Pool:
         try:
             tasks = self._first_tasks(slides, workload)
             workload.start_clock()
-            with stop.heeded():
+            with stop.letting_batches_finish():
                 outcome = schedule(
                     comm, workload, tasks, policy=Policy(plan.policy), seed=plan.seed, stop=stop.is_asked
                 )

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.process.sandbox import Trial, conduct
+from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,4 +51,4 @@ def _open_and_look(arguments: Sequence[str]) -> str:
 
 def main() -> None:
     """The child's work."""
-    conduct(_open_and_look)
+    run_under_limits(_open_and_look)

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pyramidai_mpi.base.errors import OutputExistsError
+from pyramidai_mpi.process.host import host_name, pid_space
 from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors
 
 HEARTBEAT_S = 10.0
@@ -57,11 +57,11 @@ class LockHolder:
     def this_process(cls) -> LockHolder:
         """A new holder."""
         pid = os.getpid()
-        return cls(socket.gethostname(), _machine(), pid, _start_of(pid) or 0, secrets.token_hex(8))
+        return cls(host_name(), pid_space(), pid, _start_of(pid) or 0, secrets.token_hex(8))
 
     def is_here(self) -> bool:
         """Whether the process belongs to this machine, where it can be looked for."""
-        return bool(self.machine) and self.machine == _machine()
+        return bool(self.machine) and self.machine == pid_space()
 
     def is_gone(self) -> bool:
         """Whether a process of this machine has ended."""
@@ -249,15 +249,6 @@ def _held(output: Path, holder: LockHolder) -> OutputExistsError:
         f"{output}: is being written by another run (process {holder.pid} on host {holder.host}); wait for it, or name "
         "another output"
     )
-
-
-def _machine() -> str:
-    """The running system and the name space of its process numbers; empty where /proc does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
 
 
 def _start_of(pid: int) -> int | None:

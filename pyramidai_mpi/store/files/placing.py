@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError
+from pyramidai_mpi.process.host import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
 
 def temporary_name(path: Path) -> Path:
     """A hidden name in the same folder that no other run on any host takes."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
+    return path.with_name(f".{path.name}.{host_name()}-{os.getpid()}.part")
 
 
 def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
@@ -85,7 +85,7 @@ def _rename_without_replacing(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}:
             raise
-        # A file system without hard links (FAT, some network shares): claim the name first, then replace the claim.
+        # A file system without hard links (FAT, network shares): take the name with an empty file, then replace it.
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError as taken:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.base.types import Decision, index_keys
 from pyramidai_mpi.pyramid.grid import Grid
 from pyramidai_mpi.pyramid.rule import TileRule
 from pyramidai_mpi.pyramid.tissue import TissueMap
@@ -88,11 +88,10 @@ def read_levels(file: h5py.File) -> dict[int, TreeLevel]:
             decision=_table(group, "decision", np.dtype(np.uint8), ()),
             parent=_table(group, "parent", np.dtype(np.int64), ()),
         )
-        order = level.index[:, 1].astype(np.int64) << 32 | level.index[:, 0]
         first_parent = -1 if n == len(groups) - 1 else 0
         if (
             not len(level.index) == len(level.probability) == len(level.decision) == len(level.parent)
-            or (np.diff(order) <= 0).any()
+            or (np.diff(index_keys(level.index)) <= 0).any()
             or (level.decision > max(Decision)).any()
             or ((level.parent < min(first_parent, n_parents - 1)) | (level.parent >= n_parents)).any()
         ):

@@ -17,7 +17,7 @@ import torch
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.package import FloatInput
-from pyramidai_mpi.process.sandbox import Trial, conduct
+from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 from pyramidai_mpi.training.convert.checked_package import ConvertedNetwork
 from pyramidai_mpi.training.convert.tile_classifier import TileClassifier, expected_probabilities
 
@@ -132,4 +132,4 @@ def _reason(error: Exception) -> str:
 
 def main() -> None:
     """The child's work."""
-    conduct(_convert)
+    run_under_limits(_convert)
