@@ -3,8 +3,6 @@
 Events come from whoever drives the machine (the loop under MPI, a simulator); actions are for it to carry out, in
 order. The two events of the worker, a batch taken and a batch finished, are methods of `state.RankState` instead: they
 happen once a batch and must cost next to nothing.
-
-To come: ``RanksLost(ranks)``, after which a new state of the next epoch goes on with the tasks to be recovered.
 """
 
 from __future__ import annotations
@@ -31,10 +29,9 @@ class Timer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MessageArrived:
-    """`message` of `epoch` came from rank `source`."""
+    """`message` came from rank `source`."""
 
     source: int
-    epoch: int
     message: Message
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -96,25 +96,24 @@ def run(
     """
     from pyramidai_mpi.sched.transport import MpiTransport  # MPI starts with its import
 
-    return run_on(MpiTransport.open(comm), comm, workload, roots, policy, seed, stop)
+    return run_on(MpiTransport.open(comm), workload, roots, policy, seed, stop)
 
 
 def run_on(
     transport: Transport,
-    comm: Any,
     workload: Workload,
     roots: Tasks,
     policy: Policy = Policy.STEAL_HALF,
     seed: int = 0,
     stop: Callable[[], bool] | None = None,
 ) -> Outcome:
-    """Like `run`, over any transport; `comm` is only handed on to the outcome."""
+    """Like `run`, over any transport."""
     switch_interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     running = None
     try:
         running = _Run(transport, workload, roots, policy, seed, stop)
-        return running.to_the_end(comm)
+        return running.to_the_end()
     except BaseException as failure:
         if transport.size == 1:
             if running is not None:
@@ -186,7 +185,7 @@ class _Run:
         self._last_turn = time.perf_counter()
         self._silence_s = 0.0
 
-    def to_the_end(self, comm: Any) -> Outcome:
+    def to_the_end(self) -> Outcome:
         """Run, leave together with the others, and give account."""
         self._worker.start()
         self._work()
@@ -199,7 +198,6 @@ class _Run:
             stats=self._stats(),
             stopped=self._state.stopped,
             unfinished=self._state.take_unfinished(),
-            comm=comm,
         )
 
     def dismiss_worker(self) -> None:
@@ -273,7 +271,7 @@ class _Run:
                 continue
             misses = 0
             source, data = arrived
-            epoch, message = decode(data, self._dtype)
+            message = decode(data, self._dtype)
             if isinstance(message, StealRequest | Lifeline):
                 self._last_wanted = time.perf_counter()
             elif isinstance(message, StealReply):
@@ -281,14 +279,14 @@ class _Run:
                 self._replies += 1
             elif isinstance(message, CensusAsk):
                 self._silence_s = 0.0
-            events.append(MessageArrived(source, epoch, message))
+            events.append(MessageArrived(source, message))
 
     def _carry_out(self, action: Action, now: float) -> None:
         match action:
             case Send(destination, message):
                 if isinstance(message, StealRequest):
                     self._asked_at = time.perf_counter()
-                self._transport.send(destination, encode(message, self._state.epoch))
+                self._transport.send(destination, encode(message))
             case SetTimer(timer, seconds):
                 self._timers[timer] = now + seconds
             case WakeWorker():

@@ -1,9 +1,8 @@
 """What ranks tell each other, and its form on the wire.
 
-A message is a header of 16 bytes (kind, flag, epoch, identity) and a payload: task records, or the counts of a census.
-Nothing is pickled, and every length is checked on receipt. The epoch numbers the communicators of a run: what was sent
-before a loss of ranks is dropped after it. All integers are little endian; tasks travel in the byte order of their
-dtype.
+A message is a header of 16 bytes (kind, flag, identity) and a payload: task records, or the counts of a census. Nothing
+is pickled, and every length is checked on receipt. All integers are little endian; tasks travel in the byte order of
+their dtype.
 """
 
 from __future__ import annotations
@@ -133,35 +132,35 @@ class _Kind(IntEnum):
     RAN_DRY = 9
 
 
-_HEADER = struct.Struct("<BBxxIQ")
+_HEADER = struct.Struct("<BB6xQ")
 _COUNTS = struct.Struct(f"<{len(fields(Counts))}q")
 
 
-def encode(message: Message, epoch: int) -> bytes:
-    """Bytes of `message` as sent in `epoch`."""
+def encode(message: Message) -> bytes:
+    """Bytes of `message`."""
     match message:
         case StealRequest(identity):
-            return _HEADER.pack(_Kind.STEAL_REQUEST, 0, epoch, identity)
+            return _HEADER.pack(_Kind.STEAL_REQUEST, 0, identity)
         case StealReply(identity, tasks):
-            return _HEADER.pack(_Kind.STEAL_REPLY, 0, epoch, identity) + tasks.tobytes()
+            return _HEADER.pack(_Kind.STEAL_REPLY, 0, identity) + tasks.tobytes()
         case Lifeline(wanted):
-            return _HEADER.pack(_Kind.LIFELINE, wanted, epoch, 0)
+            return _HEADER.pack(_Kind.LIFELINE, wanted, 0)
         case Push(tasks):
-            return _HEADER.pack(_Kind.PUSH, 0, epoch, 0) + tasks.tobytes()
+            return _HEADER.pack(_Kind.PUSH, 0, 0) + tasks.tobytes()
         case CensusAsk(wave, stopping):
-            return _HEADER.pack(_Kind.CENSUS_ASK, stopping, epoch, wave)
+            return _HEADER.pack(_Kind.CENSUS_ASK, stopping, wave)
         case CensusAnswer(wave, counts):
-            return _HEADER.pack(_Kind.CENSUS_ANSWER, 0, epoch, wave) + _COUNTS.pack(*astuple(counts))
+            return _HEADER.pack(_Kind.CENSUS_ANSWER, 0, wave) + _COUNTS.pack(*astuple(counts))
         case RanDry():
-            return _HEADER.pack(_Kind.RAN_DRY, 0, epoch, 0)
+            return _HEADER.pack(_Kind.RAN_DRY, 0, 0)
         case StopAsked():
-            return _HEADER.pack(_Kind.STOP_ASKED, 0, epoch, 0)
+            return _HEADER.pack(_Kind.STOP_ASKED, 0, 0)
         case Finished(stopped):
-            return _HEADER.pack(_Kind.FINISHED, stopped, epoch, 0)
+            return _HEADER.pack(_Kind.FINISHED, stopped, 0)
 
 
-def decode(data: bytes | bytearray, dtype: np.dtype[Any]) -> tuple[int, Message]:
-    """Epoch and message of `data`; tasks are of `dtype`.
+def decode(data: bytes | bytearray, dtype: np.dtype[Any]) -> Message:
+    """Message of `data`; tasks are of `dtype`.
 
     Raises
     ------
@@ -170,12 +169,8 @@ def decode(data: bytes | bytearray, dtype: np.dtype[Any]) -> tuple[int, Message]
     """
     if len(data) < _HEADER.size:
         raise InternalError(f"a message of {len(data)} bytes is shorter than its header of {_HEADER.size}")
-    kind, flag, epoch, identity = _HEADER.unpack_from(data)
+    kind, flag, identity = _HEADER.unpack_from(data)
     payload = memoryview(data)[_HEADER.size :]
-    return epoch, _decode_payload(kind, bool(flag), identity, payload, dtype)
-
-
-def _decode_payload(kind: int, flag: bool, identity: int, payload: memoryview, dtype: np.dtype[Any]) -> Message:
     if kind in (_Kind.STEAL_REPLY, _Kind.PUSH):
         if len(payload) % dtype.itemsize:
             raise InternalError(f"{len(payload)} bytes of tasks are no multiple of {dtype.itemsize}")
@@ -187,9 +182,9 @@ def _decode_payload(kind: int, flag: bool, identity: int, payload: memoryview, d
         case _Kind.STEAL_REQUEST:
             return StealRequest(identity)
         case _Kind.LIFELINE:
-            return Lifeline(flag)
+            return Lifeline(bool(flag))
         case _Kind.CENSUS_ASK:
-            return CensusAsk(identity, flag)
+            return CensusAsk(identity, bool(flag))
         case _Kind.CENSUS_ANSWER:
             return CensusAnswer(identity, Counts(*_COUNTS.unpack(payload)))
         case _Kind.RAN_DRY:
@@ -197,6 +192,6 @@ def _decode_payload(kind: int, flag: bool, identity: int, payload: memoryview, d
         case _Kind.STOP_ASKED:
             return StopAsked()
         case _Kind.FINISHED:
-            return Finished(flag)
+            return Finished(bool(flag))
         case _:
             raise InternalError(f"a message is of the unknown kind {kind}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pyramidai_mpi.sched.workload import Tasks
@@ -61,14 +61,8 @@ class Outcome:
     unfinished : ndarray (n,)
         Tasks that this rank still held, none unless stopped. Those of all ranks, with all that would grow from them,
         are what is missing.
-    comm : communicator
-        The one to go on with: the caller's own, unless ranks were lost.
-    lost_ranks : tuple of int
-        Ranks of the caller's communicator that are gone.
     """
 
     stats: Stats
     stopped: bool
     unfinished: Tasks
-    comm: Any
-    lost_ranks: tuple[int, ...] = ()

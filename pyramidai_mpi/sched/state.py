@@ -8,10 +8,9 @@ The worker's two events are the methods `take_batch` and `finish_batch`; all oth
 leave actions, which `take_actions` collects.
 
 A rank that runs dry asks a random victim, one request at a time. After some empty replies it rests: it hangs lifelines
-on its neighbours in the hypercube and asks again now and then. Tasks are accepted whenever and however they arrive
-within the epoch; what is dropped is a late reply of an earlier epoch, whose tasks were recovered, or of an earlier
-request, whose answer no longer counts. A victim that does not answer (stopped, or its host swaps) is passed over until
-it is heard of again, so that it delays nothing but what it holds.
+on its neighbours in the hypercube and asks again now and then. Tasks are accepted whenever and however they arrive, but
+an empty reply to an earlier request changes nothing. A victim that does not answer (stopped, or its host swaps) is
+passed over until it is heard of again, so that it delays nothing but what it holds.
 """
 
 from __future__ import annotations
@@ -83,15 +82,11 @@ class RankState:
         This rank's share.
     seed : int
         Of the choice of victims; each rank derives its own sequence.
-    epoch : int
-        Number of the communicator in this run.
 
     Attributes
     ----------
     tasks_done, batches, requests_sent, steals_with_work, pushes, tasks_stolen : int
         The account (see `outcome.Stats`).
-    late_messages : int
-        Messages of an earlier epoch that were dropped.
     """
 
     def __init__(
@@ -104,11 +99,10 @@ class RankState:
         batch_by: str | None,
         roots: Tasks,
         seed: int = 0,
-        epoch: int = 0,
     ) -> None:
-        self.rank, self.size, self.rules, self.epoch = rank, size, rules, epoch
+        self.rank, self.size, self.rules = rank, size, rules
         self.tasks_done = self.batches = self.requests_sent = 0
-        self.steals_with_work = self.pushes = self.tasks_stolen = self.late_messages = 0
+        self.steals_with_work = self.pushes = self.tasks_stolen = 0
 
         self._queue = TaskQueue(dtype, batch_by)
         self._queue.push(roots)
@@ -119,7 +113,7 @@ class RankState:
         self._worker_waits = False
         self._actions: list[Action] = []
 
-        self._random = random.Random(f"{seed} {rank} {epoch}")
+        self._random = random.Random(f"{seed} {rank} 0")  # the 0: one seed gives one simulation, as it did before
         # sorted, and four bytes a rank: a simulation of 4096 ranks holds as many lists of them
         self._victims = array("i", range(size) if rules.steals else ())
         if rules.steals:
@@ -188,10 +182,7 @@ class RankState:
         if self.finished:
             return
         match event:
-            case MessageArrived(source, epoch, message):
-                if epoch != self.epoch:
-                    self.late_messages += 1
-                    return
+            case MessageArrived(source, message):
                 self._silent.discard(source)
                 self._take_message(source, message)
             case TimerRang(Timer.CENSUS):

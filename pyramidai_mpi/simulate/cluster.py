@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.simulate.forest import Forest
 
 _ARRIVES, _LOOKS, _RINGS, _COMPUTED = range(4)
-_HEADER_BYTES = len(encode(Lifeline(wanted=True), 0))
+_HEADER_BYTES = len(encode(Lifeline(wanted=True)))
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class _Cluster:
         for source, message in rank.inbox:
             if isinstance(message, StealRequest | Lifeline):
                 rank.wanted_at = now
-            events.append(MessageArrived(source, 0, message))
+            events.append(MessageArrived(source, message))
         rank.inbox.clear()
         if rank.timers:
             for timer in [timer for timer, deadline in rank.timers.items() if deadline <= now]:
@@ -279,7 +279,7 @@ class _Cluster:
         elif isinstance(message, StealRequest):
             rank.asked_at = now
         elif isinstance(message, CensusAnswer):
-            size = len(encode(message, 0))
+            size = len(encode(message))
         # one after the other, so that what goes to one rank stays in order
         rank.wire_free_at = max(now, rank.wire_free_at) + size / self._bandwidth
         self._messages += 1

@@ -307,8 +307,8 @@ class _Player:
         arrived = self.network.take(rank, may_delay=False)
         if arrived is not None:
             source, data = arrived
-            epoch, message = decode(data, np.dtype(self._workloads[rank].dtype))
-            self.states[rank].handle(MessageArrived(source, epoch, message))
+            message = decode(data, np.dtype(self._workloads[rank].dtype))
+            self.states[rank].handle(MessageArrived(source, message))
 
     def _take_batch(self, rank: int) -> None:
         del self._can_take[rank]
@@ -326,7 +326,7 @@ class _Player:
         for action in state.take_actions():
             match action:
                 case Send(destination, message):
-                    self.network.put(rank, destination, encode(message, state.epoch))
+                    self.network.put(rank, destination, encode(message))
                 case SetTimer(timer, _):
                     self._timers[rank, timer] = None
                 case WakeWorker():

@@ -53,7 +53,6 @@ for _ in range(options.runs):
         "threads": threading.active_count(),
         "stopped": outcome.stopped,
         "unfinished": len(outcome.unfinished),
-        "same_comm": outcome.comm is comm,
         "reports": [[r.done, r.known, r.idle_ranks, r.ranks] for r in search.reports],
         "stats": asdict(outcome.stats),
     }

@@ -51,8 +51,8 @@ def sent(state: RankState) -> list[tuple[int, object]]:
     return out
 
 
-def arrive(state: RankState, source: int, message, epoch: int = 0) -> None:
-    state.handle(MessageArrived(source, epoch, message))
+def arrive(state: RankState, source: int, message) -> None:
+    state.handle(MessageArrived(source, message))
 
 
 def compute(state: RankState, leaving: int) -> None:
@@ -248,15 +248,6 @@ def test_a_reply_to_an_earlier_request_does_not_answer_the_open_one():
     arrive(state, 2, StealReply(99, tasks()))
     assert state.awaits_reply
     assert sent(state) == []
-
-
-def test_messages_of_another_epoch_are_dropped():
-    state = rank()
-    state.take_batch()
-    state.take_actions()
-    arrive(state, 2, StealReply(1, tasks(1)), epoch=3)
-    assert state.counts().queued == 0
-    assert state.late_messages == 1
 
 
 def test_a_census_counts_a_task_until_it_is_expanded():
