@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shlex
 import sys
 from functools import partial
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.base.errors import ExitCode, PyramidError, StorageError, UsageError, printable
+from pyramidai_mpi.base.errors import StorageError, UsageError
 from pyramidai_mpi.base.settings import (
     BACKENDS,
     DEFAULT_BATCH_SIZE,
@@ -37,15 +35,12 @@ from pyramidai_mpi.process.stop import StopWish, parse_duration
 from pyramidai_mpi.run.selection import plan_outputs, select_slides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from mpi4py import MPI
+    from collections.abc import Sequence
 
     from pyramidai_mpi.export.formats import Format
-    from pyramidai_mpi.run.run import RunReport, SlideOutcome
 
-log = logging.getLogger(__name__)
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _PATH = click.Path(path_type=Path)
 
 
@@ -183,8 +178,17 @@ _PATH = click.Path(path_type=Path)
     "job's own limit is known.",
 )
 @click.option("--no-progress", is_flag=True, help="No bar, even on a terminal.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more: --log-level debug.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors: --log-level warning, and no bar."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS),
+    default="info",
+    show_default=True,
+    help="What is said. With debug, every rank also prints its last 100 events of the scheduler at its end.",
+)
 def command(
     slides: tuple[Path, ...],
     table: Path | None,
@@ -220,12 +224,14 @@ def command(
     no_progress: bool,
     verbose: bool,
     quiet: bool,
+    log_level: str,
 ) -> int:
     """Analyse each SLIDE and write one result file for it. A SLIDE may be a folder of slides or a pattern in quotes.
 
     Starts at the model's lowest resolution and zooms in where the model says so. Run it under mpirun or srun to share
     the work among ranks; the result is the same for any number of them.
     """
+    from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
     from pyramidai_mpi.cli.session import mpi_session
     from pyramidai_mpi.export.formats import check_orders, orders_beside, parse_formats
     from pyramidai_mpi.models.shipped import default_model
@@ -276,12 +282,12 @@ def command(
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
     stop.listen()
     with mpi_session("stopped; what was done is kept, and the same command with --resume goes on from there") as comm:
-        _set_up_logging(comm.rank, verbose=verbose, quiet=quiet)
+        set_up_logging(comm.rank, "debug" if verbose else "warning" if quiet else log_level)
         bar_wanted = not (no_progress or quiet)
         run = partial(
-            _run_several if selection.is_cohort else _run_one, formats=formats, stop=stop, bar_wanted=bar_wanted
+            run_several if selection.is_cohort else run_one, formats=formats, stop=stop, bar_wanted=bar_wanted
         )
-        return _run_through_losses(comm, each, run)
+        return run_through_losses(comm, each, run)
 
 
 def _check_records(outputs: Sequence[Path], formats: Sequence[Format], table: Path | None, *, overwrite: bool) -> None:
@@ -294,165 +300,3 @@ def _check_records(outputs: Sequence[Path], formats: Sequence[Format], table: Pa
         if any(order.target == summary for order in orders_beside(path, formats)):
             raise UsageError(f"{summary}: is the table of all slides, so {path.name} cannot be exported to it")
     check_summary(summary, overwrite=overwrite, inputs=[] if table is None else [table])
-
-
-def _set_up_logging(rank: int, *, verbose: bool, quiet: bool) -> None:
-    level = logging.WARNING if quiet or rank else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
-    prefix = f"rank {rank}: " if rank or verbose else ""
-    handler.setFormatter(_PrintableFormatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.DEBUG if verbose else level, handlers=[handler])
-
-
-class _PrintableFormatter(logging.Formatter):
-    """Shows every character; of line breaks only those of our own lists, whose lines are indented."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n  ".join(printable(line) for line in super().format(record).split("\n  "))
-
-
-def _run_through_losses(
-    comm: MPI.Intracomm, each: Sequence[RunSettings], run: Callable[[MPI.Intracomm, Sequence[RunSettings]], int]
-) -> int:
-    """Run; where the MPI lets ranks outlive each other, those that are left go on."""
-    from pyramidai_mpi.cli.session import leave_after_losses
-    from pyramidai_mpi.ranks.survival import through_losses
-    from pyramidai_mpi.store.journal.folder import JournalFolder
-
-    def gone_on_with(settings: RunSettings) -> RunSettings:
-        # what --overwrite is to replace is written down in the journal, once there is one
-        fresh = settings.output.overwrite and not JournalFolder.of(settings.output.path).exists
-        return settings.with_output(resume=not fresh, overwrite=fresh)
-
-    def attempt(left: MPI.Intracomm, again: bool) -> int:
-        return run(left, [gone_on_with(settings) for settings in each] if again else each)
-
-    code, left = through_losses(comm, attempt, lambda line: log.error("%s", line))
-    if left.size < comm.size:
-        leave_after_losses(code)
-    return code
-
-
-def _run_one(
-    comm: MPI.Intracomm,
-    each: Sequence[RunSettings],
-    *,
-    formats: Sequence[Format],
-    stop: StopWish,
-    bar_wanted: bool,
-) -> int:
-    from pyramidai_mpi.cli.progress import choose_view
-    from pyramidai_mpi.ranks.collectives import share_bytes
-    from pyramidai_mpi.run.run import run_slide
-
-    view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
-    try:
-        report = run_slide(comm, each[0], view.show if view else None, stop)
-    finally:
-        if view:
-            view.close()
-    code = b""
-    if report is not None:
-        (outcome,) = report.outcomes
-        if outcome.was_finished:
-            log.info("%s: is there already, complete", outcome.settings.output.path)
-        else:
-            _say_report(outcome.settings, report)
-        code = bytes([_export(outcome.exit_code, [outcome.settings], formats)])
-    return share_bytes(comm, None if comm.rank else code)[0]
-
-
-def _run_several(
-    comm: MPI.Intracomm,
-    each: Sequence[RunSettings],
-    *,
-    formats: Sequence[Format],
-    stop: StopWish,
-    bar_wanted: bool,
-) -> int:
-    from pyramidai_mpi.cli.main import say_error
-    from pyramidai_mpi.cli.progress import choose_view
-    from pyramidai_mpi.ranks.collectives import agree_on, share_bytes
-    from pyramidai_mpi.run.records import CohortRecords
-    from pyramidai_mpi.run.run import run_slides
-
-    listed = [
-        (os.fsencode(settings.slide.path), os.fsencode(settings.output.path), settings.slide.mpp) for settings in each
-    ]
-    agree_on(comm, repr(listed).encode(), "the list of slides")
-    records = CohortRecords(each[0].output.path.parent, each)
-    view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
-    ended = 0
-
-    def say_slide(outcome: SlideOutcome) -> None:
-        nonlocal ended
-        ended += 1
-        level = logging.INFO if outcome.exit_code is ExitCode.OK else logging.WARNING
-        log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
-        records.slide_ended(outcome)
-
-    try:
-        report = run_slides(comm, each, view.show if view else None, say_slide, stop, records.begin)
-    except PyramidError as error:
-        records.end(error.exit_code)
-        raise
-    finally:
-        if view:
-            view.close()
-    code = b""
-    if report is not None:
-        failed = [outcome for outcome in report.outcomes if not outcome.is_complete]
-        if failed:
-            reasons = "".join(f"\n  {outcome.line}" for outcome in failed)
-            log.error("%d of %d slides failed:%s", len(failed), len(each), reasons)
-        skipped = sum(outcome.was_finished for outcome in report.outcomes)
-        log.info(
-            "%d slides%s, %.1f s on %d ranks, busiest/ideal %.2f",
-            len(each),
-            f" ({skipped} finished before)" if skipped else "",
-            report.wall_s,
-            comm.size,
-            report.balance,
-        )
-        # what an earlier start has made of a finished slide is left alone
-        complete = [
-            outcome.settings.with_output(resume=outcome.settings.output.resume or outcome.was_finished)
-            for outcome in report.outcomes
-            if outcome.is_complete
-        ]
-        exit_code = _export(report.exit_code, complete, formats)
-        records.end(exit_code, report)
-        if records.error is not None:
-            say_error(f"{records.error} (the results are complete, the records of the run are not)")
-            exit_code = records.error.exit_code
-        code = bytes([exit_code])
-    return share_bytes(comm, None if comm.rank else code)[0]
-
-
-def _export(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[Format]) -> int:
-    """Make the wanted files of each complete result; the exit code is the first failure's, else the run's."""
-    from pyramidai_mpi.cli.main import say_error
-    from pyramidai_mpi.export.formats import carry_out, orders_beside
-
-    failures = []
-    for settings in complete:
-        for order in orders_beside(settings.output.path, formats):
-            if settings.output.resume and order.target.exists():
-                continue  # made by an earlier start
-            try:
-                carry_out(order, settings.output.path, settings.slide.path, overwrite=settings.output.overwrite)
-                log.info("%s: %s", order.format, order.target)
-            except PyramidError as error:
-                say_error(f"{error} (the result {settings.output.path} is complete)")
-                failures.append(error.exit_code)
-    return failures[0] if failures else code
-
-
-def _say_report(settings: RunSettings, report: RunReport) -> None:
-    from pyramidai_mpi.cli.summary import summary_lines
-    from pyramidai_mpi.run.assemble import failed_lines
-
-    for line in failed_lines(report.result):
-        log.warning("%s", line)
-    for line in summary_lines(settings, report):
-        log.info("%s", line)

@@ -41,10 +41,10 @@ def test_what_a_rank_says_before_it_ends_the_job_is_printable():
 
 
 def test_what_is_logged_is_printable_but_for_our_own_indented_lists():
-    from pyramidai_mpi.cli.run import _PrintableFormatter
+    from pyramidai_mpi.cli.running import PrintableFormatter
 
     record = logging.LogRecord("x", logging.INFO, "x.py", 1, "2 slides failed:\n  %s", (EVIL,), None)
-    first, second = _PrintableFormatter("%(message)s").format(record).split("\n")
+    first, second = PrintableFormatter("%(message)s").format(record).split("\n")
     assert first == "2 slides failed:"
     assert second.isprintable()
     assert "\\x1b[2J" in second
