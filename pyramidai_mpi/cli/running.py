@@ -35,6 +35,7 @@ class PrintableFormatter(logging.Formatter):
     """Shows every character; of line breaks only those of our own lists, whose lines are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """See the class."""
         return "\n  ".join(printable(line) for line in super().format(record).split("\n  "))
 
 
