@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.analyses.classify import FAILED_DTYPE
+from pyramidai_mpi.analyses.base import FAILED_DTYPE
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.tree import build_tree
 from pyramidai_mpi.store.results.result import Execution, LevelRecord, ModelRecord, Result, SlideRecord, TissueRecord

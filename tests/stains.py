@@ -68,11 +68,11 @@ def plain_reinhard(pixels, slide_pixels, target):
     return np.clip(256 * np.linalg.solve(LMS_OF_RGB, (10**log_lms).T).T - 1, 0, 255).reshape(pixels.shape)
 
 
-def pixels_looked_at(job, rule):
+def pixels_looked_at(slide, rule):
     """The pixels (n, 3) of a slide that decide its map: every fourth of every fourth row of at most 64 roots."""
     roots = rule.roots()
     chosen = roots[np.unique(np.linspace(0, len(roots) - 1, 64).astype(int))]
-    tiles = [job.pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"])) for tile in chosen]
+    tiles = [slide.pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"])) for tile in chosen]
     return np.concatenate([tile[::4, ::4].reshape(-1, 3) for tile in tiles])
 
 

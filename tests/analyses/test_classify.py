@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
-from pyramidai_mpi.analyses.classify import FAILED_DTYPE, Analyser
-from pyramidai_mpi.base.types import Decision, tiles_at
+from pyramidai_mpi.analyses.base import FAILED_DTYPE, failed_records
+from pyramidai_mpi.analyses.classify import Classify, SlideClassifier
+from pyramidai_mpi.base.types import Decision, Mode, tiles_at
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.package import load_package
-from pyramidai_mpi.pyramid.grid import Grid
+from pyramidai_mpi.pyramid.rule import TileRule
+from pyramidai_mpi.pyramid.tissue import TissueMap, mask_pixels_per_tile
 from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
@@ -29,9 +33,21 @@ def engines(package):
     return [OnnxEngine(level, package) for level in package.levels]
 
 
-def analyser_of(slide, engines, thresholds=(0.5, 0.4, 0.3)) -> Analyser:
-    pyramid = SlidePyramid.build(OpenSlideReader(slide), 0.25, tile_size=64, base_mpp=0.25, scale_factor=2, n_levels=3)
-    return Analyser(pyramid, engines, thresholds, n_classes=2, positive_class=1)
+def pyramid_of(slide) -> SlidePyramid:
+    return SlidePyramid.build(OpenSlideReader(slide), 0.25, tile_size=64, base_mpp=0.25, scale_factor=2, n_levels=3)
+
+
+def all_tissue(grid) -> TileRule:
+    """A rule by which every tile exists."""
+    pixels = mask_pixels_per_tile(grid)
+    cols, rows = grid.shape(0)
+    return TileRule(TissueMap(grid, np.ones((rows * pixels, cols * pixels), bool), pixels), 0.0)
+
+
+def classifier_of(slide, engines, thresholds=(0.5, 0.4, 0.3), normalise=None, mode=Mode.PYRAMID) -> SlideClassifier:
+    pyramid = pyramid_of(slide)
+    classify = Classify(engines, thresholds, n_classes=2, positive_class=1, mode=mode)
+    return SlideClassifier(classify, pyramid, all_tissue(pyramid.grid), normalise)
 
 
 class FixedEngine:
@@ -54,7 +70,8 @@ def test_predictions_are_those_of_a_few_lines_of_numpy(lossless_slide, stored_im
     rows, cols = image.shape[0] // 64, image.shape[1] // 64
     index = np.array([[c, r] for r in range(rows) for c in range(cols)])
     np.random.default_rng(level).shuffle(index)
-    predictions, failed = analyser_of(lossless_slide, engines).analyse(tiles_at(level, index))
+    look = classifier_of(lossless_slide, engines).look(tiles_at(level, index))
+    predictions, failed = look.records, look.failed
     pixels = np.stack([image[r * 64 : r * 64 + 64, c * 64 : c * 64 + 64] for c, r in index])
     expected = colour_probability(pixels, gain=1 + level / 4)
     assert np.abs(predictions["probability"] - expected).max() < 1e-5
@@ -68,20 +85,21 @@ def test_predictions_are_those_of_a_few_lines_of_numpy(lossless_slide, stored_im
 
 
 def test_a_tile_gives_the_same_bits_alone_and_among_others(lossless_slide, engines):
-    analyser = analyser_of(lossless_slide, engines)
+    classifier = classifier_of(lossless_slide, engines)
     tiles = tiles_at(0, np.array([[c, r] for r in range(3) for c in range(5)]))
-    together, _ = analyser.analyse(tiles)
+    together = classifier.look(tiles).records
     for n in range(len(tiles)):
-        assert analyser.analyse(tiles[n : n + 1])[0].tobytes() == together[n : n + 1].tobytes()
-    assert analyser.analyse(tiles[::-1])[0].tobytes() == together[::-1].tobytes()
+        assert classifier.look(tiles[n : n + 1]).records.tobytes() == together[n : n + 1].tobytes()
+    assert classifier.look(tiles[::-1]).records.tobytes() == together[::-1].tobytes()
 
 
 @pytest.mark.parametrize("way", [zero_tile, drop_tile])
 def test_an_unreadable_tile_is_listed_and_leaves_its_neighbours_as_they_were(slide, engines, way):
     tiles = tiles_at(0, np.array([[c, r] for r in range(3, 6) for c in range(5, 9)]))
-    before, _ = analyser_of(slide, engines).analyse(tiles)
+    before = classifier_of(slide, engines).look(tiles).records
     way(slide, 3, 2)  # the stored tile holds columns 6, 7 and rows 4, 5
-    predictions, failed = analyser_of(slide, engines).analyse(tiles)
+    look = classifier_of(slide, engines).look(tiles)
+    predictions, failed = look.records, look.failed
     bad = np.isin(tiles["col"], [6, 7]) & np.isin(tiles["row"], [4, 5])
     assert bad.sum() == 4
     assert (predictions["decision"][bad] == Decision.UNREADABLE).all()
@@ -95,7 +113,8 @@ def test_an_unreadable_tile_is_listed_and_leaves_its_neighbours_as_they_were(sli
 def test_a_batch_of_which_nothing_can_be_read_is_all_unreadable(slide, engines):
     zero_tile(slide, 3, 2)
     tiles = tiles_at(0, np.array([[6, 4], [7, 5]]))
-    predictions, failed = analyser_of(slide, engines).analyse(tiles)
+    look = classifier_of(slide, engines).look(tiles)
+    predictions, failed = look.records, look.failed
     assert (predictions["decision"] == Decision.UNREADABLE).all()
     assert len(failed) == 2
 
@@ -104,8 +123,10 @@ def test_a_batch_of_which_nothing_can_be_read_is_all_unreadable(slide, engines):
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_a_probability_that_is_not_finite_makes_its_tile_unreadable(lossless_slide, bad, threshold):
     engine = FixedEngine([[0.9, 0.1], bad, [0.0, 1.0]])
-    analyser = analyser_of(lossless_slide, [engine] * 3, (threshold,) * 3)
-    predictions, failed = analyser.analyse(tiles_at(1, np.array([[0, 0], [1, 0], [2, 0]])))
+    look = classifier_of(lossless_slide, [engine] * 3, (threshold,) * 3).look(
+        tiles_at(1, np.array([[0, 0], [1, 0], [2, 0]]))
+    )
+    predictions, failed = look.records, look.failed
     assert predictions["decision"].tolist()[1:] == [Decision.UNREADABLE, Decision.ZOOM]
     assert np.isnan(predictions["probability"][1]).all()
     assert np.isfinite(predictions["probability"][[0, 2]]).all()
@@ -117,7 +138,8 @@ def test_probabilities_go_to_the_readable_tiles_in_order(slide):
     zero_tile(slide, 0, 0)
     engine = FixedEngine([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     tiles = tiles_at(0, np.array([[4, 4], [0, 0], [5, 5], [1, 1], [6, 6]]))
-    predictions, failed = analyser_of(slide, [engine] * 3).analyse(tiles)
+    look = classifier_of(slide, [engine] * 3).look(tiles)
+    predictions, failed = look.records, look.failed
     assert engine.called_with == [3]
     expected = [0.1, np.nan, 0.2, np.nan, 0.3]
     assert np.allclose(predictions["probability"][:, 1], np.float32(expected), equal_nan=True)
@@ -125,38 +147,41 @@ def test_probabilities_go_to_the_readable_tiles_in_order(slide):
 
 
 def test_a_long_reason_is_cut_and_not_lost(lossless_slide, engines):
-    analyser = analyser_of(lossless_slide, engines)
-
     class Broken:
-        grid = analyser.pyramid.grid
+        grid = pyramid_of(lossless_slide).grid
 
         def read_tile(self, level, col, row):
             raise UnreadableRegionError("ä" * 500)
 
-    broken = Analyser(Broken(), engines, (0.5, 0.4, 0.3), 2, 1)
-    _, failed = broken.analyse(tiles_at(0, np.array([[0, 0]])))
+    broken = SlideClassifier(Classify(engines, (0.5, 0.4, 0.3), 2, 1), Broken(), all_tissue(Broken.grid))
+    failed = broken.look(tiles_at(0, np.array([[0, 0]]))).failed
     assert failed["reason"][0] == ("ä" * 100).encode()
 
 
-def test_a_path_that_is_no_utf_8_may_stand_in_a_reason(engines):
-    class Gone:
-        def read_tile(self, level, col, row):
-            raise UnreadableRegionError("caf\udce9.tif: no such slide")
-
-    Gone.grid = Grid(64, 64, 64, 2, 3, 1.0)
-    _, failed = Analyser(Gone(), engines, (0.5, 0.4, 0.3), 2, 1).analyse(tiles_at(0, np.array([[0, 0]])))
+def test_a_path_that_is_no_utf_8_may_stand_in_a_reason():
+    tiles = tiles_at(0, np.array([[0, 0]]))
+    failed = failed_records(tiles, {0: "caf\udce9.tif: no such slide"})
     assert failed["reason"][0] == rb"caf\udce9.tif: no such slide"
 
 
+@pytest.mark.parametrize("mode", [Mode.PYRAMID, Mode.EXHAUSTIVE])
+def test_what_is_looked_at_next_are_the_children_of_the_tiles_to_zoom_into(slide, mode):
+    zero_tile(slide, 0, 0, page=1)  # of level 1, columns 0, 1 and rows 0, 1
+    tiles = tiles_at(1, np.array([[2, 2], [0, 0], [3, 2]]))
+    look = classifier_of(slide, [FixedEngine([[0.9, 0.1], [0.1, 0.9]])] * 3, mode=mode).look(tiles)
+    assert look.records["decision"].tolist() == [Decision.STOP, Decision.UNREADABLE, Decision.ZOOM]
+    followed = {Mode.PYRAMID: [(0, 0), (3, 2)], Mode.EXHAUSTIVE: [(2, 2), (0, 0), (3, 2)]}[mode]
+    expected = {(0, 2 * c + i, 2 * r + j) for c, r in followed for i in range(2) for j in range(2)}
+    assert {tuple(tile) for tile in look.closer.tolist()} == expected
+    assert len(look.closer) == len(expected)
+
+
 def test_time_is_booked_by_phase(lossless_slide, engines):
-    analyser = analyser_of(lossless_slide, engines)
-    analyser.analyse(tiles_at(0, np.array([[0, 0]])))
-    analyser.analyse(tiles_at(2, np.array([[0, 0]])))
-    seconds = analyser.seconds
+    seconds = classifier_of(lossless_slide, engines).look(tiles_at(0, np.array([[0, 0]]))).seconds
     assert seconds.read > 0
-    assert seconds.infer > 0
-    assert (seconds.levels > 0).nonzero()[0].tolist() == [0, 2]
-    assert seconds.levels.sum() == pytest.approx(seconds.read + seconds.stain + seconds.infer)
+    assert seconds.compute > 0
+    slow = classifier_of(lossless_slide, engines, normalise=lambda pixels: time.sleep(0.1) or pixels)
+    assert slow.look(tiles_at(0, np.array([[0, 0]]))).seconds.stain >= 0.1
 
 
 def test_networks_see_the_readable_tiles_of_normalised_stain_in_order(slide):
@@ -168,10 +193,7 @@ def test_networks_see_the_readable_tiles_of_normalised_stain_in_order(slide):
     zero_tile(slide, 0, 0)
     tiles = tiles_at(0, np.array([[4, 4], [0, 0], [5, 5]]))
     plain, normalising = Watcher([[0.9, 0.1]] * 3), Watcher([[0.9, 0.1]] * 3)
-    analyser_of(slide, [plain] * 3).analyse(tiles)
-    analyser = analyser_of(slide, [normalising] * 3)
-    analyser.normalise = lambda pixels: pixels // 2 + 128
-    analyser.analyse(tiles)
+    classifier_of(slide, [plain] * 3).look(tiles)
+    classifier_of(slide, [normalising] * 3, normalise=lambda pixels: pixels // 2 + 128).look(tiles)
     assert len(plain.seen) == 2
     assert (normalising.seen == plain.seen // 2 + 128).all()
-    assert analyser.seconds.stain > 0

@@ -12,15 +12,21 @@ from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.cli.summary import summary_lines
 from pyramidai_mpi.run.assemble import failed_lines
+from pyramidai_mpi.run.run import RunReport, SlideOutcome
 from tests.results import result_of
 
 SETTINGS = RunSettings.of(Path("slides/a.tif"), Path("model"), Path("results/a.h5"))
 
 
+def report_of(result, wall_s, balance=1.0):
+    code = ExitCode.TILES_FAILED if result.tree.n_failed else ExitCode.OK
+    return RunReport((SlideOutcome(SETTINGS, code, "a.tif"),), wall_s, balance, result)
+
+
 @pytest.fixture(scope="module")
 def report():
     """Of a result with unreadable tiles on every level."""
-    return RunReport(result_of(), wall_s=12.34)
+    return report_of(result_of(), 12.34, 1.125)
 
 
 def test_every_level_is_counted_lowest_resolution_first(report):
@@ -43,12 +49,12 @@ def test_what_the_pyramid_saved_is_told_against_the_reference_run(report):
 
 def test_time_balance_and_place_are_told(report):
     lines = list(summary_lines(SETTINGS, report))
-    assert "12.3 s on 2 ranks, busiest/ideal 1.12" in lines  # 4.5 / 4.0
+    assert "12.3 s on 2 ranks, busiest/ideal 1.12" in lines
     assert lines[-1] == "result: results/a.h5"
 
 
 def test_a_slide_without_tissue_is_said_to_have_none():
-    report = RunReport(result_of(np.zeros((35, 45), bool)), 0.1)
+    report = report_of(result_of(np.zeros((35, 45), bool)), 0.1)
     lines = list(summary_lines(SETTINGS, report))
     assert "a.tif: no tissue" in lines[0]
     assert lines[-1] == "result: results/a.h5"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.check import check_network
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
@@ -20,7 +20,7 @@ from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.models.quantisation.package import quantise
 from pyramidai_mpi.models.shipped import default_model
-from pyramidai_mpi.run.opening import open_job, rule_of, segment_slide
+from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.sampling import sample_tiles
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from tests.stains import pixels_looked_at, plain_macenko
@@ -141,8 +141,8 @@ def test_tiles_of_each_slide_are_normalised_by_its_own_stain(slide: Path, macenk
     package = load_package(macenko_model)
     raw, seen = (sample_tiles([slide, other], model, 6, seed=3) for model in (load_package(MODEL), package))
     for number, path in enumerate((slide, other)):
-        job = open_job(RunSettings.of(slide=path, model=macenko_model, output=tmp_path), package)
-        slide_pixels = pixels_looked_at(job, rule_of(job, segment_slide(job)))
+        opened = open_under(SlideInput(path), package)
+        slide_pixels = pixels_looked_at(opened, rule_of(opened, segment_slide(opened)))
         for level in range(3):
             expected = plain_macenko(raw[level][number], slide_pixels, package.stain_target)
             assert np.abs(seen[level][number] - expected).max() < 1

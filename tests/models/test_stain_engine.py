@@ -10,14 +10,15 @@ import pytest
 import yaml
 from skimage.io import imread
 
+from pyramidai_mpi.analyses.classify import Classify
 from pyramidai_mpi.base.errors import InternalError
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.models.stain.engine import StainEngine
 from pyramidai_mpi.models.stain.graph import stain_graph
 from pyramidai_mpi.models.stain.map import MacenkoTarget, estimate
-from pyramidai_mpi.run.opening import analyser_of, open_job, rule_of, segment_slide
+from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine
 from tests.stains import (
     EOSIN,
@@ -79,23 +80,24 @@ def test_the_networks_of_a_real_slide_see_what_the_plain_method_gives(real_slide
         entry = {"method": "reinhard", "target": {"mean": list(target.mean), "std": list(target.std)}}
     (tmp_path / "model/model.yaml").write_text(yaml.safe_dump(document | {"stain": entry}))
     package = load_package(tmp_path / "model")
-    job = open_job(RunSettings.of(slide=real_slides / name, model=package.folder, output=tmp_path, mpp=0.25), package)
+    slide = open_under(SlideInput(real_slides / name, mpp=0.25), package)
     try:
-        rule = rule_of(job, segment_slide(job))
-        job, roots = estimate_stain(job, rule), rule.roots()
-        read = job.pyramid.read_tile
-        slide_pixels = pixels_looked_at(job, rule)
+        rule = rule_of(slide, segment_slide(slide))
+        slide, roots = estimate_stain(slide, rule, package), rule.roots()
+        read = slide.pyramid.read_tile
+        slide_pixels = pixels_looked_at(slide, rule)
         networks = [Watcher() for _ in range(3)]
-        analyser = analyser_of(job, networks, own_stain_engine(package))
+        classify = Classify(networks, package.thresholds({}), 2, 1, stain_engine=own_stain_engine(package))
+        classifier = classify.on(slide, rule)
         tiles = roots[:: max(1, len(roots) // 6)][:6]
         for level in (2, 1, 0):
-            analyser.analyse(tiles)
+            classifier.look(tiles)
             pixels = np.stack([read(level, int(tile["col"]), int(tile["row"])) for tile in tiles])
             assert np.abs(networks[level].seen[0] - plain(pixels, slide_pixels, target)).max() < 1
             if level:
                 tiles = rule.children(tiles)[:6]
     finally:
-        job.pyramid.reader.close()
+        slide.pyramid.reader.close()
 
 
 def test_two_slides_of_one_tissue_in_other_stains_become_alike():

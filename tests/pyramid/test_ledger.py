@@ -22,6 +22,10 @@ def rule(seed: int) -> TileRule:
     return TileRule(TissueMap(grid, mask, 1), 0.05)
 
 
+def ledger_of(tiles_of: TileRule, mode: Mode) -> TileLedger:
+    return TileLedger(tiles_of.grid, tiles_of.first_tiles(mode), lambda r: tiles_of.children(r[zooms_in(r, mode)]))
+
+
 def whole_tree(tiles_of: TileRule, mode: Mode, seed: int) -> np.ndarray:
     """All predictions of a run that decides at random."""
     rng = np.random.default_rng(seed)
@@ -40,7 +44,7 @@ def whole_tree(tiles_of: TileRule, mode: Mode, seed: int) -> np.ndarray:
 def test_it_is_complete_with_the_last_tile_and_not_before(seed: int, mode: Mode, batch: int) -> None:
     tiles_of = rule(seed)
     tree = whole_tree(tiles_of, mode, seed)
-    ledger = TileLedger(tiles_of, mode)
+    ledger = ledger_of(tiles_of, mode)
     shuffled = np.random.default_rng(seed + 1).permutation(tree)
     for start in range(0, len(shuffled), batch):
         assert not ledger.complete
@@ -51,7 +55,7 @@ def test_it_is_complete_with_the_last_tile_and_not_before(seed: int, mode: Mode,
 def test_without_tissue_it_is_complete_from_the_start() -> None:
     grid = Grid(64, 64, 8, 2, 3, 1.0)
     empty = TileRule(TissueMap(grid, np.zeros((8, 8), bool), 1), 0.05)
-    assert TileLedger(empty, Mode.PYRAMID).complete
+    assert ledger_of(empty, Mode.PYRAMID).complete
 
 
 def test_a_child_that_arrives_before_its_parent_does_not_make_up_for_it() -> None:
@@ -62,7 +66,7 @@ def test_a_child_that_arrives_before_its_parent_does_not_make_up_for_it() -> Non
     tiles_of = TileRule(TissueMap(grid, mask, 1), 0.0)
     tree = whole_tree(tiles_of, Mode.EXHAUSTIVE, 0)
     assert [int(n) for n in tree["level"]] == [2, 1, 0, 0]
-    ledger = TileLedger(tiles_of, Mode.EXHAUSTIVE)
+    ledger = ledger_of(tiles_of, Mode.EXHAUSTIVE)
     ledger.record(tree[[0, 2]])
     assert not ledger.complete
     ledger.record(tree[[1]])
@@ -81,6 +85,6 @@ def test_a_tile_nobody_expects_keeps_it_open(mode: Mode) -> None:
     col, row = next((c, r) for r in range(rows) for c in range(cols) if (c, r) not in expected)
     stranger = tree[:1].copy()
     stranger["level"], stranger["col"], stranger["row"], stranger["decision"] = level, col, row, 0
-    ledger = TileLedger(tiles_of, mode)
+    ledger = ledger_of(tiles_of, mode)
     ledger.record(np.concatenate([tree, stranger]))
     assert not ledger.complete

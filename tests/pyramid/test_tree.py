@@ -30,6 +30,11 @@ def full_run(rule, mode=Mode.PYRAMID, decision_of=decided):
     return build_tree(played(rule, decision_of, mode), rule, mode)
 
 
+def resumption_of(done, rule, mode):
+    """What a run that zooms in by decision has left to do."""
+    return find_frontier(done, rule.first_tiles(mode), lambda records: rule.children(records[zooms_in(records, mode)]))
+
+
 def tuples(tiles):
     return [(int(t["level"]), int(t["col"]), int(t["row"])) for t in tiles]
 
@@ -253,7 +258,7 @@ def test_from_any_part_of_a_run_the_frontier_leads_to_the_whole(patchy, mode, sh
     by_tile = dict(zip(tuples(everything), everything, strict=True))
     chance = np.random.default_rng(int(share * 100))
     done = everything[chance.random(len(everything)) < share]
-    resumption = find_frontier(done, patchy, mode)
+    resumption = resumption_of(done, patchy, mode)
     # what a run does from there, tile by tile
     found, waiting = tuples(done[resumption.kept]), tuples(resumption.frontier)
     while waiting:
@@ -269,7 +274,7 @@ def test_nothing_is_done_again_of_a_part_that_a_run_can_have_left(patchy):
     """A tile is never done before its parent is."""
     everything = played(patchy, decided, Mode.PYRAMID)
     done = everything[np.argsort(-everything["level"].astype(int), kind="stable")][: len(everything) * 2 // 3]
-    resumption = find_frontier(done, patchy, Mode.PYRAMID)
+    resumption = resumption_of(done, patchy, Mode.PYRAMID)
     assert resumption.kept.all()
     assert not set(tuples(resumption.frontier)) & set(tuples(done))
 
@@ -277,10 +282,10 @@ def test_nothing_is_done_again_of_a_part_that_a_run_can_have_left(patchy):
 def test_tiles_without_their_parent_are_done_again_and_of_two_answers_the_later_counts(patchy):
     everything = played(patchy, decided, Mode.PYRAMID)
     rootless = everything[everything["level"] < 2]
-    resumption = find_frontier(rootless, patchy, Mode.PYRAMID)
+    resumption = resumption_of(rootless, patchy, Mode.PYRAMID)
     assert not resumption.kept.any()
     assert tuples(resumption.frontier) == tuples(patchy.roots())
-    resumption = find_frontier(np.concatenate([everything, everything]), patchy, Mode.PYRAMID)
+    resumption = resumption_of(np.concatenate([everything, everything]), patchy, Mode.PYRAMID)
     assert resumption.kept.tolist() == [False] * len(everything) + [True] * len(everything)
     assert len(resumption.frontier) == 0
 

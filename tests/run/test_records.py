@@ -15,7 +15,7 @@ from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.run.assemble import RANK_DTYPE
 from pyramidai_mpi.run.records import CohortRecords
-from pyramidai_mpi.run.run import CohortReport, SlideOutcome
+from pyramidai_mpi.run.run import RunReport, SlideOutcome
 from pyramidai_mpi.store.results.summary import SlideAccount
 from tests.packages import write_package
 
@@ -87,7 +87,7 @@ def test_metadata_is_there_from_the_start_and_complete_at_the_end(records, each,
     assert stopped["exit_code"] == 75
     assert [one["status"] for one in stopped["slides"]] == ["complete", "unfinished", "unfinished"]
     assert [one["quickhash"] for one in stopped["slides"]] == ["cd" * 32, None, None]
-    records.end(4, CohortReport((), 1.0, 1.25))
+    records.end(4, RunReport((), 1.0, 1.25))
     assert metadata_in(folder)["busiest_over_ideal"] == 1.25
     assert records.error is None
 

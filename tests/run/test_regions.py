@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from pyramidai_mpi.base.errors import InputError, UsageError
-from pyramidai_mpi.base.settings import Regions, RunSettings
+from pyramidai_mpi.base.settings import Regions, SlideInput
 from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource
 from pyramidai_mpi.run.regions import RegionFiles
 from pyramidai_mpi.slides.readers.base import SlideInfo
@@ -34,7 +34,7 @@ def patchy() -> np.ndarray:
 
 
 def mask_of(regions: Regions, *, bounds: tuple[int, int] = (0, 0), slide: Path = Path("slide.tif")) -> np.ndarray:
-    files = RegionFiles.find(RunSettings.of(slide, Path("model"), Path("out.h5"), regions=regions))
+    files = RegionFiles.find(SlideInput(slide, regions=regions))
     return files.mask(info(slide, bounds), STEP, patchy)
 
 
@@ -134,8 +134,7 @@ def test_in_a_folder_the_file_is_found_by_the_slides_name(tmp_path: Path) -> Non
 
 def test_what_had_a_say_is_told_with_its_hash(tmp_path: Path) -> None:
     roi, pen = geojson(tmp_path / "roi.json", feature([TRIANGLE])), geojson(tmp_path / "pen.json")
-    settings = RunSettings.of(Path("s.tif"), Path("m"), Path("o.h5"), regions=Regions(roi, pen, no_tissue=True))
-    source = RegionFiles.find(settings).source()
+    source = RegionFiles.find(SlideInput(Path("s.tif"), regions=Regions(roi, pen, no_tissue=True))).source()
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (roi, pen)]
     assert source.method == "none, within roi, without excluded"
     assert source.files == (RegionFile("roi", "roi.json", sums[0]), RegionFile("exclude", "pen.json", sums[1]))
@@ -205,7 +204,7 @@ def test_options_that_cannot_be_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--no-tissue and --tissue-mask"):
         Regions(tissue_mask=tmp_path / "mask.png", no_tissue=True)
     with pytest.raises(UsageError, match="--levels scale and --mpp"):
-        RunSettings.of(Path("s"), Path("m"), Path("o"), mpp=0.5, levels="scale")
+        SlideInput(Path("s"), mpp=0.5, levels="scale")
     with pytest.raises(UsageError, match=r"--tissue-mask .*m\.png: is no folder, for 2 slides"):
         Regions(tissue_mask=tmp_path / "m.png").check_for_several(2)
     Regions(tissue_mask=tmp_path / "m.png").check_for_several(1)

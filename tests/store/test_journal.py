@@ -13,25 +13,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyramidai_mpi.analyses.classify import FAILED_DTYPE
+from pyramidai_mpi.analyses.base import FAILED_DTYPE
 from pyramidai_mpi.base.errors import InputError, StorageError
 from pyramidai_mpi.base.types import Decision, prediction_dtype
 from pyramidai_mpi.store.journal import writer as journal
-from pyramidai_mpi.store.journal.format import RecordFormat
-from pyramidai_mpi.store.journal.reader import Batch, read_features, read_journal_file
+from pyramidai_mpi.store.journal.format import HEAD, MAGIC, RecordFormat
+from pyramidai_mpi.store.journal.reader import SlideFrames, scan_file
 from pyramidai_mpi.store.journal.writer import JournalWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-FORMAT = RecordFormat(prediction_dtype(2), FAILED_DTYPE, (0, 3, 5), "ab" * 32)
+FORMAT = RecordFormat(prediction_dtype(2), FAILED_DTYPE, (0, 3, 5))
+TAG = 0xFEDC_BA98_7654_3210
+
+Found = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""What is read back of a batch: records, unreadable tiles, features."""
 
 
-def batch(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def batch(number: int) -> Found:
     """Some tiles of one level, one of them unreadable in every second batch; with features where the level has any."""
     rng = np.random.default_rng(number)
     level, n = number % 3, 1 + number % 4
-    predictions = np.zeros(n, FORMAT.prediction)
+    predictions = np.zeros(n, FORMAT.record)
     predictions["level"] = level
     predictions["col"], predictions["row"] = rng.integers(0, 1000, (2, n))
     predictions["probability"] = rng.random((n, 2), np.float32)
@@ -49,47 +54,106 @@ def batch(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
 def write(path: Path, n_batches: int, record_format: RecordFormat = FORMAT) -> Path:
     writer = JournalWriter(path, record_format)
     for number in range(n_batches):
-        writer.append(*batch(number))
+        writer.append(TAG, *batch(number))
     writer.close()
     return path
 
 
-def assert_begins(found: list[Batch]) -> None:
+def batches_in(path: Path, tag: int = TAG, record_format: RecordFormat = FORMAT) -> list[Found]:
+    """All batches of a slide in a file."""
+    frames = scan_file(path, 0, record_format)
+    slide = SlideFrames([path], frames[frames["slide"] == tag], record_format)
+    records = slide.records()
+    found = list(slide.batches(np.ones(len(records), bool)))
+    assert records.tobytes() == b"".join(one.tobytes() for one, _, _ in found)
+    return found
+
+
+def assert_are(found: list[Found], numbers: Iterable[int]) -> None:
+    """What was found are the batches of these numbers, to the last bit."""
+    for (records, failed, features), number in zip(found, numbers, strict=True):
+        own_records, own_failed, own_features = batch(number)
+        assert records.tobytes() == own_records.tobytes()
+        assert failed.tobytes() == own_failed.tobytes()
+        assert (features is None) == (own_features is None)
+        if features is not None:
+            np.testing.assert_array_equal(features, own_features)
+
+
+def assert_begins(found: list[Found]) -> None:
     """What was found are the first batches, to the last bit."""
-    for number, one in enumerate(found):
-        predictions, failed, _ = batch(number)
-        assert one.predictions.tobytes() == predictions.tobytes()
-        assert one.failed.tobytes() == failed.tobytes()
+    assert_are(found, range(len(found)))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return write(tmp_path_factory.mktemp("journal") / "whole.tiles", 12).read_bytes()
+    return write(tmp_path_factory.mktemp("journal") / "a.tiles", 12).read_bytes()
 
 
-def read_bytes(folder: Path, data: bytes) -> list[Batch]:
+def read_bytes(folder: Path, data: bytes) -> list[Found]:
     path = folder / "a.tiles"
     path.write_bytes(data)
-    return read_journal_file(path, FORMAT)
+    return batches_in(path)
 
 
 def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tiles", 9)
-    found = read_journal_file(path, FORMAT)
+    found = batches_in(path)
     assert len(found) == 9
     assert_begins(found)
-    features = list(read_features(path, found, FORMAT.widths))
-    expected = [(number % 3, batch(number)[2]) for number in range(9) if number % 3]
-    assert [level for level, _ in features] == [level for level, _ in expected]
-    for (_, rows), (_, own) in zip(features, expected, strict=True):
-        np.testing.assert_array_equal(rows, own)
+
+
+def test_slides_that_share_files_get_each_their_own_in_the_order_of_the_files(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.tiles", tmp_path / "b.tiles"]
+    of_slide: dict[int, list[int]] = {TAG: [], 0: [], TAG + 1: []}
+    for path, numbers in zip(paths, (range(7), range(7, 13)), strict=True):
+        writer = JournalWriter(path, FORMAT)
+        for number in numbers:
+            tag = list(of_slide)[number * 5 % 3]
+            writer.append(tag, *batch(number))
+            of_slide[tag].append(number)
+        writer.close()
+    frames = np.concatenate([scan_file(path, number, FORMAT) for number, path in enumerate(paths)])
+    assert len(frames) == 13
+    for tag, numbers in of_slide.items():
+        slide = SlideFrames(paths, frames[frames["slide"] == tag], FORMAT)
+        assert slide.records().tobytes() == b"".join(batch(number)[0].tobytes() for number in numbers)
+        assert_are(list(slide.batches(np.ones(len(slide.records()), bool))), numbers)
+
+
+def test_only_the_tiles_that_count_are_given_back_with_their_reasons_and_features(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tiles", 12)
+    slide = SlideFrames([path], scan_file(path, 0, FORMAT), FORMAT)
+    kept = np.random.default_rng(3).random(len(slide.records())) < 0.5
+    start = 0
+    for number, (records, failed, features) in enumerate(slide.batches(kept)):
+        own_records, own_failed, own_features = batch(number)
+        counts = kept[start : start + len(own_records)]
+        start += len(counts)
+        assert records.tobytes() == own_records[counts].tobytes()
+        assert failed.tobytes() == (own_failed.tobytes() if len(own_failed) and counts[-1] else b"")
+        if own_features is not None:
+            np.testing.assert_array_equal(features, own_features[counts])
+    assert start == len(kept)
+
+
+def test_a_file_whose_records_look_otherwise_is_of_other_runs_and_gives_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tiles", 3)
+    assert len(scan_file(path, 0, RecordFormat(FORMAT.record, FORMAT.failed, (0, 3, 6)))) == 0
+
+
+def test_a_file_of_an_older_format_says_how_to_finish_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.tiles"
+    path.write_bytes(HEAD.pack(MAGIC, 1, 300) + bytes(400))
+    with pytest.raises(InputError, match=r"a\.tiles: journal of format 1, which an older version .* finish with that"):
+        scan_file(path, 0, FORMAT)
 
 
 def test_every_batch_is_in_the_file_as_soon_as_it_is_appended(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
     for number in range(5):
-        writer.append(*batch(number))
-        assert len(read_journal_file(tmp_path / "a.tiles", FORMAT)) == number + 1
+        writer.append(TAG, *batch(number))
+        assert len(batches_in(tmp_path / "a.tiles")) == number + 1
     writer.close()
 
 
@@ -102,7 +166,7 @@ def test_no_file_is_ever_written_over(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tiles", 2)
     before = path.read_bytes()
     with pytest.raises(StorageError, match="exists"):
-        JournalWriter(path, FORMAT).append(*batch(0))
+        JournalWriter(path, FORMAT).append(TAG, *batch(0))
     assert path.read_bytes() == before
 
 
@@ -114,7 +178,7 @@ def test_cut_anywhere_it_gives_the_batches_that_are_whole(tmp_path: Path, whole:
     assert lengths == sorted(lengths)
 
 
-@pytest.mark.parametrize("rest", [b"\0" * 50, b"\xff" * 3, b"PJF1" * 20], ids=["zeros", "ones", "marks"])
+@pytest.mark.parametrize("rest", [b"\0" * 50, b"\xff" * 3, b"PJF2" * 20], ids=["zeros", "ones", "marks"])
 def test_rubbish_after_the_last_batch_is_a_torn_end(tmp_path: Path, whole: bytes, rest: bytes) -> None:
     found = read_bytes(tmp_path, whole + rest)
     assert len(found) == 12
@@ -161,13 +225,12 @@ def test_batches_that_are_not_in_their_order_are_refused(tmp_path: Path, rearran
 
 
 def test_batches_of_another_file_do_not_pass(tmp_path: Path, whole: bytes) -> None:
-    other_format = RecordFormat(FORMAT.prediction, FORMAT.failed, FORMAT.widths, "cd" * 32)
-    other = write(tmp_path / "other.tiles", 12, other_format).read_bytes()
+    other = write(tmp_path / "other.tiles", 12).read_bytes()  # the same but for its name
     assert len(other) == len(whole)
     half = len(whole) // 2
     with pytest.raises(InputError):
         read_bytes(tmp_path, whole[:half] + other[half:] + whole[half:])
-    with pytest.raises(InputError, match="another run"):
+    with pytest.raises(InputError, match="damaged"):
         read_bytes(tmp_path, other)
 
 
@@ -197,7 +260,7 @@ def test_a_file_with_pieces_cut_pasted_and_overwritten_gives_true_batches_or_is_
 
 def test_a_full_disk_is_an_error_that_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
-    writer.append(*batch(0))
+    writer.append(TAG, *batch(0))
     real = os.write
 
     def full(descriptor: int, data: bytes) -> int:
@@ -207,11 +270,11 @@ def test_a_full_disk_is_an_error_that_keeps_what_was_there(tmp_path: Path, monke
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(StorageError, match=r"a\.tiles.*No space left.*--resume") as caught:
-        writer.append(*batch(1))
+        writer.append(TAG, *batch(1))
     assert caught.value.exit_code == 74
     monkeypatch.undo()
     writer.close()
-    found = read_journal_file(tmp_path / "a.tiles", FORMAT)
+    found = batches_in(tmp_path / "a.tiles")
     assert len(found) == 1
     assert_begins(found)
 
@@ -230,7 +293,7 @@ def test_it_is_flushed_by_time_and_a_failing_disk_is_heard_of(tmp_path: Path, mo
     writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
     with pytest.raises(StorageError, match="Input/output error"):
         for number in range(1000):
-            writer.append(*batch(number))
+            writer.append(TAG, *batch(number))
             time.sleep(0.01)
     with pytest.raises(StorageError, match="Input/output error"):
         writer.close()
@@ -241,8 +304,8 @@ def test_what_was_not_flushed_in_time_is_flushed_at_the_end(tmp_path: Path, monk
         raise OSError(errno.EIO, "Input/output error")
 
     writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
-    writer.append(*batch(0))
+    writer.append(TAG, *batch(0))
     monkeypatch.setattr(os, "fsync", fsync)
-    writer.append(*batch(1))
+    writer.append(TAG, *batch(1))
     with pytest.raises(StorageError, match="Input/output error"):
         writer.close()

@@ -11,12 +11,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install pyramidai_mpi[train]")
 
 from pyramidai_mpi.base.errors import InputError, UsageError  # noqa: E402
-from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
+from pyramidai_mpi.base.settings import SlideInput  # noqa: E402
 from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine  # noqa: E402
 from pyramidai_mpi.models.package import ModelPackage, load_package  # noqa: E402
 from pyramidai_mpi.models.stain.map import MacenkoTarget  # noqa: E402
-from pyramidai_mpi.run.opening import open_job, rule_of, segment_slide  # noqa: E402
+from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
 from pyramidai_mpi.training.fitting import FitSettings, fit, score, turned, usable_device  # noqa: E402
 from pyramidai_mpi.training.labelled_patches import LabelledTiles, Split, TilePlan, draw_split, split_slides  # noqa: E402
@@ -89,16 +89,16 @@ def test_a_coarser_level_can_start_from_what_the_finer_one_has_learnt(slides, tm
     assert np.abs(chained[0] - chained[1]).mean() < 0.5 * np.abs(apart[0] - apart[1]).mean()
 
 
-def job_and_rule(slide: Path, package: ModelPackage):
-    job = open_job(RunSettings.of(slide=slide, model=package.folder, output=slide), package)
-    return job, rule_of(job, segment_slide(job))
+def slide_and_rule(path: Path, package: ModelPackage):
+    slide = open_under(SlideInput(path), package)
+    return slide, rule_of(slide, segment_slide(slide))
 
 
 def test_a_package_trained_on_one_slides_colours_asks_for_them(slides, tmp_path) -> None:
     options = ["--epochs", "1", "--stain", "reinhard", "--stain-target", str(slides[2])]
     assert run_command_line([*words(slides[1:], tmp_path / "m"), *options]) == 0
     package = load_package(tmp_path / "m")
-    pixels = pixels_looked_at(*job_and_rule(slides[2], package))
+    pixels = pixels_looked_at(*slide_and_rule(slides[2], package))
     lab = lab_of(pixels[(-np.log((pixels + 1.0) / 240) >= 0.15).all(axis=1)])
     assert package.stain == "reinhard"
     np.testing.assert_allclose(package.stain_target.mean, lab.mean(axis=0), atol=1e-9)
@@ -112,7 +112,7 @@ def test_tiles_to_train_on_are_normalised_by_their_own_slides_stain(slides, tmp_
     bare = TilePlan(model, slides[0].parent, 0.5, per_class=4, seed=0)
     plan = bare.with_stain(method, None, slides[1])
     (raw,), (seen,) = (draw_split([slides[3]], one, Split.TRAIN, tmp_path) for one in (bare, plan))
-    slide_pixels = pixels_looked_at(*job_and_rule(slides[3], plan.model))
+    slide_pixels = pixels_looked_at(*slide_and_rule(slides[3], plan.model))
     assert np.abs(seen.pixels - plain(raw.pixels, slide_pixels, plan.model.stain_target)).max() < 1
     assert np.abs(seen.pixels.astype(int) - raw.pixels).max() > 5
 
