@@ -97,7 +97,7 @@ class SlideInput:
     Attributes
     ----------
     path
-        Its file.
+        The slide's file.
     mpp
         µm per level-0 pixel; None takes what the slide says.
     levels
@@ -199,7 +199,7 @@ class Output:
     writer
         ``auto``, ``serial`` or ``mpio``: who writes the result file.
     command_line
-        For provenance.
+        The command that the user gave, which the result records.
     accept_mixed
         Go on from a journal, and leave a finished result alone, though versions of what computes differ.
 
@@ -232,7 +232,7 @@ class Schedule:
     policy
         Name of the scheduler's policy.
     seed
-        Of the choice of steal victims.
+        Seed of the random choice of the ranks to steal from.
     batch_size
         Most tiles in one call of the scheduler's worker.
     read_ahead

@@ -80,9 +80,9 @@ class ModelPackage:
     Attributes
     ----------
     folder
-        Where it lies.
+        The package's folder.
     name
-        Its name.
+        The model's name.
     classes
         Names of the classes, in the order of the output's columns.
     positive_class
@@ -186,12 +186,12 @@ class ModelPackage:
 def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
     """Read a package's description and check it against the files beside it.
 
-    The networks themselves (shapes, types, opset) are checked by `network_check.check_network`.
+    The networks themselves (shapes, types, opset) are checked by `check.check_network`.
 
     Parameters
     ----------
     folder
-        Where it lies.
+        The package's folder.
     check_files
         Whether to compare the networks' files with their hashes; that they are there is checked in any case.
 

@@ -17,7 +17,7 @@ def read_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
     Parameters
     ----------
     folder
-        Where it lies.
+        The package's folder.
     check_files
         Whether to compare the networks' files with the hashes in the description; WSInfer's has none.
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyramidai_mpi.run.single import RunReport
 
 from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.base.settings import RunSettings

@@ -47,7 +47,7 @@ def quantised_graph(path: Path, input_name: str, tiles: RgbArray) -> bytes:
     path
         The network in float32, uint8 NHWC in.
     input_name
-        Of the graph.
+        Name of the graph's input.
     tiles
         uint8 (N, T, T, 3): the range of each activation is that seen on them.
 

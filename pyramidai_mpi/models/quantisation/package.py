@@ -44,7 +44,7 @@ class LevelReport:
     float_tiles_per_s, int8_tiles_per_s
         One thread, medians of alternating runs; NaN without tiles.
     max_difference, mean_difference
-        Of the positive class' probability.
+        Differences of the positive class' probability.
     changed
         Tiles whose decision differs.
     float_positives, kept_positives
@@ -101,7 +101,7 @@ def quantise(
     Parameters
     ----------
     package
-        With networks that take uint8 NHWC.
+        The package; its networks take uint8 NHWC.
     calibration, held_out
         Tiles uint8 (N, T, T, 3) of each level, level 0 first, as the networks see them; none in common.
     scratch

@@ -135,7 +135,7 @@ def colours_of(pixels: RgbArray, method: str) -> StainTarget:
     Parameters
     ----------
     pixels
-        As for `estimate`.
+        See `estimate`.
     method
         ``macenko`` or ``reinhard``.
     """

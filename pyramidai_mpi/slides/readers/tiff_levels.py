@@ -40,7 +40,7 @@ class TiffLevel:
         Places of the tiles in the file and their lengths in bytes, int64 (rows * columns,), in row-major order. A
         length of 0 says that the file lacks the tile.
     decode
-        From a tile's bytes to its pixels.
+        Function that turns a tile's bytes into its pixels.
     """
 
     size: tuple[int, int]

@@ -41,7 +41,7 @@ class SlideRecord:
     l0_bounds
         x, y of the non-empty region's corner.
     sha256
-        Of the whole file, when it was asked for.
+        SHA-256 of the whole file, when it was asked for.
     """
 
     name: str
@@ -151,7 +151,7 @@ class Result:
     n_reference_tiles
         Level-0 tiles that a reference run would have analysed.
     execution
-        How it came about.
+        How the result came about.
     """
 
     slide: SlideRecord
@@ -183,9 +183,9 @@ def digest_of(
     Parameters
     ----------
     quickhash
-        Of the slide.
+        Quick hash of the slide.
     level_sha256, thresholds
-        Of each level, level 0 first.
+        Hash of the network and threshold of each level, level 0 first.
     levels
         The analysed tiles of each level.
 

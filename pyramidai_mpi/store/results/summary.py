@@ -35,11 +35,11 @@ class SlideAccount:
     unreadable
         Tiles of all levels.
     seconds
-        From opening the slide to writing its file; None where the file does not say.
+        Time from opening the slide to writing its file; None where the file does not say.
     balance
         Busiest rank's working time over the mean; None for a slide that shared its ranks with others.
     digest, quickhash
-        Of the result and of the slide.
+        Digest of the result and quick hash of the slide.
     """
 
     tiles: tuple[int, ...]
