@@ -29,7 +29,7 @@ from pyramidai_mpi.run.deciding import (
     values_in_result,
     values_of,
 )
-from pyramidai_mpi.run.opening import open_job, rule_of
+from pyramidai_mpi.run.opening import open_under, rule_of
 from pyramidai_mpi.store.journal.manifest import read_manifest
 from pyramidai_mpi.store.results.reader import read_origin
 from pyramidai_mpi.store.results.result import Execution
@@ -70,14 +70,16 @@ def table(tmp_path: Path, lossless_slide: Path) -> Callable[..., Facts]:
     ) -> Facts:
         model = write_package(tmp_path / "model", yaml_changes=yaml)
         settings = RunSettings.of(lossless_slide, model, tmp_path / "out.h5", backend=backend, **changes)
-        job = open_job(settings, read_package(model).with_positive_class(settings.model.positive_class))
-        job.pyramid.reader.close()
+        package = read_package(model).with_positive_class(settings.model.positive_class)
+        slide = open_under(settings.slide, package)
+        slide.pyramid.reader.close()
         if not work:
-            return facts_before(job, source or TissueSource())
-        downsample = mask_downsample(job.pyramid.grid)
+            return facts_before(settings, package, slide, source or TissueSource())
+        downsample = mask_downsample(slide.pyramid.grid)
         found = np.full((round(768 / downsample), round(1024 / downsample)), mask)
         engine = SimpleNamespace(backend="onnxruntime" if backend == "auto" else backend, batch_shape=4)
-        return facts_at_work(job, rule_of(job, found, source), [engine] * 3, widths)  # type: ignore[list-item]
+        rule = rule_of(slide, found, source)
+        return facts_at_work(settings, package, slide, rule, [engine] * 3, widths)  # type: ignore[list-item]
 
     return make
 
