@@ -9,7 +9,7 @@ from typing import Any
 from mpi4py import MPI
 
 from pyramidai_mpi.base.settings import RunSettings
-from pyramidai_mpi.run import single as pipeline
+from pyramidai_mpi.run import run
 from pyramidai_mpi.run.write import write_result
 
 slide, model, serial, parallel = (Path(word) for word in sys.argv[1:5])
@@ -20,5 +20,5 @@ def write_both(comm: MPI.Intracomm, result: Any, _output: Path, **options: Any) 
     write_result(comm, result, parallel, **options | {"parallel": True})
 
 
-pipeline.write_result = write_both
-pipeline.run_slide(MPI.COMM_WORLD, RunSettings.of(slide=slide, model=model, output=serial))
+run.write_result = write_both
+run.run_slide(MPI.COMM_WORLD, RunSettings.of(slide=slide, model=model, output=serial))

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.mpi
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        pytest.param("pyramidai_mpi.analyses.classify", "Analyser.analyse", id="while analysing"),
-        pytest.param("pyramidai_mpi.run.single", "build_engines", id="while loading"),
-        pytest.param("pyramidai_mpi.run.single", "gather_result", id="while gathering"),
+        pytest.param("pyramidai_mpi.analyses.classify", "SlideClassifier.look", id="while analysing"),
+        pytest.param("pyramidai_mpi.run.run", "build_engines", id="while loading"),
+        pytest.param("pyramidai_mpi.run.run", "rank_record", id="while gathering"),
     ],
 )
 def test_a_bug_on_one_rank_ends_the_job_with_its_traceback(

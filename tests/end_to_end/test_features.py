@@ -9,7 +9,7 @@ import numpy as np
 import openslide
 import pytest
 
-from pyramidai_mpi.run import feature_exchange
+from pyramidai_mpi.run.write import even_shares
 from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
 from tests.end_to_end.conftest import digest_of, pyramidai
 from tests.end_to_end.test_damage import tissue_slide, wipe_tile
@@ -104,6 +104,6 @@ def test_blocks_reach_their_writers_in_order_whatever_their_size() -> None:
 def test_shares_are_even_and_leave_nothing_out() -> None:
     for n_rows in (0, 1, 7, 100):
         for n_writers in (1, 3, 12):
-            shares = feature_exchange.even_shares(n_rows, n_writers)
+            shares = even_shares(n_rows, n_writers)
             assert [row for first, last in shares for row in range(first, last)] == list(range(n_rows))
             assert max(b - a for a, b in shares) - min(b - a for a, b in shares) <= 1

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from mpi4py import MPI
-from pyramidai_mpi.run.single import run_slide
 
 from pyramidai_mpi.base.errors import PyramidError
 from pyramidai_mpi.base.settings import RunSettings
-from pyramidai_mpi.run import opening as job
-from pyramidai_mpi.run.output import finished_before
+from pyramidai_mpi.run import networks, opening
+from pyramidai_mpi.run.run import run_slide
 from pyramidai_mpi.store.results.reader import read_digest
 
 folder, slide, model = (Path(word) for word in sys.argv[1:4])
@@ -42,21 +41,18 @@ class NoTrial(contextlib.nullcontext[Any]):
         return
 
 
-job.try_opening = job.try_loading = NoTrial  # type: ignore[assignment]
+opening.try_opening = networks.try_loading = NoTrial  # type: ignore[assignment]
 
 
 def exit_code_of(settings: RunSettings) -> int:
     """What the command would leave with."""
     try:
-        code = finished_before(settings)
-        if code is None:
-            report = run_slide(MPI.COMM_SELF, settings)
-            assert report is not None
-            code = report.exit_code
+        report = run_slide(MPI.COMM_SELF, settings)
     except PyramidError as error:
         assert "\n" not in str(error)
         return int(error.exit_code)
-    return int(code)
+    assert report is not None
+    return int(report.exit_code)
 
 
 def attempt(call: int) -> dict[str, Any]:

@@ -6,17 +6,17 @@ import sys
 import time
 from typing import Any
 
-from pyramidai_mpi.analyses.classify import Analyser
+from pyramidai_mpi.analyses.classify import SlideClassifier
 from pyramidai_mpi.cli.main import main
 
 seconds = float(sys.argv[1])
-real = Analyser.analyse
+real = SlideClassifier.look
 
 
-def slow(self: Analyser, tiles: Any, *others: Any) -> Any:
+def slow(self: SlideClassifier, tiles: Any, *others: Any) -> Any:
     time.sleep(seconds * len(tiles))
     return real(self, tiles, *others)
 
 
-Analyser.analyse = slow  # type: ignore[method-assign]
+SlideClassifier.look = slow  # type: ignore[method-assign]
 main(sys.argv[2:])

@@ -15,10 +15,10 @@ import h5py
 import numpy as np
 import pytest
 from mpi4py import MPI
-from pyramidai_mpi.run.single import run_slide
 
 from pyramidai_mpi.base.errors import ExitCode, InputError
 from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.run.run import run_slide
 from pyramidai_mpi.testing.launch import mpirun
 from tests.end_to_end.conftest import pyramidai
 from tests.packages import write_package
@@ -268,15 +268,15 @@ def test_a_slide_written_to_during_the_run_is_refused_with_one_line_and_no_resul
     slide = write_slide(tmp_path / "slide.tif", images)
     program = f"""
 import os, sys
-from pyramidai_mpi.run.pool import tile_workload
+from pyramidai_mpi.run.pool.workload import PoolWorkload
 from pyramidai_mpi.cli.main import main
-expand, path, calls = tile_workload.TileWorkload.expand, {str(slide)!r}, []
+expand, path, calls = PoolWorkload.expand, {str(slide)!r}, []
 def spoiling(self, *tasks):
     calls.append(1)
     if len(calls) == 3:
         {CHANGES[change]}
     return expand(self, *tasks)
-tile_workload.TileWorkload.expand = spoiling
+PoolWorkload.expand = spoiling
 main(["run", path, "--model", {str(model)!r}, "-o", {str(tmp_path / "out.h5")!r}, "--batch-size", "4"])
 """
     job = mpirun(2, ["-c", program], timeout=60)

@@ -34,8 +34,5 @@ def test_time_is_booked_by_rank_level_and_phase() -> None:
     assert done["busy_s"] == 2 * 4.75
     assert done["level_s"].nonzero()[0].tolist() == [0, 2]
     assert done["level_s"].sum() == pytest.approx(3.0 + 0.5 + 1.25)
-    assert [tuple(row)[:4] for row in collected.all_batches().tolist()] == [
-        (0, 2, 1, 2.0),
-        (3, 2, 4, 1.0),
-        (3, 0, 5, 7.0),
-    ]
+    batches = [batch[:4] for batch in collected.all_batches().tolist()]
+    assert batches == [(0, 2, 1, 2.0), (3, 2, 4, 1.0), (3, 0, 5, 7.0)]  # by rank, then by start
