@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched.events import Action, ReportProgress, Send, SetTimer, Timer
 from pyramidai_mpi.sched.messages import CensusAnswer, CensusAsk, Counts, Finished, RanDry, StopAsked
 from pyramidai_mpi.sched.progress import Progress
@@ -100,6 +101,21 @@ class Ending:
         for child in self._census.children:
             self._act(Send(child, Finished(stopped)))
         self.finished, self.stopped = True, stopped
+
+    def check(self) -> None:
+        """Check what must hold between two events.
+
+        Raises
+        ------
+        InternalError
+            It does not.
+        """
+        if self.stopped and not self.finished:
+            raise InternalError(f"rank {self._rank} has stopped and not finished")
+        if self._rank and (self._wave_runs or self._wave_is_soon):
+            raise InternalError(f"rank {self._rank} starts waves, as only rank 0 does")
+        if not self._rank and not self.finished and self._wave_runs == self._census.is_complete:
+            raise InternalError(f"rank 0 says wave runs: {self._wave_runs}, all heard: {self._census.is_complete}")
 
     def _pause(self, seconds: float) -> None:
         self._wave_is_soon = seconds < CENSUS_PAUSE_S

@@ -8,6 +8,7 @@ one must cost nearly nothing.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from pyramidai_mpi.sched.events import (
     TimerRang,
     WakeWorker,
 )
+from pyramidai_mpi.sched.history import History
 from pyramidai_mpi.sched.messages import CensusAsk, Lifeline, StealReply, StealRequest, decode, encode
 from pyramidai_mpi.sched.outcome import Outcome, Stats
 from pyramidai_mpi.sched.policy import RULES, Policy
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from pyramidai_mpi.sched.events import Action
     from pyramidai_mpi.sched.progress import Progress
     from pyramidai_mpi.sched.transport import Transport
+
+log = logging.getLogger(__name__)
 
 STOP_POLL_S = 20e-3
 WORKLOAD_POLL_S = 5e-3
@@ -115,6 +119,8 @@ def run_on(
         running = _Run(transport, workload, roots, policy, seed, stop)
         return running.to_the_end()
     except BaseException as failure:
+        if running is not None and not isinstance(failure, LostRankError):  # that one has printed it
+            running.log_history()
         if transport.size == 1:
             raise
         if transport.is_loss(failure):
@@ -166,7 +172,8 @@ class _Run:
         )
         self._lock = threading.Lock()
         self._bell = Bell()
-        self._worker = Worker(self._state, self._lock, workload, dtype, self._bell)
+        self._history = History()
+        self._worker = Worker(self._state, self._lock, workload, dtype, self._history, self._bell)
         self._on_progress = workload.on_progress if isinstance(workload, ReportsProgress) else None
         self._on_poll = workload.on_poll if isinstance(workload, IsPolled) else None
         self._next_poll = 0.0
@@ -191,10 +198,24 @@ class _Run:
         if self._on_progress is not None and self._progress is not None:
             self._on_progress(self._progress)
         self._leave()  # last of all that may fail: without the transport nobody could tell the others
+        self.log_history()
         return Outcome(
             stats=self._stats(),
             stopped=self._state.stopped,
             unfinished=self._state.take_unfinished(),
+        )
+
+    def log_history(self) -> None:
+        """Log, at level debug, what this rank saw and did last, and which messages came too late."""
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s", self._diagnosis())
+
+    def _diagnosis(self) -> str:
+        stale = ", ".join(f"{count} {why}" for why, count in self._state.stale.items()) or "none"
+        return (
+            f"rank {self._transport.rank} of {self._transport.size} on host {self._transport.host}: "
+            f"stale messages: {stale}; {self._state.counts()}; last events, in seconds of this host's clock, "
+            f"now {time.perf_counter():.6f}:\n{self._history.text()}"
         )
 
     def dismiss_worker(self) -> None:
@@ -216,6 +237,7 @@ class _Run:
             if self._state.finished:
                 return
             if self._silence_s > MOST_SILENCE_S and self._transport.size > 1:
+                sys.stderr.write(f"{self._diagnosis()}\n")
                 raise LostRankError(
                     f"the ranks have not all been heard of for {MOST_SILENCE_S:.0f} s, so one died or stands still; "
                     "the same command with --resume goes on from what was done"
@@ -252,9 +274,12 @@ class _Run:
             return False
         with self._lock:
             for event in events:
+                stale_before = self._state.stale_messages
                 self._state.handle(event)
+                self._history.note_event(now, event, stale=self._state.stale_messages > stale_before)
             actions = self._state.take_actions()
         for action in actions:
+            self._history.note_action(now, action)
             self._carry_out(action, now)
         return True
 
@@ -315,8 +340,8 @@ class _Run:
         in_barrier = False
         start = time.perf_counter()
         while not (in_barrier and transport.barrier_passed()):
-            while transport.receive() is not None:
-                pass
+            while (arrived := transport.receive()) is not None:
+                self._state.handle(MessageArrived(arrived[0], decode(arrived[1], self._dtype)))
             if not in_barrier and transport.all_sent():
                 transport.enter_barrier()
                 in_barrier = True
@@ -334,6 +359,7 @@ class _Run:
             steals_with_work=state.steals_with_work,
             pushes=state.pushes,
             tasks_stolen=state.tasks_stolen,
+            stale_messages=state.stale_messages,
             mean_reply_s=self._reply_s / self._replies if self._replies else float("nan"),
             busy_s=self._worker.busy_s,
             idle_s=wall - self._worker.busy_s,

@@ -33,6 +33,7 @@ from pyramidai_mpi.sched.events import (
     TimerRang,
     WakeWorker,
 )
+from pyramidai_mpi.sched.invariants import claims_about
 from pyramidai_mpi.sched.messages import (
     CensusAnswer,
     CensusAsk,
@@ -87,6 +88,10 @@ class RankState:
     ----------
     tasks_done, batches, requests_sent, steals_with_work, pushes, tasks_stolen : int
         The account (see `outcome.Stats`).
+    tasks_given : int
+        Tasks that went to other ranks.
+    stale : dict of str to int
+        Messages that came too late to mean what they meant when they were sent, by kind. Tasks in them are kept.
     """
 
     def __init__(
@@ -102,7 +107,8 @@ class RankState:
     ) -> None:
         self.rank, self.size, self.rules = rank, size, rules
         self.tasks_done = self.batches = self.requests_sent = 0
-        self.steals_with_work = self.pushes = self.tasks_stolen = 0
+        self.steals_with_work = self.pushes = self.tasks_stolen = self.tasks_given = 0
+        self.stale: dict[str, int] = {}
 
         self._queue = TaskQueue(dtype, batch_by)
         self._queue.push(roots)
@@ -179,6 +185,10 @@ class RankState:
 
     def handle(self, event: Event) -> None:
         """Take one event; what is to be done about it waits in `take_actions`."""
+        if isinstance(event, MessageArrived):
+            why = self._why_stale(event.source, event.message)
+            if why is not None:
+                self.stale[why] = self.stale.get(why, 0) + 1
         if self.finished:
             return
         match event:
@@ -204,6 +214,11 @@ class RankState:
     def stopped(self) -> bool:
         """Whether it has finished with tasks left undone."""
         return self._ending.stopped
+
+    @property
+    def stale_messages(self) -> int:
+        """How many messages came too late so far."""
+        return sum(self.stale.values())
 
     @property
     def has_actions(self) -> bool:
@@ -240,6 +255,20 @@ class RankState:
             frozen=int(self._ending.stopping and not self._in_hand),
         )
 
+    def check(self) -> None:
+        """Check what must hold between two events; for tests, after every one of them.
+
+        Raises
+        ------
+        InternalError
+            Says everything that does not hold.
+        """
+        self._queue.check()
+        self._ending.check()
+        broken = [claim for claim, holds in claims_about(self, hypercube_neighbours(self.rank, self.size)) if not holds]
+        if broken:
+            raise InternalError(f"rank {self.rank} of {self.size}, {self.counts()}: broken: {'; '.join(broken)}")
+
     def _take_message(self, source: int, message: object) -> None:
         match message:
             case StealRequest(identity):
@@ -270,6 +299,20 @@ class RankState:
             case _:
                 raise InternalError(f"rank {self.rank} cannot read {message!r} from rank {source}")
 
+    def _why_stale(self, source: int, message: object) -> str | None:
+        if self.finished:
+            return "after the end"
+        match message:
+            case StealReply(identity, _) if identity != self._request:
+                return "reply to a request given up"
+            case StealReply(_, tasks) | Push(tasks) if self._ending.stopping and tasks.size:
+                return "tasks for a rank that stops"
+            case Push() if source not in self._lifelines:
+                return "push over a lifeline taken down"
+            case Lifeline(wanted=False) if source not in self._waiting:
+                return "end of a lifeline used up"
+        return None
+
     # The victim
 
     def _take_request(self, thief: int, identity: int) -> None:
@@ -286,7 +329,9 @@ class RankState:
             del self._victims[place]
 
     def _answer(self, thief: int, identity: int) -> None:
-        self._send(thief, StealReply(identity, self._tasks_for_a_thief()))
+        tasks = self._tasks_for_a_thief()
+        self.tasks_given += len(tasks)
+        self._send(thief, StealReply(identity, tasks))
 
     def _tasks_for_a_thief(self) -> Tasks:
         held = len(self._queue)
@@ -305,6 +350,7 @@ class RankState:
             share = -(-held // (len(self._waiting) + 1))
             if held <= own_share:
                 return
+            self.tasks_given += share
             self._send(self._waiting.pop(0), Push(self._queue.take_oldest(share)))
 
     # The thief

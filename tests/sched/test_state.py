@@ -34,8 +34,25 @@ def numbers(array: np.ndarray | None) -> list[int] | None:
     return None if array is None else array["number"].tolist()
 
 
+class CheckedState(RankState):
+    """Checks itself after every event."""
+
+    def take_batch(self):
+        batch = super().take_batch()
+        self.check()
+        return batch
+
+    def finish_batch(self, children):
+        super().finish_batch(children)
+        self.check()
+
+    def handle(self, event):
+        super().handle(event)
+        self.check()
+
+
 def rank(policy=Policy.STEAL_HALF, *, number=1, size=4, held=0, batch_size=4) -> RankState:
-    return RankState(number, size, RULES[policy], TASK, batch_size, None, tasks(*range(held)))
+    return CheckedState(number, size, RULES[policy], TASK, batch_size, None, tasks(*range(held)))
 
 
 def sent(state: RankState) -> list[tuple[int, object]]:
@@ -57,11 +74,8 @@ def arrive(state: RankState, source: int, message) -> None:
 
 def compute(state: RankState, leaving: int) -> None:
     """Take a batch so that the worker computes and `leaving` tasks stay queued."""
-    batch = state.take_batch()
-    assert batch is not None
-    queued = len(state._queue)
-    state._queue.take_batch(queued - leaving) if queued > leaving else None
-    assert len(state._queue) == leaving
+    assert state.take_batch() is not None
+    assert state.counts().queued == leaving
     state.take_actions()
 
 
@@ -82,7 +96,7 @@ def compute(state: RankState, leaving: int) -> None:
 )
 def test_a_victim_gives(policy, held, computing, given):
     if computing:
-        state = rank(policy, held=held + 16, batch_size=1)
+        state = rank(policy, held=held + 1, batch_size=1)
         compute(state, leaving=held)
     else:
         state = rank(policy, held=held)
@@ -248,6 +262,57 @@ def test_a_reply_to_an_earlier_request_does_not_answer_the_open_one():
     arrive(state, 2, StealReply(99, tasks()))
     assert state.awaits_reply
     assert sent(state) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        pytest.param(StealReply(99, tasks()), "reply to a request given up", id="empty"),
+        pytest.param(StealReply(99, tasks(5)), "reply to a request given up", id="with tasks, which are kept"),
+        pytest.param(Push(tasks(5)), "push over a lifeline taken down", id="a push"),
+        pytest.param(Lifeline(False), "end of a lifeline used up", id="a lifeline that is not held"),
+    ],
+)
+def test_messages_that_come_too_late_are_counted(message, why):
+    state = rank()
+    state.take_batch()
+    arrive(state, 2, message)
+    assert state.stale == {why: 1}
+    assert state.counts().queued == (len(message.tasks) if hasattr(message, "tasks") else 0)
+
+
+def test_tasks_for_a_rank_that_stops_and_messages_after_the_end_are_counted():
+    state = rank()
+    state.take_batch()
+    ((victim, request),) = [(to, m) for to, m in sent(state) if isinstance(m, StealRequest)]
+    state.handle(StopRequested())
+    arrive(state, victim, StealReply(request.identity, tasks(5)))
+    arrive(state, 0, Finished(stopped=True))
+    arrive(state, 0, Finished(stopped=True))
+    assert state.stale == {"tasks for a rank that stops": 1, "after the end": 1}
+    assert state.stale_messages == 2
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "claim"),
+    [
+        ("tasks_done", 1, "no task is lost or made"),
+        ("_in_hand", 5, "a batch is of 0 to batch_size tasks"),
+        ("_worker_waits", True, "a worker waits for no tasks that are there"),
+        ("_request", 7, "the open request is the last one"),
+        ("_silent", {1}, "silent ranks are others"),
+        ("_lifelines", [2], "my lifelines hang on neighbours"),
+        ("_waiting", [3, 3], "a lifeline hangs once"),
+        ("_postponed", [(2, 1)], "a request is postponed only during a batch"),
+        ("_rest_s", 0.0, "rests have their bounds"),
+    ],
+)
+def test_a_state_that_cannot_be_is_told(attribute, value, claim):
+    state = rank(held=3)
+    state.check()
+    setattr(state, attribute, value)
+    with pytest.raises(InternalError, match=claim):
+        state.check()
 
 
 def test_a_census_counts_a_task_until_it_is_expanded():
