@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pyramidai_mpi.sched.state import RankState
 
+def claims_about(state: Any, neighbours: Sequence[int]) -> Iterator[tuple[str, bool]]:
+    """Claims about a `RankState` in words, and whether each holds.
 
-def claims_about(state: RankState, neighbours: Sequence[int]) -> Iterator[tuple[str, bool]]:
-    """Claims in words, and whether each holds; `neighbours` are the ranks that its lifelines may hang on."""
+    Parameters
+    ----------
+    state
+        A `RankState`, whose module imports this one.
+    neighbours
+        Ranks that its lifelines may hang on.
+    """
     counts, rules = state.counts(), state.rules
     others = set(range(state.size)) - {state.rank}
     in_hand, queued = state._in_hand, counts.queued

@@ -18,7 +18,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import ExitCode, LostRankError, PyramidError, failure_report
 from pyramidai_mpi.process.exit import say_last_words
-from pyramidai_mpi.sched import naps
+from pyramidai_mpi.sched import waiting
 from pyramidai_mpi.sched.events import (
     MessageArrived,
     ReportProgress,
@@ -34,6 +34,7 @@ from pyramidai_mpi.sched.messages import CensusAsk, Lifeline, StealReply, StealR
 from pyramidai_mpi.sched.outcome import Outcome, Stats
 from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
+from pyramidai_mpi.sched.waiting import wait_until
 from pyramidai_mpi.sched.worker import Bell, Worker
 from pyramidai_mpi.sched.workload import IsPolled, ReportsProgress, Tasks, Workload, batch_field_of, checked_tasks
 
@@ -228,7 +229,7 @@ class _Run:
             self._worker.close()
 
     def _work(self) -> None:
-        nap = naps.SHORTEST_S
+        pause = waiting.SHORTEST_S
         while True:
             now = time.perf_counter()
             self._silence_s += min(now - self._last_turn, _LONGEST_TURN_S)
@@ -242,15 +243,15 @@ class _Run:
                     f"the ranks have not all been heard of for {MOST_SILENCE_S:.0f} s, so one died or stands still; "
                     "the same command with --resume goes on from what was done"
                 )
-            longest = self._longest_nap(now - self._last_wanted)
+            longest = self._longest_pause(now - self._last_wanted)
             if self._state.is_computing and not self._state.awaits_reply:
-                nap = longest  # what happened was a question, and it was answered: nothing follows soon
+                pause = longest  # what happened was a question, and it was answered: nothing follows soon
             else:
-                nap = naps.SHORTEST_S if something_happened else min(2 * nap, longest)
+                pause = waiting.SHORTEST_S if something_happened else min(2 * pause, longest)
             deadline = min(self._timers.values(), default=now + 1.0)
             if self._on_poll is not None:
                 deadline = min(deadline, self._next_poll)
-            self._bell.wait(min(nap, max(deadline - now, 0.0)))
+            self._bell.wait(min(pause, max(deadline - now, 0.0)))
             self._raise_if_worker_failed()
 
     def _turn(self, now: float) -> bool:
@@ -320,10 +321,10 @@ class _Run:
                     self._next_progress = now + PROGRESS_PERIOD_S
                     self._on_progress(progress)
 
-    def _longest_nap(self, unwanted_s: float) -> float:
+    def _longest_pause(self, unwanted_s: float) -> float:
         if self._transport.size == 1:
-            return STOP_POLL_S if self._stop is not None else naps.ALONE_S
-        return naps.longest_nap(
+            return STOP_POLL_S if self._stop is not None else waiting.ALONE_S
+        return waiting.longest_pause(
             steals=self._rules.steals,
             computing=self._state.is_computing,
             asked_s=time.perf_counter() - self._asked_at if self._state.awaits_reply else None,
@@ -337,17 +338,14 @@ class _Run:
     def _leave(self) -> None:
         """Take what is still under way, until all ranks know that nothing is; then give the transport back."""
         transport = self._transport
-        in_barrier = False
-        start = time.perf_counter()
-        while not (in_barrier and transport.barrier_passed()):
-            while (arrived := transport.receive()) is not None:
-                self._state.handle(MessageArrived(arrived[0], decode(arrived[1], self._dtype)))
-            if not in_barrier and transport.all_sent():
-                transport.enter_barrier()
-                in_barrier = True
-                continue
-            time.sleep(naps.nap_in_a_collective(time.perf_counter() - start))
+        wait_until(transport.all_sent, meanwhile=self._take_late_messages)
+        transport.enter_barrier()
+        wait_until(transport.barrier_passed, meanwhile=self._take_late_messages)
         transport.close()
+
+    def _take_late_messages(self) -> None:
+        while (arrived := self._transport.receive()) is not None:
+            self._state.handle(MessageArrived(arrived[0], decode(arrived[1], self._dtype)))
 
     def _stats(self) -> Stats:
         wall = time.perf_counter() - self._start_wall

@@ -1,16 +1,16 @@
-"""The brain of one rank: events in, actions out.
+"""The state machine of one rank: events in, actions out.
 
 Everything that decides who works on what happens here, and nothing else: no clock, no MPI, no threads. Whoever drives
-it calls its methods one at a time (the loop holds a lock) and carries out the actions in order. So one brain serves the
-real run and a simulated cluster of thousands of ranks.
+it calls its methods one at a time (the loop holds a lock) and carries out the actions in order. So the same code serves
+the real run and a simulated cluster of thousands of ranks.
 
 The worker's two events are the methods `take_batch` and `finish_batch`; all others go through `handle`. Either kind may
 leave actions, which `take_actions` collects.
 
-A rank that runs dry asks a random victim, one request at a time. After some empty replies it rests: it hangs lifelines
-on its neighbours in the hypercube and asks again now and then. Tasks are accepted whenever and however they arrive, but
-an empty reply to an earlier request changes nothing. A victim that does not answer (stopped, or its host swaps) is
-passed over until it is heard of again, so that it delays nothing but what it holds.
+A rank that becomes idle asks a random victim, one request at a time. After some empty replies it rests: it hangs
+lifelines on its neighbours in the hypercube and asks again now and then. Tasks are accepted whenever and however they
+arrive, but an empty reply to an earlier request changes nothing. A victim that does not answer (stopped, or its host
+swaps) is passed over until it is heard of again, so that it delays nothing but what it holds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from pyramidai_mpi.sched.messages import (
     Finished,
     Lifeline,
     Push,
-    RanDry,
+    RankIsIdle,
     StealReply,
     StealRequest,
     StopAsked,
@@ -133,7 +133,7 @@ class RankState:
         self._waiting: list[int] = []  # whose lifelines I hold, longest first
         self._postponed: list[tuple[int, int]] = []  # (thief, identity) until the batch is done
 
-        self._dry_spell_is_known = False  # upwards in the tree, since this rank last worked
+        self._idleness_is_known = False  # upwards in the tree, since this rank last worked
         self._ending = Ending(rank, size, self.counts, self._act)
 
     # The worker
@@ -143,9 +143,9 @@ class RankState:
         queue = self._queue
         held = len(queue)
         if not held or self._ending.stopping or self._ending.finished:
-            self._run_dry()
+            self._become_idle()
             return None
-        self._worker_waits = self._dry_spell_is_known = False
+        self._worker_waits = self._idleness_is_known = False
         batch = queue.take_batch(self._next_batch_size(held))
         self._in_hand = len(batch)
         left = held - self._in_hand
@@ -154,7 +154,7 @@ class RankState:
             left = len(queue)
         if left:
             self._failures = 0
-        elif self.rules.asks_before_dry:
+        elif self.rules.asks_while_computing:
             self._look_for_work()
         return batch
 
@@ -198,7 +198,7 @@ class RankState:
             case TimerRang(Timer.CENSUS):
                 self._ending.hear_the_timer()
             case TimerRang(Timer.RETRY):
-                if self._is_dry() and not self._request:
+                if self._is_idle() and not self._request:
                     self._ask_a_victim()
             case TimerRang(Timer.PATIENCE):
                 self._give_up_on_the_victim()
@@ -290,8 +290,8 @@ class RankState:
                 self._ending.hear_the_question(wave, stopping)
             case CensusAnswer(wave, counts):
                 self._ending.hear_an_answer(source, wave, counts)
-            case RanDry():
-                self._ending.hear_of_dryness()
+            case RankIsIdle():
+                self._ending.hear_of_an_idle_rank()
             case StopAsked():
                 self._ending.stop()
             case Finished(stopped):
@@ -355,16 +355,16 @@ class RankState:
 
     # The thief
 
-    def _is_dry(self) -> bool:
+    def _is_idle(self) -> bool:
         return not self._in_hand and not len(self._queue) and not self._ending.stopping
 
-    def _run_dry(self) -> None:
+    def _become_idle(self) -> None:
         self._worker_waits = True
         if self._ending.stopping or self.finished:
             return
-        if not self._dry_spell_is_known:
-            self._dry_spell_is_known = True
-            self._ending.hear_of_dryness()
+        if not self._idleness_is_known:
+            self._idleness_is_known = True
+            self._ending.hear_of_an_idle_rank()
         self._look_for_work()
 
     def _look_for_work(self) -> None:
@@ -412,7 +412,7 @@ class RankState:
         if identity == self._request:
             self._request = 0
             self._failures += 1
-        if not len(self._queue) and (self._worker_waits or self.rules.asks_before_dry):
+        if not len(self._queue) and (self._worker_waits or self.rules.asks_while_computing):
             self._look_for_work()
 
     def _take_in(self, tasks: Tasks) -> None:

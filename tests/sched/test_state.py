@@ -15,7 +15,7 @@ from pyramidai_mpi.sched.messages import (
     Finished,
     Lifeline,
     Push,
-    RanDry,
+    RankIsIdle,
     StealReply,
     StealRequest,
     StopAsked,
@@ -154,7 +154,7 @@ def test_a_batch_is(policy, size, held, batch):
     assert numbers(state.take_batch()) == list(range(held))[-batch:]
 
 
-def test_a_thief_asks_before_it_is_dry_one_victim_at_a_time():
+def test_a_thief_asks_before_it_is_idle_one_victim_at_a_time():
     state = rank(held=1)
     state.take_batch()
     ((victim, message),) = sent(state)
@@ -162,22 +162,22 @@ def test_a_thief_asks_before_it_is_dry_one_victim_at_a_time():
     assert message == StealRequest(1)
     state.finish_batch(tasks())
     assert state.take_batch() is None
-    assert sent(state) == [(0, RanDry())]  # the request is still open
+    assert sent(state) == [(0, RankIsIdle())]  # the request is still open
     arrive(state, victim, StealReply(1, tasks(7, 8)))
     assert WakeWorker() in state.take_actions()
     assert numbers(state.take_batch()) == [8]
 
 
-def test_a_thief_of_the_paper_asks_when_it_is_dry():
+def test_a_thief_of_the_paper_asks_when_it_is_idle():
     state = rank(Policy.STEAL_ONE, held=1)
     state.take_batch()
     assert sent(state) == []
     state.finish_batch(tasks())
     assert state.take_batch() is None
-    assert [message for _, message in sent(state)] == [RanDry(), StealRequest(1)]
+    assert [message for _, message in sent(state)] == [RankIsIdle(), StealRequest(1)]
 
 
-def dry_rank_at_rest(policy=Policy.STEAL_HALF) -> tuple[RankState, list]:
+def idle_rank_at_rest(policy=Policy.STEAL_HALF) -> tuple[RankState, list]:
     """Rank 1 of 4 after too many empty replies, and the actions of the last of them."""
     state = rank(policy)
     assert state.take_batch() is None
@@ -191,13 +191,13 @@ def dry_rank_at_rest(policy=Policy.STEAL_HALF) -> tuple[RankState, list]:
 
 
 def test_after_four_empty_replies_a_thief_hangs_lifelines_and_rests():
-    state, actions = dry_rank_at_rest()
+    state, actions = idle_rank_at_rest()
     assert state.requests_sent == 4
     assert actions == [Send(0, Lifeline(True)), Send(3, Lifeline(True)), SetTimer(Timer.RETRY, 0.01)]
 
 
 def test_a_resting_thief_asks_once_more_at_each_ring_and_rests_longer():
-    state, _ = dry_rank_at_rest()
+    state, _ = idle_rank_at_rest()
     rests = []
     for _ in range(6):
         state.handle(TimerRang(Timer.RETRY))
@@ -209,14 +209,14 @@ def test_a_resting_thief_asks_once_more_at_each_ring_and_rests_longer():
 
 
 def test_work_over_a_lifeline_wakes_the_thief_and_takes_the_other_lifelines_down():
-    state, _ = dry_rank_at_rest()
+    state, _ = idle_rank_at_rest()
     arrive(state, 0, Push(tasks(5, 6)))
     assert state.take_actions() == [Send(3, Lifeline(False)), WakeWorker()]
     assert (state.pushes, state.tasks_stolen) == (1, 2)
 
 
 def test_in_the_paper_there_are_no_lifelines():
-    _, actions = dry_rank_at_rest(Policy.STEAL_ONE)
+    _, actions = idle_rank_at_rest(Policy.STEAL_ONE)
     assert actions == [SetTimer(Timer.RETRY, 0.01)]
 
 
@@ -324,25 +324,25 @@ def test_a_census_counts_a_task_until_it_is_expanded():
     assert state.counts() == Counts(created=5, completed=1, queued=4)
 
 
-def test_of_a_dry_subtree_the_parent_hears_once_between_two_waves():
+def test_of_an_idle_subtree_the_parent_hears_once_between_two_waves():
     state = rank(number=1, size=20)
     state.take_batch()
-    arrive(state, 9, RanDry())
-    arrive(state, 10, RanDry())
-    assert [to for to, message in sent(state) if message == RanDry()] == [0]
+    arrive(state, 9, RankIsIdle())
+    arrive(state, 10, RankIsIdle())
+    assert [to for to, message in sent(state) if message == RankIsIdle()] == [0]
     arrive(state, 0, CensusAsk(1, stopping=False))
-    arrive(state, 10, RanDry())
-    assert [to for to, message in sent(state) if message == RanDry()] == [0]
+    arrive(state, 10, RankIsIdle())
+    assert [to for to, message in sent(state) if message == RankIsIdle()] == [0]
 
 
-def test_rank_0_hastens_the_census_when_a_rank_has_run_dry():
+def test_rank_0_hastens_the_census_when_a_rank_has_become_idle():
     state = rank(number=0, size=3, held=5)
     state.take_batch()
     state.handle(TimerRang(Timer.CENSUS))
     for child in (1, 2):
         arrive(state, child, CensusAnswer(1, Counts(created=1)))
     assert SetTimer(Timer.CENSUS, CENSUS_PAUSE_S) in state.take_actions()
-    arrive(state, 2, RanDry())
+    arrive(state, 2, RankIsIdle())
     assert state.take_actions() == [SetTimer(Timer.CENSUS, CENSUS_PAUSE_NEAR_THE_END_S)]
 
 
@@ -422,7 +422,7 @@ def test_a_thief_whose_only_victim_is_silent_goes_on_looking_now_and_then():
     for _ in range(3):
         assert [a.timer for a in state.take_actions() if isinstance(a, SetTimer)] == [Timer.RETRY]
         state.handle(TimerRang(Timer.RETRY))
-    arrive(state, 0, RanDry())
+    arrive(state, 0, RankIsIdle())
     state.handle(TimerRang(Timer.RETRY))
     assert [to for to, m in sent(state) if isinstance(m, StealRequest)] == [0]
 
