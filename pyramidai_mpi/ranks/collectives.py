@@ -8,13 +8,13 @@ the cores from the rank that all wait for when ranks share them.
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, InputError, PyramidError
 from pyramidai_mpi.process.host import host_name
+from pyramidai_mpi.sched.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,22 +25,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PIECE_BYTES = 64 << 20
-_SHORTEST_NAP_S = 50e-6
-_LONGEST_NAP_S = 5e-3
-
-
-def wait_asleep(request: MPI.Request) -> None:
-    """Wait for a request with sleeps that grow from 50 µs to 5 ms."""
-    nap = _SHORTEST_NAP_S
-    while not request.Test():
-        time.sleep(nap)
-        nap = min(2 * nap, _LONGEST_NAP_S)
 
 
 def allgather(comm: MPI.Intracomm, own: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Every rank's (n,) integers on every rank, int64 (ranks, n). Collective."""
     everyone = np.empty((comm.size, len(own)), np.int64)
-    wait_asleep(comm.Iallgather(own.astype(np.int64), everyone))
+    wait_until(comm.Iallgather(own.astype(np.int64), everyone).Test)
     return everyone
 
 
@@ -94,12 +84,12 @@ def on_rank0(comm: MPI.Intracomm, action: Callable[[], T]) -> T | None:
 def share_bytes(comm: MPI.Intracomm, data: bytes | None, root: int = 0) -> bytes:
     """The root's bytes on every rank; the others pass None."""
     length = np.array([len(data) if data is not None else 0], np.int64)
-    wait_asleep(comm.Ibcast(length, root))
+    wait_until(comm.Ibcast(length, root).Test)
     buffer = np.empty(int(length[0]), np.uint8)
     if data is not None:
         buffer[:] = np.frombuffer(data, np.uint8)
     for start in range(0, len(buffer), _PIECE_BYTES):
-        wait_asleep(comm.Ibcast(buffer[start : start + _PIECE_BYTES], root))
+        wait_until(comm.Ibcast(buffer[start : start + _PIECE_BYTES], root).Test)
     return buffer.tobytes()
 
 
@@ -141,14 +131,14 @@ def gather_records(comm: MPI.Intracomm, records: npt.NDArray[np.void]) -> npt.ND
     counts = allgather(comm, np.array([len(records)]))[:, 0]
     if comm.rank != 0:
         for piece in _pieces(records):
-            wait_asleep(comm.Isend(piece, dest=0))
+            wait_until(comm.Isend(piece, dest=0).Test)
         return None
     everything = np.empty(int(counts.sum()), records.dtype)
     everything[: len(records)] = records
     end = len(records)
     for source in range(1, comm.size):
         for piece in _pieces(everything[end : end + int(counts[source])]):
-            wait_asleep(comm.Irecv(piece, source=source))
+            wait_until(comm.Irecv(piece, source=source).Test)
         end += int(counts[source])
     return everything
 
@@ -185,15 +175,15 @@ def scatter_rows(
     counts = np.zeros(comm.size, np.int64)
     if parts is not None:
         counts[:] = [len(part) for part in parts]
-    wait_asleep(comm.Ibcast(counts, 0))
+    wait_until(comm.Ibcast(counts, 0).Test)
     if parts is not None:
         for dest in range(1, comm.size):
             for piece in _pieces(np.ascontiguousarray(parts[dest])):
-                wait_asleep(comm.Isend(piece, dest=dest))
+                wait_until(comm.Isend(piece, dest=dest).Test)
         return np.ascontiguousarray(parts[0])
     rows = np.empty((int(counts[comm.rank]), *row_shape), dtype)
     for piece in _pieces(rows):
-        wait_asleep(comm.Irecv(piece, source=0))
+        wait_until(comm.Irecv(piece, source=0).Test)
     return rows
 
 
@@ -216,15 +206,14 @@ def all_to_all_rows(
     """
     outgoing = np.asarray(counts, np.int64)
     incoming = np.empty(comm.size, np.int64)
-    wait_asleep(comm.Ialltoall(outgoing, incoming))
+    wait_until(comm.Ialltoall(outgoing, incoming).Test)
     received = np.empty((int(incoming.sum()), rows.shape[1]), rows.dtype)
     row_bytes = rows.shape[1] * rows.itemsize
-    wait_asleep(
-        comm.Ialltoallv(
-            [np.ascontiguousarray(rows).reshape(-1).view(np.uint8), outgoing * row_bytes],
-            [received.reshape(-1).view(np.uint8), incoming * row_bytes],
-        )
+    request = comm.Ialltoallv(
+        [np.ascontiguousarray(rows).reshape(-1).view(np.uint8), outgoing * row_bytes],
+        [received.reshape(-1).view(np.uint8), incoming * row_bytes],
     )
+    wait_until(request.Test)
     return received
 
 

@@ -1,15 +1,17 @@
 """How a rank takes part in finding the end: when waves are started, how they spread, what follows from them.
 
-Rank 0 starts a wave every 0.1 s, which also serves the progress report, and sooner when it hears that some rank has run
-dry. What the sums of a wave mean is decided in `termination`; this is the part of the state machine that moves them.
+Rank 0 starts a wave every 0.1 s, which also serves the progress report, and sooner when it hears that some rank has
+become idle. What the sums of a wave mean is decided in `termination`; this is the part of the state machine that moves
+them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyramidai_mpi.base.errors import InternalError
 from pyramidai_mpi.sched.events import Action, ReportProgress, Send, SetTimer, Timer
-from pyramidai_mpi.sched.messages import CensusAnswer, CensusAsk, Counts, Finished, RanDry, StopAsked
+from pyramidai_mpi.sched.messages import CensusAnswer, CensusAsk, Counts, Finished, RankIsIdle, StopAsked
 from pyramidai_mpi.sched.progress import Progress
 from pyramidai_mpi.sched.termination import Census, Verdict, judge
 
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CENSUS_PAUSE_S = 0.1
-"""Between two waves while no rank runs dry: often enough to report progress."""
+"""Between two waves while no rank becomes idle: often enough to report progress."""
 CENSUS_PAUSE_NEAR_THE_END_S = 0.005
-"""Between two waves when some rank has run dry since the one before began, or all are to stop."""
+"""Between two waves when some rank has become idle since the one before began, or all are to stop."""
 
 
 class Ending:
@@ -51,7 +53,7 @@ class Ending:
         self._previous: Counts | None = None
         self._wave_runs = False
         self._wave_is_soon = False
-        self._subtree_ran_dry = False  # since the last wave, and the parent knows
+        self._a_rank_is_idle = False  # since the last wave, and the parent knows
         if rank == 0:
             self._pause(CENSUS_PAUSE_NEAR_THE_END_S)
 
@@ -65,20 +67,20 @@ class Ending:
         else:
             self._pause(0.0)
 
-    def hear_of_dryness(self) -> None:
-        """Some rank of this subtree has run dry: hasten the next wave.
+    def hear_of_an_idle_rank(self) -> None:
+        """Some rank of this subtree has become idle: hasten the next wave.
 
-        Between two waves one message goes over each branch of the tree, however many ranks run dry.
+        Between two waves one message goes over each branch of the tree, however many ranks become idle.
         """
         if self._size == 1:
             self._begin_wave()
-        elif self._subtree_ran_dry:
+        elif self._a_rank_is_idle:
             return
         elif self._census.parent is not None:
-            self._act(Send(self._census.parent, RanDry()))
+            self._act(Send(self._census.parent, RankIsIdle()))
         elif not self._wave_runs and not self._wave_is_soon:
             self._pause(CENSUS_PAUSE_NEAR_THE_END_S)
-        self._subtree_ran_dry = True
+        self._a_rank_is_idle = True
 
     def hear_the_timer(self) -> None:
         """Rank 0: the pause between two waves is over."""
@@ -101,6 +103,21 @@ class Ending:
             self._act(Send(child, Finished(stopped)))
         self.finished, self.stopped = True, stopped
 
+    def check(self) -> None:
+        """Check what must hold between two events.
+
+        Raises
+        ------
+        InternalError
+            It does not.
+        """
+        if self.stopped and not self.finished:
+            raise InternalError(f"rank {self._rank} has stopped and not finished")
+        if self._rank and (self._wave_runs or self._wave_is_soon):
+            raise InternalError(f"rank {self._rank} starts waves, as only rank 0 does")
+        if not self._rank and not self.finished and self._wave_runs == self._census.is_complete:
+            raise InternalError(f"rank 0 says wave runs: {self._wave_runs}, all heard: {self._census.is_complete}")
+
     def _pause(self, seconds: float) -> None:
         self._wave_is_soon = seconds < CENSUS_PAUSE_S
         self._act(SetTimer(Timer.CENSUS, seconds))
@@ -112,7 +129,7 @@ class Ending:
     def _open(self, wave: int, stopping: bool) -> None:
         if stopping:
             self.stopping = True
-        self._subtree_ran_dry = False
+        self._a_rank_is_idle = False
         self._census.begin(wave)
         for child in self._census.children:
             self._act(Send(child, CensusAsk(wave, stopping)))
@@ -147,5 +164,5 @@ class Ending:
             case Verdict.LOOKS_EMPTY:
                 self._begin_wave()
             case Verdict.WORK_IS_LEFT:
-                near = self.stopping or self._subtree_ran_dry
+                near = self.stopping or self._a_rank_is_idle
                 self._pause(CENSUS_PAUSE_NEAR_THE_END_S if near else CENSUS_PAUSE_S)

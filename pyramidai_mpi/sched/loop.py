@@ -8,6 +8,7 @@ one must cost nearly nothing.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import ExitCode, LostRankError, PyramidError, failure_report
 from pyramidai_mpi.process.exit import say_before_leaving
-from pyramidai_mpi.sched import naps
+from pyramidai_mpi.sched import waiting
 from pyramidai_mpi.sched.events import (
     MessageArrived,
     ReportProgress,
@@ -28,10 +29,12 @@ from pyramidai_mpi.sched.events import (
     TimerRang,
     WakeWorker,
 )
+from pyramidai_mpi.sched.history import History
 from pyramidai_mpi.sched.messages import CensusAsk, Lifeline, StealReply, StealRequest, decode, encode
 from pyramidai_mpi.sched.outcome import Outcome, Stats
 from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
+from pyramidai_mpi.sched.waiting import wait_until
 from pyramidai_mpi.sched.worker import Bell, Worker
 from pyramidai_mpi.sched.workload import IsPolled, ReportsProgress, Tasks, Workload, batch_field_of, checked_tasks
 
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from pyramidai_mpi.sched.events import Action
     from pyramidai_mpi.sched.progress import Progress
     from pyramidai_mpi.sched.transport import Transport
+
+log = logging.getLogger(__name__)
 
 STOP_POLL_S = 20e-3
 WORKLOAD_POLL_S = 5e-3
@@ -115,6 +120,8 @@ def run_on(
         running = _Run(transport, workload, roots, policy, seed, stop)
         return running.to_the_end()
     except BaseException as failure:
+        if running is not None and not isinstance(failure, LostRankError):  # that one has printed it
+            running.log_history()
         if transport.size == 1:
             if running is not None:
                 running.end_worker()  # whoever takes the exception may close what the batch still reads
@@ -169,7 +176,8 @@ class _Run:
         )
         self._lock = threading.Lock()
         self._bell = Bell()
-        self._worker = Worker(self._state, self._lock, workload, dtype, self._bell)
+        self._history = History()
+        self._worker = Worker(self._state, self._lock, workload, dtype, self._history, self._bell)
         self._on_progress = workload.on_progress if isinstance(workload, ReportsProgress) else None
         self._on_poll = workload.on_poll if isinstance(workload, IsPolled) else None
         self._next_poll = 0.0
@@ -194,10 +202,24 @@ class _Run:
         if self._on_progress is not None and self._progress is not None:
             self._on_progress(self._progress)
         self._leave()  # last of all that may fail: without the transport nobody could tell the others
+        self.log_history()
         return Outcome(
             stats=self._stats(),
             stopped=self._state.stopped,
             unfinished=self._state.take_unfinished(),
+        )
+
+    def log_history(self) -> None:
+        """Log, at level debug, what this rank saw and did last, and which messages came too late."""
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s", self._diagnosis())
+
+    def _diagnosis(self) -> str:
+        stale = ", ".join(f"{count} {why}" for why, count in self._state.stale.items()) or "none"
+        return (
+            f"rank {self._transport.rank} of {self._transport.size} on host {self._transport.host}: "
+            f"stale messages: {stale}; {self._state.counts()}; last events, in seconds of this host's clock, "
+            f"now {time.perf_counter():.6f}:\n{self._history.text()}"
         )
 
     def dismiss_worker(self) -> None:
@@ -210,7 +232,7 @@ class _Run:
             self._worker.close()
 
     def _work(self) -> None:
-        nap = naps.SHORTEST_S
+        pause = waiting.SHORTEST_S
         while True:
             now = time.perf_counter()
             self._silence_s += min(now - self._last_turn, _LONGEST_TURN_S)
@@ -219,19 +241,20 @@ class _Run:
             if self._state.finished:
                 return
             if self._silence_s > MOST_SILENCE_S and self._transport.size > 1:
+                sys.stderr.write(f"{self._diagnosis()}\n")
                 raise LostRankError(
                     f"the ranks have not all been heard of for {MOST_SILENCE_S:.0f} s, so one died or stands still; "
                     "the same command with --resume goes on from what was done"
                 )
-            longest = self._longest_nap(now - self._last_wanted)
+            longest = self._longest_pause(now - self._last_wanted)
             if self._state.is_computing and not self._state.awaits_reply:
-                nap = longest  # what happened was a question, and it was answered: nothing follows soon
+                pause = longest  # what happened was a question, and it was answered: nothing follows soon
             else:
-                nap = naps.SHORTEST_S if something_happened else min(2 * nap, longest)
+                pause = waiting.SHORTEST_S if something_happened else min(2 * pause, longest)
             deadline = min(self._timers.values(), default=now + 1.0)
             if self._on_poll is not None:
                 deadline = min(deadline, self._next_poll)
-            self._bell.wait(min(nap, max(deadline - now, 0.0)))
+            self._bell.wait(min(pause, max(deadline - now, 0.0)))
             self._raise_if_worker_failed()
 
     def _turn(self, now: float) -> bool:
@@ -255,9 +278,12 @@ class _Run:
             return False
         with self._lock:
             for event in events:
+                stale_before = self._state.stale_messages
                 self._state.handle(event)
+                self._history.note_event(now, event, stale=self._state.stale_messages > stale_before)
             actions = self._state.take_actions()
         for action in actions:
+            self._history.note_action(now, action)
             self._carry_out(action, now)
         return True
 
@@ -298,10 +324,10 @@ class _Run:
                     self._next_progress = now + PROGRESS_PERIOD_S
                     self._on_progress(progress)
 
-    def _longest_nap(self, unwanted_s: float) -> float:
+    def _longest_pause(self, unwanted_s: float) -> float:
         if self._transport.size == 1:
-            return STOP_POLL_S if self._stop is not None else naps.ALONE_S
-        return naps.longest_nap(
+            return STOP_POLL_S if self._stop is not None else waiting.ALONE_S
+        return waiting.longest_pause(
             steals=self._rules.steals,
             computing=self._state.is_computing,
             asked_s=time.perf_counter() - self._asked_at if self._state.awaits_reply else None,
@@ -315,17 +341,14 @@ class _Run:
     def _leave(self) -> None:
         """Take what is still under way, until all ranks know that nothing is; then give the transport back."""
         transport = self._transport
-        in_barrier = False
-        start = time.perf_counter()
-        while not (in_barrier and transport.barrier_passed()):
-            while transport.receive() is not None:
-                pass
-            if not in_barrier and transport.all_sent():
-                transport.enter_barrier()
-                in_barrier = True
-                continue
-            time.sleep(naps.nap_in_a_collective(time.perf_counter() - start))
+        wait_until(transport.all_sent, meanwhile=self._take_late_messages)
+        transport.enter_barrier()
+        wait_until(transport.barrier_passed, meanwhile=self._take_late_messages)
         transport.close()
+
+    def _take_late_messages(self) -> None:
+        while (arrived := self._transport.receive()) is not None:
+            self._state.handle(MessageArrived(arrived[0], decode(arrived[1], self._dtype)))
 
     def _stats(self) -> Stats:
         wall = time.perf_counter() - self._start_wall
@@ -337,6 +360,7 @@ class _Run:
             steals_with_work=state.steals_with_work,
             pushes=state.pushes,
             tasks_stolen=state.tasks_stolen,
+            stale_messages=state.stale_messages,
             mean_reply_s=self._reply_s / self._replies if self._replies else float("nan"),
             busy_s=self._worker.busy_s,
             idle_s=wall - self._worker.busy_s,

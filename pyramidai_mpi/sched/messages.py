@@ -99,7 +99,7 @@ class CensusAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class RanDry:
+class RankIsIdle:
     """Up the tree: a rank of the sender's subtree has nothing to do, a census may be worth while."""
 
 
@@ -116,7 +116,7 @@ class Finished:
 
 
 Message: TypeAlias = (
-    StealRequest | StealReply | Lifeline | Push | CensusAsk | CensusAnswer | RanDry | StopAsked | Finished
+    StealRequest | StealReply | Lifeline | Push | CensusAsk | CensusAnswer | RankIsIdle | StopAsked | Finished
 )
 
 
@@ -129,7 +129,7 @@ class _Kind(IntEnum):
     CENSUS_ANSWER = 6
     STOP_ASKED = 7
     FINISHED = 8
-    RAN_DRY = 9
+    RANK_IS_IDLE = 9
 
 
 _HEADER = struct.Struct("<BB6xQ")
@@ -151,8 +151,8 @@ def encode(message: Message) -> bytes:
             return _HEADER.pack(_Kind.CENSUS_ASK, stopping, wave)
         case CensusAnswer(wave, counts):
             return _HEADER.pack(_Kind.CENSUS_ANSWER, 0, wave) + _COUNTS.pack(*astuple(counts))
-        case RanDry():
-            return _HEADER.pack(_Kind.RAN_DRY, 0, 0)
+        case RankIsIdle():
+            return _HEADER.pack(_Kind.RANK_IS_IDLE, 0, 0)
         case StopAsked():
             return _HEADER.pack(_Kind.STOP_ASKED, 0, 0)
         case Finished(stopped):
@@ -187,8 +187,8 @@ def decode(data: bytes | bytearray, dtype: np.dtype[Any]) -> Message:
             return CensusAsk(identity, bool(flag))
         case _Kind.CENSUS_ANSWER:
             return CensusAnswer(identity, Counts(*_COUNTS.unpack(payload)))
-        case _Kind.RAN_DRY:
-            return RanDry()
+        case _Kind.RANK_IS_IDLE:
+            return RankIsIdle()
         case _Kind.STOP_ASKED:
             return StopAsked()
         case _Kind.FINISHED:

@@ -25,6 +25,8 @@ class Stats:
         Messages with tasks that came over a lifeline, unasked.
     tasks_stolen : int
         Tasks that came from other ranks by either way.
+    stale_messages : int
+        Messages that came too late to mean what they meant when they were sent.
     mean_reply_s : float
         From sending a request to having its reply, seconds; NaN without requests.
     busy_s : float
@@ -41,6 +43,7 @@ class Stats:
     steals_with_work: int
     pushes: int
     tasks_stolen: int
+    stale_messages: int
     mean_reply_s: float
     busy_s: float
     idle_s: float

@@ -19,9 +19,9 @@ class Policy(StrEnum):
     """One task a steal, as in the PyramidAI paper (Reinbigler et al., Euro-Par 2025, doi
     10.1007/978-3-031-99872-0_21).
 
-    Full batches. A rank that has run dry asks a random victim. Requests are answered between batches, with one leaf
+    Full batches. A rank that has become idle asks a random victim. Requests are answered between batches, with one leaf
     (the newest task) if more than one task remains, else with nothing. The victim strikes the thief from its own list
-    of victims: whoever asks has run dry.
+    of victims: whoever asks has become idle.
 
     What the paper leaves open is decided so: a struck rank stays struck, also after it found work; an empty reply
     strikes nobody; after one round of empty replies (as many as victims are listed) the thief rests for 10 ms, then
@@ -39,12 +39,12 @@ class Rules:
     Attributes
     ----------
     steals : bool
-        Whether a dry rank asks others for work at all.
+        Whether an idle rank asks others for work at all.
     takes_half : bool
         A reply holds half the victim's queue, oldest first; otherwise the newest task alone.
     answers_while_computing : bool
         Requests are answered at once; otherwise between two batches.
-    asks_before_dry : bool
+    asks_while_computing : bool
         Asks as soon as the queue is empty, while the last batch is computed, and so hides the time of the reply.
     strikes_thieves : bool
         A thief is taken from the victim's own list of victims.
@@ -61,7 +61,7 @@ class Rules:
     steals: bool
     takes_half: bool = False
     answers_while_computing: bool = True
-    asks_before_dry: bool = False
+    asks_while_computing: bool = False
     strikes_thieves: bool = False
     attempts: int | None = None
     lifelines: bool = False
@@ -74,7 +74,7 @@ RULES: dict[Policy, Rules] = {
     Policy.STEAL_HALF: Rules(
         steals=True,
         takes_half=True,
-        asks_before_dry=True,
+        asks_while_computing=True,
         attempts=4,
         lifelines=True,
         batch_divisor=4,

@@ -1,16 +1,16 @@
-"""The brain of one rank: events in, actions out.
+"""The state machine of one rank: events in, actions out.
 
 Everything that decides who works on what happens here, and nothing else: no clock, no MPI, no threads. Whoever drives
-it calls its methods one at a time (the loop holds a lock) and carries out the actions in order. So one brain serves the
-real run and a simulated cluster of thousands of ranks.
+it calls its methods one at a time (the loop holds a lock) and carries out the actions in order. So the same code serves
+the real run and a simulated cluster of thousands of ranks.
 
 The worker's two events are the methods `take_batch` and `finish_batch`; all others go through `handle`. Either kind may
 leave actions, which `take_actions` collects.
 
-A rank that runs dry asks a random victim, one request at a time. After some empty replies it rests: it hangs lifelines
-on its neighbours in the hypercube and asks again now and then. Tasks are accepted whenever and however they arrive, but
-an empty reply to an earlier request changes nothing. A victim that does not answer (stopped, or its host swaps) is
-passed over until it is heard of again, so that it delays nothing but what it holds.
+A rank that becomes idle asks a random victim, one request at a time. After some empty replies it rests: it hangs
+lifelines on its neighbours in the hypercube and asks again now and then. Tasks are accepted whenever and however they
+arrive, but an empty reply to an earlier request changes nothing. A victim that does not answer (stopped, or its host
+swaps) is passed over until it is heard of again, so that it delays nothing but what it holds.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pyramidai_mpi.sched.events import (
     TimerRang,
     WakeWorker,
 )
+from pyramidai_mpi.sched.invariants import claims_about
 from pyramidai_mpi.sched.messages import (
     CensusAnswer,
     CensusAsk,
@@ -40,7 +41,7 @@ from pyramidai_mpi.sched.messages import (
     Finished,
     Lifeline,
     Push,
-    RanDry,
+    RankIsIdle,
     StealReply,
     StealRequest,
     StopAsked,
@@ -87,6 +88,10 @@ class RankState:
     ----------
     tasks_done, batches, requests_sent, steals_with_work, pushes, tasks_stolen : int
         The account (see `outcome.Stats`).
+    tasks_given : int
+        Tasks that went to other ranks.
+    stale : dict of str to int
+        Messages that came too late to mean what they meant when they were sent, by kind. Tasks in them are kept.
     """
 
     def __init__(
@@ -102,7 +107,8 @@ class RankState:
     ) -> None:
         self.rank, self.size, self.rules = rank, size, rules
         self.tasks_done = self.batches = self.requests_sent = 0
-        self.steals_with_work = self.pushes = self.tasks_stolen = 0
+        self.steals_with_work = self.pushes = self.tasks_stolen = self.tasks_given = 0
+        self.stale: dict[str, int] = {}
 
         self._queue = TaskQueue(dtype, batch_by)
         self._queue.push(roots)
@@ -127,7 +133,7 @@ class RankState:
         self._waiting: list[int] = []  # whose lifelines I hold, longest first
         self._postponed: list[tuple[int, int]] = []  # (thief, identity) until the batch is done
 
-        self._dry_spell_is_known = False  # upwards in the tree, since this rank last worked
+        self._idleness_is_known = False  # upwards in the tree, since this rank last worked
         self._ending = Ending(rank, size, self.counts, self._act)
 
     # The worker
@@ -137,9 +143,9 @@ class RankState:
         queue = self._queue
         held = len(queue)
         if not held or self._ending.stopping or self._ending.finished:
-            self._run_dry()
+            self._become_idle()
             return None
-        self._worker_waits = self._dry_spell_is_known = False
+        self._worker_waits = self._idleness_is_known = False
         batch = queue.take_batch(self._next_batch_size(held))
         self._in_hand = len(batch)
         left = held - self._in_hand
@@ -148,7 +154,7 @@ class RankState:
             left = len(queue)
         if left:
             self._failures = 0
-        elif self.rules.asks_before_dry:
+        elif self.rules.asks_while_computing:
             self._look_for_work()
         return batch
 
@@ -179,6 +185,10 @@ class RankState:
 
     def handle(self, event: Event) -> None:
         """Take one event; what is to be done about it waits in `take_actions`."""
+        if isinstance(event, MessageArrived):
+            why = self._why_stale(event.source, event.message)
+            if why is not None:
+                self.stale[why] = self.stale.get(why, 0) + 1
         if self.finished:
             return
         match event:
@@ -188,7 +198,7 @@ class RankState:
             case TimerRang(Timer.CENSUS):
                 self._ending.hear_the_timer()
             case TimerRang(Timer.RETRY):
-                if self._is_dry() and not self._request:
+                if self._is_idle() and not self._request:
                     self._ask_a_victim()
             case TimerRang(Timer.PATIENCE):
                 self._give_up_on_the_victim()
@@ -204,6 +214,11 @@ class RankState:
     def stopped(self) -> bool:
         """Whether it has finished with tasks left undone."""
         return self._ending.stopped
+
+    @property
+    def stale_messages(self) -> int:
+        """How many messages came too late so far."""
+        return sum(self.stale.values())
 
     @property
     def has_actions(self) -> bool:
@@ -240,6 +255,20 @@ class RankState:
             frozen=int(self._ending.stopping and not self._in_hand),
         )
 
+    def check(self) -> None:
+        """Check what must hold between two events; for tests, after every one of them.
+
+        Raises
+        ------
+        InternalError
+            Says everything that does not hold.
+        """
+        self._queue.check()
+        self._ending.check()
+        broken = [claim for claim, holds in claims_about(self, hypercube_neighbours(self.rank, self.size)) if not holds]
+        if broken:
+            raise InternalError(f"rank {self.rank} of {self.size}, {self.counts()}: broken: {'; '.join(broken)}")
+
     def _take_message(self, source: int, message: object) -> None:
         match message:
             case StealRequest(identity):
@@ -261,14 +290,28 @@ class RankState:
                 self._ending.hear_the_question(wave, stopping)
             case CensusAnswer(wave, counts):
                 self._ending.hear_an_answer(source, wave, counts)
-            case RanDry():
-                self._ending.hear_of_dryness()
+            case RankIsIdle():
+                self._ending.hear_of_an_idle_rank()
             case StopAsked():
                 self._ending.stop()
             case Finished(stopped):
                 self._finish(stopped)
             case _:
                 raise InternalError(f"rank {self.rank} cannot read {message!r} from rank {source}")
+
+    def _why_stale(self, source: int, message: object) -> str | None:
+        if self.finished:
+            return "after the end"
+        match message:
+            case StealReply(identity, _) if identity != self._request:
+                return "reply to a request given up"
+            case StealReply(_, tasks) | Push(tasks) if self._ending.stopping and tasks.size:
+                return "tasks for a rank that stops"
+            case Push() if source not in self._lifelines:
+                return "push over a lifeline taken down"
+            case Lifeline(wanted=False) if source not in self._waiting:
+                return "end of a lifeline used up"
+        return None
 
     # The victim
 
@@ -286,7 +329,9 @@ class RankState:
             del self._victims[place]
 
     def _answer(self, thief: int, identity: int) -> None:
-        self._send(thief, StealReply(identity, self._tasks_for_a_thief()))
+        tasks = self._tasks_for_a_thief()
+        self.tasks_given += len(tasks)
+        self._send(thief, StealReply(identity, tasks))
 
     def _tasks_for_a_thief(self) -> Tasks:
         held = len(self._queue)
@@ -305,20 +350,21 @@ class RankState:
             share = -(-held // (len(self._waiting) + 1))
             if held <= own_share:
                 return
+            self.tasks_given += share
             self._send(self._waiting.pop(0), Push(self._queue.take_oldest(share)))
 
     # The thief
 
-    def _is_dry(self) -> bool:
+    def _is_idle(self) -> bool:
         return not self._in_hand and not len(self._queue) and not self._ending.stopping
 
-    def _run_dry(self) -> None:
+    def _become_idle(self) -> None:
         self._worker_waits = True
         if self._ending.stopping or self.finished:
             return
-        if not self._dry_spell_is_known:
-            self._dry_spell_is_known = True
-            self._ending.hear_of_dryness()
+        if not self._idleness_is_known:
+            self._idleness_is_known = True
+            self._ending.hear_of_an_idle_rank()
         self._look_for_work()
 
     def _look_for_work(self) -> None:
@@ -366,7 +412,7 @@ class RankState:
         if identity == self._request:
             self._request = 0
             self._failures += 1
-        if not len(self._queue) and (self._worker_waits or self.rules.asks_before_dry):
+        if not len(self._queue) and (self._worker_waits or self.rules.asks_while_computing):
             self._look_for_work()
 
     def _take_in(self, tasks: Tasks) -> None:

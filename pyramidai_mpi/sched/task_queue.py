@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyramidai_mpi.base.errors import InternalError
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -110,6 +112,23 @@ class TaskQueue:
                 self._drop(value)
         self._count -= len(taken) // self._item
         return np.frombuffer(taken, self._dtype)
+
+    def check(self) -> None:
+        """Check that the stacks, their list and the count agree.
+
+        Raises
+        ------
+        InternalError
+            They do not.
+        """
+        held = sum(map(len, self._stacks.values()))
+        if (
+            held != self._count * self._item
+            or not all(self._stacks.values())
+            or len(self._order) != len(self._stacks)
+            or set(self._order) != set(self._stacks)
+        ):
+            raise InternalError(f"a queue of {self._count} tasks has {held} bytes on stacks {list(self._stacks)}")
 
     def _push(self, tasks: Tasks, values: list[Hashable]) -> None:
         if len(values) == 1:

@@ -1,9 +1,9 @@
 """How the ranks find out that nothing is left.
 
-A rank that has run dry cannot know whether the run is over: another may hold work, and so may a message on its way.
+A rank that has become idle cannot know whether the run is over: another may hold work, and so may a message on its way.
 "All ranks are idle" does not settle it either, because no two ranks are looked at in the same instant:
 
-- Ask each rank in turn whether it is idle. Rank 1 says yes; then rank 2 sends it tasks, runs dry, and says yes as well.
+- Ask each rank in turn whether it is idle. Rank 1 says yes; then rank 2 sends it tasks, has none left and says yes.
 - Mend it with colours, as Dijkstra, Feijen and van Gasteren (1983) do for instant messages: a rank that sent work turns
   black and spoils the round. With messages that take time this is still wrong. Rank 2 sends tasks and turns black; the
   round takes the colour along and washes the rank white; a second round finds everybody idle and white while the tasks
@@ -30,7 +30,7 @@ the tasks queued can only grow by arrivals. So if as many are queued as are outs
 is enough.
 
 A wave runs down and up a tree of ranks with 8 children each, so that it takes 2 hops each way for 48 ranks and 4 for
-4096; a ring would take as many hops as ranks, each of them a sleeping rank's nap. The same counts tell the progress.
+4096; a ring would take as many hops as ranks, each of them a sleeping rank's pause. The same counts tell the progress.
 """
 
 from __future__ import annotations

@@ -15,15 +15,12 @@ import os
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn, Protocol, Self
+from typing import NoReturn, Protocol, Self
 
 from mpi4py import MPI
 
 from pyramidai_mpi.process.exit import skip_destructors_at_exit
-from pyramidai_mpi.sched.naps import nap_in_a_collective
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pyramidai_mpi.sched.waiting import wait_until
 
 _TAG = 0
 _PATIENCE_WITH_LAUNCHER_S = 2.0
@@ -83,13 +80,6 @@ class Transport(Protocol):
         ...
 
 
-def _wait_politely(is_done: Callable[[], bool]) -> None:
-    """Wait with sleeps: blocking calls of MPI spin, which starves the other ranks on the same cores."""
-    start = time.perf_counter()
-    while not is_done():
-        time.sleep(nap_in_a_collective(time.perf_counter() - start))
-
-
 def is_loss(failure: BaseException) -> bool:
     """Whether an exception of MPI says that a rank has died, or that another one has found that out."""
     if not isinstance(failure, MPI.Exception):
@@ -145,7 +135,7 @@ class MpiTransport:
     def open(cls, comm: MPI.Intracomm) -> Self:
         """Duplicate `comm`, so that messages of the run meet no others; collective."""
         duplicate, request = comm.Idup()
-        _wait_politely(request.Test)
+        wait_until(request.Test)
         return cls(duplicate)
 
     def send(self, destination: int, data: bytes) -> None:

@@ -16,6 +16,7 @@ from pyramidai_mpi.sched.workload import Prepares, Tasks, checked_tasks
 if TYPE_CHECKING:
     import numpy as np
 
+    from pyramidai_mpi.sched.history import History
     from pyramidai_mpi.sched.state import RankState
     from pyramidai_mpi.sched.workload import Workload
 
@@ -48,6 +49,8 @@ class Worker(threading.Thread):
     ----------
     state : RankState
         Used under `lock` only.
+    history : History
+        Where batches are noted.
     main_bell : Bell
         Rung when the state has actions for the main thread, and on a failure.
 
@@ -67,6 +70,7 @@ class Worker(threading.Thread):
         lock: threading.Lock,
         workload: Workload,
         dtype: np.dtype[Any],
+        history: History,
         main_bell: Bell,
     ) -> None:
         super().__init__(name="pyramidai-worker", daemon=True)
@@ -77,6 +81,7 @@ class Worker(threading.Thread):
         self._lock = lock
         self._expand = workload.expand
         self._dtype = dtype
+        self._history = history
         self._main_bell = main_bell
         self._closing = False
         self._look_ahead: LookAhead | None = None
@@ -117,7 +122,9 @@ class Worker(threading.Thread):
             with self._lock:
                 if children is not None:
                     self._state.finish_batch(children)
+                    self._history.note_batch(time.perf_counter(), "batch finished, children", len(children))
                 batch = self._state.take_batch()
+                self._history.note_batch(time.perf_counter(), "batch taken, tasks", 0 if batch is None else len(batch))
                 main_is_needed = self._state.has_actions
             children = None
             if main_is_needed:

@@ -1,7 +1,7 @@
 """A cluster under a virtual clock: the real scheduler's state machine, imagined ranks, wires and seconds.
 
-What is real: every decision, by `sched.state.RankState`, one for each rank; the naps of the main threads, by
-`sched.naps`; the size of messages. What is imagined: seconds of work, latency, bandwidth. What is left out: the time
+What is real: every decision, by `sched.state.RankState`, one for each rank; the pauses of the main threads, by
+`sched.waiting`; the size of messages. What is imagined: seconds of work, latency, bandwidth. What is left out: the time
 that a core takes to handle a message, cores shared by ranks, and the start and the end of MPI itself.
 
 **Waves.** A real run counts its tasks every 0.1 s and oftener (`sched.ending`). Waves move no work, and 4096 ranks send
@@ -198,7 +198,7 @@ class _Cluster:
         return True
 
     def _computed(self, rank: SimulatedRank, now: float, numbers: npt.NDArray[np.int64]) -> None:
-        rank.first_look(now)  # the nap under way was begun while it computed
+        rank.first_look(now)  # the pause under way was begun while it computed
         rank.state.finish_batch(self._children(numbers))
         self._compute(rank, now)
         self._left -= len(numbers)
@@ -268,7 +268,7 @@ class _Cluster:
             rank.finished_at = now
             self._unfinished -= 1
             return
-        rank.lie_down(now)
+        rank.begin_pause(now)
         if rank.timers:
             self._set_alarm(rank)
 

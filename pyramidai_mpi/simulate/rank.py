@@ -1,7 +1,7 @@
 """One simulated rank: the real state machine, and the main thread that looks after its messages now and then.
 
 The main thread of a real rank sleeps and looks, sleeps and looks; nearly always there is nothing to see. None of these
-looks is an event here: from the length of the naps (`sched.naps`) follows when the first one after any instant is.
+looks is an event here: from the length of the pauses (`sched.waiting`) follows when the first one after any instant is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.sched import naps
+from pyramidai_mpi.sched import waiting
 
 if TYPE_CHECKING:
     from pyramidai_mpi.sched.events import Timer
@@ -25,7 +25,7 @@ class SimulatedRank:
     Attributes
     ----------
     state : RankState
-        The brain.
+        The state machine.
     inbox : list of (int, Message)
         Source and message of what has arrived and was not looked at.
     timers : dict
@@ -44,8 +44,8 @@ class SimulatedRank:
 
     __slots__ = (
         "_late_s",
-        "_nap_s",
         "_next_look",
+        "_pause_s",
         "_steals",
         "asked_at",
         "finished_at",
@@ -69,37 +69,37 @@ class SimulatedRank:
         self.wanted_at = self.asked_at = LONG_AGO
         self._steals = state.rules.steals
         self._late_s = late_s
-        self._nap_s = self._next_look = 0.0
+        self._pause_s = self._next_look = 0.0
 
-    def lie_down(self, now: float) -> None:
-        """Begin a nap after a look that found something, as `sched.loop` does."""
+    def begin_pause(self, now: float) -> None:
+        """Begin a pause after a look that found something, as `sched.loop` does."""
         state = self.state
         flat = state.is_computing and not state.awaits_reply
-        self._nap_s = self._longest_nap(now) if flat else naps.SHORTEST_S
-        self._next_look = now + self._nap_s + self._late_s
+        self._pause_s = self._longest_pause(now) if flat else waiting.SHORTEST_S
+        self._next_look = now + self._pause_s + self._late_s
 
     def first_look(self, now: float) -> float:
         """When the main thread wakes up first at `now` or after it, if nothing rings before.
 
-        To be called before the state changes at `now`, since the next naps will be of the new state's length.
+        To be called before the state changes at `now`, since the next pauses will be of the new state's length.
         """
         state = self.state
         while self._next_look < now:
             look = self._next_look
-            longest = self._longest_nap(look)
-            if self._nap_s >= longest or (state.is_computing and not state.awaits_reply):
-                self._nap_s = longest
+            longest = self._longest_pause(look)
+            if self._pause_s >= longest or (state.is_computing and not state.awaits_reply):
+                self._pause_s = longest
                 pace = longest + self._late_s
                 until = min(now, self._rule_changes_at(look))
                 self._next_look = look + pace * max(1, int((until - look) / pace))
             else:
-                self._nap_s = min(2 * self._nap_s, longest)
-                self._next_look = look + self._nap_s + self._late_s
+                self._pause_s = min(2 * self._pause_s, longest)
+                self._next_look = look + self._pause_s + self._late_s
         return self._next_look
 
-    def _longest_nap(self, now: float) -> float:
+    def _longest_pause(self, now: float) -> float:
         state = self.state
-        return naps.longest_nap(
+        return waiting.longest_pause(
             steals=self._steals,
             computing=state.is_computing,
             asked_s=now - self.asked_at if state.awaits_reply else None,
@@ -107,8 +107,8 @@ class SimulatedRank:
         )
 
     def _rule_changes_at(self, now: float) -> float:
-        """Until when the longest nap stays as it is, if nothing happens."""
+        """Until when the longest pause stays as it is, if nothing happens."""
         if not self._steals:
             return math.inf
-        changes = (self.asked_at + naps.PATIENCE_S, self.wanted_at + naps.UNDISTURBED_S)
+        changes = (self.asked_at + waiting.PATIENCE_S, self.wanted_at + waiting.UNDISTURBED_S)
         return min((instant for instant in changes if instant > now), default=math.inf)

@@ -27,6 +27,7 @@ from pyramidai_mpi.sched.events import (
     TimerRang,
     WakeWorker,
 )
+from pyramidai_mpi.sched.history import History
 from pyramidai_mpi.sched.messages import decode, encode
 from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
@@ -35,6 +36,7 @@ from pyramidai_mpi.sched.workload import batch_field_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pyramidai_mpi.sched.events import Event
     from pyramidai_mpi.sched.workload import Tasks, Workload
 
 
@@ -231,17 +233,16 @@ def play(
     Raises
     ------
     InternalError
-        Some rank has finished while tasks were left and nobody had asked to stop; or the run hangs.
+        Some rank has finished while tasks were left and nobody had asked to stop; or the run hangs; or a state breaks
+        what must hold after every event (`RankState.check`). Its notes hold the last events of each rank.
     """
     player = _Player(workloads, shares, policy, seed)
-    steps = 0
-    while not all(state.finished for state in player.states):
-        if steps == most_steps:
-            raise InternalError(f"no end after {most_steps} events")
-        if steps == stop_at_step:
-            player.ask_to_stop()
-        player.step()
-        steps += 1
+    try:
+        steps = player.to_the_end(stop_at_step, most_steps)
+    except InternalError as failure:
+        for state, history in zip(player.states, player.histories, strict=True):
+            failure.add_note(f"rank {state.rank}, {state.counts()}, last events by step:\n{history.text()}")
+        raise
     unfinished = tuple(state.take_unfinished() for state in player.states)
     return Played(tuple(player.states), unfinished, steps, player.network.messages_sent)
 
@@ -265,6 +266,8 @@ class _Player:
             )
             for rank, (workload, share) in enumerate(zip(workloads, shares, strict=True))
         ]
+        self.histories = [History() for _ in range(size)]
+        self._steps = 0
         self._workloads = workloads
         self._random = random.Random(f"play {seed}")
         # Ordered, as sets are not.
@@ -274,12 +277,24 @@ class _Player:
         for rank in range(size):
             self._carry_out(rank)
 
-    def ask_to_stop(self) -> None:
-        rank = self._random.randrange(len(self.states))
-        self.states[rank].handle(StopRequested())
-        self._carry_out(rank)
+    def to_the_end(self, stop_at_step: int | None, most_steps: int) -> int:
+        """Let things happen until all ranks have finished; how many did."""
+        while not all(state.finished for state in self.states):
+            if self._steps == most_steps:
+                raise InternalError(f"no end after {most_steps} events")
+            if self._steps == stop_at_step:
+                rank = self._random.randrange(len(self.states))
+                self._handle(rank, StopRequested())
+                self._carry_out(rank)
+            self._step()
+            self._steps += 1
+        return self._steps
 
-    def step(self) -> None:
+    def _handle(self, rank: int, event: Event) -> None:
+        self.histories[rank].note_event(self._steps, event)
+        self.states[rank].handle(event)
+
+    def _step(self) -> None:
         kinds: list[tuple[Callable[[int], None], list[int]]] = [
             (self._deliver, self.network.destinations()),
             (self._take_batch, list(self._can_take)),
@@ -290,7 +305,7 @@ class _Player:
         if self._timers and (not possible or self._random.random() < 0.1):
             rank, timer = self._random.choice(list(self._timers))
             del self._timers[rank, timer]
-            self.states[rank].handle(TimerRang(timer))
+            self._handle(rank, TimerRang(timer))
             self._carry_out(rank)
             return
         if not possible:
@@ -308,22 +323,26 @@ class _Player:
         if arrived is not None:
             source, data = arrived
             message = decode(data, np.dtype(self._workloads[rank].dtype))
-            self.states[rank].handle(MessageArrived(source, message))
+            self._handle(rank, MessageArrived(source, message))
 
     def _take_batch(self, rank: int) -> None:
         del self._can_take[rank]
         batch = self.states[rank].take_batch()
+        self.histories[rank].note_batch(self._steps, "batch taken, tasks", 0 if batch is None else len(batch))
         if batch is not None:
             self._in_hand[rank] = batch
 
     def _finish_batch(self, rank: int) -> None:
         children = self._workloads[rank].expand(self._in_hand.pop(rank))
         self.states[rank].finish_batch(children)
+        self.histories[rank].note_batch(self._steps, "batch finished, children", len(children))
         self._can_take[rank] = None
 
     def _carry_out(self, rank: int) -> None:
         state = self.states[rank]
+        state.check()
         for action in state.take_actions():
+            self.histories[rank].note_action(self._steps, action)
             match action:
                 case Send(destination, message):
                     self.network.put(rank, destination, encode(message))

@@ -125,5 +125,7 @@ def test_when_a_rank_stands_still_for_too_long_the_others_give_up_with_70():
     job = mpirun(3, ["tests/mpi/run_silent_rank.py"], timeout=60)
     assert job.returncode == 70
     assert "have not all been heard of for 2 s" in job.stderr
+    assert "rank 0 of 3 on host" in job.stderr  # and its last events, one a line
+    assert "from rank 2 CensusAnswer" in job.stderr
     assert "Traceback" not in job.stderr
     assert not job.left_over

@@ -189,6 +189,30 @@ def test_the_interpreter_s_switch_interval_is_given_back():
     assert sys.getswitchinterval() == before
 
 
+def test_at_level_debug_each_rank_says_at_the_end_what_it_did_last(caplog):
+    caplog.set_level("DEBUG", "pyramidai_mpi.sched.loop")
+    run_in_threads([TreeSearch(), TreeSearch()], round_robin(2))
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert [text.split(":")[0] for text in said] == [f"rank {rank} of 2 on host memory" for rank in range(2)]
+    assert all("stale messages: " in text and "batch taken, tasks" in text for text in said)
+    assert "from rank 0 Finished(stopped=False)" in said[1]
+
+
+def test_at_level_debug_a_failure_tells_what_its_rank_did_last(caplog):
+    class Work(TreeSearch):
+        def expand(self, tasks):
+            raise InputError("no such slide")
+
+    caplog.set_level("DEBUG", "pyramidai_mpi.sched.loop")
+    run_in_threads([Work()], [s4_roots()])
+    assert "batch taken, tasks 16" in caplog.text
+
+
+def test_without_level_debug_nothing_is_logged(caplog):
+    run_in_threads([TreeSearch(), TreeSearch()], round_robin(2))
+    assert not caplog.records
+
+
 def test_roots_are_dealt_in_turn():
     roots = np.arange(7)
     assert [deal_round_robin(roots, rank, 3).tolist() for rank in range(3)] == [[0, 3, 6], [1, 4], [2, 5]]

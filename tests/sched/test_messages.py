@@ -17,7 +17,7 @@ from pyramidai_mpi.sched.messages import (
     Finished,
     Lifeline,
     Push,
-    RanDry,
+    RankIsIdle,
     StealReply,
     StealRequest,
     StopAsked,
@@ -36,7 +36,7 @@ MESSAGES = [
     Push(TASKS[::-1]),
     CensusAsk(3, stopping=True),
     CensusAnswer(3, Counts(10**12, 2, 3, 4, 5)),
-    RanDry(),
+    RankIsIdle(),
     StopAsked(),
     Finished(stopped=False),
 ]

@@ -142,5 +142,6 @@ def test_without_stealing_each_rank_does_what_grew_from_its_roots():
 
 def test_a_run_that_cannot_end_is_called_hung():
     search = TreeSearch()
-    with pytest.raises(InternalError, match="no end after 10"):
+    with pytest.raises(InternalError, match="no end after 10") as caught:
         play([search], [s4_roots()], most_steps=10)
+    assert "batch taken, tasks 16" in caught.value.__notes__[0]

@@ -15,7 +15,7 @@ from pyramidai_mpi.sched.messages import (
     Finished,
     Lifeline,
     Push,
-    RanDry,
+    RankIsIdle,
     StealReply,
     StealRequest,
     StopAsked,
@@ -34,8 +34,25 @@ def numbers(array: np.ndarray | None) -> list[int] | None:
     return None if array is None else array["number"].tolist()
 
 
+class CheckedState(RankState):
+    """Checks itself after every event."""
+
+    def take_batch(self):
+        batch = super().take_batch()
+        self.check()
+        return batch
+
+    def finish_batch(self, children):
+        super().finish_batch(children)
+        self.check()
+
+    def handle(self, event):
+        super().handle(event)
+        self.check()
+
+
 def rank(policy=Policy.STEAL_HALF, *, number=1, size=4, held=0, batch_size=4) -> RankState:
-    return RankState(number, size, RULES[policy], TASK, batch_size, None, tasks(*range(held)))
+    return CheckedState(number, size, RULES[policy], TASK, batch_size, None, tasks(*range(held)))
 
 
 def sent(state: RankState) -> list[tuple[int, object]]:
@@ -57,11 +74,8 @@ def arrive(state: RankState, source: int, message) -> None:
 
 def compute(state: RankState, leaving: int) -> None:
     """Take a batch so that the worker computes and `leaving` tasks stay queued."""
-    batch = state.take_batch()
-    assert batch is not None
-    queued = len(state._queue)
-    state._queue.take_batch(queued - leaving) if queued > leaving else None
-    assert len(state._queue) == leaving
+    assert state.take_batch() is not None
+    assert state.counts().queued == leaving
     state.take_actions()
 
 
@@ -82,7 +96,7 @@ def compute(state: RankState, leaving: int) -> None:
 )
 def test_a_victim_gives(policy, held, computing, given):
     if computing:
-        state = rank(policy, held=held + 16, batch_size=1)
+        state = rank(policy, held=held + 1, batch_size=1)
         compute(state, leaving=held)
     else:
         state = rank(policy, held=held)
@@ -140,7 +154,7 @@ def test_a_batch_is(policy, size, held, batch):
     assert numbers(state.take_batch()) == list(range(held))[-batch:]
 
 
-def test_a_thief_asks_before_it_is_dry_one_victim_at_a_time():
+def test_a_thief_asks_before_it_is_idle_one_victim_at_a_time():
     state = rank(held=1)
     state.take_batch()
     ((victim, message),) = sent(state)
@@ -148,22 +162,22 @@ def test_a_thief_asks_before_it_is_dry_one_victim_at_a_time():
     assert message == StealRequest(1)
     state.finish_batch(tasks())
     assert state.take_batch() is None
-    assert sent(state) == [(0, RanDry())]  # the request is still open
+    assert sent(state) == [(0, RankIsIdle())]  # the request is still open
     arrive(state, victim, StealReply(1, tasks(7, 8)))
     assert WakeWorker() in state.take_actions()
     assert numbers(state.take_batch()) == [8]
 
 
-def test_a_thief_of_the_paper_asks_when_it_is_dry():
+def test_a_thief_of_the_paper_asks_when_it_is_idle():
     state = rank(Policy.STEAL_ONE, held=1)
     state.take_batch()
     assert sent(state) == []
     state.finish_batch(tasks())
     assert state.take_batch() is None
-    assert [message for _, message in sent(state)] == [RanDry(), StealRequest(1)]
+    assert [message for _, message in sent(state)] == [RankIsIdle(), StealRequest(1)]
 
 
-def dry_rank_at_rest(policy=Policy.STEAL_HALF) -> tuple[RankState, list]:
+def idle_rank_at_rest(policy=Policy.STEAL_HALF) -> tuple[RankState, list]:
     """Rank 1 of 4 after too many empty replies, and the actions of the last of them."""
     state = rank(policy)
     assert state.take_batch() is None
@@ -177,13 +191,13 @@ def dry_rank_at_rest(policy=Policy.STEAL_HALF) -> tuple[RankState, list]:
 
 
 def test_after_four_empty_replies_a_thief_hangs_lifelines_and_rests():
-    state, actions = dry_rank_at_rest()
+    state, actions = idle_rank_at_rest()
     assert state.requests_sent == 4
     assert actions == [Send(0, Lifeline(True)), Send(3, Lifeline(True)), SetTimer(Timer.RETRY, 0.01)]
 
 
 def test_a_resting_thief_asks_once_more_at_each_ring_and_rests_longer():
-    state, _ = dry_rank_at_rest()
+    state, _ = idle_rank_at_rest()
     rests = []
     for _ in range(6):
         state.handle(TimerRang(Timer.RETRY))
@@ -195,14 +209,14 @@ def test_a_resting_thief_asks_once_more_at_each_ring_and_rests_longer():
 
 
 def test_work_over_a_lifeline_wakes_the_thief_and_takes_the_other_lifelines_down():
-    state, _ = dry_rank_at_rest()
+    state, _ = idle_rank_at_rest()
     arrive(state, 0, Push(tasks(5, 6)))
     assert state.take_actions() == [Send(3, Lifeline(False)), WakeWorker()]
     assert (state.pushes, state.tasks_stolen) == (1, 2)
 
 
 def test_in_the_paper_there_are_no_lifelines():
-    _, actions = dry_rank_at_rest(Policy.STEAL_ONE)
+    _, actions = idle_rank_at_rest(Policy.STEAL_ONE)
     assert actions == [SetTimer(Timer.RETRY, 0.01)]
 
 
@@ -250,6 +264,57 @@ def test_a_reply_to_an_earlier_request_does_not_answer_the_open_one():
     assert sent(state) == []
 
 
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        pytest.param(StealReply(99, tasks()), "reply to a request given up", id="empty"),
+        pytest.param(StealReply(99, tasks(5)), "reply to a request given up", id="with tasks, which are kept"),
+        pytest.param(Push(tasks(5)), "push over a lifeline taken down", id="a push"),
+        pytest.param(Lifeline(False), "end of a lifeline used up", id="a lifeline that is not held"),
+    ],
+)
+def test_messages_that_come_too_late_are_counted(message, why):
+    state = rank()
+    state.take_batch()
+    arrive(state, 2, message)
+    assert state.stale == {why: 1}
+    assert state.counts().queued == (len(message.tasks) if hasattr(message, "tasks") else 0)
+
+
+def test_tasks_for_a_rank_that_stops_and_messages_after_the_end_are_counted():
+    state = rank()
+    state.take_batch()
+    ((victim, request),) = [(to, m) for to, m in sent(state) if isinstance(m, StealRequest)]
+    state.handle(StopRequested())
+    arrive(state, victim, StealReply(request.identity, tasks(5)))
+    arrive(state, 0, Finished(stopped=True))
+    arrive(state, 0, Finished(stopped=True))
+    assert state.stale == {"tasks for a rank that stops": 1, "after the end": 1}
+    assert state.stale_messages == 2
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "claim"),
+    [
+        ("tasks_done", 1, "no task is lost or made"),
+        ("_in_hand", 5, "a batch is of 0 to batch_size tasks"),
+        ("_worker_waits", True, "a worker waits for no tasks that are there"),
+        ("_request", 7, "the open request is the last one"),
+        ("_silent", {1}, "silent ranks are others"),
+        ("_lifelines", [2], "my lifelines hang on neighbours"),
+        ("_waiting", [3, 3], "a lifeline hangs once"),
+        ("_postponed", [(2, 1)], "a request is postponed only during a batch"),
+        ("_rest_s", 0.0, "rests have their bounds"),
+    ],
+)
+def test_a_state_that_cannot_be_is_told(attribute, value, claim):
+    state = rank(held=3)
+    state.check()
+    setattr(state, attribute, value)
+    with pytest.raises(InternalError, match=claim):
+        state.check()
+
+
 def test_a_census_counts_a_task_until_it_is_expanded():
     state = rank(held=3, batch_size=1)
     assert state.counts() == Counts(created=3, queued=3)
@@ -259,25 +324,25 @@ def test_a_census_counts_a_task_until_it_is_expanded():
     assert state.counts() == Counts(created=5, completed=1, queued=4)
 
 
-def test_of_a_dry_subtree_the_parent_hears_once_between_two_waves():
+def test_of_an_idle_subtree_the_parent_hears_once_between_two_waves():
     state = rank(number=1, size=20)
     state.take_batch()
-    arrive(state, 9, RanDry())
-    arrive(state, 10, RanDry())
-    assert [to for to, message in sent(state) if message == RanDry()] == [0]
+    arrive(state, 9, RankIsIdle())
+    arrive(state, 10, RankIsIdle())
+    assert [to for to, message in sent(state) if message == RankIsIdle()] == [0]
     arrive(state, 0, CensusAsk(1, stopping=False))
-    arrive(state, 10, RanDry())
-    assert [to for to, message in sent(state) if message == RanDry()] == [0]
+    arrive(state, 10, RankIsIdle())
+    assert [to for to, message in sent(state) if message == RankIsIdle()] == [0]
 
 
-def test_rank_0_hastens_the_census_when_a_rank_has_run_dry():
+def test_rank_0_hastens_the_census_when_a_rank_has_become_idle():
     state = rank(number=0, size=3, held=5)
     state.take_batch()
     state.handle(TimerRang(Timer.CENSUS))
     for child in (1, 2):
         arrive(state, child, CensusAnswer(1, Counts(created=1)))
     assert SetTimer(Timer.CENSUS, CENSUS_PAUSE_S) in state.take_actions()
-    arrive(state, 2, RanDry())
+    arrive(state, 2, RankIsIdle())
     assert state.take_actions() == [SetTimer(Timer.CENSUS, CENSUS_PAUSE_NEAR_THE_END_S)]
 
 
@@ -357,7 +422,7 @@ def test_a_thief_whose_only_victim_is_silent_goes_on_looking_now_and_then():
     for _ in range(3):
         assert [a.timer for a in state.take_actions() if isinstance(a, SetTimer)] == [Timer.RETRY]
         state.handle(TimerRang(Timer.RETRY))
-    arrive(state, 0, RanDry())
+    arrive(state, 0, RankIsIdle())
     state.handle(TimerRang(Timer.RETRY))
     assert [to for to, m in sent(state) if isinstance(m, StealRequest)] == [0]
 

@@ -120,7 +120,7 @@ def test_stealing_half_betters_stealing_one_betters_nothing_and_none_betters_the
     assert none > 1.2 * ideal
 
 
-# On paper: rank 0 has two tasks of 1 s, rank 1 none, batches of one. Rank 1 says at once that it is dry, and asks.
+# On paper: rank 0 has two tasks of 1 s, rank 1 none, batches of one. Rank 1 says at once that it is idle, and asks.
 # Rank 0 took the newer task and looks for messages every 5 ms, as nobody has wanted anything of it yet; it gives the
 # older one away. Rank 1 looks after 50, 100, 200, 400, 400, ... us.
 
@@ -133,12 +133,12 @@ def test_stealing_half_betters_stealing_one_betters_nothing_and_none_betters_the
         # 16 bytes in 1.6 ms, twice, so asked at 3.3 ms; answered at 5 ms, 16 + 12 bytes in 2.8 ms, arrives at 7.9 ms,
         # seen at 0.75 + 18 * 0.4 ms
         (Network(latency_s=0.1e-3, bandwidth=1e4, late_s=0.0), 1 + 7.95e-3),
-        # all naps 0.1 ms longer: answered at 5.1, arrives at 5.2, seen at 0.75 + 4 * 0.1 + 9 * 0.5 ms
+        # all pauses 0.1 ms longer: answered at 5.1, arrives at 5.2, seen at 0.75 + 4 * 0.1 + 9 * 0.5 ms
         (Network(latency_s=0.1e-3, bandwidth=1e30, late_s=0.1e-3), 1 + 5.65e-3),
     ],
     ids=["latency", "bandwidth", "late"],
 )
-def test_a_steal_takes_its_messages_and_the_naps_of_both_sides(network, worked_s):
+def test_a_steal_takes_its_messages_and_the_pauses_of_both_sides(network, worked_s):
     forest = plant([0, 0], [-1, -1])
     dealt = np.zeros(2, int)
     simulated = simulate_run(forest, np.ones(2), dealt, 2, Policy.STEAL_HALF, network, batch_size=1)
