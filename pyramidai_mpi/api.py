@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from pyramidai_mpi.store.results.tables import Header
 
 
+_MOST_TILES = 1 << 32
+"""Columns and rows are stored as 32 bits."""
+
+
 def tile_dtype(n_classes: int) -> np.dtype[np.void]:
     """One analysed tile: place in the grid, corner and side in level-0 pixels, and what was found.
 
@@ -77,7 +81,8 @@ class ResultLevel:
     record: LevelRecord
     classes: tuple[str, ...]
     n_tiles: int
-    _path: Path = field(repr=False)
+    _file: reader.CheckedResult = field(repr=False)
+    _folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)  # lives as long as its file
 
     def __len__(self) -> int:
         return self.n_tiles
@@ -85,7 +90,7 @@ class ResultLevel:
     @cached_property
     def tiles(self) -> npt.NDArray[np.void]:
         """All analysed tiles in row-major order, records of `tile_dtype`."""
-        with reader.open_result(self._path) as file:
+        with self._file.open() as file:
             rows = read_rows(file, self.number, 0, self.n_tiles)
         tiles = np.empty(self.n_tiles, tile_dtype(len(self.classes)))
         tiles["col"], tiles["row"] = rows.index.T
@@ -101,13 +106,15 @@ class ResultLevel:
         """Feature vectors, float32 (N, F), rows as `tiles`; None when the run kept none."""
         if not self.record.n_features:
             return None
-        with reader.open_result(self._path) as file:
+        with self._file.open() as file:
             return np.concatenate(
                 [np.empty((0, self.record.n_features), np.float32), *iter_column(file, self.number, "features")]
             )
 
     def row_of(self, col: int, row: int) -> int | None:
         """Where the tile (col, row) stands in `tiles`; None where it was not analysed."""
+        if not (0 <= col < _MOST_TILES and 0 <= row < _MOST_TILES):
+            return None
         (key,) = index_keys(np.array([[col, row]], np.int64))
         place = int(np.searchsorted(self._keys, key))
         return place if place < self.n_tiles and self._keys[place] == key else None
@@ -175,42 +182,50 @@ class Heatmap:
 class OpenResult:
     """A result file, read as it is asked for.
 
+    Its bytes are checked once, when it is opened. Whatever is asked for later is an `InputError` when the file has
+    been changed or replaced since; open it again then.
+
     Attributes
     ----------
-    path
-        The file.
     header
         Slide, model and geometry.
     levels
         All levels, level 0 (the finest) first.
     """
 
-    path: Path
     header: Header
     levels: tuple[ResultLevel, ...]
+    _file: reader.CheckedResult = field(repr=False)
     _folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
 
     @cached_property
     def tree(self) -> ExecutionTree:
         """All analysed tiles by level, as the run had them."""
-        with reader.open_result(self.path) as file:
+        with self._file.open() as file:
             return ExecutionTree(reader.read_levels(file))
 
     @cached_property
     def tissue(self) -> npt.NDArray[np.bool_]:
         """Tissue mask, bool (H, W), `header.mask_downsample` level-0 pixels a pixel."""
-        with reader.open_result(self.path) as file:
+        with self._file.open() as file:
             return read_mask_rows(file, 0, self.header.mask_shape[0])
 
     @cached_property
     def digest(self) -> str:
         """What ``pyramidai digest`` prints: equal results, equal digests."""
-        return reader.read_digest(self.path)
+        with self._file.open() as file:
+            return reader.digest_in(file)
 
     @property
     def summary(self) -> reader.ResultSummary:
         """What ``pyramidai info`` prints, and how the result came about."""
-        return reader.summarise(self.path)
+        with self._file.open() as file:
+            return reader.read_summary(file)
 
     def heatmap(self, spacing_um_px: float | None = None) -> Heatmap:
         """Score of the last look at every tissue pixel.
@@ -234,7 +249,7 @@ class OpenResult:
             width, height = math.ceil(l0_width / downsample), math.ceil(l0_height / downsample)
         else:
             raise UsageError(f"spacing {spacing_um_px}: expected a number of µm per pixel above 0")
-        with reader.open_result(self.path) as file:
+        with self._file.open() as file:
             score = read_mosaic(file, header).scores(0, height, width, downsample)
             tissue = tissue_rows(file, header, 0, height, width, downsample)
         return Heatmap(np.where(tissue, score, np.float32(np.nan)), downsample * mpp)
@@ -252,8 +267,17 @@ class OpenResult:
         Returns
         -------
         tuple of int and numpy.void, or None
-            Level and record (of `tile_dtype`); None where no tile was analysed.
+            Level and record (of `tile_dtype`); None where no tile was analysed, as beside the slide.
+
+        Raises
+        ------
+        UsageError
+            When the result has no such level, or the point is not finite.
         """
+        if not (math.isfinite(l0_x) and math.isfinite(l0_y)):
+            raise UsageError(f"point ({l0_x}, {l0_y}): expected two finite numbers of level-0 pixels")
+        if level is not None and level not in range(len(self.levels)):
+            raise UsageError(f"level {level}: {self.path} has levels 0 to {len(self.levels) - 1}")
         for number in range(len(self.levels)) if level is None else [level]:
             side = self.header.grid.l0_tile_side(number)
             place = self.levels[number].row_of(int(l0_x // side), int(l0_y // side))
@@ -284,13 +308,14 @@ def open_result(path: str | os.PathLike[str]) -> OpenResult:
 
 
 def _opened(path: Path, folder: tempfile.TemporaryDirectory[str] | None) -> OpenResult:
-    with reader.open_result(path) as file:
+    checked = reader.CheckedResult.check(path)
+    with checked.open() as file:
         header = read_header(file)
     levels = tuple(
-        ResultLevel(number, record, header.model.classes, n_tiles, path)
+        ResultLevel(number, record, header.model.classes, n_tiles, checked, folder)
         for number, (record, n_tiles) in enumerate(zip(header.levels, header.n_tiles, strict=True))
     )
-    return OpenResult(path, header, levels, folder)
+    return OpenResult(header, levels, checked, folder)
 
 
 def analyse(
@@ -321,7 +346,8 @@ def analyse(
     comm
         The ranks to share the work; collective over them. None uses this process alone.
     output
-        Result file to write; None keeps it in a temporary folder for as long as the returned object lives.
+        Result file to write; None keeps it in a temporary folder for as long as the returned object or one of its
+        levels lives.
     overwrite
         Replace an existing output.
     mode

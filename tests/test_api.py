@@ -19,6 +19,8 @@ import pyramidai_mpi
 from pyramidai_mpi.base.errors import InputError, OutputExistsError, UsageError
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.export.csv_table import write_csv
+from pyramidai_mpi.store.results import reader
+from pyramidai_mpi.store.results.seal import check_seal
 from tests.end_to_end.test_damage import tissue_slide
 from tests.packages import write_package
 from tests.results import result_of, write_file
@@ -124,6 +126,45 @@ def test_the_tile_at_a_point_is_the_finest_over_it(result, made):
     assert result.tile_at(1e6, 1e6) is None
 
 
+@pytest.mark.parametrize("level", [-1, 3, 0.5])
+def test_a_level_that_is_not_there_is_refused(result, level):
+    with pytest.raises(UsageError, match="levels 0 to 2"):
+        result.tile_at(5, 5, level)
+
+
+@pytest.mark.parametrize("point", [(float("nan"), 3), (3, float("inf"))])
+def test_a_point_that_is_nowhere_is_refused(result, point):
+    with pytest.raises(UsageError, match="point"):
+        result.tile_at(*point)
+
+
+def test_a_column_or_row_beyond_all_grids_holds_no_tile(result):
+    level = result.levels[0]
+    col, row = int(level.tiles["col"][-1]), int(level.tiles["row"][-1])
+    assert level.row_of(col, row) == len(level) - 1
+    assert level.row_of(col + (1 << 32), row - 1) is None
+    assert level.row_of(col, row + (1 << 70)) is None
+    assert result.tile_at(1e30, 5) is None
+
+
+def test_a_notebooks_looks_hash_the_file_once(path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(reader, "check_seal", lambda path: hashed.append(path) or check_seal(path))
+    result = pyramidai_mpi.open_result(path)
+    for level in result.levels:
+        assert len(level.tiles) == len(level)
+        assert level.features is None
+    looks = [result.tree, result.tissue, result.digest, result.summary, result.heatmap(), result.heatmap(8.0)]
+    assert len(looks) == 6
+    assert hashed == [path]
+
+
+def test_a_result_that_was_written_anew_is_not_read_on(result, path, made):
+    write_file(path.with_name("new.h5"), made).replace(path)
+    with pytest.raises(InputError, match=r"out\.h5: was changed since it was opened; open it again"):
+        result.levels[0].tiles  # noqa: B018
+
+
 def test_what_is_no_result_is_refused(tmp_path):
     with pytest.raises(InputError, match="gone"):
         pyramidai_mpi.open_result(tmp_path / "gone.h5")
@@ -161,10 +202,11 @@ again = pyramidai_mpi.analyse(slide, model, mode="exhaustive", thresholds={0: 0.
 print(result.digest, result.path, len(again.levels[0]), again.levels[0].record.threshold)
 features = result.levels[0].features
 assert features.shape[0] == len(result.levels[0]) and features.shape[1] > 0
-folder = result.path.parent
+folder, n_tiles = result.path.parent, len(result.levels[0])
 assert folder.is_dir()
 del result
 assert not folder.exists()
+assert len(pyramidai_mpi.analyse(slide, model).levels[0].tiles) == n_tiles
 """
     digest, kept, n_tiles, threshold = in_a_process(
         code, folder / "a.tif", folder / "model", tmp_path / "all.h5"

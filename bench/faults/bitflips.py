@@ -26,6 +26,7 @@ from bench.command_line import command_line
 from bench.speed.exports import made_result, write_result
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.store.results.reader import open_result, read_digest, summarise
+from pyramidai_mpi.store.results.tables import damage_is_named
 
 REFUSED, WITHOUT_EFFECT, WRONG = "refused", "without effect", "WRONG"
 
@@ -48,7 +49,7 @@ def everything(path: Path) -> list[Any]:
         if isinstance(item, h5py.Dataset):
             found.append([str(item.dtype), item.shape, item[...].tobytes()])
 
-    with open_result(path) as file:
+    with open_result(path) as file, damage_is_named(file):
         visit("/", file)
         file.visititems(visit)
     return found

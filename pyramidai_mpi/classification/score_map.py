@@ -11,6 +11,7 @@ from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.decision import decide, reached
 from pyramidai_mpi.store.results.reader import open_result, read_levels, read_rule
+from pyramidai_mpi.store.results.tables import read_header, read_mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,33 +75,29 @@ def read_score_map(path: Path, thresholds: Mapping[int, float] | None = None, *,
         When a threshold names a level that the result has not.
     """
     with open_result(path) as file:
-        slide, model = file["slide"].attrs, file["model"].attrs
-        mode = Mode(str(file["execution"].attrs["mode"]))
-        column = list(model["classes"]).index(model["positive_class"])
-        rule, levels = read_rule(file), read_levels(file)
-        own = {n: float(file[f"levels/{n}"].attrs["threshold"]) for n in sorted(levels)}
-        if thresholds or (pyramid and mode is not Mode.PYRAMID):
-            if mode is not Mode.EXHAUSTIVE:
-                raise InputError(
-                    f"{path}: is the result of a {mode} run; a pyramidal one can be made of an exhaustive one only"
-                )
-            if unknown := set(thresholds or {}) - set(own):
-                raise UsageError(f"--threshold {min(unknown)}=...: {path} has levels 0 to {len(own) - 1}")
-            own |= thresholds or {}
-            levels = prune(levels, column, own)
-            mode = Mode.PYRAMID
-        run = str(mode)
-        if mode is Mode.PYRAMID:
-            run += ", thresholds " + ", ".join(f"{n}={value:g}" for n, value in own.items())
-        width, height = (int(side) for side in slide["dimensions"])
-        return ScoreMap(
-            slide=str(slide["name"]),
-            quickhash=str(slide["quickhash"]),
-            l0_size=(width, height),
-            run=run,
-            level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
-            score=project_scores(levels, rule, column),
-        )
+        header, rule, levels, mode = read_header(file), read_rule(file), read_levels(file), read_mode(file)
+    own = {n: level.threshold for n, level in enumerate(header.levels)}
+    if thresholds or (pyramid and mode is not Mode.PYRAMID):
+        if mode is not Mode.EXHAUSTIVE:
+            raise InputError(
+                f"{path}: is the result of a {mode} run; a pyramidal one can be made of an exhaustive one only"
+            )
+        if unknown := set(thresholds or {}) - set(own):
+            raise UsageError(f"--threshold {min(unknown)}=...: {path} has levels 0 to {len(own) - 1}")
+        own |= thresholds or {}
+        levels = prune(levels, header.score_column, own)
+        mode = Mode.PYRAMID
+    run = str(mode)
+    if mode is Mode.PYRAMID:
+        run += ", thresholds " + ", ".join(f"{n}={value:g}" for n, value in own.items())
+    return ScoreMap(
+        slide=header.slide.name,
+        quickhash=header.slide.quickhash,
+        l0_size=header.slide.l0_size,
+        run=run,
+        level_sha256=header.model.level_sha256,
+        score=project_scores(levels, rule, header.score_column),
+    )
 
 
 def prune(levels: Mapping[int, TreeLevel], column: int, thresholds: Mapping[int, float]) -> dict[int, TreeLevel]:

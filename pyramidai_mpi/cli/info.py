@@ -73,9 +73,10 @@ def _model_lines(folder: Path) -> Iterator[str]:
 
 
 def _result_lines(path: Path) -> Iterator[str]:
-    from pyramidai_mpi.store.results.reader import read_digest, summarise
+    from pyramidai_mpi.store.results.reader import digest_in, open_result, read_summary
 
-    summary = summarise(path)
+    with open_result(path) as file:
+        summary, digest = read_summary(file), digest_in(file)
     yield f"result     {path} (complete, written {summary.created} by version {summary.software_version})"
     yield f"slide      {summary.slide}, {summary.l0_size[0]} x {summary.l0_size[1]} px at {summary.mpp:g} µm/px"
     yield f"model      {summary.model}"
@@ -87,4 +88,4 @@ def _result_lines(path: Path) -> Iterator[str]:
         )
     for name, value in summary.execution.items():
         yield f"  {name}: {value}"
-    yield f"digest     {read_digest(path)}"
+    yield f"digest     {digest}"

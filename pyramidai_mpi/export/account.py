@@ -10,8 +10,13 @@ import numpy as np
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.pyramid.tissue import TissueMap
-from pyramidai_mpi.store.results.reader import read_level_seconds
-from pyramidai_mpi.store.results.tables import iter_column, iter_rows, read_execution, read_mask_rows
+from pyramidai_mpi.store.results.tables import (
+    iter_column,
+    iter_rows,
+    read_execution,
+    read_level_seconds,
+    read_mask_rows,
+)
 
 if TYPE_CHECKING:
     from pyramidai_mpi.store.results.result import Execution

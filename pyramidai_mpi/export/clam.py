@@ -11,7 +11,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.store.files.placing import check_target, placed, storage_errors
 from pyramidai_mpi.store.results.reader import open_result
-from pyramidai_mpi.store.results.tables import damage_is_named, iter_column, read_header
+from pyramidai_mpi.store.results.tables import iter_column, read_header
 
 if TYPE_CHECKING:
     from pyramidai_mpi.store.results.tables import Header
@@ -105,8 +105,7 @@ def _write_level(source: h5py.File, header: Header, level: int, temporary: Path,
                 dataset[first : first + len(block)] = block
                 first += len(block)
             dataset.attrs.update(name=name, savetodir=str(target.parent))
-        with damage_is_named(source):
-            width, height = (int(extent) for extent in source["slide"].attrs["dimensions"])
+        width, height = header.slide.l0_size
         out["coords"].attrs.update(
             patch_size=record.patch_size,
             patch_level=record.patch_level,

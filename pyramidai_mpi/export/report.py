@@ -134,7 +134,7 @@ def _css(colour: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
 
 
 def _facts(picture: Picture, account: Account) -> list[Fact]:
-    file, header = picture.file, picture.header
+    header = picture.header
     facts = {
         "slide": header.slide.name,
         "size": f"{header.slide.l0_size[0]} x {header.slide.l0_size[1]} px",
@@ -144,8 +144,7 @@ def _facts(picture: Picture, account: Account) -> list[Fact]:
         "model": f"{header.model.name} ({', '.join(header.model.classes)}; positive: {header.model.positive_class})",
     }
     facts |= {f"network of level {n}": sha256 for n, sha256 in enumerate(header.model.level_sha256)}
-    facts |= {"written": str(file.attrs["created"]), "by version": str(file.attrs["software_version"])}
-    facts |= {"digest": str(file.attrs["digest"])} if "digest" in file.attrs else {}
+    facts |= {"written": header.created, "by version": header.software_version, "digest": header.digest or ""}
     facts |= {
         name.replace("_", " "): f"{value:.3f}" if isinstance(value, float) else str(value)
         for name, value in account.execution.attributes.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from pyramidai_mpi.pyramid.decision import reached
 from pyramidai_mpi.simulate.costs import Costs
 from pyramidai_mpi.simulate.forest import join, plant
 from pyramidai_mpi.simulate.study import Work
-from pyramidai_mpi.store.results.reader import open_result, read_level_seconds, read_levels, read_rule
+from pyramidai_mpi.store.results.reader import open_result, read_levels, read_rule
+from pyramidai_mpi.store.results.tables import read_execution, read_level_seconds, read_mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,17 +79,21 @@ def read_run(path: Path) -> StoredRun:
         It is no complete result.
     """
     with open_result(path) as file:
-        levels = read_levels(file)
-        execution = dict(file["execution"].attrs)
-        mode = Mode(execution["mode"])
-        batch_size = execution.get("batch_size")
-        return StoredRun(
-            name=path.name,
-            mode=mode,
-            work=Work(forest_of(levels, prune=mode is Mode.EXHAUSTIVE), len(read_rule(file).reference_tiles())),
-            batch_size=None if batch_size is None else int(batch_size),
-            timings=_timings(file, levels),
-        )
+        levels, rule, mode = read_levels(file), read_rule(file), read_mode(file)
+        facts, level_s = read_execution(file).attributes, read_level_seconds(file)
+    batch_size = facts.get("batch_size")
+    return StoredRun(
+        name=path.name,
+        mode=mode,
+        work=Work(forest_of(levels, prune=mode is Mode.EXHAUSTIVE), len(rule.reference_tiles())),
+        batch_size=None if batch_size is None else int(batch_size),
+        timings=Timings(
+            level_tiles=tuple(len(levels[n]) for n in sorted(levels)),
+            level_s=None if level_s is None else tuple(level_s.tolist()),
+            opening_s=float(facts.get("tissue_s", 0.0)),
+            loading_s=float(facts.get("load_s", 0.0)),
+        ),
+    )
 
 
 def forest_of(levels: Mapping[int, TreeLevel], *, prune: bool) -> Forest:
@@ -107,16 +112,6 @@ def forest_of(levels: Mapping[int, TreeLevel], *, prune: bool) -> Forest:
     kept = np.concatenate(masks[::-1])
     number = np.cumsum(kept) - 1
     return plant(level[kept], np.where(parent < 0, -1, number[parent])[kept])
-
-
-def _timings(file: Any, levels: Mapping[int, TreeLevel]) -> Timings:
-    execution, level_s = file["execution"].attrs, read_level_seconds(file)
-    return Timings(
-        level_tiles=tuple(len(levels[n]) for n in sorted(levels)),
-        level_s=None if level_s is None else tuple(level_s.tolist()),
-        opening_s=float(execution.get("tissue_s", 0.0)),
-        loading_s=float(execution.get("load_s", 0.0)),
-    )
 
 
 def pool(runs: Sequence[StoredRun]) -> Work:

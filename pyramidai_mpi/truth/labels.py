@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.tissue import TissueMap, block_sums
-from pyramidai_mpi.store.results.reader import open_result, read_level_seconds, read_levels, read_rule
+from pyramidai_mpi.store.results.reader import open_result, read_levels, read_rule
+from pyramidai_mpi.store.results.tables import read_header, read_level_seconds, read_mode
 from pyramidai_mpi.truth.coverage import UNIT
 from pyramidai_mpi.truth.labelled_tree import LabelledLevel, LabelledTree
 from pyramidai_mpi.truth.truth import Truth, read_truth
@@ -59,8 +60,8 @@ class LabelledResult:
         Width and height in level-0 pixels, and µm per level-0 pixel.
     mode
         Of the run.
-    model_name, level_sha256, model_yaml
-        The model, the hashes of its networks (level 0 first), and its description.
+    model_name, level_sha256
+        The model, and the hashes of its networks, level 0 first.
     rule
         Which tiles exist: `rule.grid` is their geometry, `rule.tissue` the run's tissue mask.
     thresholds
@@ -73,8 +74,6 @@ class LabelledResult:
         Share of a tile's tissue that had to be tumour.
     notes
         What was repaired, clipped, left out or looks odd about the truth.
-    execution
-        The run's provenance: settings and seconds.
     level_seconds
         float64 (N,), working seconds of all ranks on each level; None when the file does not tell.
     """
@@ -87,14 +86,12 @@ class LabelledResult:
     mode: Mode
     model_name: str
     level_sha256: tuple[str, ...]
-    model_yaml: str
     rule: TileRule
     thresholds: tuple[float, ...]
     levels: tuple[DecidedLevel, ...]
     truth: Truth
     min_share: float
     notes: tuple[str, ...]
-    execution: Mapping[str, Any]
     level_seconds: npt.NDArray[np.float64] | None
 
     @cached_property
@@ -148,36 +145,28 @@ def read_labelled(
         When the result or its truth cannot be used.
     """
     with open_result(path) as file:
-        slide, model = file["slide"].attrs, file["model"].attrs
-        width, height = (int(side) for side in slide["dimensions"])
-        rule = read_rule(file)
-        grid, tissue, mask = rule.grid, rule.tissue, rule.tissue.mask
-        downsample = float(file["tissue/mask"].attrs["downsample"])
-        corner = (int(slide["bounds_x"]), int(slide["bounds_y"]))
-        found = read_truth(truth, str(slide["name"]), (width, height), options, corner)
-        covered = found.coverage((mask.shape[0], mask.shape[1]), downsample)
-        column = list(model["classes"]).index(model["positive_class"])
-        levels = _label_tables(read_levels(file), column, tissue, covered, min_share)
-        execution = dict(file["execution"].attrs)
-        return LabelledResult(
-            path=path,
-            slide=str(slide["name"]),
-            quickhash=str(slide["quickhash"]),
-            l0_size=(width, height),
-            mpp=float(slide["mpp"]),
-            mode=Mode(str(execution["mode"])),
-            model_name=str(model["name"]),
-            level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
-            model_yaml=str(model["yaml"]),
-            rule=rule,
-            thresholds=tuple(float(file[f"levels/{n}"].attrs["threshold"]) for n in range(grid.n_levels)),
-            levels=levels,
-            truth=found,
-            min_share=min_share,
-            notes=(*found.notes, *_doubts(mask, covered)),
-            execution=execution,
-            level_seconds=read_level_seconds(file),
-        )
+        header, rule, tables = read_header(file), read_rule(file), read_levels(file)
+        mode, level_seconds = read_mode(file), read_level_seconds(file)
+    slide, mask = header.slide, rule.tissue.mask
+    found = read_truth(truth, slide.name, slide.l0_size, options, slide.l0_bounds)
+    covered = found.coverage((mask.shape[0], mask.shape[1]), header.mask_downsample)
+    return LabelledResult(
+        path=path,
+        slide=slide.name,
+        quickhash=slide.quickhash,
+        l0_size=slide.l0_size,
+        mpp=slide.mpp,
+        mode=mode,
+        model_name=header.model.name,
+        level_sha256=header.model.level_sha256,
+        rule=rule,
+        thresholds=tuple(level.threshold for level in header.levels),
+        levels=_label_tables(tables, header.score_column, rule.tissue, covered, min_share),
+        truth=found,
+        min_share=min_share,
+        notes=(*found.notes, *_doubts(mask, covered)),
+        level_seconds=level_seconds,
+    )
 
 
 def label_levels(

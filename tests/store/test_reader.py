@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
 import h5py
 import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.store.results import reader
 from pyramidai_mpi.store.results.reader import (
+    CheckedResult,
     open_result,
     read_digest,
-    read_level_seconds,
     read_levels,
+    read_origin,
     read_rule,
     summarise,
 )
 from pyramidai_mpi.store.results.result import Execution
-from pyramidai_mpi.store.results.seal import seal_file
+from pyramidai_mpi.store.results.seal import check_seal, seal_file
+from pyramidai_mpi.store.results.summary import read_account
+from pyramidai_mpi.store.results.tables import read_level_seconds
 from tests.results import result_of, write_file
 from tests.trees import rule_of
 
@@ -143,3 +149,36 @@ def test_a_result_that_lacks_a_part_is_refused(path, read, part):
         del file[part]
     seal_file(path, [])
     refusal(path, read)
+
+
+def test_an_error_of_whoever_reads_is_not_the_files(path):
+    with pytest.raises(KeyError, match="mine"), open_result(path):
+        raise KeyError("mine")
+    with pytest.raises(OSError, match="No space"), open_result(path):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("read", [read_digest, summarise, read_account, read_origin], ids=lambda read: read.__name__)
+def test_a_look_at_a_file_hashes_it_once(tmp_path, monkeypatch, read):
+    execution = timed({"min_tissue": 0.05, "mode": "pyramid"})
+    path = write_file(tmp_path / "out.h5", result_of(execution=execution))
+    hashed = []
+    monkeypatch.setattr(reader, "check_seal", lambda path: hashed.append(path) or check_seal(path))
+    read(path)
+    assert hashed == [path]
+
+
+@pytest.mark.parametrize("change", ["other bytes", "another file", "no file"])
+def test_a_checked_file_that_was_changed_is_not_read_on(path, tmp_path, change):
+    checked = CheckedResult.check(path)
+    with checked.open() as file:
+        assert len(read_levels(file)) == 3
+    if change == "other bytes":
+        path.write_bytes(path.read_bytes()[:-1] + b"0")
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    elif change == "another file":
+        write_file(tmp_path / "other.h5", result_of(seed=1)).replace(path)
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match="not a readable" if change == "no file" else "changed"), checked.open():
+        pass

@@ -23,6 +23,7 @@ from pyramidai_mpi.run.pool.owner import Owner
 from pyramidai_mpi.run.pool.workload import PoolWorkload, opening_tasks, tasks_of
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.sched.waiting import wait_until
 from pyramidai_mpi.store.files.feature_spool import FeatureSpool
 from pyramidai_mpi.store.journal.writer import JournalWriter
 
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.run.resume import Journals
     from pyramidai_mpi.sched import Progress, Stats
     from pyramidai_mpi.sched.transport import Transport
-
-_LOOK_AGAIN_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -253,7 +252,7 @@ class _Pool:
                     stop.leave()
             workload.close()
             self._drain(stopped=outcome.stopped)
-            n_done = self._close_journal()
+            n_done = self._close()
             return PoolOutcome(
                 outcome.stats,
                 outcome.stopped,
@@ -302,19 +301,23 @@ class _Pool:
 
     def _drain(self, *, stopped: bool) -> None:
         """No tile is being done any more: carry the last messages, and see the last files written."""
-        in_barrier = False
-        while not (in_barrier and self._transport.barrier_passed()):
-            self._mailbox.exchange(flush=True)
-            is_idle = self._desk.is_idle()
-            if not in_barrier and is_idle and (self._owner.is_done or stopped) and self._mailbox.is_empty():
-                self._transport.enter_barrier()
-                in_barrier = True
-            time.sleep(_LOOK_AGAIN_S)
+        transport = self._transport
 
-    def _close_journal(self) -> int:
+        def exchange() -> None:
+            self._mailbox.exchange(flush=True)
+
+        def is_through() -> bool:
+            is_idle = self._desk.is_idle()  # first: what is in work there may leave messages, or end slides
+            return is_idle and (self._owner.is_done or stopped) and self._mailbox.is_empty()
+
+        exchange()
+        wait_until(is_through, exchange)
+        transport.enter_barrier()
+        wait_until(transport.barrier_passed, exchange)
+        wait_until(self._desk.is_idle)  # nothing comes after the barrier, but something may have come just before
+
+    def _close(self) -> int:
         """Flush what was done, and let go of slides that are not finished; how many of their tiles are kept."""
-        while not self._desk.is_idle():  # after the barrier nothing comes, but something may have come just before
-            time.sleep(_LOOK_AGAIN_S)
         self._desk.close()
         self._transport.close()
         n_done = self._owner.n_done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -11,46 +11,103 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import Decision, index_keys
-from pyramidai_mpi.pyramid.grid import Grid
 from pyramidai_mpi.pyramid.rule import TileRule
 from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.pyramid.tree import TreeLevel
 from pyramidai_mpi.store.results.contents import check_objects
 from pyramidai_mpi.store.results.result import FORMAT, FORMAT_VERSION, digest_of
 from pyramidai_mpi.store.results.seal import check_seal
+from pyramidai_mpi.store.results.tables import (
+    count_decisions,
+    names_damage,
+    read_execution,
+    read_header,
+    read_mask_rows,
+    read_min_tissue,
+    read_mode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.store.results.tables import ResultFile
 
-@contextmanager
-def open_result(path: Path) -> Iterator[h5py.File]:
-    """Open a complete result file for reading.
+
+@dataclass(frozen=True)
+class CheckedResult:
+    """A result file whose seal has been checked: it may be opened again and again, and is hashed once.
+
+    Attributes
+    ----------
+    path
+        The result file.
+    """
+
+    path: Path
+    _stamp: tuple[int, ...] = field(repr=False)
+
+    @classmethod
+    def check(cls, path: Path) -> CheckedResult:
+        """See that a file is what was sealed.
+
+        Raises
+        ------
+        InputError
+            When it is missing, no HDF5 file, no result, or was changed after it was written.
+        """
+        if not path.is_file():
+            raise InputError(f"{path}: no such result file; check the path")
+        try:
+            stamp = _stamp_of(path)  # before its bytes are read, so that a change in between shows
+            check_seal(path)
+        except OSError as error:
+            raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
+        return cls(path, stamp)
+
+    @contextmanager
+    def open(self) -> Iterator[ResultFile]:
+        """Open it for reading; what goes wrong in the caller's own lines is the caller's.
+
+        Raises
+        ------
+        InputError
+            When it has another size, time of change or place on the disk than when it was checked, or is no complete
+            result of this format version.
+        """
+        try:
+            if _stamp_of(self.path) != self._stamp:
+                raise InputError(f"{self.path}: was changed since it was opened; open it again")
+            file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise InputError(f"{self.path}: not a readable HDF5 file: {error}") from error
+        with file:
+            _check_file(file, self.path)
+            yield file
+
+
+def _stamp_of(path: Path) -> tuple[int, ...]:
+    """What tells a file from another one, and from itself before a change."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def open_result(path: Path) -> AbstractContextManager[ResultFile]:
+    """Check a complete result file and open it for reading.
 
     Raises
     ------
     InputError
-        When it is missing, no HDF5 file, no result, of another format version or not complete, or lacks what is read.
+        As `CheckedResult.check` and `CheckedResult.open`.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such result file; check the path")
-    try:
-        check_seal(path)
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
-    with file:
-        try:
-            _check_file(path, file)
-            yield file
-        except (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise InputError(f"{path}: damaged result file: {error}") from error
+    return CheckedResult.check(path).open()
 
 
-def _check_file(path: Path, file: h5py.File) -> None:
+@names_damage
+def _check_file(file: ResultFile, path: Path) -> None:
     """See that it is a complete result of this format, and reaches nowhere else."""
     if file.attrs.get("format") != FORMAT:
         raise InputError(f"{path}: no result of this program: its format is {file.attrs.get('format')!r:.80}")
@@ -66,7 +123,8 @@ def _check_file(path: Path, file: h5py.File) -> None:
         raise InputError(f"{path}: {error}; do not trust it, run the analysis again") from error
 
 
-def read_levels(file: h5py.File) -> dict[int, TreeLevel]:
+@names_damage
+def read_levels(file: ResultFile) -> dict[int, TreeLevel]:
     """The analysed tiles of every level, level 0 first.
 
     Raises
@@ -110,59 +168,50 @@ def _table(group: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, .
     return np.asarray(table[...])
 
 
-def read_rule(file: h5py.File) -> TileRule:
-    """Which tiles exist on the slide of a result: its grids, its tissue, and the share that makes a root."""
-    model, mask = file["model"].attrs, file["tissue/mask"]
-    width, height = (int(side) for side in file["slide"].attrs["dimensions"])
-    grid = Grid(
-        l0_width=width,
-        l0_height=height,
-        tile_size=int(model["tile_size"]),
-        scale_factor=int(model["scale_factor"]),
-        n_levels=len(file["levels"]),
-        base_downsample=float(file["levels/0"].attrs["downsample"]),
-    )
-    pixels_per_tile = round(grid.l0_tile_side(0) / float(mask.attrs["downsample"]))
-    return TileRule(
-        TissueMap(grid, mask[...].astype(bool), pixels_per_tile), float(file["execution"].attrs["min_tissue"])
-    )
-
-
-def read_level_seconds(file: h5py.File) -> npt.NDArray[np.float64] | None:
-    """Working seconds of all ranks on each level, float64 (N,), level 0 first.
-
-    None when the file does not tell: that of a cohort, whose slides share the ranks, or of a run that was resumed,
-    whose earlier seconds are lost.
-    """
-    ranks = file["execution/ranks"][...]
-    if "level_s" not in (ranks.dtype.names or ()) or file["execution"].attrs.get("tiles_from_journal", 0):
-        return None
-    seconds = np.asarray(ranks["level_s"].sum(axis=0)[: len(file["levels"])], np.float64)
-    return seconds if seconds.sum() > 0 else None
-
-
-def read_digest(path: Path) -> str:
-    """The digest of a result file, computed from its content (see `store.results.result.digest_of`).
+@names_damage
+def read_rule(file: ResultFile) -> TileRule:
+    """Which tiles exist on the slide of a result: its grids, its tissue, and the share that makes a root.
 
     Raises
     ------
     InputError
-        When the file cannot be read, or its content is not that of which it was written.
+        When the result does not say.
+    """
+    header = read_header(file)
+    pixels_per_tile = round(header.grid.l0_tile_side(0) / header.mask_downsample)
+    mask = read_mask_rows(file, 0, header.mask_shape[0])
+    return TileRule(TissueMap(header.grid, mask, pixels_per_tile), read_min_tissue(file))
+
+
+def read_digest(path: Path) -> str:
+    """The digest of a result file; see `digest_in`.
+
+    Raises
+    ------
+    InputError
+        As `open_result` and `digest_in`.
     """
     with open_result(path) as file:
-        levels = read_levels(file)
-        digest = digest_of(
-            str(file["slide"].attrs["quickhash"]),
-            tuple(str(sha256) for sha256 in file["model"].attrs["level_sha256"]),
-            [float(file[f"levels/{n}"].attrs["threshold"]) for n in levels],
-            levels,
+        return digest_in(file)
+
+
+def digest_in(file: ResultFile) -> str:
+    """The digest of an open result, computed from its content (see `store.results.result.digest_of`).
+
+    Raises
+    ------
+    InputError
+        When its content cannot be read, or is not that of which it was written.
+    """
+    header, levels = read_header(file), read_levels(file)
+    thresholds = [level.threshold for level in header.levels]
+    digest = digest_of(header.slide.quickhash, header.model.level_sha256, thresholds, levels)
+    if digest != header.digest:
+        raise InputError(
+            f"{file.filename}: its tables give the digest {digest[:16]}..., written was {header.digest!s:.16}...; "
+            "run the analysis again"
         )
-        if digest != file.attrs["digest"]:
-            raise InputError(
-                f"{path}: its tables give the digest {digest[:16]}..., written was {file.attrs['digest']!s:.16}...; "
-                "run the analysis again"
-            )
-        return digest
+    return digest
 
 
 @dataclass(frozen=True)
@@ -193,34 +242,50 @@ class ResultSummary:
 
 
 def summarise(path: Path) -> ResultSummary:
-    """Describe a result file."""
+    """Describe a result file; see `read_summary`.
+
+    Raises
+    ------
+    InputError
+        As `open_result` and `read_summary`.
+    """
     with open_result(path) as file:
-        levels = []
-        for n in sorted(file["levels"], key=int):
-            group = file["levels"][n]
-            decision = group["decision"][...]
-            levels.append(
-                LevelSummary(
-                    level=int(n),
-                    spacing_um_px=float(group.attrs["spacing_um_px"]),
-                    threshold=float(group.attrs["threshold"]),
-                    analysed=len(decision),
-                    zoomed=int(np.count_nonzero(decision == Decision.ZOOM)),
-                    unreadable=int(np.count_nonzero(decision == Decision.UNREADABLE)),
-                )
+        return read_summary(file)
+
+
+def read_summary(file: ResultFile) -> ResultSummary:
+    """Describe an open result.
+
+    Raises
+    ------
+    InputError
+        When it is damaged.
+    """
+    header = read_header(file)
+    levels = []
+    for n, record in enumerate(header.levels):
+        counts = count_decisions(file, n)
+        levels.append(
+            LevelSummary(
+                level=n,
+                spacing_um_px=record.spacing_um_px,
+                threshold=record.threshold,
+                analysed=int(counts.sum()),
+                zoomed=int(counts[Decision.ZOOM]),
+                unreadable=int(counts[Decision.UNREADABLE]),
             )
-        width, height = file["slide"].attrs["dimensions"]
-        return ResultSummary(
-            slide=str(file["slide"].attrs["name"]),
-            l0_size=(int(width), int(height)),
-            mpp=float(file["slide"].attrs["mpp"]),
-            model=str(file["model"].attrs["name"]),
-            software_version=str(file.attrs["software_version"]),
-            created=str(file.attrs["created"]),
-            n_tiles_failed=int(file.attrs["n_tiles_failed"]),
-            levels=tuple(levels),
-            execution=dict(file["execution"].attrs),
         )
+    return ResultSummary(
+        slide=header.slide.name,
+        l0_size=header.slide.l0_size,
+        mpp=header.slide.mpp,
+        model=header.model.name,
+        software_version=header.software_version,
+        created=header.created,
+        n_tiles_failed=header.n_tiles_failed,
+        levels=tuple(levels),
+        execution=dict(read_execution(file).attributes),
+    )
 
 
 @dataclass(frozen=True)
@@ -250,23 +315,22 @@ def read_origin(path: Path) -> ResultOrigin:
     Raises
     ------
     InputError
-        As `open_result`.
+        As `open_result`, and when the result does not say.
     """
     with open_result(path) as file:
-        levels = [file[f"levels/{n}"] for n in sorted(file["levels"], key=int)]
-        model, execution = file["model"].attrs, file["execution"].attrs
+        header, execution = read_header(file), read_execution(file)
         return ResultOrigin(
-            quickhash=str(file["slide"].attrs["quickhash"]),
-            mpp=float(file["slide"].attrs["mpp"]),
-            level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
-            model_yaml=str(model["yaml"]),
-            positive_class=str(model["positive_class"]),
-            stain=str(model["stain"]),
-            thresholds=tuple(float(level.attrs["threshold"]) for level in levels),
-            feature_widths=tuple(level["features"].shape[1] if "features" in level else 0 for level in levels),
-            tissue_method=str(file["tissue/mask"].attrs["method"]),
-            n_tiles_failed=int(file.attrs["n_tiles_failed"]),
+            quickhash=header.slide.quickhash,
+            mpp=header.slide.mpp,
+            level_sha256=header.model.level_sha256,
+            model_yaml=header.model.yaml_text,
+            positive_class=header.model.positive_class,
+            stain=header.model.stain,
+            thresholds=tuple(level.threshold for level in header.levels),
+            feature_widths=tuple(level.n_features for level in header.levels),
+            tissue_method=header.tissue_method,
+            n_tiles_failed=header.n_tiles_failed,
             software_version=str(file.attrs["software_version"]),
-            mode=str(execution["mode"]),
-            execution={name: np.asarray(value).tolist() for name, value in execution.items()},
+            mode=str(read_mode(file)),
+            execution={name: np.asarray(value).tolist() for name, value in execution.attributes.items()},
         )

@@ -6,16 +6,17 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
-from pyramidai_mpi.store.results.reader import open_result, read_digest
+from pyramidai_mpi.store.results.reader import digest_in, open_result
+from pyramidai_mpi.store.results.tables import count_decisions, read_execution, read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    import h5py
+    import numpy as np
+    import numpy.typing as npt
 
     from pyramidai_mpi.store.results.result import Result
 
@@ -89,26 +90,25 @@ def read_account(path: Path) -> SlideAccount:
     InputError
         As `read_digest`.
     """
-    digest = read_digest(path)
     with open_result(path) as file:
-        levels = [file[f"levels/{n}"] for n in sorted(file["levels"], key=int)]
+        header, execution = read_header(file), read_execution(file)
         return SlideAccount(
-            tiles=tuple(len(level["decision"]) for level in levels),
-            positives=int(np.count_nonzero(levels[0]["decision"][...] == Decision.ZOOM)),
-            unreadable=int(file.attrs["n_tiles_failed"]),
-            seconds=_seconds(file["execution"].attrs),
-            balance=_balance(file["execution/ranks"]),
-            digest=digest,
-            quickhash=str(file["slide"].attrs["quickhash"]),
+            tiles=header.n_tiles,
+            positives=int(count_decisions(file, 0)[Decision.ZOOM]),
+            unreadable=header.n_tiles_failed,
+            seconds=_seconds(execution.attributes),
+            balance=_balance(execution.ranks),
+            digest=digest_in(file),
+            quickhash=header.slide.quickhash,
         )
 
 
-def _seconds(facts: h5py.AttributeManager) -> float | None:
+def _seconds(facts: Mapping[str, str | int | float]) -> float | None:
     if "cohort_slide_s" in facts:
         return float(facts["cohort_slide_s"])
     return sum(float(facts[name]) for name in _PHASES) if all(name in facts for name in _PHASES) else None
 
 
-def _balance(ranks: h5py.Dataset) -> float | None:
+def _balance(ranks: npt.NDArray[np.void]) -> float | None:
     busy = ranks["busy_s"].tolist() if "busy_s" in (ranks.dtype.names or ()) else []
     return busiest_over_ideal(busy) if sum(busy) > 0 else None

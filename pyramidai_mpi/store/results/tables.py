@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import h5py
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.grid import Grid
 from pyramidai_mpi.store.results.result import Execution, LevelRecord, ModelRecord, SlideRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -22,6 +24,9 @@ ResultFile: TypeAlias = h5py.File
 """An open result, as `store.results.reader.open_result` gives it."""
 
 BLOCK_ROWS = 65536
+
+_Arguments = ParamSpec("_Arguments")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,14 @@ class Header:
         Height and width of the tissue mask.
     mask_downsample
         Level-0 pixels per mask pixel.
+    tissue_method
+        Name of the method that found the tissue.
+    software_version, created
+        Version of the program that wrote it, and when, in ISO 8601.
+    n_tiles_failed
+        Unreadable tiles.
+    digest
+        What was written as the digest of its content; None in a file of the first versions, which wrote none.
     """
 
     slide: SlideRecord
@@ -46,6 +59,11 @@ class Header:
     n_tiles: tuple[int, ...]
     mask_shape: tuple[int, int]
     mask_downsample: float
+    tissue_method: str
+    software_version: str
+    created: str
+    n_tiles_failed: int
+    digest: str | None
 
     @property
     def grid(self) -> Grid:
@@ -104,10 +122,12 @@ class TileRows:
 def damage_is_named(file: ResultFile) -> Iterator[None]:
     """Turn what HDF5 says of a result that cannot be read into one line for the user.
 
+    It stands around reading alone: what goes wrong in the lines of whoever reads, or in writing, is no damage.
+
     Raises
     ------
     InputError
-        Apart from what writing raises, so that a full disk and a damaged source are told apart.
+        Instead of what HDF5, or a value that makes no sense, raises.
     """
     try:
         yield
@@ -115,6 +135,20 @@ def damage_is_named(file: ResultFile) -> Iterator[None]:
         raise InputError(f"{file.filename}: damaged result file: {error}") from error
 
 
+def names_damage(
+    read: Callable[Concatenate[ResultFile, _Arguments], _Found],
+) -> Callable[Concatenate[ResultFile, _Arguments], _Found]:
+    """Give a function that reads an open result, its first argument, the errors of `damage_is_named`."""
+
+    @wraps(read)
+    def reading(file: ResultFile, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Found:
+        with damage_is_named(file):
+            return read(file, *args, **kwargs)
+
+    return reading
+
+
+@names_damage
 def read_header(file: ResultFile) -> Header:
     """Read the description of an open result.
 
@@ -123,34 +157,39 @@ def read_header(file: ResultFile) -> Header:
     InputError
         When parts of it are missing.
     """
-    with damage_is_named(file):
-        slide, model, mask = file["slide"].attrs, file["model"].attrs, file["tissue/mask"]
-        groups = [file["levels"][n] for n in sorted(file["levels"], key=int)]
-        return Header(
-            slide=SlideRecord(
-                name=str(slide["name"]),
-                quickhash=str(slide["quickhash"]),
-                vendor=str(slide["vendor"]),
-                l0_size=(int(slide["dimensions"][0]), int(slide["dimensions"][1])),
-                mpp=float(slide["mpp"]),
-                l0_bounds=(int(slide["bounds_x"]), int(slide["bounds_y"])),
-            ),
-            model=ModelRecord(
-                name=str(model["name"]),
-                classes=tuple(str(name) for name in model["classes"]),
-                positive_class=str(model["positive_class"]),
-                tile_size=int(model["tile_size"]),
-                scale_factor=int(model["scale_factor"]),
-                base_mpp=float(model["base_mpp"]),
-                stain=str(model["stain"]),
-                level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
-                yaml_text=str(model["yaml"]),
-            ),
-            levels=tuple(_read_level(group) for group in groups),
-            n_tiles=tuple(len(group["index"]) for group in groups),
-            mask_shape=(int(mask.shape[0]), int(mask.shape[1])),
-            mask_downsample=float(mask.attrs["downsample"]),
-        )
+    slide, model, mask = file["slide"].attrs, file["model"].attrs, file["tissue/mask"]
+    groups = [file["levels"][n] for n in sorted(file["levels"], key=int)]
+    return Header(
+        slide=SlideRecord(
+            name=str(slide["name"]),
+            quickhash=str(slide["quickhash"]),
+            vendor=str(slide["vendor"]),
+            l0_size=(int(slide["dimensions"][0]), int(slide["dimensions"][1])),
+            mpp=float(slide["mpp"]),
+            l0_bounds=(int(slide["bounds_x"]), int(slide["bounds_y"])),
+            sha256=str(slide["sha256"]) if "sha256" in slide else None,
+        ),
+        model=ModelRecord(
+            name=str(model["name"]),
+            classes=tuple(str(name) for name in model["classes"]),
+            positive_class=str(model["positive_class"]),
+            tile_size=int(model["tile_size"]),
+            scale_factor=int(model["scale_factor"]),
+            base_mpp=float(model["base_mpp"]),
+            stain=str(model["stain"]),
+            level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
+            yaml_text=str(model["yaml"]),
+        ),
+        levels=tuple(_read_level(group) for group in groups),
+        n_tiles=tuple(len(group["index"]) for group in groups),
+        mask_shape=(int(mask.shape[0]), int(mask.shape[1])),
+        mask_downsample=float(mask.attrs["downsample"]),
+        tissue_method=str(mask.attrs["method"]),
+        software_version=str(file.attrs["software_version"]),
+        created=str(file.attrs["created"]),
+        n_tiles_failed=int(file.attrs["n_tiles_failed"]),
+        digest=str(file.attrs["digest"]) if "digest" in file.attrs else None,
+    )
 
 
 def _read_level(group: h5py.Group) -> LevelRecord:
@@ -167,6 +206,7 @@ def _read_level(group: h5py.Group) -> LevelRecord:
     )
 
 
+@names_damage
 def read_rows(file: ResultFile, level: int, first: int, last: int) -> TileRows:
     """Rows `first` to `last` (excluded) of a level.
 
@@ -175,17 +215,16 @@ def read_rows(file: ResultFile, level: int, first: int, last: int) -> TileRows:
     InputError
         When they cannot be read.
     """
-    with damage_is_named(file):
-        group = file[f"levels/{level}"]
-        return TileRows(
-            level,
-            first,
-            l0_coords=group["coords"][first:last],
-            index=group["index"][first:last],
-            probability=group["probability"][first:last],
-            decision=group["decision"][first:last],
-            parent=group["parent"][first:last],
-        )
+    group = file[f"levels/{level}"]
+    return TileRows(
+        level,
+        first,
+        l0_coords=group["coords"][first:last],
+        index=group["index"][first:last],
+        probability=group["probability"][first:last],
+        decision=group["decision"][first:last],
+        parent=group["parent"][first:last],
+    )
 
 
 def iter_rows(file: ResultFile, level: int, block_rows: int = BLOCK_ROWS) -> Iterator[TileRows]:
@@ -210,11 +249,12 @@ def iter_column(file: ResultFile, level: int, name: str, block_rows: int = BLOCK
         When it cannot be read.
     """
     for first in range(0, _length(file, level), block_rows):
-        with damage_is_named(file):
+        with damage_is_named(file):  # around the reading alone: an error of whoever takes the block is not the file's
             block = file[f"levels/{level}/{name}"][first : first + block_rows]
         yield block
 
 
+@names_damage
 def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bool_]:
     """Rows `top` to `bottom` (excluded) of the tissue mask, bool.
 
@@ -223,10 +263,10 @@ def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bo
     InputError
         When they cannot be read.
     """
-    with damage_is_named(file):
-        return np.asarray(file["tissue/mask"][top:bottom], dtype=bool)
+    return np.asarray(file["tissue/mask"][top:bottom], dtype=bool)
 
 
+@names_damage
 def read_execution(file: ResultFile) -> Execution:
     """How an open result came about; batches are empty where the file does not tell.
 
@@ -235,13 +275,69 @@ def read_execution(file: ResultFile) -> Execution:
     InputError
         When it cannot be read.
     """
-    with damage_is_named(file):
-        group = file["execution"]
-        facts = {name: value.item() if isinstance(value, np.generic) else value for name, value in group.attrs.items()}
-        ranks = group["ranks"][...]
-        return Execution(facts, ranks, group["batches"][...]) if "batches" in group else Execution(facts, ranks)
+    group = file["execution"]
+    facts = {name: value.item() if isinstance(value, np.generic) else value for name, value in group.attrs.items()}
+    ranks = group["ranks"][...]
+    return Execution(facts, ranks, group["batches"][...]) if "batches" in group else Execution(facts, ranks)
 
 
+@names_damage
+def read_mode(file: ResultFile) -> Mode:
+    """How the run of an open result went through the levels.
+
+    Raises
+    ------
+    InputError
+        When it does not say.
+    """
+    return Mode(str(file["execution"].attrs["mode"]))
+
+
+@names_damage
+def read_min_tissue(file: ResultFile) -> float:
+    """Share of tissue from which a tile of the highest level was a root.
+
+    Raises
+    ------
+    InputError
+        When the result does not say.
+    """
+    return float(file["execution"].attrs["min_tissue"])
+
+
+@names_damage
+def read_level_seconds(file: ResultFile) -> npt.NDArray[np.float64] | None:
+    """Working seconds of all ranks on each level, float64 (N,), level 0 first.
+
+    None when the file does not tell: that of a cohort, whose slides share the ranks, or of a run that was resumed,
+    whose earlier seconds are lost.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
+    execution = read_execution(file)
+    if "level_s" not in (execution.ranks.dtype.names or ()) or execution.attributes.get("tiles_from_journal", 0):
+        return None
+    seconds = np.asarray(execution.ranks["level_s"].sum(axis=0)[: len(file["levels"])], np.float64)
+    return seconds if seconds.sum() > 0 else None
+
+
+def count_decisions(file: ResultFile, level: int) -> npt.NDArray[np.int64]:
+    """Tiles of a level by decision, int64 (3,), indexed by `types.Decision`.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
+    counts = np.zeros(len(Decision), np.int64)
+    for decision in iter_column(file, level, "decision"):
+        counts += np.bincount(decision, minlength=len(Decision))[: len(Decision)]
+    return counts
+
+
+@names_damage
 def _length(file: ResultFile, level: int) -> int:
-    with damage_is_named(file):
-        return len(file[f"levels/{level}/index"])
+    return len(file[f"levels/{level}/index"])
