@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 SHOWN = (
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
     "docs/*.md",
     "docs/*.png",

@@ -27,7 +27,7 @@ from pyramidai_mpi.run.pool.tile_workload import TileWorkload  # noqa: E402
 from bench.balance.uts import wait_politely  # noqa: E402
 from bench.figures import Figure, report  # noqa: E402
 from bench.memory import start_peak_anew  # noqa: E402
-from pyramidai_mpi.analyses.classify import FAILED_DTYPE  # noqa: E402
+from pyramidai_mpi.analyses.base import FAILED_DTYPE  # noqa: E402
 from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode, prediction_dtype  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.process.memory import peak_resident_bytes  # noqa: E402

@@ -2,7 +2,7 @@
 
 Counted is the time in which the ranks read and classified tiles, summed over the ranks: it depends on the machine, not
 on how many ranks there were or how long they waited for each other. Reading that went on behind a computation is not
-counted, as it cost nothing. Files that a cohort wrote hold no such times, as its slides share the ranks.
+counted, as it cost nothing. Results of resumed runs hold no such times, nor do older ones of runs of several slides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,15 @@
-"""Where on a slide a run may look: regions of interest, exclusions and tissue masks that the caller gives."""
+"""Where on a slide a run may look: regions of interest, exclusions and tissue masks that the caller gives.
+
+All that a caller may say is a change of the mask, made by the rank that finds the tissue: (given, all or segmented) and
+region of interest and not excluded. So it decides which tiles exist and nothing else, and whoever reads the mask from
+the result need not know. A mask pixel belongs to an outline that covers any of it: nothing that was asked for is missed
+and nothing that was ruled out is looked at, at the price of a mask pixel around; where both meet, exclusion wins. A
+given mask counts where it covers at least half of the pixel's part inside the slide, so areas stay what they are.
+
+A file must be there for each slide, so that a misspelt name is never the whole slide; where there is nothing to exclude
+it has no outlines. Points of GeoJSON are taken from the corner of the slide's bounds, as QuPath shows it, those of ASAP
+XML from the slide's.
+"""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def costs_from(
     Raises
     ------
     UsageError
-        No seconds are given, and no file tells any (a cohort's do not).
+        No seconds are given, and no file tells any (those of resumed runs do not).
     """
     if level_s is None:
         level_s = _mean_seconds(runs)

@@ -2,7 +2,11 @@
 
 Reading ahead hides waiting, for a cold disk or a network file system. It hides no work: where a rank has one core, what
 is decoded ahead is computed later. So pixels are read ahead only while reading is mostly waiting, which is measured all
-the time; otherwise the system is told what will be wanted, which costs next to nothing.
+the time; otherwise the system is told what will be wanted (`posix_fadvise`, by the tiff reader), which costs next to
+nothing and keeps many requests to a slow file system under way at once.
+
+Siblings are not read as one square: with OpenSlide that saved 3 % and would move the pixels of interpolated levels; the
+tiff reader copies them from stored tiles that are decoded already.
 """
 
 from __future__ import annotations

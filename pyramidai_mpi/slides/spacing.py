@@ -3,6 +3,12 @@
 A slide's stored levels have spacings ``mpp * downsample``; a model asks for ``base_mpp * f**n``. When a stored level
 lies within 2 % of ``base_mpp`` times a power of f, the slide's own grid is taken as it is and every analysis level is
 an exact power of f of it. Otherwise the levels are resampled to exactly the spacings that the model asks for.
+
+A stored level's size is rounded to whole pixels: a quarter of 17602 rows is 4401, so OpenSlide, which takes the ratio
+of sizes, has a downsample of 3.9998, places regions of that level at fractions of a pixel, and interpolates. Tiles that
+are read unresampled come from `read_region` at exact corners, so anybody gets the same pixels from the coordinates in
+the result; but one large read of such a level is not bit-equal to four small ones (up to 3 grey levels on a real
+biopsy). So what must be resampled is read from stored levels of exact size only, in the worst case level 0.
 """
 
 from __future__ import annotations

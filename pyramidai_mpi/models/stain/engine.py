@@ -2,6 +2,9 @@
 
 A graph of its own rather than a part of each network: no network is rewritten, whatever its operators and input, all
 levels and backends see the same pixels, and tiles run one by one, so that none depends on its neighbours.
+
+A tile of 224 x 224 takes 0.22 ms (Macenko) or 0.31 (Reinhard); in numpy it took 0.42. As part of each network's graph
+it would take 0.1 ms less (`bench/speed/stain_cost.py`).
 """
 
 from __future__ import annotations
