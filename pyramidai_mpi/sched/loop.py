@@ -36,7 +36,15 @@ from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
 from pyramidai_mpi.sched.waiting import wait_until
 from pyramidai_mpi.sched.worker import Bell, Worker
-from pyramidai_mpi.sched.workload import IsPolled, ReportsProgress, Tasks, Workload, batch_field_of, checked_tasks
+from pyramidai_mpi.sched.workload import (
+    HearsOfLoss,
+    IsPolled,
+    ReportsProgress,
+    Tasks,
+    Workload,
+    batch_field_of,
+    checked_tasks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +138,7 @@ def run_on(
         if transport.is_loss(failure):
             transport.abandon()
             if running is not None:
-                running.end_worker()
+                running.end_worker_after_loss()
             raise
         if running is not None:
             running.dismiss_worker()
@@ -180,6 +188,7 @@ class _Run:
         self._worker = Worker(self._state, self._lock, workload, dtype, self._history, self._bell)
         self._on_progress = workload.on_progress if isinstance(workload, ReportsProgress) else None
         self._on_poll = workload.on_poll if isinstance(workload, IsPolled) else None
+        self._on_loss = workload.on_loss if isinstance(workload, HearsOfLoss) else None
         self._next_poll = 0.0
         self._progress: Progress | None = None
         self._next_progress = 0.0
@@ -226,8 +235,10 @@ class _Run:
         """Let the worker end with its batch, without waiting: ranks that share a process do not end with the job."""
         self._worker.dismiss()
 
-    def end_worker(self) -> None:
-        """Wait for the worker's batch; after a loss, before its journal is read."""
+    def end_worker_after_loss(self) -> None:
+        """Wait for the worker's batch, before its journal is read; whom it waits for itself may be dead."""
+        if self._on_loss is not None:
+            self._on_loss()
         if self._worker.is_alive():
             self._worker.close()
 

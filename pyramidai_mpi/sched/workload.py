@@ -21,8 +21,8 @@ class Workload(Protocol):
     """Tree-shaped work.
 
     A workload may also have an attribute ``batch_by`` (a field of `dtype`, or None): one batch then holds one value of
-    that field only; and methods ``on_progress(progress)`` (see `ReportsProgress`), ``on_poll()`` (see `IsPolled`) and
-    ``prepare(tasks)`` (see `Prepares`).
+    that field only; and methods ``on_progress(progress)`` (see `ReportsProgress`), ``on_poll()`` (see `IsPolled`),
+    ``on_loss()`` (see `HearsOfLoss`) and ``prepare(tasks)`` (see `Prepares`).
 
     Attributes
     ----------
@@ -87,6 +87,19 @@ class IsPolled(Protocol):
 
     def on_poll(self) -> None:
         """Do what there is to do, at once; called on every rank's main thread about every 5 ms, idle or not."""
+        ...
+
+
+@runtime_checkable
+class HearsOfLoss(Protocol):
+    """A workload whose worker may be waiting for another rank, outside the scheduler."""
+
+    def on_loss(self) -> None:
+        """Wake a worker that waits for a rank: it may be dead, and will not answer.
+
+        Called once on this rank's main thread when MPI says that a rank was lost, before the loop waits for the
+        worker's batch to end. Must not raise.
+        """
         ...
 
 

@@ -12,7 +12,7 @@ import pytest
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched.loop import run_on
-from pyramidai_mpi.testing.memory_cluster import JobAbortedError, MemoryNetwork
+from pyramidai_mpi.testing.memory_cluster import JobAbortedError, MemoryNetwork, MemoryTransport
 from tests.sched.uts import S4_NODES, TreeSearch, s4_roots
 
 
@@ -211,6 +211,70 @@ def test_at_level_debug_a_failure_tells_what_its_rank_did_last(caplog):
 def test_without_level_debug_nothing_is_logged(caplog):
     run_in_threads([TreeSearch(), TreeSearch()], round_robin(2))
     assert not caplog.records
+
+
+class LossError(Exception):
+    """What MPI would raise when a rank has died."""
+
+
+class LosingTransport(MemoryTransport):
+    """Says that a rank has died as soon as `happens` is set."""
+
+    def __init__(self, network, rank, happens):
+        super().__init__(network, rank)
+        self.happens, self.abandoned = happens, False
+
+    def receive(self):
+        if self.happens.is_set():
+            raise LossError
+        return super().receive()
+
+    def is_loss(self, failure):
+        return isinstance(failure, LossError)
+
+    def abandon(self):
+        self.abandoned = True
+
+
+def test_a_worker_that_waits_for_a_dead_rank_is_woken_before_the_loop_waits_for_it():
+    waits, answer = threading.Event(), threading.Event()
+
+    class Work(TreeSearch):
+        losses = 0
+        woken = False
+
+        def expand(self, tasks):
+            waits.set()
+            self.woken = answer.wait(30)
+            return super().expand(tasks)
+
+        def on_loss(self):
+            assert threading.current_thread() is threading.main_thread()
+            assert transport.abandoned
+            self.losses += 1
+            answer.set()
+
+    threads = threading.active_count()
+    work, transport = Work(), LosingTransport(MemoryNetwork(2), 0, waits)
+    with pytest.raises(LossError):
+        run_on(transport, work, s4_roots())
+    assert work.woken
+    assert work.losses == 1
+    assert work.nodes == 16  # of the batch that was in hand; nothing is begun after it
+    assert threading.active_count() <= threads
+
+
+def test_of_another_failure_a_workload_hears_nothing_of_loss(capfd):
+    class Work(TreeSearch):
+        def expand(self, tasks):
+            raise ZeroDivisionError
+
+        def on_loss(self):
+            raise AssertionError("nobody was lost")
+
+    ends = run_in_threads([Work(), TreeSearch()], round_robin(2))
+    assert all(isinstance(end, JobAbortedError) for end in ends)
+    assert "nobody was lost" not in capfd.readouterr().err
 
 
 def test_roots_are_dealt_in_turn():
