@@ -11,7 +11,6 @@ of a rank's resident set during it, rank 0's and the largest of the others.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +22,6 @@ from pyramidai_mpi.cli.launcher import prepare_environment
 prepare_environment()
 
 import numpy as np  # noqa: E402 - reads the environment when it is loaded
-import onnx  # noqa: E402
 import tifffile  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
@@ -31,6 +29,7 @@ from bench.figures import Figure, report  # noqa: E402
 from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
 from pyramidai_mpi.base.types import Mode  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
+from pyramidai_mpi.models.write import PackageText, write_package  # noqa: E402
 from pyramidai_mpi.ranks.collectives import allgather, share_bytes  # noqa: E402
 from pyramidai_mpi.run import single as pipeline  # noqa: E402
 from pyramidai_mpi.run.write import write_result  # noqa: E402
@@ -77,13 +76,8 @@ def write_model(folder: Path, width: int) -> None:
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    lines = ["format: pyramidai-model/1", "name: features", "classes: [normal, tumor]", "positive_class: tumor"]
-    lines += [f"tile_size: {TILE}", "scale_factor: 2", "base_mpp: 0.25", "levels:"]
-    for level in range(3):
-        onnx.save(model, folder / f"level{level}.onnx")
-        sha256 = hashlib.sha256((folder / f"level{level}.onnx").read_bytes()).hexdigest()
-        lines.append(f"  - {{level: {level}, onnx: level{level}.onnx, threshold: 0.5, sha256: {sha256}}}")
-    (folder / "model.yaml").write_text("\n".join(lines) + "\n")
+    text = PackageText("features", tile_size=TILE)
+    write_package(folder, text.document(3), [model.SerializeToString()] * 3)
 
 
 def memory_mb(field: str) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from pyramidai_mpi.training.package import write_package
+from pyramidai_mpi.models.write import PackageText, write_package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,5 +29,5 @@ def write_tiny_package(folder: Path, *, tile_size: int, n_levels: int = 3) -> Pa
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     graphs = [model.SerializeToString()] * n_levels
-    write_package(folder, "mean-colour", graphs, [0.5] * n_levels, tile_size=tile_size)
+    write_package(folder, PackageText("mean-colour", tile_size=tile_size).document(n_levels), graphs)
     return folder
