@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import yaml
 from onnx import TensorProto, helper, numpy_helper
+
+from pyramidai_mpi.models import write as package_writer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,32 +74,11 @@ def write_package(
 ) -> Path:
     """A whole package of `colour_network` levels, each with a gain of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    levels = []
-    for n in range(n_levels):
-        path = folder / f"level{n}.onnx"
+    networks = [folder / f"level{n}.onnx" for n in range(n_levels)]
+    for n, path in enumerate(networks):
         colour_network(path, side=side, gain=network.pop("gain", 1.0) * (1 + n / 4), **network)
-        levels.append(
-            {
-                "level": n,
-                "onnx": path.name,
-                "threshold": thresholds[n],
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-        )
-    document = {
-        "format": "pyramidai-model/1",
-        "name": "colour",
-        "classes": ["normal", "tumor"],
-        "positive_class": "tumor",
-        "tile_size": side,
-        "scale_factor": 2,
-        "base_mpp": base_mpp,
-        "stain": {"method": "none"},
-        "input": {"layout": "NHWC", "dtype": "uint8"},
-        "inputs": [],
-        "decision": {"type": "threshold"},
-        "levels": levels,
-    }
-    document.update(yaml_changes or {})
-    (folder / "model.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    document = package_writer.PackageText("colour", tile_size=side, base_mpp=base_mpp).document(n_levels)
+    for entry, threshold in zip(document["levels"], thresholds, strict=False):
+        entry["threshold"] = threshold
+    package_writer.write_package(folder, document | (yaml_changes or {}), networks, overwrite=True)
     return folder

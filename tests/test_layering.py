@@ -24,7 +24,7 @@ GATES = {
         "models.quantisation.graph",
         "models.stain.engine",
     ],  # the last: a type
-    "onnx": ["models.check", "models.quantisation.", "models.stain.graph", "training.weights"],
+    "onnx": ["models.check", "models.quantisation.", "models.stain.graph"],
     "simplejpeg": ["slides.readers.tile_codecs"],
     "imagecodecs": ["slides.readers.tile_codecs", "synth.pyramid"],
     "openvino": ["models.engines.openvino_engine"],

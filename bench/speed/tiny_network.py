@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from pyramidai_mpi.training.package import write_package
+from pyramidai_mpi.models.write import PackageText, write_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,8 @@ def write_tiny_package(
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    graphs = [model.SerializeToString()] * len(thresholds)
-    write_package(folder, "mean-colour", graphs, list(thresholds), tile_size=tile_size)
+    document = PackageText("mean-colour", tile_size=tile_size).document(len(thresholds))
+    for level, threshold in zip(document["levels"], thresholds, strict=True):
+        level["threshold"] = float(threshold)
+    write_package(folder, document, [model.SerializeToString()] * len(thresholds))
     return folder

@@ -13,7 +13,8 @@ from pyramidai_mpi.base.errors import InputError, UsageError, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pyramidai_mpi.training.convert.checked_package import Agreement, PackageText
+    from pyramidai_mpi.models.write import PackageText
+    from pyramidai_mpi.training.convert.checked_package import Agreement
 
 _PATH = click.Path(path_type=Path)
 _TIMM = "timm:"

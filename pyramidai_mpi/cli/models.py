@@ -90,16 +90,16 @@ def quantize(
 
     import numpy as np
 
-    from pyramidai_mpi.base.errors import InputError, OutputExistsError
+    from pyramidai_mpi.base.errors import InputError
     from pyramidai_mpi.models.engines.backends import installed_backends
     from pyramidai_mpi.models.quantisation.package import quantise, write_quantised
     from pyramidai_mpi.run.networks import open_package
     from pyramidai_mpi.run.sampling import sample_tiles
+    from pyramidai_mpi.store.files.placing import check_free
 
     package = open_package(model, check_networks=True).with_positive_class(None)
     folder = output or model.with_name(f"{model.name}-int8")
-    if folder.exists():
-        raise OutputExistsError(f"{folder}: exists already; name another folder with -o")
+    check_free(folder)
     drawn = sample_tiles(calibrate, package, 2 * tiles, seed, mpp=mpp)
     halves = [[np.concatenate([part[i::2] for part in parts]) for parts in drawn] for i in (0, 1)]
     with tempfile.TemporaryDirectory() as scratch:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.training.per_level import Progress
 
 _PATH = click.Path(path_type=Path)
-_TILE = 224
 
 
 @click.command("train")
@@ -97,10 +96,10 @@ def command(
     Slides are split into 60 % to train, 20 % to choose the best epoch and 20 % to test. The same command goes on where
     a stopped training was.
     """
-    from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError, UsageError
+    from pyramidai_mpi.base.errors import InputError, StorageError, UsageError
+    from pyramidai_mpi.store.files.placing import check_free
 
-    if output.exists():
-        raise OutputExistsError(f"{output}: exists already; name another folder")
+    check_free(output)
     if len({slide.resolve() for slide in slides}) < len(slides):
         raise UsageError("a slide is named twice; it could train and test at once")
     if stain_target is not None and stain == "none":
@@ -110,7 +109,7 @@ def command(
     except ModuleNotFoundError as error:
         raise InputError(f"training needs {error.name}; pip install 'pyramidai-mpi[train]'") from error
     from pyramidai_mpi.training.labelled_patches import Split, TilePlan, holds_tumor, split_slides
-    from pyramidai_mpi.training.per_level import accuracy_table, train_levels, write_card
+    from pyramidai_mpi.training.per_level import accuracy_table, train_levels, write_trained
 
     plan = TilePlan(_bare_model(output, levels, base_mpp), truth, min_share, tiles, seed, mpp)
     chosen = usable_device(device, threads)
@@ -124,10 +123,8 @@ def command(
         raise StorageError(f"{folder}: cannot be made: {error.strerror}; name another with --work") from error
     settings = FitSettings(epochs, batch_size, learning_rate, seed, chosen, precision)
     with _bar(quiet=quiet) as show:
-        results = train_levels(
-            split, plan, arch, settings, weights, folder, output, output.name, show, from_finer=from_finer
-        )
-    write_card(output / "README.md", output.name, shlex.join(["pyramidai", *sys.argv[1:]]), split, plan, results)
+        results = train_levels(split, plan, arch, settings, weights, folder, show, from_finer=from_finer)
+    write_trained(output, shlex.join(["pyramidai", *sys.argv[1:]]), split, plan, results)
     for line in accuracy_table(results):
         click.echo(line)
     click.echo(f"{output}: thresholds are 0.5; choose better ones with pyramidai tune. {folder} can be deleted")
@@ -137,24 +134,25 @@ def command(
 def _bare_model(folder: Path, levels: int, base_mpp: float) -> ModelPackage:
     """Tile size and spacings of a package that is yet to be made."""
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
+    from pyramidai_mpi.models.write import SCALE_FACTOR, TILE, onnx_name
 
     return ModelPackage(
         folder=folder,
         name=folder.name,
         classes=("normal", "tumor"),
         positive_class=1,
-        tile_size=_TILE,
-        scale_factor=2,
+        tile_size=TILE,
+        scale_factor=SCALE_FACTOR,
         base_mpp=base_mpp,
         stain="none",
-        levels=tuple(ModelLevel(n, folder / f"level{n}.onnx", 0.5, "") for n in range(levels)),
+        levels=tuple(ModelLevel(n, folder / onnx_name(n), 0.5, "") for n in range(levels)),
         yaml_text="",
     )
 
 
 @contextmanager
 def _bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar that follows what is told."""
+    """A bar that shows each progress it is called with."""
     from tqdm import tqdm
 
     with tqdm(unit="", disable=True if quiet else None, leave=False) as bar:

@@ -1,3 +1,3 @@
 """Model packages, and the libraries that compute their networks."""
 
-MAY_IMPORT = ("base", "process", "pyramid")
+MAY_IMPORT = ("base", "process", "pyramid", "store")

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.models.write import PackageText, write_package
+from pyramidai_mpi.store.files.placing import placed_folder
 from pyramidai_mpi.training.fitting import FitSettings, accuracy, fit, score
 from pyramidai_mpi.training.labelled_patches import Split, draw_split
 from pyramidai_mpi.training.networks import compact, inception
 from pyramidai_mpi.training.networks.export import to_onnx
-from pyramidai_mpi.training.package import write_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.training.networks.tile_network import TileNetwork
 
 ARCHITECTURES = ("small", "inception_v3")
-_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,17 @@ class LevelResult:
     Attributes
     ----------
     level
-        Which.
+        Number of the level, 0 is the finest.
+    graph
+        The trained network, serialised as ONNX.
     tiles, accuracies
-        Of each split: tiles, half of them tumour, and the share of them on the right side of 0.5.
+        Number of tiles in each split, half of them tumour, and the share of them on the right side of 0.5.
     best_epoch, epochs
-        Whose weights were kept, from 1, and how many there were.
+        The epoch whose weights were kept, from 1, and how many epochs there were.
     """
 
     level: int
+    graph: bytes
     tiles: Mapping[Split, int]
     accuracies: Mapping[Split, float]
     best_epoch: int
@@ -61,28 +64,24 @@ def train_levels(
     settings: FitSettings,
     start: Path | None,
     work: Path,
-    out: Path,
-    name: str,
     progress: Callable[[Progress], None],
     *,
     from_finer: bool = False,
 ) -> list[LevelResult]:
-    """Train a network for every level and write the package.
+    """Train a network for every level.
 
     Parameters
     ----------
     split
         Slides of each split.
     plan, architecture, settings
-        Which tiles, which network, how.
+        Which tiles are drawn, which network learns them, and how.
     start
-        Weights to start from, InceptionV3 only; None: random ones.
+        Weights to start from, for InceptionV3 only; None for random ones.
     work
         Folder that keeps tiles and states; with the same options, training goes on from them.
-    out, name
-        Folder and name of the package.
     progress
-        Told of every slide read and every step.
+        Called after every slide read and every step.
     from_finer
         Whether each level above 0 starts from what the level below it has learnt.
 
@@ -102,7 +101,7 @@ def train_levels(
             progress(Progress(f"tiles, {kind}", len(seen), total))
 
         tiles[kind] = draw_split(slides, plan, kind, work, say)
-    graphs, results = [], []
+    results = []
     weights = "random" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()[:12]
     finer: TileNetwork | None = None
     for level in range(plan.model.n_levels):
@@ -126,6 +125,7 @@ def train_levels(
         results.append(
             LevelResult(
                 level=level,
+                graph=to_onnx(network),
                 tiles={kind: len(found) for kind, found in of_level.items()},
                 accuracies={
                     kind: accuracy(score(network, found.pixels, on_cpu), found.positive)
@@ -135,13 +135,8 @@ def train_levels(
                 epochs=len(done.losses),
             )
         )
-        graphs.append(to_onnx(network))
         if from_finer:
             finer = network
-    model = plan.model
-    write_package(
-        out, name, graphs, [_THRESHOLD] * len(graphs), base_mpp=model.base_mpp, stain_target=model.stain_target
-    )
     return results
 
 
@@ -164,10 +159,35 @@ def accuracy_table(results: list[LevelResult]) -> list[str]:
     return lines
 
 
-def write_card(
-    path: Path, name: str, command: str, split: Mapping[Split, list[Path]], plan: TilePlan, results: list[LevelResult]
+def write_trained(
+    folder: Path, command: str, split: Mapping[Split, list[Path]], plan: TilePlan, results: list[LevelResult]
 ) -> None:
-    """Write the model card as Markdown: what it was trained on and how well it tells the classes apart."""
+    """Write the trained networks as a package with its card.
+
+    Parameters
+    ----------
+    folder
+        Folder of the package, which is named after it.
+    command
+        The command that made it, for the card.
+    split, plan, results
+        What `train_levels` was given, and what it returned.
+
+    Raises
+    ------
+    OutputExistsError, StorageError
+        When something has the folder's name, or it cannot be written.
+    """
+    text = PackageText(folder.name, base_mpp=plan.model.base_mpp, stain_target=plan.model.stain_target)
+    with placed_folder(folder) as partial:
+        write_package(partial, text.document(len(results)), [result.graph for result in results])
+        (partial / "README.md").write_text(_card(folder.name, command, split, plan, results), encoding="utf-8")
+
+
+def _card(
+    name: str, command: str, split: Mapping[Split, list[Path]], plan: TilePlan, results: list[LevelResult]
+) -> str:
+    """The model card in Markdown: what the networks were trained on and how well they tell the classes apart."""
     slides = [f"- {kind}: {', '.join(slide.name for slide in slides)}" for kind, slides in split.items()]
     text = [
         f"# Model `{name}`",
@@ -193,4 +213,4 @@ def write_card(
         "All thresholds are 0.5; `pyramidai tune` chooses better ones.",
         "",
     ]
-    path.write_text("\n".join(text), encoding="utf-8")
+    return "\n".join(text)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError, UsageError
 from pyramidai_mpi.models.package import YAML_NAME, load_package
-from pyramidai_mpi.store.files.placing import check_target, placed, storage_errors
+from pyramidai_mpi.models.write import document_of, write_package
+from pyramidai_mpi.store.files.placing import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,19 +26,19 @@ class TuningRecord:
     Attributes
     ----------
     strategy
-        Its name.
+        Name of the strategy that chose them.
     objective
-        Retention asked for; NaN where another promise was.
+        The retention that was asked for; NaN where another promise was.
     min_share, from_below
         Share of a tile's tissue that had to be tumour; whether above level 0 any positive descendant counted instead.
     retention, speedup
-        Means over the training slides.
+        Retention and speedup in tiles, means over the training slides.
     slides
         The training slides.
     created, software_version
-        When and by what.
+        Time of the choice, as ISO 8601 has it, and the version of this program that made it.
     alpha
-        Expected miss rate promised; NaN for none.
+        The expected miss rate that was promised; NaN for none.
     calibration
         The slides that the promise stands on.
     """
@@ -58,7 +56,7 @@ class TuningRecord:
     calibration: Sequence[SlideId] = ()
 
     def to_mapping(self) -> dict[str, Any]:
-        """As it is written; what does not apply is left out."""
+        """The block as it is written; what does not apply is left out."""
         block: dict[str, Any] = {
             "strategy": self.strategy,
             "objective": self.objective,
@@ -124,9 +122,9 @@ def write_tuned(
     source
         The package that the results were made with.
     folder
-        Of the new package, or of the old one with `overwrite`.
+        Folder of the new package, or of the old one with `overwrite`.
     thresholds
-        Of each level, level 0 first; one that stops nothing is written as 0.
+        The threshold of each level, level 0 first; one that stops nothing is written as 0.
 
     Returns
     -------
@@ -135,23 +133,18 @@ def write_tuned(
 
     Raises
     ------
+    InputError
+        When the networks are no longer those of `source`.
     OutputExistsError, StorageError
         See `check_output`.
     """
     check_output(source, folder, overwrite=overwrite)
-    document = yaml.safe_load(source.yaml_text)
+    document = document_of(source)
     for entry in document["levels"]:
         entry["threshold"] = max(float(thresholds[entry["level"]]), 0.0)
     document["tuning"] = record.to_mapping()
-    path = folder / YAML_NAME
-    with storage_errors(path):
-        folder.mkdir(exist_ok=True)
-        for level in source.levels:
-            if not (folder / level.onnx_path.name).exists():
-                shutil.copyfile(level.onnx_path, folder / level.onnx_path.name)
-    with placed(path, overwrite=overwrite) as temporary:
-        temporary.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    load_package(folder)
+    path = write_package(folder, document, [level.onnx_path for level in source.levels], overwrite=overwrite)
+    check_source(load_package(folder), [level.sha256 for level in source.levels])
     return path
 
 

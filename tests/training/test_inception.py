@@ -11,10 +11,10 @@ import onnxruntime  # noqa: E402
 
 from pyramidai_mpi.base.errors import InputError  # noqa: E402
 from pyramidai_mpi.models.package import load_package  # noqa: E402
+from pyramidai_mpi.models.write import PackageText, write_package  # noqa: E402
 from pyramidai_mpi.training.networks.export import to_onnx  # noqa: E402
 from pyramidai_mpi.training.networks.inception import Inception, load_weights, random_network  # noqa: E402
 from pyramidai_mpi.training.networks.tile_network import without_batch_norm  # noqa: E402
-from pyramidai_mpi.training.package import write_package  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_pickle_is_not_executed(tmp_path) -> None:
 
 
 def test_a_package_of_random_weights_says_so(tmp_path) -> None:
-    write_package(tmp_path / "random", "r", [b"x"], [0.5], random_weights=True)
-    write_package(tmp_path / "trained", "t", [b"x"], [0.5])
+    write_package(tmp_path / "random", PackageText("r", random_weights=True).document(1), [b"x"])
+    write_package(tmp_path / "trained", PackageText("t").document(1), [b"x"])
     assert load_package(tmp_path / "random").random_weights
     assert not load_package(tmp_path / "trained").random_weights

@@ -19,8 +19,9 @@ from pyramidai_mpi.base.errors import InputError  # noqa: E402
 from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine  # noqa: E402
 from pyramidai_mpi.models.package import FloatInput, load_package  # noqa: E402
+from pyramidai_mpi.models.write import PackageText  # noqa: E402
 from pyramidai_mpi.training.convert import paper_package  # noqa: E402
-from pyramidai_mpi.training.convert.checked_package import Agreement, PackageText, place_package  # noqa: E402
+from pyramidai_mpi.training.convert.checked_package import Agreement, place_package  # noqa: E402
 from pyramidai_mpi.training.convert.torchscript import convert_here, convert_torchscript  # noqa: E402
 from tests.end_to_end.conftest import pyramidai  # noqa: E402
 from tests.end_to_end.test_damage import tissue_slide  # noqa: E402

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.check import input_name
 from pyramidai_mpi.models.engines.backends import load_engine
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
-from pyramidai_mpi.models.package import YAML_NAME
 from pyramidai_mpi.models.quantisation.graph import quantised_graph
+from pyramidai_mpi.models.write import document_of, onnx_name, write_package
 from pyramidai_mpi.pyramid.decision import passes
+from pyramidai_mpi.store.files.placing import placed_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,13 +41,13 @@ class LevelReport:
     level, backend, tiles
         The level, the library that computes with integers, and how many tiles were compared.
     float_tiles_per_s, int8_tiles_per_s
-        One thread, medians of alternating runs; NaN without tiles.
+        Tiles per second on one thread, medians of alternating runs; NaN without tiles.
     max_difference, mean_difference
-        Differences of the positive class' probability.
+        The greatest and the mean difference of the positive class' probability.
     changed
-        Tiles whose decision differs.
+        Number of tiles whose decision differs.
     float_positives, kept_positives
-        Tiles positive in float32, and those of them positive in integers.
+        Number of tiles positive in float32, and of those among them that are positive in integers.
     """
 
     level: int
@@ -167,7 +166,7 @@ def write_quantised(package: ModelPackage, done: QuantisedPackage, folder: Path)
 
     What onnxruntime was seen to change goes along (``quantisation``).
     """
-    document = yaml.safe_load(package.yaml_text)
+    document = document_of(package)
     document["name"] = f"{package.name}-int8"
     seen = [level for level in done.report.levels if level.backend == "onnxruntime"]
     document["quantisation"] = {
@@ -176,11 +175,6 @@ def write_quantised(package: ModelPackage, done: QuantisedPackage, folder: Path)
         "changed": sum(level.changed for level in seen),
     }
     entries = sorted(document["levels"], key=lambda entry: int(entry["level"]))
-    folder.mkdir(parents=True)
-    for entry, graph in zip(entries, done.graphs, strict=True):
-        entry["onnx"] = f"level{entry['level']}.onnx"
-        entry["sha256"] = hashlib.sha256(graph).hexdigest()
-        (folder / entry["onnx"]).write_bytes(graph)
-    document["levels"] = entries
-    # last: a folder without description is no package
-    (folder / YAML_NAME).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    document["levels"] = [entry | {"onnx": onnx_name(entry["level"])} for entry in entries]
+    with placed_folder(folder) as partial:
+        write_package(partial, document, done.graphs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -187,6 +188,38 @@ def placed(target: Path, *, overwrite: bool = False, inputs: Sequence[Path] = ()
             place(temporary, target, overwrite=overwrite)
     finally:
         discard(temporary)
+
+
+def check_free(path: Path) -> None:
+    """Raise `OutputExistsError` when something has the name already, a dangling link too."""
+    if os.path.lexists(path):
+        raise OutputExistsError(f"{path}: exists already; name another folder")
+
+
+@contextmanager
+def placed_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; it gets its name at the end, or nothing is left behind.
+
+    Raises
+    ------
+    OutputExistsError
+        When something has the name.
+    StorageError
+        When the folder cannot be made or filled.
+    """
+    check_free(target)
+    temporary = temporary_name(target)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process; in a container numbers come back
+        temporary.mkdir(parents=True)
+        yield temporary
+        check_free(target)
+        temporary.rename(target)
+        flush_folder(target.parent)
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def discard(temporary: Path) -> None:

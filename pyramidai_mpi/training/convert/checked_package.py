@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.engines.fixed_batch import sample_tiles
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
+from pyramidai_mpi.models.write import write_package
 from pyramidai_mpi.run.networks import open_package
-from pyramidai_mpi.store.files.placing import temporary_name
-from pyramidai_mpi.training.package import BASE_MPP, write_package
-from pyramidai_mpi.training.tiles import TILE
+from pyramidai_mpi.store.files.placing import placed_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from pyramidai_mpi.models.write import PackageText
 
 TOLERANCE = 1e-3
 """Of a probability. Kernels of two libraries differ by 1e-7 to 1e-5; a wrong conversion by 0.1 and more."""
@@ -34,7 +33,7 @@ class ConvertedNetwork:
     Attributes
     ----------
     graph
-        In ONNX.
+        The network, serialised as ONNX.
     expected
         What the original makes of `sample_tiles(len(expected), tile_size)`, float32 (N, C).
     """
@@ -44,47 +43,17 @@ class ConvertedNetwork:
 
 
 @dataclass(frozen=True)
-class PackageText:
-    """What the package says of itself.
-
-    Attributes
-    ----------
-    name, description
-        Its name, and where its networks come from.
-    classes, positive_class
-        Names, in the order of the networks' output.
-    tile_size
-        Side of a tile in pixels.
-    base_mpp
-        µm per pixel of level 0.
-    threshold
-        Of every level.
-    random_weights
-        Whether weights were drawn at random, of a head too.
-    """
-
-    name: str
-    description: str
-    classes: tuple[str, ...] = ("normal", "tumor")
-    positive_class: str = "tumor"
-    tile_size: int = TILE
-    base_mpp: float = BASE_MPP
-    threshold: float = 0.5
-    random_weights: bool = False
-
-
-@dataclass(frozen=True)
 class Agreement:
     """How the package and the originals compare on made-up tiles.
 
     Attributes
     ----------
     tiles
-        Of each level.
+        How many tiles each level was asked about.
     difference
-        The greatest between two probabilities, all classes and levels.
+        The greatest difference between two probabilities, all classes and levels.
     lowest, highest
-        Score of the positive class, by the originals: how much there was to differ.
+        The lowest and highest score that the originals gave the positive class: how much there was to differ.
     """
 
     tiles: int
@@ -109,23 +78,8 @@ def place_package(folder: Path, text: PackageText, networks: Sequence[ConvertedN
     OutputExistsError, StorageError
         When something has the name, or the folder cannot be written.
     """
-    check_free(folder)
-    partial = temporary_name(folder)
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        graphs = [network.graph for network in networks]
-        write_package(
-            partial,
-            text.name,
-            graphs,
-            [text.threshold] * len(graphs),
-            base_mpp=text.base_mpp,
-            classes=text.classes,
-            positive_class=text.positive_class,
-            tile_size=text.tile_size,
-            description=text.description,
-            random_weights=text.random_weights,
-        )
+    with placed_folder(folder) as partial:
+        write_package(partial, text.document(len(networks)), [network.graph for network in networks])
         found = _compare(partial, networks)
         if not found.difference <= TOLERANCE:  # NaN too
             raise InputError(
@@ -133,19 +87,7 @@ def place_package(folder: Path, text: PackageText, networks: Sequence[ConvertedN
                 f"more than {TOLERANCE:g}; nothing was written; a network whose answer depends on chance or on the "
                 "other tiles of its batch cannot be imported"
             )
-        check_free(folder)
-        partial.rename(folder)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return found
-
-
-def check_free(folder: Path) -> None:
-    """Raise `OutputExistsError` when something has the name."""
-    if os.path.lexists(folder):
-        raise OutputExistsError(f"{folder}: exists already; name another folder")
 
 
 def _compare(folder: Path, networks: Sequence[ConvertedNetwork]) -> Agreement:

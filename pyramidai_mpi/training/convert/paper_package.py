@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from pyramidai_mpi.models.engines.fixed_batch import sample_tiles
-from pyramidai_mpi.training.convert.checked_package import ConvertedNetwork, PackageText, check_free, place_package
+from pyramidai_mpi.models.write import TILE, PackageText
+from pyramidai_mpi.store.files.placing import check_free
+from pyramidai_mpi.training.convert.checked_package import ConvertedNetwork, place_package
 from pyramidai_mpi.training.convert.tile_classifier import COMPARED_TILES
 from pyramidai_mpi.training.networks import inception
-from pyramidai_mpi.training.networks.export import TILE, to_onnx
+from pyramidai_mpi.training.networks.export import to_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

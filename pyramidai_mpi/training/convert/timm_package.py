@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import UsageError
-from pyramidai_mpi.training.convert.checked_package import PackageText, check_free, place_package
+from pyramidai_mpi.models.write import PackageText
+from pyramidai_mpi.store.files.placing import check_free
+from pyramidai_mpi.training.convert.checked_package import place_package
 from pyramidai_mpi.training.convert.paper_package import weights_text
 from pyramidai_mpi.training.convert.timm_network import convert, network_from_file, pretrained_network, random_network
 from pyramidai_mpi.training.convert.zoo import chosen_class

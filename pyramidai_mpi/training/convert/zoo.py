@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.models.write import PackageText
 from pyramidai_mpi.models.wsinfer import CONFIG_NAME, read_config
-from pyramidai_mpi.training.convert.checked_package import PackageText, check_free, place_package
+from pyramidai_mpi.store.files.placing import check_free
+from pyramidai_mpi.training.convert.checked_package import place_package
 from pyramidai_mpi.training.convert.torchscript import convert_torchscript
 
 if TYPE_CHECKING:

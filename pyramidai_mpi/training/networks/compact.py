@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pyramidai_mpi.training.network import STAGES
 from pyramidai_mpi.training.networks.tile_network import ConvBlock, TileNetwork, randomise
+
+STAGES = ((12, 5, 2), (24, 3, 2), (40, 3, 2), (48, 3, 2), (64, 3, 1))
+"""(channels, kernel, stride) of each convolution: 35 million multiplications for a tile of 224 pixels."""
 
 
 class Compact(TileNetwork):

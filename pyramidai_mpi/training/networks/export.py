@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pyramidai_mpi.models.write import TILE
 from pyramidai_mpi.training.networks.tile_network import without_batch_norm
 
 if TYPE_CHECKING:
     from torch import nn
 
-TILE = 224
 OUTPUTS = ("probabilities", "features")
 _OPSET = 18
 

@@ -1,0 +1,145 @@
+"""The only writer of model packages: one ONNX file a level, then ``model.yaml``, each whole before it has its name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pyramidai_mpi.base.errors import input_errors
+from pyramidai_mpi.models.package import FORMAT, YAML_NAME
+from pyramidai_mpi.models.stain.entry import stain_entry
+from pyramidai_mpi.store.files.placing import placed, storage_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.models.stain.map import StainTarget
+
+TILE = 224
+"""Side of a tile in pixels, where nobody asks for another."""
+SCALE_FACTOR = 2
+BASE_MPP = 0.25
+"""Micrometres per pixel of level 0, where nobody asks for another."""
+
+
+@dataclass(frozen=True)
+class PackageText:
+    """What a new package says of itself.
+
+    Attributes
+    ----------
+    name, description
+        The package's name, and free text such as where its networks come from.
+    classes, positive_class
+        Names of the classes, in the order of the networks' output, and which of them is looked for.
+    tile_size
+        Side of a tile in pixels.
+    base_mpp
+        Micrometres per pixel of level 0.
+    threshold
+        The threshold that every level has until the package is tuned.
+    random_weights
+        Whether any weights were drawn at random, which ``model.yaml`` then says.
+    stain_target
+        What the colours of the tiles are brought to; None for no normalisation.
+    """
+
+    name: str
+    description: str = ""
+    classes: tuple[str, ...] = ("normal", "tumor")
+    positive_class: str = "tumor"
+    tile_size: int = TILE
+    base_mpp: float = BASE_MPP
+    threshold: float = 0.5
+    random_weights: bool = False
+    stain_target: StainTarget | None = None
+
+    def document(self, n_levels: int) -> dict[str, Any]:
+        """The content of ``model.yaml`` for so many levels, all but the networks' hashes."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            **({"description": self.description} if self.description else {}),
+            **({"weights": "random"} if self.random_weights else {}),
+            "classes": list(self.classes),
+            "positive_class": self.positive_class,
+            "tile_size": self.tile_size,
+            "scale_factor": SCALE_FACTOR,
+            "base_mpp": self.base_mpp,
+            "stain": stain_entry(self.stain_target),
+            "input": {"layout": "NHWC", "dtype": "uint8"},
+            "inputs": [],
+            "decision": {"type": "threshold"},
+            "levels": [{"level": n, "onnx": onnx_name(n), "threshold": self.threshold} for n in range(n_levels)],
+        }
+
+
+def onnx_name(level: int) -> str:
+    """Name of a level's network in a package of ours."""
+    return f"level{level}.onnx"
+
+
+def document_of(package: ModelPackage) -> dict[str, Any]:
+    """The content of a package's ``model.yaml``, to be changed and written anew."""
+    document: dict[str, Any] = yaml.safe_load(package.yaml_text)
+    return document
+
+
+def write_package(
+    folder: Path, document: Mapping[str, Any], networks: Sequence[bytes | Path], *, overwrite: bool = False
+) -> Path:
+    """Write a package's networks where they are not there yet, then its description.
+
+    A folder without a description is no package, so one whose writing was cut short is none.
+
+    Parameters
+    ----------
+    folder
+        Where the package is to lie; it is made if need be.
+    document
+        The content of ``model.yaml``; the networks' hashes in it are found anew.
+    networks
+        The network of each level, level 0 first: a serialised graph, or a file to copy.
+    overwrite
+        Whether a description that is there is replaced. A network that is there never is.
+
+    Returns
+    -------
+    Path
+        The description.
+
+    Raises
+    ------
+    InputError
+        When a file to copy cannot be read.
+    OutputExistsError
+        When another network has the name of one of these, or a description is there and `overwrite` is not set.
+    StorageError
+        When the folder cannot be written.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    levels = []
+    for entry in document["levels"]:
+        data, path = _read(networks[entry["level"]]), folder / entry["onnx"]
+        if not path.is_file() or path.read_bytes() != data:
+            with placed(path) as temporary:
+                temporary.write_bytes(data)
+        levels.append(entry | {"sha256": hashlib.sha256(data).hexdigest()})
+    text = yaml.safe_dump({**document, "levels": levels}, sort_keys=False, allow_unicode=True)
+    path = folder / YAML_NAME
+    with placed(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def _read(network: bytes | Path) -> bytes:
+    if isinstance(network, bytes):
+        return network
+    with input_errors(network):
+        return network.read_bytes()
