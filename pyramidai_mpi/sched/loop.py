@@ -138,7 +138,7 @@ def run_on(
         if transport.is_loss(failure):
             transport.abandon()
             if running is not None:
-                running.end_worker_after_loss()
+                running.end_worker()
             raise
         if running is not None:
             running.dismiss_worker()
@@ -235,8 +235,8 @@ class _Run:
         """Let the worker end with its batch, without waiting: ranks that share a process do not end with the job."""
         self._worker.dismiss()
 
-    def end_worker_after_loss(self) -> None:
-        """Wait for the worker's batch, before its journal is read; whom it waits for itself may be dead."""
+    def end_worker(self) -> None:
+        """Wait for the worker's batch, before its journal is read; whom it waits for itself may never answer."""
         if self._on_loss is not None:
             self._on_loss()
         if self._worker.is_alive():
