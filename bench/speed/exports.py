@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.command_line import command_line
 from bench.figures import Figure, report
-from pyramidai_mpi.analyses.classify import FAILED_DTYPE
+from pyramidai_mpi.analyses.base import FAILED_DTYPE
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.grid import Grid
 from pyramidai_mpi.pyramid.tissue import mask_downsample, mask_pixels_per_tile
