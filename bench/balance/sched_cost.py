@@ -3,18 +3,21 @@
     mpirun -n 4 python -m bench.balance.sched_cost [--json FILE]
 
 Memory: peak growth of rank 0 while it does a million tiles alone, by the scheduler (all of them known from the start)
-and with the predictions that a run keeps. Cost: rank 0 alone, tasks that do nothing, the call of the empty `expand`
-included; CPU time of all threads. Replies: rank 0 computes batches of 300 ms and rank 1 asks it again and again; the
-batch hashes large blocks, which releases the interpreter's lock as inference does, or loops in Python, which holds it.
-Idle: rank 0 sleeps in its only task, the others have nothing to do. Medians of three.
+and by the pool of a run, with its journal and the predictions that it keeps. Cost: rank 0 alone, tasks that do nothing,
+the call of the empty `expand` included; CPU time of all threads. Replies: rank 0 computes batches of 300 ms and rank 1
+asks it again and again; the batch hashes large blocks, which releases the interpreter's lock as inference does, or
+loops in Python, which holds it. Idle: rank 0 sleeps in its only task, the others have nothing to do. Medians of three.
 """
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.command_line import command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
@@ -22,19 +25,28 @@ from pyramidai_mpi.cli.launcher import prepare_environment
 prepare_environment()
 
 import numpy as np  # noqa: E402 - reads the environment when it is loaded
-from pyramidai_mpi.run.pool.tile_workload import TileWorkload  # noqa: E402
 
 from bench.balance.uts import wait_politely  # noqa: E402
 from bench.figures import Figure, report  # noqa: E402
 from bench.memory import start_peak_anew  # noqa: E402
-from pyramidai_mpi.analyses.base import FAILED_DTYPE  # noqa: E402
-from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode, prediction_dtype  # noqa: E402
+from pyramidai_mpi.analyses.base import FAILED_DTYPE, Look, OpenSlide  # noqa: E402
+from pyramidai_mpi.analyses.classify import Classify  # noqa: E402
+from pyramidai_mpi.base.settings import Schedule  # noqa: E402
+from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.process.memory import peak_resident_bytes  # noqa: E402
+from pyramidai_mpi.process.stop import StopWish  # noqa: E402
 from pyramidai_mpi.pyramid.grid import Grid  # noqa: E402
 from pyramidai_mpi.pyramid.rule import TileRule  # noqa: E402
 from pyramidai_mpi.pyramid.tissue import TissueMap  # noqa: E402
+from pyramidai_mpi.run.pool.messages import SlideDescription, SlideEnd  # noqa: E402
+from pyramidai_mpi.run.pool.owner import Beginning  # noqa: E402
+from pyramidai_mpi.run.pool.pool import OpenedByAll, PoolJob, run_pool  # noqa: E402
+from pyramidai_mpi.run.resume import Journals, record_format_of  # noqa: E402
 from pyramidai_mpi.sched import Tasks, run  # noqa: E402
+from pyramidai_mpi.slides.readers.base import SlideInfo  # noqa: E402
+from pyramidai_mpi.store.journal.folder import JournalFolder  # noqa: E402
+from pyramidai_mpi.store.journal.reader import FRAME_DTYPE  # noqa: E402
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -163,11 +175,20 @@ def measure_idleness(comm: MPI.Intracomm) -> list[Figure]:
     ]
 
 
-class NoAnalysis:
-    """Stands in for the analyser of a run: a prediction for each tile, from nothing."""
+class EmptyAnalysis(Classify):
+    """Zooms into every tile without a look at it."""
 
-    n_classes = 2
-    engines = ()
+    def on(self, _slide: OpenSlide, rule: TileRule) -> Any:
+        """Begin on a slide."""
+        return OnOneSlide(self, rule)
+
+
+@dataclass
+class OnOneSlide:
+    """What `EmptyAnalysis` does to the tiles of a slide."""
+
+    analysis: EmptyAnalysis
+    rule: TileRule
 
     def prepare(self, tiles: Tasks) -> list[None]:
         """There is nothing to read."""
@@ -176,14 +197,49 @@ class NoAnalysis:
     def close(self) -> None:
         """Nor to close."""
 
-    def analyse(self, tiles: Tasks, prepared: object = None) -> tuple[Tasks, Tasks]:
+    def look(self, tiles: Tasks, _prepared: object = None) -> Look:
         """Zoom into everything."""
-        del prepared
-        predictions = np.zeros(len(tiles), prediction_dtype(self.n_classes))
+        records = np.zeros(len(tiles), self.analysis.record)
         for name in TILE_DTYPE.names or ():
-            predictions[name] = tiles[name]
-        predictions["decision"] = Decision.ZOOM
-        return predictions, np.empty(0, FAILED_DTYPE)
+            records[name] = tiles[name]
+        records["decision"] = Decision.ZOOM
+        return Look(records, self.analysis.closer(self.rule, records), np.empty(0, FAILED_DTYPE))
+
+
+class NoOutput:
+    """In place of a result on the disk."""
+
+    replaces = False
+    attributes: ClassVar[dict[str, str | int | float]] = {}
+
+    def remove_journal(self) -> None:
+        """It lies in a folder that goes."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+def do_all_tiles(alone: MPI.Intracomm, rule: TileRule, folder: Path) -> int:
+    """Do all tiles of a slide that was opened, as a run does; their number."""
+    engines: Any = [None] * rule.grid.n_levels  # nothing is asked of them
+    analysis = EmptyAnalysis(engines, [0.0] * len(engines), 2, 1, Mode.EXHAUSTIVE)
+    slide: Any = None  # nor of the slide
+    mask = rule.tissue.mask
+    info = SlideInfo(Path("none"), "none", (1, 1), ((1, 1),), (1.0,), (True,), 1.0, (0, 0))
+    opened = OpenedByAll(0, slide, rule, SlideDescription(info, "", 1.0, "", mask))
+    opener: Any = None  # it is open
+    home = JournalFolder(folder)
+    journals = Journals(home, home, home.first_start(), (), np.empty(0, FRAME_DTYPE), record_format_of(analysis))
+    job = PoolJob(
+        analysis,
+        opener,
+        lambda _slide, _description: Beginning(slide, rule, 1, analysis.first(rule), (), NoOutput()),
+        lambda _slide, _collected: SlideEnd(0, ""),
+    )
+    plan = Schedule(batch_size=16)
+    outcome = run_pool(alone, job, np.zeros(1, np.int64), journals, plan, StopWish(), opened=opened)
+    assert outcome.held is not None
+    return len(outcome.held.all_records(analysis.record))
 
 
 def measure_memory(alone: MPI.Intracomm) -> list[Figure]:
@@ -193,12 +249,10 @@ def measure_memory(alone: MPI.Intracomm) -> list[Figure]:
     queued = (peak_resident_bytes() - before) / MILLION
 
     rule = TileRule(TissueMap(Grid(SIDE * 224, SIDE * 224, 224, 2, 3, 1.0), np.ones((SIDE, SIDE), bool), 1), 0.05)
-    before = start_peak_anew()
-    analyser: Any = NoAnalysis()
-    work = TileWorkload(analyser, rule, Mode.EXHAUSTIVE, batch_size=16)
-    run(alone, work, rule.roots())
-    tiles = len(work.predictions())
-    kept = (peak_resident_bytes() - before) / tiles
+    with tempfile.TemporaryDirectory() as folder:
+        before = start_peak_anew()
+        tiles = do_all_tiles(alone, rule, Path(folder))
+        kept = (peak_resident_bytes() - before) / tiles
     return [
         Figure("memory, queued tasks", queued, "bytes", {"tasks": MILLION, "record": TILE_DTYPE.itemsize}),
         Figure("memory, tiles with predictions", kept, "bytes", {"tiles": tiles, "batch_size": 16}),

@@ -18,12 +18,13 @@ import numpy as np
 
 from bench.command_line import command_line
 from bench.figures import Figure, report
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.analyses.classify import Classify
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.run.networks import open_package
-from pyramidai_mpi.run.opening import analyser_of, open_job, rule_of, segment_slide
+from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine
 
 if TYPE_CHECKING:
@@ -114,20 +115,26 @@ PAPER_SECONDS = RunSeconds(0.02, 28e-6, (0.33, 0.33, 0.31))
 def measure_phases(slide: Path, model: Path, repetitions: int) -> PhaseTimes:
     """Time every phase on one slide."""
     package = open_package(model, check_networks=False)
-    settings = RunSettings.of(slide=slide, model=model, output=slide.with_suffix(".none"))
 
     def initialise() -> None:
-        job = open_job(settings, package)
-        rule_of(job, segment_slide(job)).roots()
+        opened = open_under(SlideInput(slide), package)
+        rule_of(opened, segment_slide(opened)).roots()
 
-    job = open_job(settings, package)
-    rule = rule_of(job, segment_slide(job))
+    opened = open_under(SlideInput(slide), package)
+    rule = rule_of(opened, segment_slide(opened))
     engines = []
     for level in package.levels:
         engine = OnnxEngine(level, package)
         engine.use_batch_shape(settle_batch_shape(engine, package.tile_size))
         engines.append(engine)
-    analyser = analyser_of(estimate_stain(job, rule), engines, own_stain_engine(package))
+    classify = Classify(
+        engines,
+        [level.threshold for level in package.levels],
+        len(package.classes),
+        package.score_column,
+        stain_engine=own_stain_engine(package),
+    )
+    analysis = classify.on(estimate_stain(opened, rule, package), rule)
     tiles = [rule.roots()]
     while tiles[-1]["level"][0]:
         tiles.append(rule.children(tiles[-1]))
@@ -138,9 +145,9 @@ def measure_phases(slide: Path, model: Path, repetitions: int) -> PhaseTimes:
         _time([initialise] * repetitions),
         _time([_Call(rule.children, parents[k : k + 1]) for k in picks]),
         tuple(
-            _time(
-                [_Call(analyser.analyse, batch) for batch in _batches(here, engine.batch_shape, repetitions, rng)]
-            ).over(engine.batch_shape)
+            _time([_Call(analysis.look, batch) for batch in _batches(here, engine.batch_shape, repetitions, rng)]).over(
+                engine.batch_shape
+            )
             for here, engine in zip(reversed(tiles), engines, strict=True)
         ),
     )

@@ -21,7 +21,6 @@ prepare_environment()
 
 import numpy as np  # noqa: E402 - reads the environment when it is loaded
 from PIL import Image, ImageDraw  # noqa: E402
-from pyramidai_mpi.run.single import RunReport, run_slide  # noqa: E402
 
 from bench.figures import Figure, report  # noqa: E402
 from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
@@ -29,6 +28,7 @@ from pyramidai_mpi.base.types import Decision, Mode  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.models.shipped import default_model  # noqa: E402
 from pyramidai_mpi.ranks.collectives import allgather, share_bytes  # noqa: E402
+from pyramidai_mpi.run.run import RunReport, run_slide  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, parse_size, write_slide  # noqa: E402
 
 if TYPE_CHECKING:

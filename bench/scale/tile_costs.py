@@ -22,25 +22,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.speed.exports import made_result, write_result
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.engines.backends import load_engine
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
-from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.models.stain.engine import StainEngine
 from pyramidai_mpi.models.stain.graph import stain_graph
 from pyramidai_mpi.models.stain.map import MacenkoTarget
 from pyramidai_mpi.run.networks import open_package
-from pyramidai_mpi.run.opening import open_job, rule_of, tissue_of
+from pyramidai_mpi.run.opening import open_under, rule_of, tissue_of
 from pyramidai_mpi.run.stain import estimate_stain
 from pyramidai_mpi.slides.readers.trial import try_opening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pyramidai_mpi.analyses.base import OpenSlide
     from pyramidai_mpi.base.types import RgbArray, TileArray
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.rule import TileRule
-    from pyramidai_mpi.run.opening import Job
+    from pyramidai_mpi.slides.pyramid import SlidePyramid
 
 SCHEDULER_SHARE = 0.03
 """Of a computing rank's core, beside its tiles: 2.4 to 3.6 % by `bench.balance.sched_cost`."""
@@ -170,12 +170,11 @@ def measure_costs(
         The slide or a model cannot be used.
     """
     packages = [open_package(folder, check_networks=False) for _, folder in engines]
-    settings = RunSettings.of(slide=slide, model=default_model(), output=Path("unused.h5"), mpp=mpp)
-    opened = _measure_opening(settings, packages[0])
-    job, rule = opened.job, opened.rule
-    tiles = families(rule, roots, job.package.n_levels)
-    read_s, read_bytes, pixels = zip(*(read_tiles(job, level_tiles) for level_tiles in tiles), strict=True)
-    stained = estimate_stain(replace(job, package=replace(job.package, stain_target=MacenkoTarget())), rule).stain
+    opened = _measure_opening(SlideInput(slide, mpp), packages[0])
+    pyramid, rule = opened.slide.pyramid, opened.rule
+    tiles = families(rule, roots, packages[0].n_levels)
+    read_s, read_bytes, pixels = zip(*(read_tiles(pyramid, level_tiles) for level_tiles in tiles), strict=True)
+    stained = estimate_stain(opened.slide, rule, replace(packages[0], stain_target=MacenkoTarget())).stain
     assert stained is not None  # there are roots
     normalise = StainEngine(stain_graph(mixes_channels=stained.mixes_channels)).normaliser(stained)
     seconds: list[float] = []
@@ -183,7 +182,7 @@ def measure_costs(
         with _processor_seconds(seconds):
             for tile in pixels[0]:
                 normalise(tile)
-    job.pyramid.reader.close()
+    pyramid.reader.close()
     return MeasuredCosts(
         SlideCosts(
             machine=_machine(),
@@ -193,7 +192,7 @@ def measure_costs(
             stain_s=median(seconds) / len(pixels[0]),
             opening_s=opened.opening_s,
             reopening_s=opened.reopening_s,
-            tissue_s_per_gigapixel=opened.tissue_s / (np.prod(job.pyramid.reader.info.l0_size, dtype=float) / 1e9),
+            tissue_s_per_gigapixel=opened.tissue_s / (np.prod(pyramid.reader.info.l0_size, dtype=float) / 1e9),
             writing_s=_measure_writing(written_roots),
         ),
         tuple(
@@ -204,28 +203,28 @@ def measure_costs(
 
 @dataclass(frozen=True)
 class _Opened:
-    job: Job
+    slide: OpenSlide
     rule: TileRule
     opening_s: float
     reopening_s: float
     tissue_s: float
 
 
-def _measure_opening(settings: RunSettings, package: ModelPackage) -> _Opened:
+def _measure_opening(source: SlideInput, package: ModelPackage) -> _Opened:
     opening: list[float] = []
     reopening: list[float] = []
     tissue: list[float] = []
     for _ in range(REPETITIONS):
         with _processor_seconds(opening):
-            with try_opening(settings.slide.path, settings.slide.reader) as trial:
+            with try_opening(source.path, source.reader) as trial:
                 trial.check()
-            job = open_job(settings, package)
+            slide = open_under(source, package)
         with _processor_seconds(tissue):
-            rule = rule_of(job, tissue_of(job)[0])
-        job.pyramid.reader.close()
+            rule = rule_of(slide, tissue_of(slide)[0])
+        slide.pyramid.reader.close()
         with _processor_seconds(reopening):
-            job = open_job(settings, package)
-    return _Opened(job, rule, median(opening), median(reopening), median(tissue))
+            slide = open_under(source, package)
+    return _Opened(slide, rule, median(opening), median(reopening), median(tissue))
 
 
 def families(rule: TileRule, roots: int, n_levels: int) -> list[TileArray]:
@@ -238,14 +237,12 @@ def families(rule: TileRule, roots: int, n_levels: int) -> list[TileArray]:
     return tiles[::-1]
 
 
-def read_tiles(job: Job, tiles: TileArray) -> tuple[float, float, RgbArray]:
+def read_tiles(pyramid: SlidePyramid, tiles: TileArray) -> tuple[float, float, RgbArray]:
     """Seconds and bytes of the file a tile, and the pixels."""
     seconds: list[float] = []
     before = _bytes_read()
     with _processor_seconds(seconds):
-        pixels = np.stack(
-            [job.pyramid.read_tile(*(int(tile[name]) for name in ("level", "col", "row"))) for tile in tiles]
-        )
+        pixels = np.stack([pyramid.read_tile(*(int(tile[name]) for name in ("level", "col", "row"))) for tile in tiles])
     return seconds[0] / len(tiles), (_bytes_read() - before) / len(tiles), pixels
 
 

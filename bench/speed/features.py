@@ -31,7 +31,7 @@ from pyramidai_mpi.base.types import Mode  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.process.memory import peak_resident_bytes  # noqa: E402
 from pyramidai_mpi.ranks.collectives import allgather, share_bytes  # noqa: E402
-from pyramidai_mpi.run import single as pipeline  # noqa: E402
+from pyramidai_mpi.run import run as runs  # noqa: E402
 from pyramidai_mpi.run.write import write_result  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
 
@@ -84,8 +84,8 @@ def main() -> None:
             features=True,
             writer="mpio",
         )
-        pipeline.write_result = write_by_turns  # type: ignore[assignment]
-        finished = pipeline.run_slide(comm, settings)
+        runs.write_result = write_by_turns  # type: ignore[assignment]
+        finished = runs.run_slide(comm, settings)
         if finished is not None:
             n_tiles = finished.result.tree.n_tiles
             megabytes = n_tiles * arguments.width * 4 / 2**20

@@ -19,13 +19,12 @@ from pyramidai_mpi.cli.launcher import prepare_environment
 
 prepare_environment()
 
-from pyramidai_mpi.run.single import run_slide  # noqa: E402
-
 from bench.figures import Figure, report  # noqa: E402
 from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.models.shipped import default_model  # noqa: E402
 from pyramidai_mpi.ranks.collectives import share_bytes  # noqa: E402
+from pyramidai_mpi.run.run import run_slide  # noqa: E402
 from pyramidai_mpi.store.journal.writer import JournalWriter  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.command_line import command_line
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.run.networks import open_package
-from pyramidai_mpi.run.opening import open_job, rule_of, segment_slide
+from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 
 
 def main() -> None:
@@ -29,11 +29,8 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, default=None)
     arguments = parser.parse_args()
     package = open_package(arguments.model, check_networks=False).with_positive_class(None)
-    settings = RunSettings.of(
-        slide=arguments.slide, model=arguments.model, output=Path("none"), mpp=arguments.mpp, reader="openslide"
-    )
-    job = open_job(settings, package)
-    rule = rule_of(job, segment_slide(job))
+    slide = open_under(SlideInput(arguments.slide, arguments.mpp, reader="openslide"), package)
+    rule = rule_of(slide, segment_slide(slide))
     engines = [OnnxEngine(level, package, batch_shape=1) for level in package.levels]
     for engine in engines:
         engine.predict(np.zeros((1, package.tile_size, package.tile_size, 3), np.uint8))
@@ -42,7 +39,7 @@ def main() -> None:
     while stack:
         tile = stack.pop()
         level, col, row = (int(tile[name][0]) for name in ("level", "col", "row"))
-        pixels = job.pyramid.read_tile(level, col, row)
+        pixels = slide.pyramid.read_tile(level, col, row)
         score = engines[level].predict(pixels[np.newaxis])[0][0, package.score_column]
         done += 1
         if level and score >= package.levels[level].threshold:

@@ -19,12 +19,11 @@ NOTES = "PYRAMIDAI_BENCH_NOTES"
 REACHED = [
     ("python runs", "", ""),
     ("MPI runs", "pyramidai_mpi.cli.session", "_start_mpi"),
-    ("program imported, model read", "pyramidai_mpi.run.opening", "agree_on_package"),
-    ("slide open", "pyramidai_mpi.run.single", "prepare_job"),
-    ("tissue known", "pyramidai_mpi.run.single", "find_tissue"),
-    ("networks tried", "pyramidai_mpi.run.single", "settle_backend"),
-    ("networks loaded", "pyramidai_mpi.run.single", "build_engines"),
-    ("journal open", "pyramidai_mpi.run.single", "open_journal"),
+    ("program imported, model read", "pyramidai_mpi.run.run", "agree_on_package"),
+    ("slide open, tissue known", "pyramidai_mpi.run.run", "open_by_all"),
+    ("networks tried", "pyramidai_mpi.run.run", "settle_backend"),
+    ("networks loaded", "pyramidai_mpi.run.run", "build_engines"),
+    ("journals read", "pyramidai_mpi.run.run", "read_journals"),
     ("first tile", "", ""),
 ]
 """What is reached when a function returns (the first and the last apart), in order."""
@@ -72,7 +71,7 @@ def _watch(reached: str, module: str, name: str, then: Callable[[], None] | None
 
 
 def _watch_first_batch() -> None:
-    workload = import_module("pyramidai_mpi.run.pool.tile_workload").TileWorkload
+    workload = import_module("pyramidai_mpi.run.pool.workload").PoolWorkload
     real = workload.expand
 
     def expand(self: Any, *arguments: Any) -> Any:

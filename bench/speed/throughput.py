@@ -27,7 +27,6 @@ from pyramidai_mpi.cli.launcher import prepare_environment
 prepare_environment()
 
 import numpy as np  # noqa: E402 - reads the environment when it is loaded
-from pyramidai_mpi.run.single import run_slide  # noqa: E402
 
 from bench.figures import Figure, print_table, report  # noqa: E402
 from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
@@ -35,15 +34,18 @@ from pyramidai_mpi.base.types import Mode  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.models.shipped import default_model  # noqa: E402
 from pyramidai_mpi.ranks.collectives import allgather, share_bytes  # noqa: E402
-from pyramidai_mpi.run.networks import build_engines  # noqa: E402
-from pyramidai_mpi.run.opening import find_tissue, prepare_job  # noqa: E402
+from pyramidai_mpi.run.networks import agree_on_package, build_engines  # noqa: E402
+from pyramidai_mpi.run.opening import describe, follow  # noqa: E402
+from pyramidai_mpi.run.pool.pool import open_by_all  # noqa: E402
+from pyramidai_mpi.run.pool.workload import SlideOpener  # noqa: E402
+from pyramidai_mpi.run.run import run_slide  # noqa: E402
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError  # noqa: E402
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.base.types import RgbArray
-    from pyramidai_mpi.run.opening import Job
+    from pyramidai_mpi.run.pool.pool import OpenedByAll
 
 
 @dataclass(frozen=True)
@@ -169,10 +171,15 @@ def measure(comm: MPI.Intracomm, way: Way, arguments: Options, output: Path) -> 
 
 def bare_engine(comm: MPI.Intracomm, settings: RunSettings, n_tiles: int) -> tuple[float, float]:
     """Tiles per second of all ranks' engines at once, and per second of their CPU time, on tiles in memory."""
-    job = prepare_job(comm, settings)
-    pixels = tiles_in_memory(comm, job, n_tiles)
-    engine = build_engines(comm, job.package, job.settings)[0]
-    job.pyramid.reader.close()
+    package = agree_on_package(comm, settings)
+    opener = SlideOpener(
+        lambda _: describe(settings.slide, package),
+        lambda _, description: follow(settings.slide, package, description),
+    )
+    opened = open_by_all(comm, opener, 0)
+    pixels = tiles_in_memory(opened, n_tiles)
+    engine = build_engines(comm, package, settings)[0]
+    opened.slide.pyramid.reader.close()
     engine.predict(pixels[: engine.batch_shape])
     allgather(comm, np.zeros(1))  # all start together
     started, started_cpu = time.perf_counter(), time.process_time()
@@ -183,13 +190,13 @@ def bare_engine(comm: MPI.Intracomm, settings: RunSettings, n_tiles: int) -> tup
     return float(wall), float(cpu) / comm.size
 
 
-def tiles_in_memory(comm: MPI.Intracomm, job: Job, n_tiles: int) -> RgbArray:
+def tiles_in_memory(opened: OpenedByAll, n_tiles: int) -> RgbArray:
     """Level-0 tiles from all over the tissue."""
-    tiles = find_tissue(comm, job).reference_tiles()
+    tiles = opened.rule.reference_tiles()
     pixels = []
     for tile in tiles[np.linspace(0, len(tiles) - 1, n_tiles).astype(int)]:
         try:
-            pixels.append(job.pyramid.read_tile(0, int(tile["col"]), int(tile["row"])))
+            pixels.append(opened.slide.pyramid.read_tile(0, int(tile["col"]), int(tile["row"])))
         except UnreadableRegionError:
             continue
     return np.stack(pixels)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tifffile
 
 from bench.scale.tile_costs import MeasuredCosts, families, measure_costs, read_tiles
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.run.networks import open_package
-from pyramidai_mpi.run.opening import open_job, rule_of, tissue_of
+from pyramidai_mpi.run.opening import open_under, rule_of, tissue_of
 from pyramidai_mpi.synth import SynthSpec, write_slide
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +32,15 @@ def costs(path: Path) -> MeasuredCosts:
 
 
 @pytest.fixture
-def job(path: Path):
+def slide(path: Path):
     package = open_package(default_model(), check_networks=False)
-    opened = open_job(RunSettings.of(slide=path, model=default_model(), output=Path("unused.h5")), package)
+    opened = open_under(SlideInput(path), package)
     yield opened
     opened.pyramid.reader.close()
 
 
-def test_families_are_neighbouring_roots_with_all_their_tissue_below(job) -> None:
-    rule = rule_of(job, tissue_of(job)[0])
+def test_families_are_neighbouring_roots_with_all_their_tissue_below(slide) -> None:
+    rule = rule_of(slide, tissue_of(slide)[0])
     tiles = families(rule, 8, 3)
     roots = list(map(tuple, rule.roots()[["col", "row"]].tolist()))
     places = [roots.index(tuple(root)) for root in tiles[2][["col", "row"]].tolist()]
@@ -52,9 +55,9 @@ def test_families_are_neighbouring_roots_with_all_their_tissue_below(job) -> Non
     assert len(tiles[0]) == len(below)
 
 
-def test_bytes_counted_are_those_of_the_stored_tiles_that_are_touched(path: Path, job) -> None:
-    tiles = families(rule_of(job, tissue_of(job)[0]), 1, 3)[0]
-    _, a_tile, pixels = read_tiles(job, tiles)
+def test_bytes_counted_are_those_of_the_stored_tiles_that_are_touched(path: Path, slide) -> None:
+    tiles = families(rule_of(slide, tissue_of(slide)[0]), 1, 3)[0]
+    _, a_tile, pixels = read_tiles(slide.pyramid, tiles)
     assert pixels.shape == (len(tiles), 224, 224, 3)
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages[0]
