@@ -41,7 +41,9 @@ def command(
     overwrite: bool,
 ) -> int:
     """Make files for people and other programs out of OUT.h5."""
-    from pyramidai_mpi.export.formats import Format, Order, carry_out
+    from pyramidai_mpi.export.formats import Format, Order, carry_out, check_orders
+    from pyramidai_mpi.store.results.reader import open_result
+    from pyramidai_mpi.store.results.tables import read_header
 
     if (merge or flat) and geojson is None:
         raise click.UsageError("--merge and --flat go with --geojson")
@@ -60,6 +62,9 @@ def command(
     if not orders:
         options = ", ".join(f"--{one}" for one in wanted)
         raise click.UsageError(f"nothing to export; give at least one of {options}")
+    with open_result(result) as file:
+        slide_name = read_header(file).slide.name
+    check_orders(orders, slide_name, overwrite=overwrite, inputs=[result, *([] if slide is None else [slide])])
     for order in orders:
         carry_out(order, result, slide, overwrite=overwrite)
     return 0

@@ -275,10 +275,10 @@ def command(
     if selection.is_cohort:
         _check_records(outputs, formats, table, overwrite=overwrite)
     if not resume:
-        for path in outputs:
+        for entry, path in zip(entries, outputs, strict=True):
             # of a slide that is finished already, they are left alone like its result
             if not (selection.is_cohort and path.exists() and not overwrite):
-                check_orders(orders_beside(path, formats), overwrite=overwrite)
+                check_orders(orders_beside(path, formats), entry.slide.name, overwrite=overwrite)
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
     stop.listen()
     with mpi_session("stopped; what was done is kept, and the same command with --resume goes on from there") as comm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,13 @@ import h5py
 import numpy as np
 
 from pyramidai_mpi.base.errors import OutputExistsError
-from pyramidai_mpi.store.files.placing import check_target, placed, storage_errors
+from pyramidai_mpi.store.files.placing import check_folder, check_target, placed, storage_errors
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_column, read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyramidai_mpi.store.results.tables import Header
 
 # TRIDENT's table (OpenSlideWSI._fetch_magnification): objective power by µm/px below
@@ -40,7 +43,7 @@ def write_clam(result: Path, folder: Path, *, overwrite: bool = False) -> list[P
     """
     with open_result(result) as file:
         header = read_header(file)
-        name = PurePath(header.slide.name).stem + ".h5"
+        name = _file_name(header.slide.name)
         targets = {level: folder / f"level{level}" / name for level, n_tiles in enumerate(header.n_tiles) if n_tiles}
         for target in targets.values():
             _make_folder(target.parent)
@@ -49,6 +52,35 @@ def write_clam(result: Path, folder: Path, *, overwrite: bool = False) -> list[P
             with placed(target, overwrite=overwrite, inputs=[result]) as temporary:
                 _write_level(file, header, level, temporary, target)
     return list(targets.values())
+
+
+def check_clam(folder: Path, slide_name: str, *, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
+    """Find out before the work whether a slide's files could be placed in the folder after it, whatever their levels.
+
+    Parameters
+    ----------
+    folder
+        Of `write_clam`; it need not exist yet.
+    slide_name
+        The slide's file name.
+    inputs
+        What the work reads; it is never replaced.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, StorageError
+        As `check_target`, of the folder and of what lies in it.
+    """
+    check_folder(next(above for above in (folder, *folder.parents) if os.path.lexists(above)))
+    levels = [path for path in sorted(folder.glob("level*")) if path.name.removeprefix("level").isdecimal()]
+    for level in levels:
+        if not level.is_dir():
+            raise OutputExistsError(f"{level}: is no folder; name another output")
+        check_target(level / _file_name(slide_name), overwrite=overwrite, inputs=inputs)
+
+
+def _file_name(slide_name: str) -> str:
+    return PurePath(slide_name).stem + ".h5"
 
 
 def _make_folder(folder: Path) -> None:

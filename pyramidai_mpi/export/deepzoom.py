@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.export.picture import open_picture
-from pyramidai_mpi.store.files.placing import storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import check_folder, storage_errors, temporary_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def write_deepzoom(result: Path, folder: Path, slide: Path | None = None, *, ove
     OutputExistsError, StorageError
         When the folder is in the way or cannot be written.
     """
-    _check_folder(folder, overwrite=overwrite)
+    check_deepzoom(folder, overwrite=overwrite)
     temporary = temporary_name(folder)
     try:
         downsample = None if slide is None else _DOWNSAMPLE
@@ -114,15 +115,23 @@ def _descriptor(width: int, height: int) -> str:
     )
 
 
-def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    if folder.exists() and not (folder.is_dir() and (overwrite or not any(folder.iterdir()))):
+def check_deepzoom(folder: Path, *, overwrite: bool) -> None:
+    """Find out before the work whether the folder could be made after it.
+
+    Raises
+    ------
+    OutputExistsError, StorageError
+        When something is in the way, or the folder that it is to lie in is missing or cannot be written.
+    """
+    check_folder(folder.parent)
+    if os.path.lexists(folder) and not (folder.is_dir() and (overwrite or not any(folder.iterdir()))):
         raise OutputExistsError(f"{folder}: exists already; use --overwrite to replace it or name another folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / f"{_NAME}.dzi").is_file():
         raise OutputExistsError(f"{folder}: holds something else than a Deep Zoom picture; name another folder")
 
 
 def _place_folder(temporary: Path, folder: Path, *, overwrite: bool) -> None:
-    _check_folder(folder, overwrite=overwrite)
+    check_deepzoom(folder, overwrite=overwrite)
     if folder.exists() and any(folder.iterdir()):
         old = folder.with_name(f"{temporary.name}.old")
         folder.rename(old)

@@ -77,19 +77,45 @@ def orders_beside(result: Path, formats: Sequence[Format]) -> tuple[Order, ...]:
     return tuple(Order(one, result.with_name(result.stem + _SUFFIXES[one])) for one in formats)
 
 
-def check_orders(orders: Sequence[Order], *, overwrite: bool = False) -> None:
-    """Find out before the work whether its files could be placed after it.
+def check_orders(
+    orders: Sequence[Order], slide_name: str, *, overwrite: bool = False, inputs: Sequence[Path] = ()
+) -> None:
+    """Find out before the work whether all its files could be placed after it.
+
+    Parameters
+    ----------
+    orders
+        What is to be made of one result.
+    slide_name
+        File name of the result's slide: CLAM's files are named like it.
+    inputs
+        What the work reads; it is never replaced, not even on request.
 
     Raises
     ------
+    UsageError
+        When a target is one of the inputs, or two orders have the same one.
     OutputExistsError, StorageError
         When a target is in the way or cannot be written.
     """
     from pyramidai_mpi.store.files.placing import check_target
 
+    taken: dict[Path, Format] = {}
     for order in orders:
-        if order.format not in {Format.DEEPZOOM, Format.CLAM}:  # folders: looked at when they are written
-            check_target(order.target, overwrite=overwrite)
+        if other := taken.get(order.target):
+            raise UsageError(f"{order.target}: is named for {other} and for {order.format}; name two outputs")
+        taken[order.target] = order.format
+        match order.format:
+            case Format.DEEPZOOM:
+                from pyramidai_mpi.export.deepzoom import check_deepzoom
+
+                check_deepzoom(order.target, overwrite=overwrite)
+            case Format.CLAM:
+                from pyramidai_mpi.export.clam import check_clam
+
+                check_clam(order.target, slide_name, overwrite=overwrite, inputs=inputs)
+            case _:
+                check_target(order.target, overwrite=overwrite, inputs=inputs)
 
 
 def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:

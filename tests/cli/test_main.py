@@ -224,7 +224,7 @@ def test_export_makes_everything_that_is_asked_for_in_one_go(call, tmp_path):
         "--heatmap": "heatmap.tif",
         "--overlay": "overlay.png",
         "--deepzoom": "zoom",
-        "--clam": "bags",
+        "--clam": "clam",
         "--report": "out.html",
     }
     words = [word for pair in wanted.items() for word in pair]
@@ -243,6 +243,36 @@ def test_what_an_export_finds_in_its_way_it_leaves_untouched(call, tmp_path, opt
     assert code == 73
     assert_one_line(err, "mine")
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("option", "taken"),
+    [
+        ("--report", "out.html"),
+        ("--deepzoom", "zoom/mine"),
+        ("--clam", "clam/level1/slide.h5"),
+        ("--clam", "clam/level0"),
+        ("--clam", "clam"),
+    ],
+)
+def test_all_targets_are_looked_at_before_any_is_written(call, tmp_path, option, taken):
+    path = write_file(tmp_path / "out.h5", result_of())
+    (tmp_path / taken).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / taken).write_text("mine")
+    target = tmp_path / taken.partition("/")[0]
+    code, _, err = call("export", path, "--csv", "tiles.csv", option, target)
+    assert code in {73, 74}
+    assert_one_line(err, target.name)
+    assert not (tmp_path / "tiles.csv").exists()
+    assert (tmp_path / taken).read_text() == "mine"
+
+
+def test_two_exports_to_one_name_are_refused(call, tmp_path):
+    path = write_file(tmp_path / "out.h5", result_of())
+    code, _, err = call("export", path, "--csv", "tiles", "--geojson", "tiles", "--overwrite")
+    assert code == 64
+    assert_one_line(err, "tiles", "csv", "geojson")
+    assert [each.name for each in tmp_path.iterdir()] == ["out.h5"]
 
 
 @pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay", "--clam"])

@@ -46,19 +46,21 @@ def test_two_ranks_write_each_file_once_and_a_second_start_finds_them(folder, tm
     assert kept.items() <= written.items()
 
 
-def test_a_file_in_the_way_is_found_before_the_work(folder, tmp_path):
-    (tmp_path / "a.csv").write_text("mine")
-    done = pyramidai(folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5", "--export", "csv", ranks=2)
+@pytest.mark.parametrize("taken", ["a.csv", "a.deepzoom/mine", "a.clam/level0/a.h5"])
+def test_what_is_in_the_way_is_found_before_the_work(folder, tmp_path, taken):
+    (tmp_path / taken).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / taken).write_text("mine")
+    words = [folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5", "--export", "csv,deepzoom,clam"]
+    done = pyramidai(*words, ranks=2)
     assert done.returncode == 73
-    assert names(tmp_path) == ["a.csv"]
-    assert (tmp_path / "a.csv").read_text() == "mine"
+    assert names(tmp_path) == [taken.partition("/")[0]]
+    assert (tmp_path / taken).read_text() == "mine"
 
 
 def test_an_export_that_fails_gives_its_code_and_the_result_stays(folder, tmp_path):
-    (tmp_path / "a.deepzoom").mkdir()
-    (tmp_path / "a.deepzoom" / "mine").touch()
+    (tmp_path / "a.deepzoom").symlink_to("nowhere")
     words = [folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5", "--export", "deepzoom,csv"]
-    done = pyramidai(*words, ranks=2)
+    done = pyramidai(*words, "--resume", ranks=2)
     assert done.returncode == 73
     assert "a.deepzoom" in done.stderr
     assert names(tmp_path) == ["a.csv", "a.deepzoom", "a.h5"]

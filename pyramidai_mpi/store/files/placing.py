@@ -34,11 +34,7 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
     StorageError
         When its folder is missing or cannot be written.
     """
-    # os.path.isdir says no instead of raising where a folder on the way cannot be entered
-    if not os.path.isdir(path.parent):  # noqa: PTH112
-        raise StorageError(f"{path.parent}: no such folder, or no right to enter it; make it first or name another")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise StorageError(f"{path.parent}: no permission to write there; name an output in another folder")
+    check_folder(path.parent)
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
             raise UsageError(f"{path}: is an input of this command; name another output")
@@ -46,6 +42,21 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
         raise OutputExistsError(f"{path}: is no plain file; name another output")
     if os.path.lexists(path) and not overwrite:
         raise OutputExistsError(f"{path}: exists already; use --overwrite to replace it or name another output")
+
+
+def check_folder(folder: Path) -> None:
+    """Find out whether files could be made in a folder.
+
+    Raises
+    ------
+    StorageError
+        When it is missing or cannot be written.
+    """
+    # os.path.isdir says no instead of raising where a folder on the way cannot be entered
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise StorageError(f"{folder}: no such folder, or no right to enter it; make it first or name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(f"{folder}: no permission to write there; name an output in another folder")
 
 
 def temporary_name(path: Path) -> Path:
