@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from pyramidai_mpi.store.results.result import Result
+    from pyramidai_mpi.store.results.result import Execution, Result
 
 _PHASES = ("tissue_s", "load_s", "analyse_s")
 
@@ -97,7 +94,7 @@ def read_account(path: Path) -> SlideAccount:
             positives=int(count_decisions(file, 0)[Decision.ZOOM]),
             unreadable=header.n_tiles_failed,
             seconds=_seconds(execution.attributes),
-            balance=_balance(execution.ranks),
+            balance=_balance(execution),
             digest=digest_in(file),
             quickhash=header.slide.quickhash,
         )
@@ -109,6 +106,9 @@ def _seconds(facts: Mapping[str, str | int | float]) -> float | None:
     return sum(float(facts[name]) for name in _PHASES) if all(name in facts for name in _PHASES) else None
 
 
-def _balance(ranks: npt.NDArray[np.void]) -> float | None:
-    busy = ranks["busy_s"].tolist() if "busy_s" in (ranks.dtype.names or ()) else []
+def _balance(execution: Execution) -> float | None:
+    """Busiest rank over the mean; None for a slide that shared its ranks with others."""
+    ranks = execution.ranks
+    is_alone = "cohort_slide_s" not in execution.attributes and "busy_s" in (ranks.dtype.names or ())
+    busy = ranks["busy_s"].tolist() if is_alone else []
     return busiest_over_ideal(busy) if sum(busy) > 0 else None

@@ -309,8 +309,7 @@ def read_min_tissue(file: ResultFile) -> float:
 def read_level_seconds(file: ResultFile) -> npt.NDArray[np.float64] | None:
     """Working seconds of all ranks on each level, float64 (N,), level 0 first.
 
-    None when the file does not tell: that of a cohort, whose slides share the ranks, or of a run that was resumed,
-    whose earlier seconds are lost.
+    None when the file does not tell, as that of a run that was resumed, whose earlier seconds are lost.
 
     Raises
     ------
