@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.store.results.reader import read_digest
+from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.end_to_end.conftest import Finished, pyramidai
 from tests.end_to_end.test_damage import tissue_slide
-from tests.launch import REPOSITORY
 from tests.packages import write_package
 
 if TYPE_CHECKING:
