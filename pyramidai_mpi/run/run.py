@@ -199,6 +199,10 @@ class _Run:
             slides = self._left_to_do(package)
             if len(slides):
                 busy_s, result = self._do(package, ranks, slides, trial, report_progress)
+            elif comm.rank == 0:
+                # a run that was killed at its very end may have left it
+                shared = JournalFolder.shared_beside(self._each[0].output.path)
+                shared.remove_files(shared.files() if shared.exists else [])
         finally:
             for lock in self._locks.values():
                 lock.release()
@@ -326,7 +330,13 @@ class _Run:
         try:
             ranks = gather_records(comm, rank_record(comm, outcome.stats))
             facts = {"writer": "mpio" if parallel else "serial", **self._clock.seconds}
-            result = None if held is None or ranks is None else finisher.assemble(0, held, facts, ranks)
+
+            def assemble() -> Result:
+                assert held is not None
+                assert ranks is not None
+                return finisher.assemble(0, held, facts, ranks)
+
+            result = on_rank0(comm, assemble)
             features = locate_features(comm, outcome.spool, outcome.tiles_kept, finisher.widths)
             write_result(
                 comm,

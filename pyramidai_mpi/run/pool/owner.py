@@ -134,8 +134,9 @@ class Collected:
         """Take in tiles of one level."""
         if batch.features is not None:
             self.spool.append(int(batch.records["level"][0]), batch.features)
-        self.records.append(batch.records)
-        self.failed.append(batch.failed)
+        # copies: views would keep the whole message alive, with its features
+        self.records.append(batch.records.copy())
+        self.failed.append(batch.failed.copy())
         self.ledger.record(batch.records)
 
     def credit(self, rank: int, batch: Batch) -> None:

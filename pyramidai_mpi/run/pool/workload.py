@@ -190,7 +190,11 @@ class PoolWorkload:
     def _open_slide(self, slide: int) -> npt.NDArray[np.void]:
         opened, rule, description = self._opener.describe(slide)
         self._mailbox.send_to_owner(Kind.OPENED, slide, description.to_bytes())
-        tag, first = self._mailbox.beginning(slide)
+        try:
+            tag, first = self._mailbox.beginning(slide)
+        except LostRankError:
+            opened.pyramid.reader.close()
+            raise
         if not len(first):
             opened.pyramid.reader.close()
             return np.empty(0, TASK_DTYPE)

@@ -116,7 +116,13 @@ class JournalWriter:
                 os.close(file)
 
     def _create(self) -> None:
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        try:
+            self._file = os.open(self._path, flags, 0o666)
+        except FileNotFoundError:
+            # the folder that several slides share was empty, so another run has taken it away at its end
+            self._path.parent.mkdir(exist_ok=True)
+            self._file = os.open(self._path, flags, 0o666)
         head, self._key = file_head(self._format.to_bytes(), self._path.name)
         self._write(head)
         self._name_unflushed = True
