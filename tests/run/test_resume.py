@@ -1,4 +1,4 @@
-"""What earlier starts have left is given back slide by slide, wherever its files lie, and removed when nobody needs it."""
+"""What earlier starts have left is given back slide by slide, wherever it lies, and removed when nobody needs it."""
 
 from __future__ import annotations
 
