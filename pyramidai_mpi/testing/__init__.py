@@ -1,3 +1,3 @@
-"""For whoever tests a reader, an engine, an analysis: a cluster in memory."""
+"""For whoever tests a reader, an engine or an export: contract tests, and a cluster in memory."""
 
-MAY_IMPORT = ("base", "sched")
+MAY_IMPORT = ("base", "models", "sched", "slides")
