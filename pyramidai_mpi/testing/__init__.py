@@ -1,3 +1,3 @@
-"""For whoever tests a reader, an engine, an analysis: a cluster in memory; ranks started, watched and killed."""
+"""For whoever tests a reader, an engine, an analysis or an export: contracts, a cluster in memory, ranks to kill."""
 
 MAY_IMPORT = ("base", "process", "pyramid", "sched", "slides", "models", "store", "analyses", "run")

@@ -130,5 +130,5 @@ class SlideReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the file."""
+        """Release the file; a second time does nothing."""
         ...

@@ -62,6 +62,7 @@ class OpenSlideReader:
     """
 
     def __init__(self, path: Path) -> None:
+        self._closed = False
         self._stamp = _stamp(path)
         self._handle = _open(path)
         try:
@@ -126,7 +127,9 @@ class OpenSlideReader:
 
     def close(self) -> None:
         """Release the file."""
-        self._handle.close()
+        if not self._closed:  # OpenSlide refuses to close a handle twice
+            self._closed = True
+            self._handle.close()
         self.stored_tiles.close()
 
     def check_unchanged(self) -> None:
