@@ -82,7 +82,7 @@ class ModelPackage:
     folder
         Where it lies.
     name
-        Its name.
+        Name of the package.
     classes
         Names of the classes, in the order of the output's columns.
     positive_class
@@ -186,7 +186,7 @@ class ModelPackage:
 def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
     """Read a package's description and check it against the files beside it.
 
-    The networks themselves (shapes, types, opset) are checked by `network_check.check_network`.
+    The networks themselves (shapes, types, opset) are checked by `check.check_network`.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class WsinferConfig:
     Attributes
     ----------
     name
-        Of the model or its architecture.
+        Name of the model or of its architecture.
     classes
         One or more; a single one is the positive class.
     tile_size, base_mpp
@@ -41,7 +41,7 @@ class WsinferConfig:
     float_input
         How the network's values are made.
     text
-        The file's.
+        The file as it was read.
     """
 
     name: str

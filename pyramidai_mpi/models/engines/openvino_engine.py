@@ -26,7 +26,7 @@ class OpenVinoEngine(FixedBatchEngine):
     Parameters
     ----------
     level, package, batch_shape, probe
-        As for all.
+        What every engine takes, see `FixedBatchEngine`.
     precision
         ``float32``; or ``bfloat16``, faster where the processor has it and another result. Whole-number operations of
         quantised networks stay what they are.

@@ -52,9 +52,9 @@ def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
     Parameters
     ----------
     answer
-        Of the child; None is returned for one that says nothing, or makes no sense.
+        What the child answered; None is returned for an answer that says nothing, or makes no sense.
     n_levels
-        Of the package.
+        Number of levels of the package.
     """
     try:
         found = [(int(shape), int(features)) for shape, features in json.loads(answer)]

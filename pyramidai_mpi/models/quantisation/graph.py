@@ -45,9 +45,9 @@ def quantised_graph(path: Path, input_name: str, tiles: RgbArray) -> bytes:
     Parameters
     ----------
     path
-        The network in float32, uint8 NHWC in.
+        File of the network, in float32, with uint8 NHWC as its input.
     input_name
-        Of the graph.
+        Name of the graph's input.
     tiles
         uint8 (N, T, T, 3): the range of each activation is that seen on them.
 

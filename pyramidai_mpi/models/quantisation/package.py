@@ -99,7 +99,7 @@ def quantise(
     Parameters
     ----------
     package
-        With networks that take uint8 NHWC.
+        The package, whose networks take uint8 NHWC.
     calibration, held_out
         Tiles uint8 (N, T, T, 3) of each level, level 0 first, as the networks see them; none in common.
     scratch

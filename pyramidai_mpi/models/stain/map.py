@@ -135,7 +135,7 @@ def colours_of(pixels: RgbArray, method: str) -> StainTarget:
     Parameters
     ----------
     pixels
-        As for `estimate`.
+        Pixels of the slide, as `estimate` takes them.
     method
         ``macenko`` or ``reinhard``.
     """
