@@ -30,9 +30,10 @@ class FitSettings:
     epochs, batch_size, learning_rate
         Passes over the tiles, tiles a step, Adam's step.
     seed
-        Of the order of tiles and of what is done to them; with the epoch, so that a resumed training draws the same.
+        Seed of the order of tiles and of how they are turned; each epoch draws from it and its own number, so that a
+        resumed training draws the same.
     device
-        torch's name, such as cpu or cuda.
+        The device by torch's name, such as cpu or cuda.
     precision
         ``float32``, or ``bfloat16`` for the convolutions of the steps: about twice as fast on processors that have it.
         Weights, losses and accuracies are float32 all the same.
@@ -58,7 +59,7 @@ class Fit:
     losses, accuracies
         Mean loss on the training tiles and accuracy on the validation tiles, per epoch.
     best_epoch
-        The one whose weights were kept: of the best accuracy, the last of equals; from 0.
+        The epoch whose weights were kept, counted from 0: the one of the best accuracy, the last of equals.
     """
 
     losses: tuple[float, ...]
@@ -79,11 +80,11 @@ def fit(
     Parameters
     ----------
     network
-        With the weights to start from.
+        The network, with the weights to start from.
     train, validation
-        Tiles with labels.
+        Labelled tiles to learn from, and to choose the best epoch by.
     settings
-        How.
+        How the network is trained.
     checkpoint
         File that holds the state after each epoch; when it is there, training goes on from it.
     progress

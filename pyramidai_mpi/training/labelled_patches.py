@@ -49,9 +49,9 @@ class LabelledTiles:
     pixels
         uint8 (N, T, T, 3), mapped from disk.
     positive
-        bool (N,).
+        bool (N,), whether the tile is tumour.
     mark
-        Of the slides, truth and plan that they were drawn by.
+        Short hash of the slides, truth and plan that they were drawn by.
     """
 
     pixels: RgbArray
@@ -77,7 +77,7 @@ class TilePlan:
     per_class
         Most tiles of each class, level and slide.
     seed
-        Of the choice.
+        Seed of the choice of tiles.
     mpp
         µm per level-0 pixel, for slides that do not say.
     """
@@ -135,11 +135,11 @@ def split_slides(
     Parameters
     ----------
     slides, has_tumor
-        What there is.
+        The slides, and whether each holds tumour.
     seed
-        Of the shuffling.
+        Seed of the shuffling.
     shares
-        Of training and validation; the rest tests.
+        Shares of the slides that train and that validate; the rest tests.
 
     Raises
     ------

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError
-from pyramidai_mpi.store.files.placing import check_target, discard, place, storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import (
+    check_target,
+    discard,
+    place,
+    placed_folder,
+    storage_errors,
+    temporary_name,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -178,3 +185,29 @@ def test_discarding_removes_what_is_there_and_minds_nothing_else(tmp_path):
     discard(leftover)
     discard(leftover)
     assert not leftover.exists()
+
+
+def test_a_folder_gets_its_name_when_it_is_filled_whatever_a_killed_process_left(tmp_path):
+    target = tmp_path / "deeper" / "package"
+    left = temporary_name(target)
+    left.mkdir(parents=True)
+    (left / "old").touch()
+    with placed_folder(target) as temporary:
+        (temporary / "new").touch()
+        assert not target.exists()
+    assert names_in(target.parent) == ["package"]
+    assert names_in(target) == ["new"]
+
+
+def test_a_folder_that_could_not_be_filled_leaves_nothing(tmp_path):
+    with pytest.raises(StorageError, match="No space left"), placed_folder(tmp_path / "package") as temporary:
+        (temporary / "new").touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert names_in(tmp_path) == []
+
+
+def test_a_folder_whose_name_was_taken_meanwhile_is_left_untouched(tmp_path):
+    target = tmp_path / "package"
+    with pytest.raises(OutputExistsError, match="package"), placed_folder(target):
+        target.symlink_to("nowhere")
+    assert names_in(tmp_path) == ["package"]

@@ -45,7 +45,7 @@ def quantised_graph(path: Path, input_name: str, tiles: RgbArray) -> bytes:
     Parameters
     ----------
     path
-        The network in float32, uint8 NHWC in.
+        File of the network, in float32, with uint8 NHWC as its input.
     input_name
         Name of the graph's input.
     tiles

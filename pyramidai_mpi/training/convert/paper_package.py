@@ -33,7 +33,7 @@ def write_inception(
     weights
         State dicts: one for all levels, one a level, or none for random weights.
     seed
-        Of random weights, plus the level.
+        Seed of random weights; the level's number is added to it.
 
     Raises
     ------

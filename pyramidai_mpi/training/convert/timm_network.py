@@ -84,7 +84,7 @@ def network_from_file(name: str, n_classes: int, path: Path, seed: int = 0) -> T
     Parameters
     ----------
     seed
-        Of the head, when the file has none.
+        Seed of the weights drawn for the head when the file has none.
 
     Raises
     ------

@@ -26,21 +26,21 @@ class TimmRequest:
     Attributes
     ----------
     architecture
-        timm's name.
+        The network's name in timm.
     classes, positive_class
-        In the order of the network's output; None: the second of two.
+        Names in the order of the network's output, and the positive one of them; None for the second of two.
     base_mpp
-        µm per pixel of level 0.
+        Micrometres per pixel of level 0.
     weights
-        State dicts, one for all levels or one a level; none: those that timm fetches.
+        State dicts, one for all levels or one a level; empty for the weights that timm fetches.
     random
-        Weights drawn at random instead.
+        Whether the weights are drawn at random instead.
     seed
-        Of random weights, plus the level.
+        Seed of random weights; the level's number is added to it.
     tile_size
-        In pixels; None: what timm says.
+        Side of a tile in pixels; None for the one that timm names.
     levels, threshold
-        How many levels, and the threshold of each.
+        How many levels there are, and the threshold of each.
     """
 
     architecture: str

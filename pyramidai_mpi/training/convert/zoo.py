@@ -32,9 +32,9 @@ def import_zoo_folder(
     source, folder
         The zoo's folder, and that of the package.
     positive_class
-        By default the only one, or the second of two.
+        Name of the positive class; None for the only one, or the second of two.
     threshold
-        Of the only level.
+        Threshold of the only level.
 
     Raises
     ------

@@ -187,7 +187,7 @@ def load_weights(path: Path, seed: int = 0) -> tuple[Inception, bool]:
     Parameters
     ----------
     seed
-        Of the head, when the file has none that fits.
+        Seed of the weights drawn for the head when the file has none that fits.
 
     Returns
     -------
