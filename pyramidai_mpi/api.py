@@ -14,7 +14,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.base.settings import ModelChoice, Output, Regions, RunSettings, SlideInput, check_choice
 from pyramidai_mpi.base.types import Mode, index_keys
-from pyramidai_mpi.export.mosaic import read_mosaic, tissue_rows
+from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.pyramid.tree import ExecutionTree
 from pyramidai_mpi.run.run import run_slide
@@ -250,7 +250,7 @@ class OpenResult:
         else:
             raise UsageError(f"spacing {spacing_um_px}: expected a number of µm per pixel above 0")
         with self._file.open() as file:
-            score = read_mosaic(file, header).scores(0, height, width, downsample)
+            score = read_last_look(file, header).scores(0, height, width, downsample)
             tissue = tissue_rows(file, header, 0, height, width, downsample)
         return Heatmap(np.where(tissue, score, np.float32(np.nan)), downsample * mpp)
 

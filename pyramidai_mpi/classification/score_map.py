@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
-from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.pyramid.decision import decide, reached
+from pyramidai_mpi.pyramid.last_look import paint_last_look
 from pyramidai_mpi.store.results.reader import open_result, read_levels, read_rule
 from pyramidai_mpi.store.results.tables import read_header, read_mode
 
@@ -149,20 +150,7 @@ def project_scores(levels: Mapping[int, TreeLevel], rule: TileRule, column: int)
     ValueError
         When a tile lies outside the slide.
     """
-    grid = rule.grid
-    score = np.full((1, 1), np.nan, np.float32)
-    for n in range(grid.n_levels - 1, -1, -1):
-        cols, rows = grid.shape(n)
-        if n == grid.n_levels - 1:
-            score = np.full((rows, cols), np.nan, np.float32)
-        else:
-            score = score.repeat(grid.scale_factor, axis=0).repeat(grid.scale_factor, axis=1)[:rows, :cols]
-        level = levels[n]
-        readable = level.decision != Decision.UNREADABLE
-        if (level.index >= (cols, rows)).any():
-            raise ValueError(f"a tile of level {n} lies outside the slide")
-        col, row = level.index[readable].T
-        score[row, col] = level.probability[readable, column]
+    score = paint_last_look(rule.grid, lambda n: [levels[n]], column).score
     tiles = rule.reference_tiles()
     shown = np.full(score.shape, np.nan, np.float32)
     shown[tiles["row"], tiles["col"]] = score[tiles["row"], tiles["col"]]

@@ -23,7 +23,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import tifffile
 
-from pyramidai_mpi.export.mosaic import read_mosaic, tissue_rows
+from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import read_header
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.export.mosaic import Mosaic
+    from pyramidai_mpi.pyramid.last_look import LastLook
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 _TILE = 256
@@ -56,10 +56,10 @@ def write_heatmap(result: Path, target: Path, *, overwrite: bool = False) -> Non
     """
     with open_result(result) as file:
         header = read_header(file)
-        mosaic = read_mosaic(file, header)
+        last_look = read_last_look(file, header)
         with (
             placed(target, overwrite=overwrite, inputs=[result]) as temporary,
-            closing(_Picture(file, header, mosaic, target.parent)) as picture,
+            closing(_Picture(file, header, last_look, target.parent)) as picture,
         ):
             _write_pyramids(temporary, picture)
 
@@ -86,8 +86,8 @@ class _Picture:
     Reduced levels are made while the next finer one is read for the first time, and wait in nameless files.
     """
 
-    def __init__(self, file: ResultFile, header: Header, mosaic: Mosaic, folder: Path) -> None:
-        self._file, self.header, self._mosaic = file, header, mosaic
+    def __init__(self, file: ResultFile, header: Header, last_look: LastLook, folder: Path) -> None:
+        self._file, self.header, self._last_look = file, header, last_look
         self.shape = header.mask_shape
         self.mpp = header.slide.mpp * header.mask_downsample
         self._reduced = [tempfile.TemporaryFile(dir=folder) for _ in range(1, self.n_levels)]  # noqa: SIM115
@@ -127,7 +127,7 @@ class _Picture:
             data = file.read((bottom - top) * width * np.dtype(np.float32).itemsize)
             return np.frombuffer(data, np.float32).reshape(bottom - top, width)
         downsample = self.header.mask_downsample
-        score = self._mosaic.scores(top, bottom, width, downsample)
+        score = self._last_look.scores(top, bottom, width, downsample)
         tissue = tissue_rows(self._file, self.header, top, bottom, width, downsample)
         return np.where(tissue, score, np.float32(np.nan))
 

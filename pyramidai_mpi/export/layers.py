@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from pyramidai_mpi.base.types import Decision
-from pyramidai_mpi.export.mosaic import NEVER
 from pyramidai_mpi.export.picture import look_colour, score_colour
+from pyramidai_mpi.pyramid.last_look import NEVER
 from pyramidai_mpi.store.results.tables import iter_rows
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ def _painted(picture: Picture, what: str) -> Image.Image:
     width = picture.size[0]
     for top, bottom in _bands(picture):
         if what == "scores":
-            values = picture.mosaic.scores(top, bottom, width, picture.downsample)
+            values = picture.last_look.scores(top, bottom, width, picture.downsample)
             shown, colour = np.isfinite(values), score_colour(np.nan_to_num(values).ravel())
         else:
-            looks = picture.mosaic.looks(top, bottom, width, picture.downsample)
+            looks = picture.last_look.looks(top, bottom, width, picture.downsample)
             shown, colour = looks != NEVER, look_colour(looks.ravel(), len(picture.header.levels))
         band = np.zeros((*shown.shape, 4), np.uint8)
         band[..., :3] = np.rint(np.clip(colour, 0, 255)).reshape(*shown.shape, 3)

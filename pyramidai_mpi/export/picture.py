@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.export.mosaic import NEVER, read_mosaic, tissue_rows
+from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
+from pyramidai_mpi.pyramid.last_look import NEVER
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers.choice import open_slide
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
-    from pyramidai_mpi.export.mosaic import Mosaic
+    from pyramidai_mpi.pyramid.last_look import LastLook
     from pyramidai_mpi.slides.readers.base import SlideReader
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
@@ -42,7 +43,7 @@ class Picture:
 
     Attributes
     ----------
-    file, header, mosaic
+    file, header, last_look
         The open result.
     reader
         Its slide; None draws over the tissue mask.
@@ -52,7 +53,7 @@ class Picture:
 
     file: ResultFile
     header: Header
-    mosaic: Mosaic
+    last_look: LastLook
     reader: SlideReader | None
     downsample: float
 
@@ -70,13 +71,13 @@ class Picture:
 
     def overlay(self, top: int, bottom: int) -> RgbArray:
         """Rows of the slide with its tissue coloured by score."""
-        score = self.mosaic.scores(top, bottom, self.size[0], self.downsample)
+        score = self.last_look.scores(top, bottom, self.size[0], self.downsample)
         shown = self.tissue(top, bottom) & np.isfinite(score)
         return _tinted(self.slide(top, bottom), shown, score_colour(score[shown]))
 
     def look(self, top: int, bottom: int) -> RgbArray:
         """Rows of the slide with its tissue coloured by the level of the last look."""
-        look = self.mosaic.looks(top, bottom, self.size[0], self.downsample)
+        look = self.last_look.looks(top, bottom, self.size[0], self.downsample)
         shown = self.tissue(top, bottom) & (look != NEVER)
         return _tinted(self.slide(top, bottom), shown, look_colour(look[shown], len(self.header.levels)))
 
@@ -115,7 +116,7 @@ def open_picture(
             downsample = max(1.0, max(header.slide.l0_size) / long_side)
         reader = None if slide is None else open_slide(slide)
         try:
-            yield Picture(file, header, read_mosaic(file, header), reader, downsample or header.mask_downsample)
+            yield Picture(file, header, read_last_look(file, header), reader, downsample or header.mask_downsample)
         finally:
             if reader is not None:
                 reader.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.pyramid.decision import decide, passes, reached
+from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +132,7 @@ class LabelledTree:
 
 @dataclass(frozen=True)
 class RunCost:
-    """A pyramidal run of one slide in numbers.
+    """A pyramidal run of one slide, or of several together, in numbers.
 
     Attributes
     ----------
@@ -162,5 +163,15 @@ class RunCost:
 
     @property
     def speedup(self) -> float:
-        """Tiles of the reference run over tiles of this one, all levels counted; 1 when both are empty."""
-        return 1.0 if self.n_analysed == self.n_reference_tiles == 0 else self.n_reference_tiles / self.n_analysed
+        """See `pyramid.metrics.speedup_in_tiles`."""
+        return speedup_in_tiles(self.n_reference_tiles, self.n_analysed)
+
+    @classmethod
+    def total(cls, costs: Sequence[RunCost]) -> RunCost:
+        """Of several slides with as many levels each, at least one."""
+        return cls(
+            analysed=tuple(map(sum, zip(*(cost.analysed for cost in costs), strict=True))),
+            n_reference_tiles=sum(cost.n_reference_tiles for cost in costs),
+            true_positives=sum(cost.true_positives for cost in costs),
+            kept=sum(cost.kept for cost in costs),
+        )

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.truth.labelled_tree import PASS_THROUGH
+from pyramidai_mpi.truth.labelled_tree import PASS_THROUGH, RunCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.truth.labelled_tree import LabelledTree, RunCost
+    from pyramidai_mpi.truth.labelled_tree import LabelledTree
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,12 @@ class Measurement:
     @property
     def pooled_retention(self) -> float:
         """True positives kept on all slides over true positives of all slides."""
-        wanted = sum(cost.true_positives for cost in self.costs)
-        return sum(cost.kept for cost in self.costs) / wanted if wanted else float("nan")
+        return RunCost.total(self.costs).retention
 
     @property
     def n_analysed(self) -> int:
         """Tiles of all slides and levels."""
-        return sum(cost.n_analysed for cost in self.costs)
+        return RunCost.total(self.costs).n_analysed
 
     @property
     def speedup(self) -> float:
@@ -59,7 +58,7 @@ class Measurement:
     @property
     def pooled_speedup(self) -> float:
         """In tiles: all tiles of the reference runs over all tiles analysed."""
-        return sum(cost.n_reference_tiles for cost in self.costs) / max(self.n_analysed, 1)
+        return RunCost.total(self.costs).speedup
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,7 @@ BAD_TABLES = {
     "a parent that is not there": (0, "parent", lambda rows: rows + 10**6),
     "a parent below zero": (0, "parent", lambda rows: rows - 10**6),
     "rows out of order": (1, "index", swapped),
+    "a tile outside the slide": (2, "index", lambda rows: np.vstack([rows[:-1], rows[-1:] + np.uint32(1000)])),
     "a row too few": (1, "decision", lambda rows: rows[:-1]),
     "an unknown decision": (0, "decision", lambda rows: rows + 7),
     "numbers of another type": (0, "probability", lambda rows: rows.astype("f8")),

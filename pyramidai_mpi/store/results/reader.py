@@ -130,10 +130,11 @@ def read_levels(file: ResultFile) -> dict[int, TreeLevel]:
     Raises
     ------
     InputError
-        When they are no tree: tables of wrong types or lengths, rows out of order, a parent that is not there.
+        When they are no tree: tables of wrong types or lengths, rows out of order, a tile outside the slide, a parent
+        that is not there.
     """
-    groups = file["levels"]
-    n_classes = len(file["model"].attrs["classes"])
+    header, groups = read_header(file), file["levels"]
+    n_classes = len(header.model.classes)
     levels: dict[int, TreeLevel] = {}
     n_parents = 0
     if set(groups) != {str(n) for n in range(len(groups))}:
@@ -150,6 +151,7 @@ def read_levels(file: ResultFile) -> dict[int, TreeLevel]:
         if (
             not len(level.index) == len(level.probability) == len(level.decision) == len(level.parent)
             or (np.diff(index_keys(level.index)) <= 0).any()
+            or (level.index >= header.grid.shape(n)).any()
             or (level.decision > max(Decision)).any()
             or ((level.parent < min(first_parent, n_parents - 1)) | (level.parent >= n_parents)).any()
         ):

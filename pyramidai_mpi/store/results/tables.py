@@ -80,7 +80,15 @@ class Header:
 
     @property
     def score_column(self) -> int:
-        """Column of the positive class among the probabilities."""
+        """Column of the positive class among the probabilities.
+
+        Raises
+        ------
+        InputError
+            When the positive class is none of the classes.
+        """
+        if self.model.positive_class not in self.model.classes:
+            raise InputError(f"a result's positive class {self.model.positive_class!r:.80} is none of its classes")
         return self.model.classes.index(self.model.positive_class)
 
 
@@ -131,7 +139,7 @@ def damage_is_named(file: ResultFile) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{file.filename}: damaged result file: {error}") from error
 
 
@@ -159,6 +167,8 @@ def read_header(file: ResultFile) -> Header:
     """
     slide, model, mask = file["slide"].attrs, file["model"].attrs, file["tissue/mask"]
     groups = [file["levels"][n] for n in sorted(file["levels"], key=int)]
+    if not groups:
+        raise InputError(f"{file.filename}: has no levels")
     return Header(
         slide=SlideRecord(
             name=str(slide["name"]),

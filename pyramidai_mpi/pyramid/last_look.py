@@ -7,12 +7,11 @@ level-0 tile, 8 MB for a slide of 300000 x 300000 pixels. All pictures are drawn
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pyramidai_mpi.base.types import Decision
-from pyramidai_mpi.store.results.tables import iter_rows, read_mask_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,15 +19,33 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.pyramid.grid import Grid
-    from pyramidai_mpi.store.results.tables import Header, ResultFile, TileRows
 
 
 NEVER = -1
-"""In `Mosaic.look`: no readable tile lies here."""
+"""In `LastLook.look`: no readable tile lies here."""
+
+
+class AnalysedTiles(Protocol):
+    """Tiles of one level, as trees and result files hold them."""
+
+    @property
+    def index(self) -> npt.NDArray[np.uint32]:
+        """uint32 (N, 2): col, row."""
+        ...
+
+    @property
+    def probability(self) -> npt.NDArray[np.float32]:
+        """float32 (N, C)."""
+        ...
+
+    @property
+    def decision(self) -> npt.NDArray[np.uint8]:
+        """uint8 (N,), values of `types.Decision`."""
+        ...
 
 
 @dataclass(frozen=True)
-class Mosaic:
+class LastLook:
     """Score of the last look at every place: a tile's own, where none of its children was read.
 
     Attributes
@@ -66,17 +83,22 @@ class Mosaic:
         return self.look[np.ix_(self.tiles_at(top, bottom, downsample, 0), self.tiles_at(0, width, downsample, 1))]
 
 
-def paint_mosaic(grid: Grid, rows_of: Callable[[int], Iterable[TileRows]], score_column: int) -> Mosaic:
+def paint_last_look(grid: Grid, tiles_of: Callable[[int], Iterable[AnalysedTiles]], score_column: int) -> LastLook:
     """Lay the tiles of all levels over each other, the finest on top.
 
     Parameters
     ----------
     grid
         Tile geometry.
-    rows_of
+    tiles_of
         Gives the analysed tiles of a level in blocks.
     score_column
         Column of the score among the probabilities.
+
+    Raises
+    ------
+    ValueError
+        When a tile lies outside the slide.
     """
     cols, rows = grid.shape(0)
     score = np.full((rows, cols), np.nan, np.float32)
@@ -84,7 +106,9 @@ def paint_mosaic(grid: Grid, rows_of: Callable[[int], Iterable[TileRows]], score
     for level in range(grid.n_levels - 1, -1, -1):
         level_cols, level_rows = grid.shape(level)
         own = np.full((level_rows, level_cols), np.nan, np.float32)
-        for block in rows_of(level):
+        for block in tiles_of(level):
+            if (block.index >= (level_cols, level_rows)).any():
+                raise ValueError(f"a tile of level {level} lies outside the slide")
             readable = block.decision != Decision.UNREADABLE
             index = block.index[readable]
             own[index[:, 1], index[:, 0]] = block.probability[readable, score_column]
@@ -93,37 +117,4 @@ def paint_mosaic(grid: Grid, rows_of: Callable[[int], Iterable[TileRows]], score
         seen = np.isfinite(own)
         score[seen] = own[seen]
         look[seen] = level
-    return Mosaic(score, look, grid.l0_tile_side(0))
-
-
-def read_mosaic(file: ResultFile, header: Header) -> Mosaic:
-    """Lay the tiles of a stored result over each other.
-
-    Raises
-    ------
-    InputError
-        When the result is damaged.
-    """
-    return paint_mosaic(header.grid, lambda level: iter_rows(file, level), header.score_column)
-
-
-def tissue_rows(
-    file: ResultFile, header: Header, top: int, bottom: int, width: int, downsample: float
-) -> npt.NDArray[np.bool_]:
-    """Where a picture's pixels are tissue: rows `top` to `bottom` (excluded) of `width` pixels, bool.
-
-    Parameters
-    ----------
-    downsample
-        Level-0 pixels per pixel of the picture.
-
-    Raises
-    ------
-    InputError
-        When the result is damaged.
-    """
-    ratio = downsample / header.mask_downsample
-    mask_height, mask_width = header.mask_shape
-    y = np.minimum(((np.arange(top, bottom) + 0.5) * ratio).astype(np.int64), mask_height - 1)
-    x = np.minimum(((np.arange(width) + 0.5) * ratio).astype(np.int64), mask_width - 1)
-    return np.asarray(read_mask_rows(file, int(y[0]), int(y[-1]) + 1)[np.ix_(y - y[0], x)])
+    return LastLook(score, look, grid.l0_tile_side(0))

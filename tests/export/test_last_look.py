@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.types import Decision, Mode
-from pyramidai_mpi.export.mosaic import NEVER, read_mosaic, tissue_rows
+from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
+from pyramidai_mpi.pyramid.last_look import NEVER
 from pyramidai_mpi.store.results.tables import read_header
 from tests.results import result_of, write_file
 from tests.trees import MASK_PER_TILE, TILE
@@ -16,17 +17,17 @@ from tests.trees import MASK_PER_TILE, TILE
 def opened(path):
     file = h5py.File(path)
     header = read_header(file)
-    return file, header, read_mosaic(file, header)
+    return file, header, read_last_look(file, header)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_tissue_pixel_shows_the_finest_readable_tile_over_it(tmp_path, mode):
     result = result_of(mode=mode)
-    file, header, mosaic = opened(write_file(tmp_path / "out.h5", result))
+    file, header, last_look = opened(write_file(tmp_path / "out.h5", result))
     with file:
         height, width = header.mask_shape
-        score = mosaic.scores(0, height, width, header.mask_downsample)
-        look = mosaic.looks(0, height, width, header.mask_downsample)
+        score = last_look.scores(0, height, width, header.mask_downsample)
+        look = last_look.looks(0, height, width, header.mask_downsample)
         assert np.array_equal(
             tissue_rows(file, header, 3, height, width, header.mask_downsample), result.tissue.mask[3:]
         )
@@ -47,9 +48,9 @@ def test_a_tissue_pixel_shows_the_finest_readable_tile_over_it(tmp_path, mode):
 def test_every_tissue_pixel_under_a_readable_root_has_a_score(tmp_path):
     mask = np.random.default_rng(5).random((32, 40)) < 0.6
     result = result_of(mask)
-    file, header, mosaic = opened(write_file(tmp_path / "out.h5", result))
+    file, header, last_look = opened(write_file(tmp_path / "out.h5", result))
     file.close()
-    score = mosaic.scores(0, 32, 40, header.mask_downsample)
+    score = last_look.scores(0, 32, 40, header.mask_downsample)
     top = result.tree.levels[2]
     side = MASK_PER_TILE * 4
     for (col, row), decision in zip(top.index.tolist(), top.decision, strict=True):
@@ -59,17 +60,17 @@ def test_every_tissue_pixel_under_a_readable_root_has_a_score(tmp_path):
 
 
 def test_a_coarser_picture_takes_the_tile_under_the_pixels_centre(tmp_path):
-    file, _, mosaic = opened(write_file(tmp_path / "out.h5", result_of()))
+    file, _, last_look = opened(write_file(tmp_path / "out.h5", result_of()))
     file.close()
     downsample = 50.0
-    picture = mosaic.scores(4, 9, 20, downsample)
+    picture = last_look.scores(4, 9, 20, downsample)
     for y, x in np.ndindex(picture.shape):
         row, col = int((y + 4.5) * downsample // TILE), int((x + 0.5) * downsample // TILE)
-        assert np.array_equal(picture[y, x], mosaic.score[row, col], equal_nan=True)
+        assert np.array_equal(picture[y, x], last_look.score[row, col], equal_nan=True)
 
 
 def test_nothing_analysed_shows_nothing(tmp_path):
-    file, _, mosaic = opened(write_file(tmp_path / "out.h5", result_of(np.zeros((10, 12), bool))))
+    file, _, last_look = opened(write_file(tmp_path / "out.h5", result_of(np.zeros((10, 12), bool))))
     file.close()
-    assert np.isnan(mosaic.score).all()
-    assert (mosaic.look == NEVER).all()
+    assert np.isnan(last_look.score).all()
+    assert (last_look.look == NEVER).all()
