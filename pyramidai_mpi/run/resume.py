@@ -54,7 +54,7 @@ class Journals:
     shared
         Folder of the files that several slides share.
     home
-        Folder of this start's files: that one, or the slide's own where there is one slide.
+        Folder of this start's files: that one, or the slide's own in a run of one slide.
     start
         First part of the names of this start's files.
     files
@@ -88,10 +88,20 @@ class Journals:
             self.shared.remove_files([*read, *own])
 
 
-def read_journals(comm: MPI.Intracomm, each: Sequence[RunSettings], analysis: Analysis) -> Journals:
+def read_journals(
+    comm: MPI.Intracomm, each: Sequence[RunSettings], analysis: Analysis, *, in_own_folder: bool = False
+) -> Journals:
     """Find what earlier starts have done of these slides, where a run is to go on from that. Collective.
 
     Each rank looks through its share of the files; their frames, not what is in them, are then known to all.
+
+    Parameters
+    ----------
+    each
+        Settings of the runs of the slides that are left to do.
+    in_own_folder
+        Whether this start's files lie in the folder of the only slide, which nobody removes before all ranks have
+        closed theirs; else in the folder that slides share, also where one of several is left.
 
     Raises
     ------
@@ -102,7 +112,7 @@ def read_journals(comm: MPI.Intracomm, each: Sequence[RunSettings], analysis: An
     """
     outputs = [settings.output.path for settings in each]
     shared = JournalFolder.shared_beside(outputs[0])
-    home = JournalFolder.of(outputs[0]) if len(each) == 1 else shared
+    home = JournalFolder.of(outputs[0]) if in_own_folder else shared
     record_format = record_format_of(analysis)
 
     def look() -> bytes:

@@ -286,7 +286,8 @@ class _Run:
                 common.schedule.read_ahead,
                 share_stain_engine(comm, package),
             )
-            journals = read_journals(comm, [each[slide] for slide in slides], analysis)
+            left = [each[slide] for slide in slides]
+            journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone)
             parallel = self._is_alone and choose_parallel(comm, common.output.writer)
             self._clock.ends("load")
             finisher = Finisher(each, package, analysis, journals, self._locks, ranks)

@@ -1,0 +1,35 @@
+"""What a start that was killed or failed at its very end leaves is no trouble to the next one, nor to itself."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pyramidai_mpi.synth import SynthSpec, write_slide
+from pyramidai_mpi.testing.launch import mpirun
+from tests.end_to_end.conftest import digest_of, pyramidai
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("slides")
+    slides = [folder / "first.tif", folder / "second.tif"]
+    for seed, slide in enumerate(slides):
+        write_slide(SynthSpec(1500, 1500, seed=seed), slide)
+    return slides
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_one_slide_that_is_left_of_several_is_finished(resume: list[str], slides: list[Path], tmp_path: Path) -> None:
+    assert pyramidai(slides[0], "-o", tmp_path / "first.h5").returncode == 0
+    assert pyramidai(slides[1], "-o", tmp_path / "alone.h5").returncode == 0
+    assert pyramidai(*slides, "--results-dir", tmp_path, *resume, ranks=2).returncode == 0
+    assert digest_of(tmp_path / "second.h5") == digest_of(tmp_path / "alone.h5")
+    assert not list(tmp_path.glob("*.journal"))
