@@ -103,10 +103,16 @@ class Journals:
             self.shared.remove_files([*read, *own])
 
 
-def read_journals(comm: MPI.Intracomm, each: Sequence[RunSettings], analysis: Analysis) -> Journals:
+def read_journals(comm: MPI.Intracomm, each: Sequence[RunSettings], analysis: Analysis, *, is_alone: bool) -> Journals:
     """Find what earlier starts have done of these slides, where a run is to go on from that. Collective.
 
     Each rank looks through its share of the files; their frames, not what is in them, are then known to all.
+
+    Parameters
+    ----------
+    is_alone
+        Whether the run is of one slide. The last one left of several needs the shared folder: its own goes as soon as
+        its result is in its place, when the ranks' files are still open.
 
     Raises
     ------
@@ -117,7 +123,7 @@ def read_journals(comm: MPI.Intracomm, each: Sequence[RunSettings], analysis: An
     """
     outputs = [settings.output.path for settings in each]
     shared = JournalFolder.shared_beside(outputs[0])
-    home = JournalFolder.of(outputs[0]) if len(each) == 1 else shared
+    home = JournalFolder.of(outputs[0]) if is_alone else shared
     record_format = record_format_of(analysis)
 
     def look() -> bytes:

@@ -283,7 +283,7 @@ class _Run:
                 share_stain_engine(comm, package),
             )
             each = self._each = [settings.with_model(backend=common.model.backend) for settings in each]
-            journals = read_journals(comm, [each[slide] for slide in slides], analysis)
+            journals = read_journals(comm, [each[slide] for slide in slides], analysis, is_alone=self._is_alone)
             parallel = self._is_alone and choose_parallel(comm, common.output.writer)
             self._clock.ends("load")
             finisher = Finisher(each, package, analysis, journals, self._locks, ranks)
