@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from pyramidai_mpi.testing.launch import mpirun
 from tests.end_to_end.conftest import digest_of, pyramidai
 
 if TYPE_CHECKING:

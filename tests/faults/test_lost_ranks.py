@@ -140,7 +140,7 @@ def cohort(tmp_path_factory) -> Path:
     """A folder with six slides, a model, and the results of an undisturbed run."""
     folder = tmp_path_factory.mktemp("cohort")
     for seed in range(N_SLIDES):
-        write_slide(SynthSpec(1500, 1200, seed=seed, tumor_share=0.3), folder / f"{seed}.tif")
+        write_slide(SynthSpec(800, 600, seed=seed, tumor_share=0.3), folder / f"{seed}.tif")
     write_package(folder / "model", side=32, gain=0.05, thresholds=THRESHOLDS)
     (folder / "results").mkdir()
     job = mpirun(2, ["-m", "pyramidai_mpi", *words_of(folder, folder / "results")])

@@ -319,7 +319,6 @@ class _Pool:
     def _close(self) -> int:
         """Flush what was done, and let go of slides that are not finished; how many of their tiles are kept."""
         self._desk.close()
-        self._transport.close()
         n_done = self._owner.n_done
         error = None
         for close in (self._journal.close, self._owner.close):
@@ -328,6 +327,7 @@ class _Pool:
             except PyramidError as caught:
                 error = error or caught
         agree(self._comm, error)
+        self._transport.close()
         return n_done
 
     def _let_go(self, failure: BaseException) -> None:
