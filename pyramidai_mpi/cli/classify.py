@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyramidai_mpi.base.errors import UsageError, printable
-from pyramidai_mpi.cli.truth_options import parse_truth_options, truth_options
+from pyramidai_mpi.cli.truth_options import PATH, RESULTS, truth_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -21,23 +21,20 @@ if TYPE_CHECKING:
     from pyramidai_mpi.classification.score_map import ScoreMap
     from pyramidai_mpi.truth.truth import TruthOptions
 
-_PATH = click.Path(path_type=Path)
-_RESULTS = click.argument("results", type=_PATH, nargs=-1, required=True, metavar="RESULT.h5...")
-
 
 def _common(function: Callable[..., int]) -> Callable[..., int]:
     """Options that fit and predict share."""
     options: list[Any] = [
-        click.option("--labels", type=_PATH, metavar="F.csv", help="Table of slide name, tumor or normal."),
+        click.option("--labels", type=PATH, metavar="F.csv", help="Table of slide name, tumor or normal."),
         click.option(
-            "--truth", type=_PATH, metavar="DIR", help="Annotations: a slide with any tumour is a tumour slide."
+            "--truth", type=PATH, metavar="DIR", help="Annotations: a slide with any tumour is a tumour slide."
         ),
         truth_options,
         click.option("--pyramid", is_flag=True, help="Use what a pyramidal run has seen, of exhaustive results too."),
         click.option(
             "--threshold", multiple=True, metavar="LEVEL=VALUE", help="With these thresholds in place of its own."
         ),
-        click.option("--csv", "table", type=_PATH, metavar="F.csv", help="Write each slide's probability."),
+        click.option("--csv", "table", type=PATH, metavar="F.csv", help="Write each slide's probability."),
         click.option("--resamples", type=click.IntRange(10), default=2000, show_default=True, help="For intervals."),
         click.option("--overwrite", is_flag=True, help="Replace existing files."),
     ]
@@ -56,8 +53,8 @@ def command() -> None:
 
 
 @command.command("fit")
-@_RESULTS
-@click.option("-o", "--output", type=_PATH, required=True, metavar="MODEL.skops", help="The classifier.")
+@RESULTS
+@click.option("-o", "--output", type=PATH, required=True, metavar="MODEL.skops", help="The classifier.")
 @click.option(
     "--features",
     type=click.Choice(["histogram", "heatmap"]),
@@ -80,9 +77,7 @@ def fit(
     seed: int,
     labels: Path | None,
     truth: Path | None,
-    tumor_class: tuple[str, ...],
-    exclude_class: tuple[str, ...],
-    mask_value: int | None,
+    options: TruthOptions,
     pyramid: bool,
     threshold: tuple[str, ...],
     table: Path | None,
@@ -105,7 +100,7 @@ def fit(
     if (labels is None) == (truth is None):
         raise UsageError("classify fit needs to know the slides: give either --labels or --truth")
     maps = _read_maps(results, threshold, pyramid=pyramid)
-    tumor = _tumor_slides(maps, labels, truth, parse_truth_options(tumor_class, exclude_class, mask_value))
+    tumor = _tumor_slides(maps, labels, truth, options)
     kind = FeatureKind(features)
     classifier = fit_classifier(maps, tumor, kind, bins=bins, seed=seed, n_trees=trees)
     probability = cross_validate(maps, tumor, kind, bins=bins, seed=seed, folds=folds, n_trees=trees)
@@ -121,17 +116,15 @@ def fit(
 
 
 @command.command("predict")
-@click.argument("model", type=_PATH, metavar="MODEL.skops")
-@_RESULTS
+@click.argument("model", type=PATH, metavar="MODEL.skops")
+@RESULTS
 @_common
 def predict(
     model: Path,
     results: tuple[Path, ...],
     labels: Path | None,
     truth: Path | None,
-    tumor_class: tuple[str, ...],
-    exclude_class: tuple[str, ...],
-    mask_value: int | None,
+    options: TruthOptions,
     pyramid: bool,
     threshold: tuple[str, ...],
     table: Path | None,
@@ -152,11 +145,7 @@ def predict(
         check_target(table, overwrite=overwrite, inputs=[model, *results])
     classifier = load_classifier(model)
     maps = _read_maps(results, threshold, pyramid=pyramid)
-    tumor = (
-        None
-        if labels is None and truth is None
-        else _tumor_slides(maps, labels, truth, parse_truth_options(tumor_class, exclude_class, mask_value))
-    )
+    tumor = None if labels is None and truth is None else _tumor_slides(maps, labels, truth, options)
     probability = classifier.predict(maps)
     for one, value in zip(maps, probability.tolist(), strict=True):
         click.echo(f"{value:.3f}  {'tumour' if value >= CALLED_TUMOR else 'normal'}  {printable(one.slide)}")

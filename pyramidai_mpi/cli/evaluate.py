@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.cli.truth_options import parse_truth_options, truth_options
+from pyramidai_mpi.cli.truth_options import MIN_SHARE, PATH, RESULTS, TRUTH, truth_options
 
-_PATH = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyramidai_mpi.truth.truth import TruthOptions
 
 
 @click.command("evaluate")
-@click.argument("results", type=_PATH, nargs=-1, required=True, metavar="RESULT.h5...")
-@click.option("--truth", type=_PATH, required=True, metavar="DIR", help="Annotations, one file a slide.")
+@RESULTS
+@TRUTH
 @click.option(
     "--threshold", multiple=True, metavar="LEVEL=VALUE", help="Judge this threshold on exhaustive results. Repeatable."
 )
-@click.option(
-    "--min-share",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="Share of a tile's tissue that is tumour, from which the tile is positive.",
-)
+@MIN_SHARE
 @truth_options
 @click.option("--detection-threshold", type=float, metavar="X", help="Lowest tile score of FROC.  [default: level 0's]")
 @click.option(
@@ -36,18 +33,16 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--resamples", type=click.IntRange(10), default=2000, show_default=True, help="For 95 % intervals.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamples.")
-@click.option("--json", "json_file", type=_PATH, metavar="F.json", help="Write all figures.")
-@click.option("--csv", "csv_file", type=_PATH, metavar="F.csv", help="Write one row a slide.")
-@click.option("--plots", type=_PATH, metavar="DIR", help="Draw ROC, FROC, and retention against speedup.")
+@click.option("--json", "json_file", type=PATH, metavar="F.json", help="Write all figures.")
+@click.option("--csv", "csv_file", type=PATH, metavar="F.csv", help="Write one row a slide.")
+@click.option("--plots", type=PATH, metavar="DIR", help="Draw ROC, FROC, and retention against speedup.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def command(
     results: tuple[Path, ...],
     truth: Path,
     threshold: tuple[str, ...],
     min_share: float,
-    tumor_class: tuple[str, ...],
-    exclude_class: tuple[str, ...],
-    mask_value: int | None,
+    options: TruthOptions,
     detection_threshold: float | None,
     detection_radius: float,
     resamples: int,
@@ -78,7 +73,6 @@ def command(
         targets += [plots / name for name in NAMES]
     for target in targets:
         check_target(target, overwrite=overwrite, inputs=results)
-    options = parse_truth_options(tumor_class, exclude_class, mask_value)
     changes = parse_thresholds(threshold)
     rule = DetectionRule(detection_threshold, detection_radius)
     slides = []

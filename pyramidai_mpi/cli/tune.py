@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.cli.truth_options import parse_truth_options, truth_options
+from pyramidai_mpi.cli.truth_options import MIN_SHARE, PATH, RESULTS, TRUTH, truth_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
+    from pyramidai_mpi.truth.truth import TruthOptions
     from pyramidai_mpi.tuning.comparison import Comparison
     from pyramidai_mpi.tuning.material import Material
     from pyramidai_mpi.tuning.promise import Promise
     from pyramidai_mpi.tuning.strategies import Choice
     from pyramidai_mpi.tuning.tuned_package import TuningRecord
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command("tune")
-@click.argument("results", type=_PATH, nargs=-1, required=True, metavar="RESULT.h5...")
-@click.option("--truth", type=_PATH, required=True, metavar="DIR", help="Annotations, one file a slide.")
+@RESULTS
+@TRUTH
 @click.option(
     "--objective",
     type=click.FloatRange(0, 1, min_open=True),
@@ -54,24 +53,18 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="--guarantee: split of slides.")
 @click.option(
-    "--test", "tests", type=_PATH, multiple=True, metavar="RESULT.h5", help="Slides to measure on. Repeatable."
+    "--test", "tests", type=PATH, multiple=True, metavar="RESULT.h5", help="Slides to measure on. Repeatable."
 )
-@click.option(
-    "--min-share",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="Share of a tile's tissue that is tumour, from which the tile is positive.",
-)
+@MIN_SHARE
 @click.option(
     "--from-below",
     is_flag=True,
     help="Above level 0, a tile is positive where any level-0 tile in it is: for small lesions.",
 )
 @truth_options
-@click.option("--model", type=_PATH, metavar="DIR", help="Package that made the results.  [default: the shipped one]")
-@click.option("-o", "--output", type=_PATH, metavar="OUT", help="Package to write: a folder, or its model.yaml.")
-@click.option("--plots", type=_PATH, metavar="DIR", help="Write the figures there.")
+@click.option("--model", type=PATH, metavar="DIR", help="Package that made the results.  [default: the shipped one]")
+@click.option("-o", "--output", type=PATH, metavar="OUT", help="Package to write: a folder, or its model.yaml.")
+@click.option("--plots", type=PATH, metavar="DIR", help="Write the figures there.")
 @click.option("--overwrite", is_flag=True, help="Replace existing figures and the thresholds of an existing package.")
 def command(
     results: tuple[Path, ...],
@@ -85,9 +78,7 @@ def command(
     tests: tuple[Path, ...],
     min_share: float,
     from_below: bool,
-    tumor_class: tuple[str, ...],
-    exclude_class: tuple[str, ...],
-    mask_value: int | None,
+    options: TruthOptions,
     model: Path | None,
     output: Path | None,
     plots: Path | None,
@@ -119,7 +110,6 @@ def command(
     if output is not None:
         package, folder = load_package(model or default_model()), output_folder(output)
         check_output(package, folder, overwrite=overwrite)
-    options = parse_truth_options(tumor_class, exclude_class, mask_value)
     material = read_material(_files(results), truth, min_share=min_share, from_below=from_below, options=options)
     if package is not None:
         check_source(package, material.level_sha256)
