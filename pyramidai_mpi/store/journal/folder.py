@@ -152,6 +152,9 @@ class JournalFolder:
 
     def remove(self) -> bool:
         """Remove the journal; whether nothing is left of it."""
+        with contextlib.suppress(OSError, InputError):
+            for name in self.files():  # before the manifest: without it, they are of nobody knows what
+                (self.path / name).unlink()
         with contextlib.suppress(OSError):
             shutil.rmtree(self.path)
         return not self.exists
