@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from pyramidai_mpi.testing.launch import mpirun
 from tests.end_to_end.conftest import digest_of, pyramidai
 
 if TYPE_CHECKING:
@@ -32,4 +30,12 @@ def test_one_slide_that_is_left_of_several_is_finished(resume: list[str], slides
     assert pyramidai(slides[1], "-o", tmp_path / "alone.h5").returncode == 0
     assert pyramidai(*slides, "--results-dir", tmp_path, *resume, ranks=2).returncode == 0
     assert digest_of(tmp_path / "second.h5") == digest_of(tmp_path / "alone.h5")
+    assert not list(tmp_path.glob("*.journal"))
+
+
+def test_files_that_a_start_left_after_its_last_slide_go_with_the_next(slides: list[Path], tmp_path: Path) -> None:
+    assert pyramidai(*slides, "--results-dir", tmp_path).returncode == 0
+    (tmp_path / "pyramidai.journal").mkdir()
+    (tmp_path / "pyramidai.journal" / "0001-0123abcd-00000.tiles").write_bytes(b"")
+    assert pyramidai(*slides, "--results-dir", tmp_path, "--resume").returncode == 0
     assert not list(tmp_path.glob("*.journal"))
