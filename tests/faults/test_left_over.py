@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyramidai_mpi.synth import SynthSpec, write_slide
+from pyramidai_mpi.testing.launch import mpirun
 from tests.end_to_end.conftest import digest_of, pyramidai
 
 if TYPE_CHECKING:
@@ -39,3 +40,24 @@ def test_files_that_a_start_left_after_its_last_slide_go_with_the_next(slides: l
     (tmp_path / "pyramidai.journal" / "0001-0123abcd-00000.tiles").write_bytes(b"")
     assert pyramidai(*slides, "--results-dir", tmp_path, "--resume").returncode == 0
     assert not list(tmp_path.glob("*.journal"))
+
+
+FAILING_AT_ITS_END = """
+import sys
+from pyramidai_mpi.base.errors import StorageError
+from pyramidai_mpi.cli.main import main
+from pyramidai_mpi.store.journal.writer import JournalWriter
+real = JournalWriter.close
+def close(self):
+    real(self)
+    raise StorageError("the disk fails at the very end")
+JournalWriter.close = close
+main(sys.argv[1:])
+"""
+
+
+def test_a_disk_that_fails_when_journals_are_closed_is_one_line(slides: list[Path], tmp_path: Path) -> None:
+    job = mpirun(2, ["-c", FAILING_AT_ITS_END, *slides, "--results-dir", tmp_path])
+    assert job.returncode == 74
+    assert "the disk fails at the very end" in job.stderr
+    assert "Traceback" not in job.stderr

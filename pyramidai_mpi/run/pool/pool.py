@@ -316,7 +316,6 @@ class _Pool:
         while not self._desk.is_idle():  # after the barrier nothing comes, but something may have come just before
             time.sleep(_LOOK_AGAIN_S)
         self._desk.close()
-        self._transport.close()
         n_done = self._owner.n_done
         error = None
         for close in (self._journal.close, self._owner.close):
@@ -325,6 +324,7 @@ class _Pool:
             except PyramidError as caught:
                 error = error or caught
         agree(self._comm, error)
+        self._transport.close()
         return n_done
 
     def _let_go(self, failure: BaseException) -> None:
