@@ -82,10 +82,8 @@ class Journals:
 
     def remove_shared(self) -> None:
         """Remove the files that several slides shared, once no slide needs them. One process calls it."""
-        if self.shared.exists:
-            own = [name for name in self.shared.files() if name.startswith(self.start)]
-            read = [path.name for path in self.files if path.parent == self.shared.path]
-            self.shared.remove_files([*read, *own])
+        read = {path.name for path in self.files if path.parent == self.shared.path}
+        self.shared.remove_files(lambda name: name in read or name.startswith(self.start))
 
 
 def read_journals(

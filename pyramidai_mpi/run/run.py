@@ -199,10 +199,9 @@ class _Run:
             slides = self._left_to_do(package)
             if len(slides):
                 busy_s, result = self._do(package, ranks, slides, trial, report_progress)
-            elif comm.rank == 0:
-                # a run that was killed at its very end may have left it
-                shared = JournalFolder.shared_beside(self._each[0].output.path)
-                shared.remove_files(shared.files() if shared.exists else [])
+            elif comm.rank == 0 and not self._is_alone and self._each[0].output.resume:
+                # a start that was killed after its last slide's end may have left them
+                JournalFolder.shared_beside(self._each[0].output.path).remove_files()
         finally:
             for lock in self._locks.values():
                 lock.release()

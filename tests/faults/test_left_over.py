@@ -31,3 +31,32 @@ def test_one_slide_that_is_left_of_several_is_finished(resume: list[str], slides
     assert pyramidai(*slides, "--results-dir", tmp_path, *resume, ranks=2).returncode == 0
     assert digest_of(tmp_path / "second.h5") == digest_of(tmp_path / "alone.h5")
     assert not list(tmp_path.glob("*.journal"))
+
+
+def test_files_that_a_start_left_after_its_last_slide_go_with_the_next(slides: list[Path], tmp_path: Path) -> None:
+    assert pyramidai(*slides, "--results-dir", tmp_path).returncode == 0
+    (tmp_path / "pyramidai.journal").mkdir()
+    (tmp_path / "pyramidai.journal" / "0001-0123abcd-00000.tiles").write_bytes(b"")
+    assert pyramidai(*slides, "--results-dir", tmp_path, "--resume").returncode == 0
+    assert not list(tmp_path.glob("*.journal"))
+
+
+FAILING_AT_ITS_END = """
+import sys
+from pyramidai_mpi.base.errors import StorageError
+from pyramidai_mpi.cli.main import main
+from pyramidai_mpi.store.journal.writer import JournalWriter
+real = JournalWriter.close
+def close(self):
+    real(self)
+    raise StorageError("the disk fails at the very end")
+JournalWriter.close = close
+main(sys.argv[1:])
+"""
+
+
+def test_a_disk_that_fails_when_journals_are_closed_is_one_line(slides: list[Path], tmp_path: Path) -> None:
+    job = mpirun(2, ["-c", FAILING_AT_ITS_END, *slides, "--results-dir", tmp_path])
+    assert job.returncode == 74
+    assert "the disk fails at the very end" in job.stderr
+    assert "Traceback" not in job.stderr

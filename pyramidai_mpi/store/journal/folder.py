@@ -21,7 +21,7 @@ from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_err
 from pyramidai_mpi.store.journal.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyramidai_mpi.store.journal.manifest import Manifest
@@ -138,20 +138,28 @@ class JournalFolder:
         with storage_errors(self.path):
             self.path.mkdir(exist_ok=True)
 
-    def remove_files(self, names: Iterable[str]) -> None:
-        """Remove these files of ranks, unless a slide beside has a journal still; and the folder, once it is empty.
+    def remove_files(self, chosen: Callable[[str], bool] = lambda _name: True) -> None:
+        """Remove files of ranks, unless a slide beside has a journal still; and the folder, once it is empty.
 
         Records of other slides may stand in the same files, and nothing else tells which.
+
+        Parameters
+        ----------
+        chosen
+            Which, by their names.
         """
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, InputError):
             siblings = [entry.name for entry in os.scandir(self.path.parent) if entry.name.endswith(_ENDING)]
             if siblings == [self.path.name]:
-                for name in names:
+                for name in filter(chosen, self.files()):
                     (self.path / name).unlink(missing_ok=True)
                 self.path.rmdir()
 
     def remove(self) -> bool:
         """Remove the journal; whether nothing is left of it."""
+        with contextlib.suppress(OSError, InputError):
+            for name in self.files():  # before the manifest: without it, they are of nobody knows what
+                (self.path / name).unlink()
         with contextlib.suppress(OSError):
             shutil.rmtree(self.path)
         return not self.exists
