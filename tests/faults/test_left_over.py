@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyramidai_mpi.synth import SynthSpec, write_slide
+from pyramidai_mpi.testing.launch import mpirun
 from tests.end_to_end.conftest import digest_of, pyramidai
 
 if TYPE_CHECKING:
