@@ -291,10 +291,10 @@ class _Run:
             for event in events:
                 stale_before = self._state.stale_messages
                 self._state.handle(event)
-                self._history.note_event(now, event, stale=self._state.stale_messages > stale_before)
+                self._history.note(now, event, stale=self._state.stale_messages > stale_before)
             actions = self._state.take_actions()
         for action in actions:
-            self._history.note_action(now, action)
+            self._history.note(now, action)
             self._carry_out(action, now)
         return True
 

@@ -291,7 +291,7 @@ class _Player:
         return self._steps
 
     def _handle(self, rank: int, event: Event) -> None:
-        self.histories[rank].note_event(self._steps, event)
+        self.histories[rank].note(self._steps, event)
         self.states[rank].handle(event)
 
     def _step(self) -> None:
@@ -342,7 +342,7 @@ class _Player:
         state = self.states[rank]
         state.check()
         for action in state.take_actions():
-            self.histories[rank].note_action(self._steps, action)
+            self.histories[rank].note(self._steps, action)
             match action:
                 case Send(destination, message):
                     self.network.put(rank, destination, encode(message))

@@ -17,13 +17,13 @@ TASKS = np.zeros(3, [("number", "<i4")])
 def test_every_event_and_action_has_a_line_in_the_order_of_time():
     history = History()
     history.note_batch(0.25, "batch taken, tasks", 4)
-    history.note_event(0.5, MessageArrived(2, StealRequest(7)))
-    history.note_action(0.5, Send(2, StealReply(7, TASKS)))
-    history.note_action(0.5, SetTimer(Timer.RETRY, 0.01))
-    history.note_action(0.5, WakeWorker())
-    history.note_event(1, TimerRang(Timer.RETRY))
-    history.note_event(1, MessageArrived(3, StealReply(9, TASKS)), stale=True)
-    history.note_event(1, StopRequested())
+    history.note(0.5, MessageArrived(2, StealRequest(7)))
+    history.note(0.5, Send(2, StealReply(7, TASKS)))
+    history.note(0.5, SetTimer(Timer.RETRY, 0.01))
+    history.note(0.5, WakeWorker())
+    history.note(1, TimerRang(Timer.RETRY))
+    history.note(1, MessageArrived(3, StealReply(9, TASKS)), stale=True)
+    history.note(1, StopRequested())
     assert [line.split(maxsplit=1) for line in history.text().splitlines()] == [
         ["0.250000", "batch taken, tasks 4"],
         ["0.500000", "from rank 2 StealRequest(identity=7)"],
@@ -39,7 +39,7 @@ def test_every_event_and_action_has_a_line_in_the_order_of_time():
 def test_only_the_last_events_are_kept():
     history = History()
     for number in range(MOST_EVENTS + 20):
-        history.note_event(number, MessageArrived(1, StealRequest(number)))
+        history.note(number, MessageArrived(1, StealRequest(number)))
     lines = history.text().splitlines()
     assert len(lines) == MOST_EVENTS
     assert lines[0].endswith("StealRequest(identity=20)")
@@ -47,7 +47,7 @@ def test_only_the_last_events_are_kept():
 
 def test_many_batches_push_out_no_message():
     history = History()
-    history.note_event(0, MessageArrived(1, StealRequest(7)))
+    history.note(0, MessageArrived(1, StealRequest(7)))
     for number in range(1000):
         history.note_batch(number, "batch taken, tasks", number)
     lines = history.text().splitlines()
@@ -62,7 +62,7 @@ def test_a_note_keeps_no_tasks_alive():
     tasks = TASKS.view(Pixels)
     watch = weakref.ref(tasks)
     history = History()
-    history.note_event(0, MessageArrived(1, Push(tasks)))
+    history.note(0, MessageArrived(1, Push(tasks)))
     del tasks
     gc.collect()
     assert watch() is None
