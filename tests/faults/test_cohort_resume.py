@@ -74,6 +74,18 @@ def assert_table_tells_what_is_finished(results: Path) -> None:
     assert {Path(row["output"]).name for row in rows if row["status"] != "unfinished"} == finished
 
 
+def assert_ranks_share_their_files(results: Path, ranks_of_start: dict[int, int]) -> None:
+    """A rank has one file a start, for all slides; beside the results are manifests only."""
+    assert not list(results.glob("*.h5.journal/*.tiles"))
+    files = [path.stem.split("-") for path in (results / "pyramidai.journal").iterdir()]
+    by_start = {start: [int(rank) for number, _, rank in files if int(number) == start] for start in ranks_of_start}
+    assert sum(map(len, by_start.values())) == len(files)
+    for start, ranks in by_start.items():
+        assert ranks
+        assert len(ranks) == len(set(ranks))
+        assert set(ranks) <= set(range(ranks_of_start[start]))
+
+
 @pytest.mark.parametrize(
     ("victim", "number"),
     [(None, signal.SIGTERM), (1, signal.SIGUSR1), (0, signal.SIGKILL)],
@@ -91,7 +103,7 @@ def test_every_slide_goes_on_where_it_was(
         assert number == signal.SIGKILL or "--resume" in job.output()
     if number != signal.SIGKILL:
         assert not list(tmp_path.glob("*.lock"))
-    assert list(tmp_path.glob("*.journal"))
+    assert_ranks_share_their_files(tmp_path, {1: 3})
     before = {path: path.read_bytes() for path in tmp_path.glob("*.h5")}
     if number != signal.SIGKILL:
         assert_table_tells_what_is_finished(tmp_path)
@@ -101,6 +113,19 @@ def test_every_slide_goes_on_where_it_was(
     if options:
         for n, features in features_of(slides / "damaged.h5").items():
             np.testing.assert_array_equal(features_of(tmp_path / "damaged.h5")[n], features)
+
+
+def test_killed_again_it_has_one_more_file_for_each_rank_and_none_in_the_end(slides: Path, tmp_path: Path) -> None:
+    ranks_of_start = {1: 3, 2: 2}
+    for ranks, options in zip(ranks_of_start.values(), ((), ("--resume",)), strict=True):
+        before = journalled(tmp_path)
+        with started(ranks, [SLOWLY, "0.005", *arguments(slides, tmp_path, *options)]) as job:
+            assert job.wait_until(lambda before=before: journalled(tmp_path) > before + 4000), job.output()
+            kill(job.launcher.pid)
+            assert job.wait() != 0
+    assert_ranks_share_their_files(tmp_path, ranks_of_start)
+    assert resumed(slides, tmp_path).returncode == 3
+    assert_are_undisturbed(slides, tmp_path)
 
 
 def test_without_resume_a_journal_refuses_its_slide_and_no_other(slides: Path, tmp_path: Path) -> None:
@@ -118,7 +143,7 @@ def test_a_journal_of_other_settings_fails_its_slide_and_no_other(slides: Path, 
         assert job.wait_until(lambda: journalled(tmp_path) > 3000), job.output()
         kill(job.launcher.pid, signal.SIGTERM)
         assert job.wait() == 75
-    begun = {path.name.removesuffix(".h5.journal") for path in tmp_path.glob("*.journal")}
+    begun = {path.name.removesuffix(".h5.journal") for path in tmp_path.glob("*.h5.journal")}
     finished = {path.stem for path in tmp_path.glob("*.h5")}
     done = resumed(slides, tmp_path, "--threshold", "1=0.31")
     assert done.returncode == 4
