@@ -304,7 +304,7 @@ def test_asking_for_help_loads_nothing_heavy(arguments):
     assert loaded_by(run, *arguments) == set()
 
 
-@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "evaluate", "classify", "simulate"])
+@pytest.mark.parametrize("command", ["run", "digest", "info", "export", "train", "evaluate", "classify", "simulate"])
 def test_asking_for_help_on_a_command_starts_no_mpi_and_no_library_of_its_work(command):
     run = "import runpy; runpy.run_module('pyramidai_mpi', run_name='__main__', alter_sys=True)"
     assert loaded_by(run, command, "--help") <= {"numpy"}

@@ -70,10 +70,13 @@ class Regions:
 
 
 READERS = ("auto", "openslide", "tiff")
+"""Those of `slides.readers.choice`, as tests see; so are the policies those of `sched.policy`."""
 READ_AHEAD = ("auto", "always", "never")
 LEVELS = ("mpp", "scale")
 WRITERS = ("auto", "serial", "mpio")
-BACKENDS = ("auto", "onnxruntime", "openvino")
+NETWORK_LIBRARIES = ("onnxruntime", "openvino")
+"""What can run networks, the default first, by the names of module and distribution."""
+BACKENDS = ("auto", *NETWORK_LIBRARIES)
 PRECISIONS = ("float32", "bfloat16")
 POLICIES = ("static", "steal-one", "steal-half")
 

@@ -3,64 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pyramidai_mpi.export.formats import FORMATS, Order, carry_out, check_orders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PATH = click.Path(path_type=Path)
 
 
+def _options_of_formats(function: Callable[..., int]) -> Callable[..., int]:
+    """Add an option for each format, its variants behind it. The last decorator's comes first."""
+    for one in reversed(FORMATS):
+        for variant in reversed(one.variants):
+            function = click.option(f"--{variant.name}", is_flag=True, help=variant.help)(function)
+        function = click.option(f"--{one.name}", type=_PATH, metavar=one.metavar, help=one.help)(function)
+    return function
+
+
 @click.command("export")
 @click.argument("result", type=_PATH, metavar="OUT.h5")
-@click.option("--geojson", type=_PATH, metavar="F", help="Tiles for QuPath, children within parents; .gz compresses.")
-@click.option("--merge", is_flag=True, help="GeoJSON holds the outlines of positive regions instead.")
-@click.option("--flat", is_flag=True, help="GeoJSON holds tiles side by side, for programs other than QuPath.")
-@click.option("--csv", type=_PATH, metavar="F", help="Tiles, with WSInfer's columns first.")
-@click.option("--heatmap", type=_PATH, metavar="F.tif", help="Scores as pyramidal OME BigTIFF.")
-@click.option("--overlay", type=_PATH, metavar="F.png", help="Picture of scores, and of the last look at every place.")
-@click.option("--deepzoom", type=_PATH, metavar="DIR", help="The overlay as Deep Zoom, for a browser.")
-@click.option(
-    "--clam", type=_PATH, metavar="DIR", help="Coordinates and features for CLAM and TRIDENT, a folder a level."
-)
-@click.option("--report", type=_PATH, metavar="F.html", help="A page of pictures and figures that opens anywhere.")
+@_options_of_formats
 @click.option(
     "--slide", type=_PATH, metavar="SLIDE", help="The slide of the result, to draw over; else its tissue mask."
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
-def command(
-    result: Path,
-    geojson: Path | None,
-    merge: bool,
-    flat: bool,
-    csv: Path | None,
-    heatmap: Path | None,
-    overlay: Path | None,
-    deepzoom: Path | None,
-    clam: Path | None,
-    report: Path | None,
-    slide: Path | None,
-    overwrite: bool,
-) -> int:
+def command(result: Path, slide: Path | None, overwrite: bool, **asked: Any) -> int:
     """Make files for people and other programs out of OUT.h5."""
-    from pyramidai_mpi.export.formats import Format, Order, carry_out, check_orders
     from pyramidai_mpi.store.results.reader import open_result
     from pyramidai_mpi.store.results.tables import read_header
 
-    if (merge or flat) and geojson is None:
-        raise click.UsageError("--merge and --flat go with --geojson")
-    if merge and flat:
-        raise click.UsageError("--merge and --flat exclude each other")
-    wanted = {
-        Format.GEOJSON: geojson,
-        Format.CSV: csv,
-        Format.HEATMAP: heatmap,
-        Format.OVERLAY: overlay,
-        Format.DEEPZOOM: deepzoom,
-        Format.CLAM: clam,
-        Format.REPORT: report,
-    }
-    orders = [Order(one, target, merge=merge, flat=flat) for one, target in wanted.items() if target is not None]
+    orders = []
+    for one in FORMATS:
+        target, chosen = asked[one.name], [variant for variant in one.variants if asked[variant.name]]
+        switches = " and ".join(f"--{variant.name}" for variant in one.variants)
+        if chosen and target is None:
+            raise click.UsageError(f"{switches} go with --{one}")
+        if len(chosen) > 1:
+            raise click.UsageError(f"{switches} exclude each other")
+        if target is not None:
+            orders.append(Order(one, target, *chosen))
     if not orders:
-        options = ", ".join(f"--{one}" for one in wanted)
+        options = ", ".join(f"--{one}" for one in FORMATS)
         raise click.UsageError(f"nothing to export; give at least one of {options}")
     with open_result(result) as file:
         slide_name = read_header(file).slide.name

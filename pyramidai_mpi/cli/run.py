@@ -31,6 +31,7 @@ from pyramidai_mpi.base.settings import (
     parse_thresholds,
 )
 from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
 from pyramidai_mpi.process.stop import StopWish, parse_duration
 from pyramidai_mpi.run.selection import plan_outputs, select_slides
 
@@ -163,7 +164,7 @@ _PATH = click.Path(path_type=Path)
     "--export",
     default="",
     metavar="FORMAT,...",
-    help="Then make these beside the result: geojson, csv, heatmap, overlay, deepzoom, clam, report.",
+    help=f"Then make these beside the result: {', '.join(map(str, FORMATS))}.",
 )
 @click.option("--slide-sha256", is_flag=True, help="Keep the SHA-256 of the whole slide file in the result.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files, and begin anew.")
@@ -233,7 +234,6 @@ def command(
     """
     from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
     from pyramidai_mpi.cli.session import mpi_session
-    from pyramidai_mpi.export.formats import check_orders, orders_beside, parse_formats
     from pyramidai_mpi.models.shipped import default_model
 
     if verbose and quiet:
@@ -292,7 +292,6 @@ def command(
 
 def _check_records(outputs: Sequence[Path], formats: Sequence[Format], table: Path | None, *, overwrite: bool) -> None:
     """See before the work that the table of the slides can be written, and is not one of the exports."""
-    from pyramidai_mpi.export.formats import orders_beside
     from pyramidai_mpi.run.summary_table import SUMMARY_NAME, check_summary
 
     summary = outputs[0].parent / SUMMARY_NAME

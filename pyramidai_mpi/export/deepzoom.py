@@ -14,6 +14,7 @@ from pyramidai_mpi.export.picture import open_picture
 from pyramidai_mpi.store.files.placing import check_folder, storage_errors, temporary_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pyramidai_mpi.base.types import RgbArray
@@ -115,8 +116,10 @@ def _descriptor(width: int, height: int) -> str:
     )
 
 
-def check_deepzoom(folder: Path, *, overwrite: bool) -> None:
-    """Find out before the work whether the folder could be made after it.
+def check_deepzoom(folder: Path, slide_name: str = "", *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Find out before the work whether the folder could be made after it, whatever the slide is called.
+
+    No input is in danger, as only a Deep Zoom picture is ever replaced.
 
     Raises
     ------

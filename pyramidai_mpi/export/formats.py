@@ -1,39 +1,120 @@
-"""The names of the export formats, and how each is written. Loads a format's libraries when it is written."""
+"""What a result can be made into: one table. Loads a format's libraries when it is written."""
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
-class Format(StrEnum):
-    """What a result can be made into."""
+@dataclass(frozen=True)
+class Variant:
+    """Another way to write a format, by a switch of ``pyramidai export``; those of one format exclude each other.
 
-    GEOJSON = "geojson"
-    CSV = "csv"
-    HEATMAP = "heatmap"
-    OVERLAY = "overlay"
-    DEEPZOOM = "deepzoom"
-    CLAM = "clam"
-    REPORT = "report"
+    Attributes
+    ----------
+    name
+        Of the switch.
+    writer
+        As a format's; is not given the slide.
+    help
+        Of the switch.
+    """
+
+    name: str
+    writer: str
+    help: str
 
 
-_SUFFIXES = {
-    Format.GEOJSON: ".geojson",
-    Format.CSV: ".csv",
-    Format.HEATMAP: ".heatmap.tif",
-    Format.OVERLAY: ".overlay.png",
-    Format.DEEPZOOM: ".deepzoom",
-    Format.CLAM: ".clam",
-    Format.REPORT: ".html",
-}
+@dataclass(frozen=True)
+class Format:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name
+        Word of ``run --export``, and option of ``pyramidai export``.
+    suffix
+        Of the file or folder beside the result, in place of the result's ``.h5``.
+    writer
+        Function ``(result, target, *, overwrite)`` in a module of this room.
+    metavar, help
+        Of the option.
+    draws_slide
+        The writer takes the slide, or None, as a third argument.
+    check
+        Of what makes a folder: function ``(folder, slide_name, *, overwrite, inputs)`` that does what `check_target`
+        does for a file.
+    variants
+        Other ways to write it.
+    """
+
+    name: str
+    suffix: str
+    writer: str
+    metavar: str
+    help: str
+    draws_slide: bool = False
+    check: str = ""
+    variants: tuple[Variant, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_MERGE = Variant("merge", "outlines.write_outlines", "GeoJSON holds the outlines of positive regions instead.")
+_FLAT = Variant("flat", "geojson.write_flat", "GeoJSON holds tiles side by side, for programs other than QuPath.")
+FORMATS = (
+    Format(
+        "geojson",
+        ".geojson",
+        "geojson.write_geojson",
+        "F",
+        "Tiles for QuPath, children within parents; .gz compresses.",
+        variants=(_MERGE, _FLAT),
+    ),
+    Format("csv", ".csv", "csv_table.write_csv", "F", "Tiles, with WSInfer's columns first."),
+    Format("heatmap", ".heatmap.tif", "heatmap.write_heatmap", "F.tif", "Scores as pyramidal OME BigTIFF."),
+    Format(
+        "overlay",
+        ".overlay.png",
+        "overlay.write_overlay",
+        "F.png",
+        "Picture of scores, and of the last look at every place.",
+        draws_slide=True,
+    ),
+    Format(
+        "deepzoom",
+        ".deepzoom",
+        "deepzoom.write_deepzoom",
+        "DIR",
+        "The overlay as Deep Zoom, for a browser.",
+        draws_slide=True,
+        check="deepzoom.check_deepzoom",
+    ),
+    Format(
+        "clam",
+        ".clam",
+        "clam.write_clam",
+        "DIR",
+        "Coordinates and features for CLAM and TRIDENT, a folder a level.",
+        check="clam.check_clam",
+    ),
+    Format(
+        "report",
+        ".html",
+        "report.write_report",
+        "F.html",
+        "A page of pictures and figures that opens anywhere.",
+        draws_slide=True,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -45,15 +126,14 @@ class Order:
     format
         What.
     target
-        File, or folder for ``deepzoom`` and ``clam``.
-    merge, flat
-        Of GeoJSON: outlines of positive regions instead of tiles; tiles without nesting.
+        File, or folder where the format has a ``check``.
+    variant
+        Another way to write it.
     """
 
     format: Format
     target: Path
-    merge: bool = False
-    flat: bool = False
+    variant: Variant | None = None
 
 
 def parse_formats(words: str) -> tuple[Format, ...]:
@@ -64,17 +144,17 @@ def parse_formats(words: str) -> tuple[Format, ...]:
     UsageError
         When a word names no format.
     """
-    formats: dict[Format, None] = {}
-    for word in filter(None, (word.strip() for word in words.split(","))):
-        if word not in list(Format):
-            raise UsageError(f"--export {word}: expected some of {', '.join(Format)}, joined by commas")
-        formats[Format(word)] = None
-    return tuple(formats)
+    known = {one.name: one for one in FORMATS}
+    wanted = [word for part in words.split(",") if (word := part.strip())]
+    for word in wanted:
+        if word not in known:
+            raise UsageError(f"--export {word}: expected some of {', '.join(known)}, joined by commas")
+    return tuple(known[word] for word in dict.fromkeys(wanted))
 
 
 def orders_beside(result: Path, formats: Sequence[Format]) -> tuple[Order, ...]:
     """Where ``run --export`` writes: the result's name with another ending."""
-    return tuple(Order(one, result.with_name(result.stem + _SUFFIXES[one])) for one in formats)
+    return tuple(Order(one, result.with_name(result.stem + one.suffix)) for one in formats)
 
 
 def check_orders(
@@ -105,17 +185,10 @@ def check_orders(
         if other := taken.get(order.target):
             raise UsageError(f"{order.target}: is named for {other} and for {order.format}; name two outputs")
         taken[order.target] = order.format
-        match order.format:
-            case Format.DEEPZOOM:
-                from pyramidai_mpi.export.deepzoom import check_deepzoom
-
-                check_deepzoom(order.target, overwrite=overwrite)
-            case Format.CLAM:
-                from pyramidai_mpi.export.clam import check_clam
-
-                check_clam(order.target, slide_name, overwrite=overwrite, inputs=inputs)
-            case _:
-                check_target(order.target, overwrite=overwrite, inputs=inputs)
+        if order.format.check:
+            load(order.format.check)(order.target, slide_name, overwrite=overwrite, inputs=inputs)
+        else:
+            check_target(order.target, overwrite=overwrite, inputs=inputs)
 
 
 def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:
@@ -128,37 +201,12 @@ def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrit
     OutputExistsError, StorageError
         When the target is in the way or cannot be written.
     """
-    target = order.target
-    match order.format:
-        case Format.GEOJSON if order.merge:
-            from pyramidai_mpi.export.outlines import write_outlines
+    given = (slide,) if order.format.draws_slide and order.variant is None else ()
+    load((order.variant or order.format).writer)(result, order.target, *given, overwrite=overwrite)
 
-            write_outlines(result, target, overwrite=overwrite)
-        case Format.GEOJSON:
-            from pyramidai_mpi.export.geojson import write_geojson
 
-            write_geojson(result, target, overwrite=overwrite, flat=order.flat)
-        case Format.CSV:
-            from pyramidai_mpi.export.csv_table import write_csv
-
-            write_csv(result, target, overwrite=overwrite)
-        case Format.HEATMAP:
-            from pyramidai_mpi.export.heatmap import write_heatmap
-
-            write_heatmap(result, target, overwrite=overwrite)
-        case Format.OVERLAY:
-            from pyramidai_mpi.export.overlay import write_overlay
-
-            write_overlay(result, target, slide, overwrite=overwrite)
-        case Format.DEEPZOOM:
-            from pyramidai_mpi.export.deepzoom import write_deepzoom
-
-            write_deepzoom(result, target, slide, overwrite=overwrite)
-        case Format.CLAM:
-            from pyramidai_mpi.export.clam import write_clam
-
-            write_clam(result, target, overwrite=overwrite)
-        case Format.REPORT:
-            from pyramidai_mpi.export.report import write_report
-
-            write_report(result, target, slide, overwrite=overwrite)
+def load(function: str) -> Callable[..., Any]:
+    """A function of this room, from ``module.name``; loads what it needs."""
+    module, _, name = function.rpartition(".")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"pyramidai_mpi.export.{module}"), name)
+    return found

@@ -69,6 +69,11 @@ def write_geojson(result: Path, target: Path, *, overwrite: bool = False, flat: 
                 collection.add(features)
 
 
+def write_flat(result: Path, target: Path, *, overwrite: bool = False) -> None:
+    """As `write_geojson`, all tiles side by side."""
+    write_geojson(result, target, overwrite=overwrite, flat=True)
+
+
 class FeatureCollection:
     """Features on their way to a file.
 

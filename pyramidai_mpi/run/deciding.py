@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.tissue import METHOD, REGION_ROLES, pack_mask
+from pyramidai_mpi.slides.readers.choice import READERS
 from pyramidai_mpi.store.journal.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def facts_of_slide(slide: OpenSlide, source: TissueSource) -> Facts:
 def facts_before(settings: RunSettings, package: ModelPackage, slide: OpenSlide, source: TissueSource) -> Facts:
     """What is known before the work, in the table's order; `source` says how the tissue would be found."""
     asked = facts_asked(settings, package)
-    backends = [fact.value for fact in asked if fact.name == "backend"] or ["onnxruntime", "openvino"]
+    backends = [fact.value for fact in asked if fact.name == "backend"] or NETWORK_LIBRARIES
     return (*facts_of_slide(slide, source), *asked, *_versions(package, slide, source, backends))
 
 
@@ -346,11 +348,9 @@ def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.voi
 
 def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, backends: Sequence[str]) -> list[Fact]:
     """Versions of the program, and of the libraries that compute in a run with any of these backends."""
-    used = {"numpy", "openslide-python", "openslide-bin", *backends}
+    used = {"numpy", *READERS[slide.pyramid.reader.info.reader].libraries, *backends}
     if package.stain_target is not None:
         used.add("onnxruntime")  # runs the graph that normalises
-    if slide.pyramid.reader.info.reader == "tiff":
-        used |= {"simplejpeg", "imagecodecs"}
     if source.method.startswith(METHOD):
         used.add("scikit-image")
     versions = library_versions()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
 from pyramidai_mpi.models.engines.fixed_batch import sample_tiles
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.process.memory import trim_heap
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BACKENDS = ("onnxruntime", "openvino")
 TOLERANCE = 1e-3
 """``auto`` takes a backend only if no probability on the sample tiles differs by more from onnxruntime's. The libraries
 round whole numbers differently: a network in integers may differ as much as it was seen to from its floats."""
@@ -65,7 +65,7 @@ def load_engine(
 
 def installed_backends() -> tuple[str, ...]:
     """The libraries that can be used here, the default first."""
-    return ("onnxruntime", "openvino") if importlib.util.find_spec("openvino") is not None else ("onnxruntime",)
+    return tuple(library for library in NETWORK_LIBRARIES if importlib.util.find_spec(library) is not None)
 
 
 def choose_backend(package: ModelPackage) -> str:
@@ -74,7 +74,7 @@ def choose_backend(package: ModelPackage) -> str:
     Each level counts the same. The best of several short runs is taken, the backends in turn, so that other programs on
     the machine disturb both alike.
     """
-    seconds = dict.fromkeys(BACKENDS, 0.0)
+    seconds = dict.fromkeys(NETWORK_LIBRARIES, 0.0)
     differences = []
     tiles = sample_tiles(_TILES, package.tile_size)
     for level in package.levels:
@@ -89,7 +89,7 @@ def choose_backend(package: ModelPackage) -> str:
             return "onnxruntime"
         trim_heap()  # both networks of this level are gone
         differences.append(difference)
-        for backend in BACKENDS:
+        for backend in NETWORK_LIBRARIES:
             seconds[backend] += best[backend] / _TILES / package.n_levels
     speeds = {backend: 1 / taken for backend, taken in seconds.items()}
     difference = float(np.max(differences))  # NaN if any is, and then nothing agrees
@@ -105,7 +105,7 @@ def choose_backend(package: ModelPackage) -> str:
 
 def _compare(level: ModelLevel, package: ModelPackage, tiles: RgbArray) -> tuple[float, dict[str, float]]:
     """Largest difference of probabilities, and shortest wall time of one pass over the tiles by backend."""
-    engines = {backend: load_engine(level, package, backend) for backend in BACKENDS}
+    engines = {backend: load_engine(level, package, backend) for backend in NETWORK_LIBRARIES}
     expected, found = (engine.predict(tiles)[0] for engine in engines.values())
     return float(np.abs(expected - found).max()), _best_seconds(engines, tiles, _SECONDS / package.n_levels)
 

@@ -1,0 +1,53 @@
+"""The table of formats: names and endings are told apart, and all functions that it names are there."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from pyramidai_mpi.export import formats
+from pyramidai_mpi.export.formats import FORMATS, Order, carry_out, check_orders, parse_formats
+
+WRITERS = [(one.writer, one.draws_slide) for one in FORMATS]
+WRITERS += [(variant.writer, False) for one in FORMATS for variant in one.variants]
+
+
+@pytest.mark.parametrize(("writer", "draws_slide"), WRITERS)
+def test_a_writer_takes_what_it_is_given(writer, draws_slide):
+    slide = (Path("slide.tif"),) if draws_slide else ()
+    inspect.signature(formats.load(writer)).bind(Path("a.h5"), Path("a"), *slide, overwrite=True)
+
+
+@pytest.mark.parametrize("writer", [writer for writer, draws_slide in WRITERS if not draws_slide])
+def test_a_writer_that_could_draw_the_slide_is_given_it(writer):
+    assert "slide" not in inspect.signature(formats.load(writer)).parameters
+
+
+@pytest.mark.parametrize("one", [one for one in FORMATS if one.metavar == "DIR"], ids=str)
+def test_a_format_that_makes_a_folder_is_checked_as_one(one, tmp_path):
+    (tmp_path / "a.h5").touch()
+    check_orders([Order(one, tmp_path / "new")], "slide.tif", inputs=[tmp_path / "a.h5"])
+    assert one.check
+
+
+def test_words_and_endings_are_told_apart():
+    words = [one.name for one in FORMATS] + [variant.name for one in FORMATS for variant in one.variants]
+    assert len(set(words)) == len(words)
+    assert len({one.suffix for one in FORMATS}) == len(FORMATS)
+
+
+def test_a_variant_is_written_by_its_own_writer(monkeypatch):
+    asked = []
+    monkeypatch.setattr(formats, "load", lambda name: lambda *given, **words: asked.append((name, given, words)))
+    (geojson,) = parse_formats("geojson")
+    for variant in (None, *geojson.variants):
+        carry_out(Order(geojson, Path("t"), variant), Path("a.h5"), Path("slide.tif"), overwrite=True)
+    assert [name for name, _, _ in asked] == [geojson.writer, *(variant.writer for variant in geojson.variants)]
+    assert {given for _, given, _ in asked} == {(Path("a.h5"), Path("t"))}
+    assert all(words == {"overwrite": True} for _, _, words in asked)
+
+
+def test_each_word_counts_once_in_its_order():
+    assert [one.name for one in parse_formats(" csv,geojson, csv,")] == ["csv", "geojson"]
