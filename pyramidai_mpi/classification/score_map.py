@@ -111,7 +111,7 @@ def prune(levels: Mapping[int, TreeLevel], column: int, thresholds: Mapping[int,
     column
         Class of the score.
     thresholds
-        Of each level.
+        Threshold of each level.
     """
     kept: dict[int, TreeLevel] = {}
     zoomed = np.empty(0, bool)

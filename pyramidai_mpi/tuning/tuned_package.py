@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.tuning.material import SlideId
+    from pyramidai_mpi.tuning.labelled_slides import SlideId
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class TuningRecord:
     Attributes
     ----------
     strategy
-        Its name.
+        Name of the strategy.
     objective
-        Retention asked for; NaN where another promise was.
+        Retention asked for; NaN where a miss rate was guaranteed instead.
     min_share, from_below
         Share of a tile's tissue that had to be tumour; whether above level 0 any positive descendant counted instead.
     retention, speedup
@@ -40,9 +40,9 @@ class TuningRecord:
     created, software_version
         When and by what.
     alpha
-        Expected miss rate promised; NaN for none.
+        Expected miss rate guaranteed; NaN for none.
     calibration
-        The slides that the promise stands on.
+        The slides that the guarantee stands on.
     """
 
     strategy: str

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pyramidai_mpi.store.results.failsafe_file import SteadyFile, written_hdf5
+from pyramidai_mpi.store.results.failsafe_file import FailsafeFile, written_hdf5
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +41,9 @@ def test_what_is_written_is_what_h5py_reads(tmp_path: Path) -> None:
 
 
 def test_it_behaves_like_a_file(tmp_path: Path) -> None:
-    steady = SteadyFile(tmp_path / "steady", "w")
+    failsafe = FailsafeFile(tmp_path / "failsafe", "w")
     with (tmp_path / "plain").open("w+b", buffering=0) as plain:
-        for file in (steady, plain):
+        for file in (failsafe, plain):
             file.write(b"0123456789")
             file.seek(4)
             file.write(b"abc")
@@ -56,9 +56,9 @@ def test_it_behaves_like_a_file(tmp_path: Path) -> None:
             file.seek(1)
             file.seek(1, os.SEEK_CUR)
             assert file.read() == b"23abc7"
-    steady.close()
-    steady.raise_error()
-    assert (tmp_path / "steady").read_bytes() == (tmp_path / "plain").read_bytes()
+    failsafe.close()
+    failsafe.raise_error()
+    assert (tmp_path / "failsafe").read_bytes() == (tmp_path / "plain").read_bytes()
 
 
 FAIL = """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class SteadyFile:
+class FailsafeFile:
     """A file whose writes never raise, in the words of `io.RawIOBase` as far as h5py uses them.
 
     Parameters
@@ -118,13 +118,13 @@ def written_hdf5(path: Path, mode: Literal["w", "r+"]) -> Iterator[h5py.File]:
     OSError
         At the end, when not all of it could be written.
     """
-    steady = SteadyFile(path, mode)
+    failsafe = FailsafeFile(path, mode)
     try:
-        with h5py.File(steady, mode, libver=FILE_VERSIONS) as file:
+        with h5py.File(failsafe, mode, libver=FILE_VERSIONS) as file:
             yield file
     except Exception:
-        steady.raise_error()  # what HDF5 makes of it is no more than a consequence
+        failsafe.raise_error()  # what HDF5 makes of it is no more than a consequence
         raise
     finally:
-        steady.close()
-    steady.raise_error()
+        failsafe.close()
+    failsafe.raise_error()

@@ -41,7 +41,7 @@ class SlideRecord:
     l0_bounds
         x, y of the non-empty region's corner.
     sha256
-        Of the whole file, when it was asked for.
+        SHA-256 of the whole file, when it was asked for.
     """
 
     name: str
@@ -183,9 +183,9 @@ def digest_of(
     Parameters
     ----------
     quickhash
-        Of the slide.
+        Quick hash of the slide.
     level_sha256, thresholds
-        Of each level, level 0 first.
+        Network hash and threshold of each level, level 0 first.
     levels
         The analysed tiles of each level.
 
