@@ -99,7 +99,7 @@ def fit_classifier(
     kind, bins
         What to describe them by.
     seed
-        Of growing the trees.
+        Seed of growing the trees.
     n_trees
         How many.
 

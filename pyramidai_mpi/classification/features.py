@@ -65,7 +65,7 @@ def features_of(score: npt.NDArray[np.float32], kind: FeatureKind, bins: int) ->
     kind
         Which features.
     bins
-        Of the histogram.
+        Number of bins of the histogram.
 
     Returns
     -------

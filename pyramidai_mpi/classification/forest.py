@@ -100,9 +100,9 @@ def grow_forest(features: Floats, tumor: Bools, kind: FeatureKind, seed: int, n_
     tumor
         bool (M,), both values present.
     kind
-        Of features.
+        What kind of features they are.
     seed
-        Of drawing slides and features.
+        Seed of drawing slides and features.
     n_trees
         Trees to grow.
     """

@@ -111,7 +111,7 @@ def prune(levels: Mapping[int, TreeLevel], column: int, thresholds: Mapping[int,
     column
         Class of the score.
     thresholds
-        Of each level.
+        Threshold of each level.
     """
     numbers = sorted(levels)
     decisions = [decide(levels[n].probability, column, thresholds[n]) for n in numbers]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.truth.truth import TruthOptions
     from pyramidai_mpi.tuning.comparison import Comparison
-    from pyramidai_mpi.tuning.material import Material
-    from pyramidai_mpi.tuning.promise import Promise
+    from pyramidai_mpi.tuning.guarantee import GuaranteedThresholds
+    from pyramidai_mpi.tuning.labelled_slides import LabelledSlides
     from pyramidai_mpi.tuning.strategies import Choice
     from pyramidai_mpi.tuning.tuned_package import TuningRecord
 
@@ -95,8 +95,8 @@ def command(
     from pyramidai_mpi.store.files.placing import check_target
     from pyramidai_mpi.tuning import report
     from pyramidai_mpi.tuning.comparison import Comparison
-    from pyramidai_mpi.tuning.material import read_material
-    from pyramidai_mpi.tuning.promise import PromiseRequest, make_promise
+    from pyramidai_mpi.tuning.guarantee import GuaranteeRequest, guarantee_thresholds
+    from pyramidai_mpi.tuning.labelled_slides import read_labelled_slides
     from pyramidai_mpi.tuning.tuned_package import check_output, check_source, output_folder, write_tuned
 
     if guarantee is not None and strategy is not None:
@@ -110,28 +110,28 @@ def command(
     if output is not None:
         package, folder = load_package(model or default_model()), output_folder(output)
         check_output(package, folder, overwrite=overwrite)
-    material = read_material(_files(results), truth, min_share=min_share, from_below=from_below, options=options)
+    training = read_labelled_slides(_files(results), truth, min_share=min_share, from_below=from_below, options=options)
     if package is not None:
-        check_source(package, material.level_sha256)
+        check_source(package, training.level_sha256)
     test = None
     if tests:
-        test = read_material(
-            _files(tests), truth, min_share=min_share, from_below=from_below, options=options, like=material
+        test = read_labelled_slides(
+            _files(tests), truth, min_share=min_share, from_below=from_below, options=options, like=training
         )
-    _say(report.material_lines(material, "training"))
+    _say(report.labelled_slides_lines(training, "training"))
     if test:
-        _say(report.material_lines(test, "test"))
-    comparison = Comparison(material.cohort, test.cohort if test else None)
+        _say(report.labelled_slides_lines(test, "test"))
+    comparison = Comparison(training.cohort, test.cohort if test else None)
     if comparison.table:
         _say(["", *report.beta_lines(comparison.table)])
     attempts = comparison.attempts(objective)
-    _say(["", *report.comparison_lines(attempts, material.cohort, comparison.test)])
-    promise = None
+    _say(["", *report.comparison_lines(attempts, training.cohort, comparison.test)])
+    guaranteed = None
     if guarantee is not None:
-        request = PromiseRequest(guarantee, calibration_share, count_negative_slides, seed)
-        promise = make_promise(material.cohort, request)
-        _say(["", *report.promise_lines(promise)])
-    choice = _chosen(comparison, promise, strategy or "optimal", objective)
+        request = GuaranteeRequest(guarantee, calibration_share, count_negative_slides, seed)
+        guaranteed = guarantee_thresholds(training.cohort, request)
+        _say(["", *report.guarantee_lines(guaranteed)])
+    choice = _chosen(comparison, guaranteed, strategy or "optimal", objective)
     _say(["", *report.choice_lines(choice, comparison)])
     if plots is not None:
         from pyramidai_mpi.tuning.plots import draw_all
@@ -139,7 +139,7 @@ def command(
         _say(f"wrote {path}" for path in draw_all(plots, comparison.table, comparison.curves(), overwrite=overwrite))
     if package is not None and folder is not None:
         written = write_tuned(
-            package, folder, choice.thresholds, _record(material, choice, promise), overwrite=overwrite
+            package, folder, choice.thresholds, _record(training, choice, guaranteed), overwrite=overwrite
         )
         click.echo(f"wrote {written}")
     return 0
@@ -158,12 +158,12 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _chosen(comparison: Comparison, promise: Promise | None, strategy: str, objective: float) -> Choice:
+def _chosen(comparison: Comparison, guaranteed: GuaranteedThresholds | None, strategy: str, objective: float) -> Choice:
     from pyramidai_mpi.base.errors import InputError
     from pyramidai_mpi.tuning.strategies import Choice
 
-    if promise is not None:
-        measured = comparison.cohort.measure(promise.guarantee.thresholds)
+    if guaranteed is not None:
+        measured = comparison.cohort.measure(guaranteed.guarantee.thresholds)
         return Choice("guarantee", float("nan"), measured)
     attempt = comparison.attempt(strategy, objective)
     if attempt.choice is None:
@@ -171,7 +171,7 @@ def _chosen(comparison: Comparison, promise: Promise | None, strategy: str, obje
     return attempt.choice
 
 
-def _record(material: Material, choice: Choice, promise: Promise | None) -> TuningRecord:
+def _record(training: LabelledSlides, choice: Choice, guaranteed: GuaranteedThresholds | None) -> TuningRecord:
     from datetime import UTC, datetime
 
     import pyramidai_mpi
@@ -180,15 +180,15 @@ def _record(material: Material, choice: Choice, promise: Promise | None) -> Tuni
     return TuningRecord(
         strategy=choice.strategy,
         objective=choice.objective,
-        min_share=material.min_share,
-        from_below=material.from_below,
+        min_share=training.min_share,
+        from_below=training.from_below,
         retention=choice.measured.retention,
         speedup=choice.measured.speedup,
-        slides=material.slides,
+        slides=training.slides,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         software_version=pyramidai_mpi.__version__,
-        alpha=promise.guarantee.alpha if promise else float("nan"),
-        calibration=[material.slides[k] for k in promise.calibration_slides] if promise else (),
+        alpha=guaranteed.guarantee.alpha if guaranteed else float("nan"),
+        calibration=[training.slides[k] for k in guaranteed.calibration_slides] if guaranteed else (),
     )
 
 

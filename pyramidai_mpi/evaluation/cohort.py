@@ -86,13 +86,13 @@ class CohortEvaluation:
     time_estimated
         How many of the slides' times are partly or wholly estimated.
     roc
-        Of each level, level 0 first.
+        ROC of each level, level 0 first.
     pyramid_froc, reference_froc
         None where no slide has such a run.
     rule
         How places are picked for FROC.
     n_resamples, seed
-        Of the intervals.
+        Number of resamples and seed of the intervals.
     """
 
     slides: tuple[SlideEvaluation, ...]
@@ -120,7 +120,7 @@ def evaluate_cohort(
     rule
         How their places were picked.
     n_resamples, seed
-        Of drawing slides for the 95 % intervals.
+        Number and seed of the draws of slides for the 95 % intervals.
     """
     counts = draw_slides(len(slides), n_resamples, seed)
     costs = np.array(

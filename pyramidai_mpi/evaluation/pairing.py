@@ -23,7 +23,7 @@ class SlideRuns:
     Attributes
     ----------
     pyramid, reference, exhaustive
-        By mode.
+        The result of the run of each mode; None where there is none.
     """
 
     pyramid: LabelledResult | None = None

@@ -63,7 +63,7 @@ class Pointing:
     findings
         Hits and false positives.
     n_detections
-        Places.
+        Number of places pointed at.
     """
 
     findings: Findings
@@ -87,7 +87,7 @@ class SlideEvaluation:
     retention_unknown
         Why there is no retention, "" when there is.
     seconds
-        Of the pyramidal and the reference run.
+        Working seconds of the pyramidal and the reference run.
     n_tumor_tiles
         Level-0 tiles that are tumour, among those analysed by the widest run.
     n_lesions, n_isolated

@@ -60,7 +60,7 @@ def check_clam(folder: Path, slide_name: str, *, overwrite: bool = False, inputs
     Parameters
     ----------
     folder
-        Of `write_clam`; it need not exist yet.
+        The folder that `write_clam` is to fill; it need not exist yet.
     slide_name
         The slide's file name.
     inputs

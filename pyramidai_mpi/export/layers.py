@@ -32,7 +32,7 @@ class Layer:
     Attributes
     ----------
     name, title
-        For the page's own use, and for people.
+        Its name for the page's own use, and its title for people.
     uri
         The picture as a ``data:`` address.
     width, height

@@ -9,17 +9,17 @@ import jinja2
 import numpy as np
 
 from pyramidai_mpi import __version__
-from pyramidai_mpi.export.account import N_BINS, read_account
 from pyramidai_mpi.export.layers import gantt_uri, level_layer, look_layer, score_layer, slide_layer
 from pyramidai_mpi.export.overlay import scale_bar
 from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour
+from pyramidai_mpi.export.summary import N_BINS, read_report_summary
 from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyramidai_mpi.export.account import Account, LevelAccount
     from pyramidai_mpi.export.picture import Picture
+    from pyramidai_mpi.export.summary import LevelFigures, ReportSummary
 
 _LONG_SIDE = 1600
 _MOST_RANKS_LISTED = 64
@@ -72,9 +72,9 @@ def write_report(result: Path, target: Path, slide: Path | None = None, *, overw
 
 def _page(picture: Picture) -> str:
     header = picture.header
-    account = read_account(picture.file, header)
+    summary = read_report_summary(picture.file, header)
     n_levels = len(header.levels)
-    batches = account.execution.batches
+    batches = summary.execution.batches
     bar_px, bar_label = scale_bar(header.slide.mpp * picture.downsample, picture.size[0])
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pyramidai_mpi.export"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -83,7 +83,7 @@ def _page(picture: Picture) -> str:
     environment.filters["seconds"] = _in_seconds
     return environment.get_template("report.html").render(
         header=header,
-        account=account,
+        summary=summary,
         slide_shown=picture.reader is not None,
         base=slide_layer(picture),
         layers=[
@@ -96,17 +96,17 @@ def _page(picture: Picture) -> str:
         scale_bar_label=bar_label.replace("um", "µm"),
         score_ramp=[_css(colour) for colour in score_colour(np.linspace(0, 1, 5))],
         look_colours=[_css(colour) for colour in look_colour(np.arange(n_levels), n_levels)],
-        histograms={level.number: histogram(level) for level in account.levels},
-        gantt=gantt_uri(batches, len(account.ranks), n_levels) if len(batches) else None,
+        histograms={level.number: histogram(level) for level in summary.levels},
+        gantt=gantt_uri(batches, len(summary.ranks), n_levels) if len(batches) else None,
         gantt_end_s=float(batches["end_s"].max()) if len(batches) else 0.0,
-        ranks=account.ranks[:_MOST_RANKS_LISTED],
-        longest_s=max((rank.wall_s or rank.busy_s for rank in account.ranks), default=0.0) or 1.0,
-        facts=_facts(picture, account),
+        ranks=summary.ranks[:_MOST_RANKS_LISTED],
+        longest_s=max((rank.wall_s or rank.busy_s for rank in summary.ranks), default=0.0) or 1.0,
+        facts=_facts(picture, summary),
         version=__version__,
     )
 
 
-def histogram(level: LevelAccount) -> list[Bar]:
+def histogram(level: LevelFigures) -> list[Bar]:
     """Bars of a level's scores."""
     tallest = max(map(sum, zip(level.stopped_scores, level.zoomed_scores, strict=True))) or 1
     word = "zoomed into" if level.number else "positive"
@@ -133,7 +133,7 @@ def _css(colour: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
     return f"rgb({red} {green} {blue})"
 
 
-def _facts(picture: Picture, account: Account) -> list[Fact]:
+def _facts(picture: Picture, summary: ReportSummary) -> list[Fact]:
     header = picture.header
     facts = {
         "slide": header.slide.name,
@@ -147,6 +147,6 @@ def _facts(picture: Picture, account: Account) -> list[Fact]:
     facts |= {"written": header.created, "by version": header.software_version, "digest": header.digest or ""}
     facts |= {
         name.replace("_", " "): f"{value:.3f}" if isinstance(value, float) else str(value)
-        for name, value in account.execution.attributes.items()
+        for name, value in summary.execution.attributes.items()
     }
     return [Fact(name, value) for name, value in facts.items() if value]

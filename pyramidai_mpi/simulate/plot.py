@@ -35,7 +35,7 @@ def write_plots(rows: Sequence[Row], prefix: Path, *, overwrite: bool) -> list[P
     Parameters
     ----------
     rows
-        Of a study.
+        Rows of a study.
     prefix
         Names of the files without their endings.
     overwrite

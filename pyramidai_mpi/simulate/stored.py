@@ -52,15 +52,15 @@ class StoredRun:
     Attributes
     ----------
     name
-        Of the file.
+        Name of the file.
     mode
-        Of the run.
+        Mode of the run.
     work
         Its execution tree; of an exhaustive run, the part that a pyramidal run of its decisions would have analysed.
     batch_size
-        Of the run; None when the file does not tell.
+        Batch size of the run; None when the file does not tell.
     timings
-        Of the run.
+        What the run took.
     """
 
     name: str

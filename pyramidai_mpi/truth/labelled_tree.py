@@ -64,7 +64,7 @@ class LabelledTree:
     Attributes
     ----------
     slide
-        Its name.
+        File name of the slide.
     levels
         Level 0 first.
     scale_factor

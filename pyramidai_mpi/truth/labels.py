@@ -59,13 +59,13 @@ class LabelledResult:
     l0_size, mpp
         Width and height in level-0 pixels, and µm per level-0 pixel.
     mode
-        Of the run.
+        Mode of the run.
     model_name, level_sha256
         The model, and the hashes of its networks, level 0 first.
     rule
         Which tiles exist: `rule.grid` is their geometry, `rule.tissue` the run's tissue mask.
     thresholds
-        Of the run, level 0 first.
+        Thresholds of the run, level 0 first.
     levels
         The analysed tiles, level 0 first. A reference run has none above level 0.
     truth

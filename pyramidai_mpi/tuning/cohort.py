@@ -26,9 +26,9 @@ class Measurement:
     Attributes
     ----------
     thresholds
-        Of each level, level 0 first.
+        Threshold of each level, level 0 first.
     costs
-        Of each slide.
+        What the run of each slide costs.
     """
 
     thresholds: tuple[float, ...]

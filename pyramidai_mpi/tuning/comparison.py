@@ -26,7 +26,7 @@ class Attempt:
     Attributes
     ----------
     strategy, objective
-        Which.
+        Name of the strategy, and the retention asked for.
     choice
         None when the objective is out of its reach.
     reason
@@ -48,9 +48,9 @@ class Comparison:
     Parameters
     ----------
     cohort
-        To choose on.
+        Slides to choose thresholds on.
     test
-        To measure on as well.
+        Slides to measure the chosen thresholds on; None for none.
     """
 
     def __init__(self, cohort: Cohort, test: Cohort | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A promise for slides not seen: conformal risk control (Angelopoulos, Bates, Fisch, Lei, Schuster, ICLR 2024).
+"""A guarantee for slides not seen: conformal risk control (Angelopoulos, Bates, Fisch, Lei, Schuster, ICLR 2024).
 
 The loss of a slide is the share of its true positive level-0 tiles that the pyramid misses. Thresholds run along a path
 from strict to none at all, on which no slide's loss ever rises. The path is drawn on other slides than those that then
@@ -63,18 +63,18 @@ class ThresholdPath:
 
 @dataclass(frozen=True)
 class Guarantee:
-    """Thresholds with a promise.
+    """Thresholds with a guarantee for slides not seen.
 
     Attributes
     ----------
     alpha
         Expected loss of a new slide is at most this.
     thresholds
-        Of each level, level 0 first.
+        Threshold of each level, level 0 first.
     step
-        Of the path.
+        Step along the path.
     n_calibration
-        Slides that the promise stands on.
+        Number of slides that the guarantee stands on.
     calibration_loss
         Their mean loss at that step.
     bound
@@ -106,12 +106,12 @@ def draw_path(cohort: Cohort, alpha: float) -> ThresholdPath:
 
 
 def fewest_slides(alpha: float) -> int:
-    """Calibration slides without which not even pruning nothing can be promised: n >= 1 / alpha - 1."""
+    """Calibration slides without which not even pruning nothing can be guaranteed: n >= 1 / alpha - 1."""
     return max(math.ceil(1 / alpha - 1 - 1e-9), 1)
 
 
 def calibrate(path: ThresholdPath, calibration: Cohort, alpha: float) -> Guarantee:
-    """How far along the path the promise holds.
+    """How far along the path the guarantee holds.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def calibrate(path: ThresholdPath, calibration: Cohort, alpha: float) -> Guarant
     calibration
         Every slide of it counts; one without true positives has loss 0.
     alpha
-        In (0, 1).
+        Largest expected miss rate, in (0, 1).
 
     Raises
     ------
     InputError
-        When there are too few slides to promise it.
+        When there are too few slides to guarantee it.
     """
     retention = np.stack([path.retention(tree, calibration.l0_threshold) for tree in calibration.trees])
     step, loss = first_safe_step(1 - retention, alpha)
@@ -142,7 +142,7 @@ def first_safe_step(losses: npt.NDArray[np.floating], alpha: float) -> tuple[int
     losses
         float (n, M) in [0, 1]: of each calibration slide at each step, never rising, 0 at the last.
     alpha
-        In (0, 1).
+        Largest expected miss rate, in (0, 1).
 
     Raises
     ------

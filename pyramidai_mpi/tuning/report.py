@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.tuning.cohort import Cohort, Measurement
     from pyramidai_mpi.tuning.comparison import Attempt, Comparison
-    from pyramidai_mpi.tuning.material import Material
-    from pyramidai_mpi.tuning.promise import Promise
+    from pyramidai_mpi.tuning.guarantee import GuaranteedThresholds
+    from pyramidai_mpi.tuning.labelled_slides import LabelledSlides
     from pyramidai_mpi.tuning.strategies import BetaTable, Choice
 
 
-def material_lines(material: Material, kind: str) -> Iterator[str]:
+def labelled_slides_lines(slides: LabelledSlides, kind: str) -> Iterator[str]:
     """How many slides there are and which count for what."""
-    cohort = material.cohort
+    cohort = slides.cohort
     without = len(cohort.trees) - cohort.n_with_positives
     yield (
-        f"{kind}: {len(cohort.trees)} slides of model {material.model_name}, "
+        f"{kind}: {len(cohort.trees)} slides of model {slides.model_name}, "
         f"{sum(tree.n_reference_tiles for tree in cohort.trees)} tiles in their reference runs"
     )
     if without:
         yield f"  {without} of them have no true positive tile: they count for the speedup, not for the retention"
-    yield from (f"  note: {note}" for note in material.notes)
+    yield from (f"  note: {note}" for note in slides.notes)
 
 
 def beta_lines(table: BetaTable) -> Iterator[str]:
@@ -84,18 +84,18 @@ def choice_lines(choice: Choice, comparison: Comparison) -> Iterator[str]:
             )
 
 
-def promise_lines(promise: Promise) -> Iterator[str]:
-    """What is promised, about which slides, and on what it stands."""
-    guarantee = promise.guarantee
+def guarantee_lines(guaranteed: GuaranteedThresholds) -> Iterator[str]:
+    """What is guaranteed, about which slides, and on what it stands."""
+    guarantee = guaranteed.guarantee
     kind = (
         "a new slide, with tumour or not (slides without count, with nothing to miss)"
-        if promise.request.count_negative
+        if guaranteed.request.count_negative
         else "a new slide with tumour (slides without do not count)"
     )
     yield f"guarantee: expected miss rate at most {guarantee.alpha:g} on {kind}"
     yield (
-        f"  path drawn on {len(promise.path_slides)} slides, calibrated on {guarantee.n_calibration} others: mean miss "
-        f"rate {guarantee.calibration_loss:.4f} there, corrected {guarantee.bound:.4f}"
+        f"  path drawn on {len(guaranteed.path_slides)} slides, calibrated on {guarantee.n_calibration} others: "
+        f"mean miss rate {guarantee.calibration_loss:.4f} there, corrected {guarantee.bound:.4f}"
     )
     yield (
         "  it holds on average over calibration slides and new slide, both drawn alike (same scanner, stain, kind of "

@@ -28,9 +28,9 @@ class BetaRow:
     level
         The level whose threshold it sets while all others pass through; None: all levels at once.
     beta
-        Of the F-score.
+        Weight of recall in the F-score.
     threshold
-        The level's; NaN for all levels.
+        The level's threshold; NaN for all levels.
     measured
         On the training slides.
     """
@@ -64,13 +64,13 @@ class Choice:
     Attributes
     ----------
     strategy
-        Its name.
+        Name of the strategy.
     objective
         The retention asked for.
     measured
         Thresholds and their consequences on the training slides.
     betas
-        Of levels 1 up, where the strategy has such.
+        Beta of each level from 1 up, where the strategy has such.
     """
 
     strategy: str

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.tuning.material import SlideId
+    from pyramidai_mpi.tuning.labelled_slides import SlideId
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class TuningRecord:
     Attributes
     ----------
     strategy
-        Name of the strategy that chose them.
+        Name of the strategy.
     objective
-        The retention that was asked for; NaN where another promise was.
+        Retention asked for; NaN where a miss rate was guaranteed instead.
     min_share, from_below
         Share of a tile's tissue that had to be tumour; whether above level 0 any positive descendant counted instead.
     retention, speedup
@@ -38,9 +38,9 @@ class TuningRecord:
     created, software_version
         Time of the choice, as ISO 8601 has it, and the version of this program that made it.
     alpha
-        The expected miss rate that was promised; NaN for none.
+        Expected miss rate guaranteed; NaN for none.
     calibration
-        The slides that the promise stands on.
+        The slides that the guarantee stands on.
     """
 
     strategy: str

@@ -1,4 +1,4 @@
-"""`pyramidai classify` from result files to a verdict on new slides."""
+"""`pyramidai classify` from result files to probabilities of new slides."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_a_classifier_fitted_on_some_slides_tells_others_apart(call, folder, tmp
 
     code, out, err = call("predict", model, *new, "--csv", tmp_path / "new.csv", *labels)
     assert (code, err) == (0, "")
-    verdicts = dict(reversed(line.split("  ")[1:]) for line in out.splitlines()[:6])
-    assert verdicts == {name: "tumour" if "tumor" in name else "normal" for name in rows(tmp_path / "new.csv")}
+    called = dict(reversed(line.split("  ")[1:]) for line in out.splitlines()[:6])
+    assert called == {name: "tumour" if "tumor" in name else "normal" for name in rows(tmp_path / "new.csv")}
     assert "AUC 1 [1, 1]; 3 of 3 tumour slides found, 0 of 3 normal slides called tumour" in out
 
 

@@ -43,14 +43,14 @@ def path(result, features, tmp_path):
 
 
 def test_there_is_a_file_for_each_level_named_like_the_slide(path, tmp_path):
-    written = write_clam(path, tmp_path / "bags")
-    assert written == [tmp_path / "bags" / f"level{n}" / "slide.h5" for n in range(3)]
+    written = write_clam(path, tmp_path / "clam")
+    assert written == [tmp_path / "clam" / f"level{n}" / "slide.h5" for n in range(3)]
     assert sorted(tmp_path.rglob("*.*")) == sorted([path, *written])
 
 
 def test_coordinates_and_features_are_those_of_the_result(path, result, features, tmp_path):
-    for n, bag in enumerate(write_clam(path, tmp_path / "bags")):
-        with h5py.File(bag) as file:
+    for n, written in enumerate(write_clam(path, tmp_path / "clam")):
+        with h5py.File(written) as file:
             assert file["coords"].dtype == np.int64
             assert np.array_equal(file["coords"][:], result.l0_coords[n])
             assert file["features"].dtype == np.float32
@@ -60,8 +60,8 @@ def test_coordinates_and_features_are_those_of_the_result(path, result, features
 def test_clam_reads_the_patches_that_were_analysed(lossless_slide, path, result, stored_images, tmp_path):
     # dataset_modules/dataset_h5.py, Whole_Slide_Bag_FP: read_region(coord, patch_level, (patch_size, patch_size))
     with openslide.OpenSlide(lossless_slide) as slide:
-        for n, bag in enumerate(write_clam(path, tmp_path / "bags")):
-            with h5py.File(bag) as file:
+        for n, written in enumerate(write_clam(path, tmp_path / "clam")):
+            with h5py.File(written) as file:
                 attributes, coord = file["coords"].attrs, file["coords"][0]
                 side = int(attributes["patch_size"])
                 region = slide.read_region(tuple(coord), int(attributes["patch_level"]), (side, side))
@@ -74,8 +74,8 @@ def test_clam_reads_the_patches_that_were_analysed(lossless_slide, path, result,
 
 def test_trident_finds_what_it_needs_and_it_says_the_same_area(path, tmp_path):
     # trident/wsi_objects/WSI.py, extract_patch_features: these three are essential
-    for n, bag in enumerate(write_clam(path, tmp_path / "bags")):
-        with h5py.File(bag) as file:
+    for n, written in enumerate(write_clam(path, tmp_path / "clam")):
+        with h5py.File(written) as file:
             attributes = dict(file["coords"].attrs)
         ratio = attributes["level0_magnification"] / attributes["target_magnification"]
         assert attributes["patch_size"] * ratio == attributes["patch_size_level0"] == 64 * 2**n
@@ -86,21 +86,21 @@ def test_trident_finds_what_it_needs_and_it_says_the_same_area(path, tmp_path):
 
 
 def test_without_features_coordinates_stand_alone(tmp_path):
-    for bag in write_clam(write_file(tmp_path / "out.h5", result_of()), tmp_path / "bags"):
-        with h5py.File(bag) as file:
+    for written in write_clam(write_file(tmp_path / "out.h5", result_of()), tmp_path / "clam"):
+        with h5py.File(written) as file:
             assert list(file) == ["coords"]
 
 
 def test_levels_without_tiles_are_left_out(tmp_path):
-    assert write_clam(write_file(tmp_path / "out.h5", result_of(np.zeros((8, 8), bool))), tmp_path / "bags") == []
+    assert write_clam(write_file(tmp_path / "out.h5", result_of(np.zeros((8, 8), bool))), tmp_path / "clam") == []
 
 
 def test_nothing_is_written_when_one_file_is_in_the_way(path, tmp_path):
-    (tmp_path / "bags" / "level2").mkdir(parents=True)
-    (tmp_path / "bags" / "level2" / "slide.h5").write_text("mine")
+    (tmp_path / "clam" / "level2").mkdir(parents=True)
+    (tmp_path / "clam" / "level2" / "slide.h5").write_text("mine")
     with pytest.raises(OutputExistsError, match="level2"):
-        write_clam(path, tmp_path / "bags")
-    assert [each.name for each in (tmp_path / "bags").rglob("*.h5")] == ["slide.h5"]
+        write_clam(path, tmp_path / "clam")
+    assert [each.name for each in (tmp_path / "clam").rglob("*.h5")] == ["slide.h5"]
 
 
 @pytest.mark.parametrize(("mpp", "power"), [(0.11, 80), (0.17, 60), (0.2528, 40), (0.5, 20), (1, 10), (2, 5), (8, 2)])

@@ -13,8 +13,8 @@ from PIL import Image
 
 from pyramidai_mpi.base.errors import InputError, OutputExistsError
 from pyramidai_mpi.base.types import Decision, Mode
-from pyramidai_mpi.export.account import read_account
 from pyramidai_mpi.export.report import write_report
+from pyramidai_mpi.export.summary import read_report_summary
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.result import BATCH_DTYPE
@@ -141,15 +141,15 @@ def test_the_reference_is_counted_as_the_run_counts_it(tmp_path, mode):
     facts = made.execution.attributes | {"mode": str(mode)}
     path = write_file(tmp_path / "out.h5", replace(made, execution=replace(made.execution, attributes=facts)))
     with open_result(path) as file:
-        account = read_account(file, read_header(file))
-    assert account.n_reference == made.n_reference_tiles
-    assert account.n_tiles == made.tree.n_tiles
+        summary = read_report_summary(file, read_header(file))
+    assert summary.n_reference == made.n_reference_tiles
+    assert summary.n_tiles == made.tree.n_tiles
 
 
 def test_scores_are_binned_as_numpy_bins_them(result, made):
     with open_result(result) as file:
-        account = read_account(file, read_header(file))
-    for level in account.levels:
+        summary = read_report_summary(file, read_header(file))
+    for level in summary.levels:
         tiles = made.tree.levels[level.number]
         for decision, counts in ((Decision.STOP, level.stopped_scores), (Decision.ZOOM, level.zoomed_scores)):
             expected, _ = np.histogram(tiles.probability[tiles.decision == decision, 1], 20, (0, 1))

@@ -1,4 +1,4 @@
-"""The promise of conformal risk control: its formula by hand, its premises, and that it holds."""
+"""The guarantee of conformal risk control: its formula by hand, its premises, and that it holds."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_mean_miss_rate_on_new_slides_is_at_most_alpha_over_many_drawings() 
         naive.append(fresh[int(np.flatnonzero(calibration.mean(axis=0) <= alpha)[0])])
     error = np.std(missed) / np.sqrt(n_drawings)
     assert np.mean(missed) <= alpha + 3 * error
-    # and it is no empty promise: within 2 / (n + 1) of alpha, as the theorem's lower bound for smooth losses says
+    # and it is no empty guarantee: within 2 / (n + 1) of alpha, as the theorem's lower bound for smooth losses says
     assert np.mean(missed) >= alpha - 2 / (n_calibration + 1) - 3 * error - 0.05
     assert np.mean(naive) > np.mean(missed)
 

@@ -185,7 +185,7 @@ def digest_of(
     quickhash
         Quick hash of the slide.
     level_sha256, thresholds
-        Hash of the network and threshold of each level, level 0 first.
+        Network hash and threshold of each level, level 0 first.
     levels
         The analysed tiles of each level.
 

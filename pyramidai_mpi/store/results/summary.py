@@ -37,7 +37,7 @@ class SlideAccount:
     balance
         Busiest rank's working time over the mean; None for a slide that shared its ranks with others.
     digest, quickhash
-        Digest of the result and quick hash of the slide.
+        Digest of the result, quick hash of the slide.
     """
 
     tiles: tuple[int, ...]

@@ -23,7 +23,7 @@ class SlideId:
     Attributes
     ----------
     name, quickhash
-        As in its result.
+        Its name and quick hash, as in its result.
     """
 
     name: str
@@ -31,7 +31,7 @@ class SlideId:
 
 
 @dataclass(frozen=True)
-class Material:
+class LabelledSlides:
     """Slides of one model.
 
     Attributes
@@ -59,15 +59,15 @@ class Material:
     notes: tuple[str, ...]
 
 
-def read_material(
+def read_labelled_slides(
     results: Sequence[Path],
     truth: Path,
     *,
     min_share: float = DEFAULT_MIN_SHARE,
     from_below: bool = False,
     options: TruthOptions | None = None,
-    like: Material | None = None,
-) -> Material:
+    like: LabelledSlides | None = None,
+) -> LabelledSlides:
     """Read exhaustive results and label their tiles.
 
     Parameters
@@ -112,4 +112,4 @@ def read_material(
         name = labelled.model_name
     assert sha256 is not None
     assert l0 is not None
-    return Material(Cohort(tuple(trees), l0), tuple(slides), name, sha256, min_share, from_below, tuple(notes))
+    return LabelledSlides(Cohort(tuple(trees), l0), tuple(slides), name, sha256, min_share, from_below, tuple(notes))

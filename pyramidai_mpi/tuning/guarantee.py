@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PromiseRequest:
-    """What is to be promised.
+class GuaranteeRequest:
+    """What is to be guaranteed.
 
     Attributes
     ----------
     alpha
         Expected miss rate on a new slide is at most this.
     calibration_share
-        Share of the slides that calibrate, if the promise does not take more.
+        Share of the slides that calibrate, if the guarantee does not take more.
     count_negative
-        Whether slides without true positives count, with loss 0: the promise is then about any new slide, and easier
+        Whether slides without true positives count, with loss 0: the guarantee is then about any new slide, and easier
         to keep; otherwise about a new slide with tumour.
     seed
-        Of the split.
+        Seed of the split.
     """
 
     alpha: float
@@ -39,16 +39,16 @@ class PromiseRequest:
 
 
 @dataclass(frozen=True)
-class Promise:
+class GuaranteedThresholds:
     """A guarantee and the slides that it stands on, by their number in the cohort."""
 
-    request: PromiseRequest
+    request: GuaranteeRequest
     guarantee: Guarantee
     path_slides: tuple[int, ...]
     calibration_slides: tuple[int, ...]
 
 
-def make_promise(cohort: Cohort, request: PromiseRequest) -> Promise:
+def guarantee_thresholds(cohort: Cohort, request: GuaranteeRequest) -> GuaranteedThresholds:
     """Split the slides at random, draw a path through the optimum of one part, calibrate it on the other.
 
     Slides without true positives that do not count go to the part that draws the path, where they have a say in what
@@ -79,4 +79,4 @@ def make_promise(cohort: Cohort, request: PromiseRequest) -> Promise:
         )
     path = draw_path(cohort.subset(path_slides.tolist()), request.alpha)
     guarantee = calibrate(path, cohort.subset(calibration.tolist()), request.alpha)
-    return Promise(request, guarantee, tuple(path_slides.tolist()), tuple(calibration.tolist()))
+    return GuaranteedThresholds(request, guarantee, tuple(path_slides.tolist()), tuple(calibration.tolist()))

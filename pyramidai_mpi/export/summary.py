@@ -26,7 +26,7 @@ N_BINS = 20
 
 
 @dataclass(frozen=True)
-class LevelAccount:
+class LevelFigures:
     """One level.
 
     Attributes
@@ -34,7 +34,7 @@ class LevelAccount:
     number
         The level; 0 is the finest.
     spacing_um_px, threshold
-        As in the result.
+        Spacing and threshold, as in the result.
     analysed, zoomed, unreadable
         Tiles; at level 0 `zoomed` are the positive ones.
     stopped_scores, zoomed_scores
@@ -60,7 +60,7 @@ class LevelAccount:
 
 
 @dataclass(frozen=True)
-class RankAccount:
+class RankFigures:
     """One rank: host, tiles and seconds; None where the result does not tell."""
 
     rank: int
@@ -72,7 +72,7 @@ class RankAccount:
 
 
 @dataclass(frozen=True)
-class Account:
+class ReportSummary:
     """A whole result.
 
     Attributes
@@ -80,15 +80,15 @@ class Account:
     levels
         The coarsest first, as a run goes.
     ranks
-        In order.
+        Figures of each rank, in order.
     n_reference
         Tiles of a run without pyramid: all level-0 descendants of the roots.
     execution
         Settings, versions, phase times, batches.
     """
 
-    levels: tuple[LevelAccount, ...]
-    ranks: tuple[RankAccount, ...]
+    levels: tuple[LevelFigures, ...]
+    ranks: tuple[RankFigures, ...]
     n_reference: int
     execution: Execution
 
@@ -108,7 +108,7 @@ class Account:
         return busiest_over_ideal([rank.busy_s for rank in self.ranks])
 
 
-def read_account(file: ResultFile, header: Header) -> Account:
+def read_report_summary(file: ResultFile, header: Header) -> ReportSummary:
     """Add up an open result.
 
     Raises
@@ -119,14 +119,14 @@ def read_account(file: ResultFile, header: Header) -> Account:
     execution = read_execution(file)
     seconds = read_level_seconds(file)
     levels = tuple(
-        _level_account(file, header, n, None if seconds is None else float(seconds[n]))
+        _level_figures(file, header, n, None if seconds is None else float(seconds[n]))
         for n in range(len(header.levels) - 1, -1, -1)
     )
     n_reference = _count_reference(file, header, str(execution.attributes.get("mode", "")))
-    return Account(levels, tuple(map(_rank_account, execution.ranks)), n_reference, execution)
+    return ReportSummary(levels, tuple(map(_rank_figures, execution.ranks)), n_reference, execution)
 
 
-def _level_account(file: ResultFile, header: Header, level: int, seconds: float | None) -> LevelAccount:
+def _level_figures(file: ResultFile, header: Header, level: int, seconds: float | None) -> LevelFigures:
     decisions = np.zeros(len(Decision), np.int64)
     scores = np.zeros((len(Decision), N_BINS), np.int64)
     for rows in iter_rows(file, level):
@@ -135,7 +135,7 @@ def _level_account(file: ResultFile, header: Header, level: int, seconds: float 
             score = rows.probability[rows.decision == decision, header.score_column]
             scores[decision] += np.histogram(np.clip(score, 0, 1), N_BINS, (0, 1))[0]
     record = header.levels[level]
-    return LevelAccount(
+    return LevelFigures(
         level,
         record.spacing_um_px,
         record.threshold,
@@ -165,9 +165,9 @@ def _count_reference(file: ResultFile, header: Header, mode: str) -> int:
     return int((under & tissue).sum())
 
 
-def _rank_account(record: np.void) -> RankAccount:
+def _rank_figures(record: np.void) -> RankFigures:
     names = record.dtype.names or ()
-    return RankAccount(
+    return RankFigures(
         rank=int(record["rank"]),
         host=record["host"].decode(errors="replace") if "host" in names else "",
         tiles=int(record["tasks"]) if "tasks" in names else None,
