@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pyramidai_mpi.training.architectures import ARCHITECTURES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -23,7 +25,13 @@ _PATH = click.Path(path_type=Path)
 @click.argument("slides", nargs=-1, required=True, type=_PATH, metavar="SLIDE...")
 @click.option("--truth", type=_PATH, required=True, metavar="DIR", help="Annotations, one file a slide.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder of the package.")
-@click.option("--arch", type=click.Choice(["small", "inception_v3"]), default="small", show_default=True)
+@click.option(
+    "--arch",
+    type=click.Choice([one.name for one in ARCHITECTURES]),
+    default="small",
+    show_default=True,
+    help="; ".join(f"{one.name}: {one.help}" for one in ARCHITECTURES) + ".",
+)
 @click.option("--weights", type=_PATH, metavar="FILE", help="InceptionV3's state dict to start from.")
 @click.option("--from-finer", is_flag=True, help="Start each level above 0 from what the level below it has learnt.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)

@@ -6,12 +6,11 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.models.write import PackageText, write_package
 from pyramidai_mpi.store.files.placing import placed_folder
+from pyramidai_mpi.training.architectures import check_weights, new_network
 from pyramidai_mpi.training.fitting import FitSettings, accuracy, fit, score
 from pyramidai_mpi.training.labelled_patches import Split, draw_split
-from pyramidai_mpi.training.networks import compact, inception
 from pyramidai_mpi.training.networks.export import to_onnx
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.training.labelled_patches import LabelledTiles, TilePlan
     from pyramidai_mpi.training.networks.tile_network import TileNetwork
-
-ARCHITECTURES = ("small", "inception_v3")
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def train_levels(
     plan, architecture, settings
         Which tiles are drawn, which network learns them, and how.
     start
-        Weights to start from, for InceptionV3 only; None for random ones.
+        Weights to start from, see `check_weights`; None for random ones.
     work
         Folder that keeps tiles and states; with the same options, training goes on from them.
     progress
@@ -90,8 +87,7 @@ def train_levels(
     InputError
         When slides, truth, weights or kept states cannot be used.
     """
-    if start is not None and architecture != "inception_v3":
-        raise UsageError(f"--weights are for inception_v3; {architecture} starts from random ones")
+    check_weights(architecture, start)
     tiles: dict[Split, list[LabelledTiles]] = {}
     for kind, slides in split.items():
         seen: list[Path] = []
@@ -105,7 +101,7 @@ def train_levels(
     weights = "random" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()[:12]
     finer: TileNetwork | None = None
     for level in range(plan.model.n_levels):
-        network = _new(architecture, start, settings.seed + level)
+        network = new_network(architecture, settings.seed + level, start)
         if finer is not None:
             network.load_state_dict(finer.state_dict())
         of_level = {kind: levels[level] for kind, levels in tiles.items()}
@@ -138,12 +134,6 @@ def train_levels(
         if from_finer:
             finer = network
     return results
-
-
-def _new(architecture: str, start: Path | None, seed: int) -> TileNetwork:
-    if architecture == "small":
-        return compact.new_network(seed)
-    return inception.random_network(seed) if start is None else inception.load_weights(start, seed)[0]
 
 
 def accuracy_table(results: list[LevelResult]) -> list[str]:

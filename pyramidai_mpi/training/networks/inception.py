@@ -181,6 +181,11 @@ def random_network(seed: int) -> Inception:
     return network
 
 
+def new_network(seed: int, weights: Path | None = None) -> Inception:
+    """One to train: random, or from weights as `load_weights` reads them."""
+    return random_network(seed) if weights is None else load_weights(weights, seed)[0]
+
+
 def load_weights(path: Path, seed: int = 0) -> tuple[Inception, bool]:
     """Read a state dict: of this network, or torchvision's for InceptionV3, whose head is not ours.
 
