@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError, OutputExistsError
-from pyramidai_mpi.export.formats import Format, Order, carry_out
+from pyramidai_mpi.export.formats import FORMATS, Order, carry_out
 from pyramidai_mpi.models.engines.backends import load_engine
 from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
@@ -150,7 +150,7 @@ def folder(tmp_path):
     return made
 
 
-@pytest.mark.parametrize("kind", Format)
+@pytest.mark.parametrize("kind", FORMATS, ids=str)
 def test_exports_keep_their_contract(kind, result, damaged, folder):
     def export(source, target, overwrite):
         carry_out(Order(kind, target), source, overwrite=overwrite)
