@@ -12,14 +12,13 @@ from pyramidai_mpi.base.errors import InputError, OutputExistsError
 from pyramidai_mpi.export.formats import FORMATS, Order, carry_out
 from pyramidai_mpi.models.engines.backends import load_engine
 from pyramidai_mpi.models.package import load_package
+from pyramidai_mpi.slides.readers.choice import READERS, open_slide
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
-from pyramidai_mpi.slides.readers.tiff_reader import TiffReader
 from pyramidai_mpi.testing.contracts import check_engine, check_export, check_reader, check_reader_on_damage
 from tests.packages import write_package
 from tests.results import result_of, write_file
 from tests.tiffs import STORED_TILE, zero_tile
 
-READERS = [OpenSlideReader, TiffReader]
 DAMAGED = ((0, 0), 0, (2 * STORED_TILE, STORED_TILE))
 SOUND = ((2 * STORED_TILE, 0), 0, (STORED_TILE, STORED_TILE))
 
@@ -28,13 +27,13 @@ SOUND = ((2 * STORED_TILE, 0), 0, (STORED_TILE, STORED_TILE))
 @pytest.mark.parametrize("kind", ["lossless_slide", "slide"])
 def test_readers_keep_their_contract(reader, kind, request):
     path = request.getfixturevalue(kind)
-    check_reader(lambda: reader(path))
+    check_reader(lambda: open_slide(path, reader))
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_readers_keep_their_contract_on_a_damaged_slide(reader, slide):
     zero_tile(slide, 1, 0)
-    check_reader_on_damage(lambda: reader(slide), DAMAGED, SOUND)
+    check_reader_on_damage(lambda: open_slide(slide, reader), DAMAGED, SOUND)
 
 
 class BlackOutside(OpenSlideReader):
