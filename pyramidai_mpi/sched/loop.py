@@ -221,7 +221,8 @@ class _Run:
     def log_history(self) -> None:
         """Log, at level debug, what this rank saw and did last, and which messages came too late."""
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s", self._diagnosis())
+            for line in self._diagnosis().splitlines():  # a record a line: the command line escapes line breaks
+                log.debug("%s", line)
 
     def _diagnosis(self) -> str:
         stale = ", ".join(f"{count} {why}" for why, count in self._state.stale.items()) or "none"
