@@ -6,13 +6,13 @@ Generated slides, a quarter of them without tumour, in three groups that share n
 splits it once more; the thresholds of levels 1 and up are chosen on the second by exhaustive runs; retention and
 speedup of the third are in what `tune` prints. What lies in the folder from a run that was stopped is used again.
 Training needs torch.
+The card of the training stays with the untuned package in FOLDER/trained.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -74,17 +74,16 @@ def make_package(plan: Plan, work: Path, package: Path) -> None:
     slides = work / "slides"
     slides.mkdir(parents=True, exist_ok=True)
     train, tune, test = slides_of(plan, slides)
-    trained = work / "trained"
+    trained = work / "trained" / package.name  # a package is named after its folder
     if not trained.exists():
         words = ["--epochs", plan.epochs, "--tiles", plan.tiles, "--learning-rate", plan.learning_rate]
         pyramidai("train", *train, "--truth", slides, *words, "-o", trained)
     for name, group in (("tune", tune), ("test", test)):
-        results = ["--results-dir", work / name, "--mode", "exhaustive"]
-        pyramidai("run", *group, "--model", trained, *results)
+        (work / name).mkdir(exist_ok=True)
+        pyramidai("run", *group, "--model", trained, "--mode", "exhaustive", "--results-dir", work / name)
     tests = [word for slide in test for word in ("--test", work / "test" / f"{slide.stem}.h5")]
     chosen = ["--objective", plan.objective, "--from-below", "--model", trained, "-o", package]
     pyramidai("tune", work / "tune", "--truth", slides, *tests, *chosen)
-    shutil.copyfile(trained / "README.md", package / "README.md")
 
 
 def main() -> None:
