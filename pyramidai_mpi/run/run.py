@@ -235,10 +235,11 @@ class _Run:
             if code is not None:
                 line = f"{settings.slide.path.name}: is there already, complete: {settings.output.path}"
                 return SlideEnd(code, line, read_account(settings.output.path), was_finished=True)
-            check_names(settings)
             if self._is_alone or (settings.output.resume and OutputLock.is_there(settings.output.path)):
                 # to wait for one that a killed run may have left, now rather than while others wait for answers
                 self._locks[slide] = lock_output(settings, patient=settings.output.resume)
+            else:
+                check_names(settings)
         except InternalError:
             raise
         except PyramidError as error:
