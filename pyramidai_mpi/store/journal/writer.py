@@ -117,10 +117,10 @@ class JournalWriter:
 
     def _create(self) -> None:
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._flusher.start()
         head, self._key = file_head(self._format.to_bytes(), self._path.name)
         self._write(head)
         self._name_unflushed = True
-        self._flusher.start()
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None
