@@ -34,11 +34,11 @@ disk.disk_victim.restype = ctypes.c_char_p
 class NoTrial(contextlib.nullcontext[Any]):
     """The child processes that try slide and model write nothing here; without them a run takes a tenth of the time."""
 
-    def __init__(self, *_arguments: object) -> None:
+    def __init__(self, *_arguments: object, **_options: object) -> None:
         super().__init__(self)
 
-    def check(self) -> None:
-        return
+    def check(self) -> str:
+        return ""
 
 
 opening.try_opening = networks.try_loading = NoTrial  # type: ignore[assignment]

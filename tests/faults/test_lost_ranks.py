@@ -72,7 +72,7 @@ def test_the_others_finish_when_a_rank_dies_while_analysing(rank: int, slide, un
     [
         pytest.param("pyramidai_mpi.run.run,open_by_all,1", id="while opening"),
         pytest.param(f"{LOADING},1", id="while loading"),
-        pytest.param("pyramidai_mpi.run.pool.pool,_Pool._close_journal,1", id="after its last batch"),
+        pytest.param("pyramidai_mpi.store.journal.writer,JournalWriter.close,1", id="after its last batch"),
         pytest.param("pyramidai_mpi.run.run,rank_record,1", id="while gathering"),
         pytest.param("pyramidai_mpi.run.run,write_result,1", id="while writing"),
         pytest.param("pyramidai_mpi.run.run,gather_records,2", id="when the result is in its place"),

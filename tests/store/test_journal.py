@@ -279,6 +279,21 @@ def test_a_full_disk_is_an_error_that_keeps_what_was_there(tmp_path: Path, monke
     assert_begins(found)
 
 
+def test_a_disk_that_is_full_from_the_first_byte_on_leaves_nothing_that_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = JournalWriter(tmp_path / "a.tiles", FORMAT)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(StorageError, match="No space left"):
+            writer.append(TAG, *batch(0))
+    writer.close()
+    assert batches_in(tmp_path / "a.tiles") == []
+
+
 def test_it_is_flushed_by_time_and_a_failing_disk_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert journal.SYNC_PERIOD_S <= 4.5
     monkeypatch.setattr(journal, "SYNC_PERIOD_S", 0.01)

@@ -123,10 +123,10 @@ class JournalWriter:
             # the folder that several slides share was empty, so another run has taken it away at its end
             self._path.parent.mkdir(exist_ok=True)
             self._file = os.open(self._path, flags, 0o666)
+        self._flusher.start()
         head, self._key = file_head(self._format.to_bytes(), self._path.name)
         self._write(head)
         self._name_unflushed = True
-        self._flusher.start()
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None
