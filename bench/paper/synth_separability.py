@@ -23,14 +23,14 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.figures import Figure, report
 from bench.paper.small_package import pyramidai
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.base.types import tiles_at
 from pyramidai_mpi.models.package import ModelPackage, load_package
 from pyramidai_mpi.models.shipped import default_model
-from pyramidai_mpi.run.opening import open_job
+from pyramidai_mpi.run.opening import open_under
 from pyramidai_mpi.run.sampling import read_tiles
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from pyramidai_mpi.tuning.material import read_material
+from pyramidai_mpi.tuning.labelled_slides import read_labelled_slides
 
 if TYPE_CHECKING:
     from pyramidai_mpi.truth.labelled_tree import LabelledLevel
@@ -76,12 +76,12 @@ def colour_accuracy(features: list[np.ndarray], positive: list[np.ndarray]) -> f
 
 def features_of(slide: Path, package: ModelPackage, chosen: list[np.ndarray]) -> list[np.ndarray]:
     """Colour features of tiles (col, row) of each level."""
-    job = open_job(RunSettings.of(slide=slide, model=package.folder, output=slide), package)
+    opened = open_under(SlideInput(slide), package)
     try:
         tiles = (tiles_at(level, index) for level, index in enumerate(chosen))
-        return [colour_features(read_tiles(job.pyramid, of_level)[0]) for of_level in tiles]
+        return [colour_features(read_tiles(opened.pyramid, of_level)[0]) for of_level in tiles]
     finally:
-        job.pyramid.reader.close()
+        opened.pyramid.reader.close()
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[Figure]:
@@ -92,7 +92,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Figure]:
         share = SHARES[k % len(SHARES)]
         write_slide(SynthSpec(options.size, options.size, seed=options.seed + k, tumor_share=share), slide)
     pyramidai("run", *slides, "--model", package.folder, "--mode", "exhaustive", "--results-dir", folder, "-q")
-    cohort = read_material([slide.with_suffix(".h5") for slide in slides], folder, from_below=True).cohort
+    cohort = read_labelled_slides([slide.with_suffix(".h5") for slide in slides], folder, from_below=True).cohort
     features: list[list[np.ndarray]] = [[] for _ in package.levels]
     scores: list[list[np.ndarray]] = [[] for _ in package.levels]
     positive: list[list[np.ndarray]] = [[] for _ in package.levels]

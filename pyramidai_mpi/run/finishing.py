@@ -162,7 +162,7 @@ class Finisher:
         """How a slide has ended whose result is in its place."""
         code = ExitCode.TILES_FAILED if result.tree.n_failed else ExitCode.OK
         lines = [_summary(self._each[number], result), *failed_lines(result)]
-        return SlideEnd(code, "\n".join(lines), account_of(result, seconds))
+        return SlideEnd(code, "\n  ".join(lines), account_of(result, seconds))
 
 
 def _fill_features(

@@ -303,14 +303,14 @@ def test_what_was_done_is_sorted_once_however_many_levels_there_are(patchy, monk
 
     for name in ("unique", "isin", "sort", "argsort"):
         monkeypatch.setattr(np, name, watched(getattr(np, name)))
-    assert find_frontier(everything, patchy, Mode.PYRAMID).kept.all()
+    assert resumption_of(everything, patchy, Mode.PYRAMID).kept.all()
     assert sorted_lengths.count(len(everything)) == 1
 
 
 def test_of_nothing_done_all_is_left(patchy):
     corner = rule_of(np.ones((3, 3), bool))
     for rule in (patchy, corner):
-        resumption = find_frontier(played(rule, decided, Mode.REFERENCE)[:0], rule, Mode.REFERENCE)
+        resumption = resumption_of(played(rule, decided, Mode.REFERENCE)[:0], rule, Mode.REFERENCE)
         assert tuples(resumption.frontier) == tuples(rule.reference_tiles())
 
 

@@ -48,7 +48,7 @@ def settings(folder: Path, names: str, **options: bool) -> list[RunSettings]:
 def journals_of(each: list[RunSettings]) -> Journals:
     from mpi4py import MPI
 
-    return read_journals(MPI.COMM_SELF, each, TileColours(LEVELS))
+    return read_journals(MPI.COMM_SELF, each, TileColours(LEVELS), in_own_folder=len(each) == 1)
 
 
 def begin(one: RunSettings, journals: Journals, fact: str = "x") -> Beginning:

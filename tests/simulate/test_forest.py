@@ -73,9 +73,9 @@ def test_an_opening_is_the_one_root_of_a_slide_and_no_tile():
 
 
 def test_a_task_is_as_long_as_that_of_a_cohort():
-    from pyramidai_mpi.run.pool.workload import COHORT_DTYPE
+    from pyramidai_mpi.run.pool.workload import TASK_DTYPE
 
-    assert TASK.itemsize == COHORT_DTYPE.itemsize
+    assert TASK.itemsize == TASK_DTYPE.itemsize
 
 
 @pytest.mark.parametrize(
