@@ -21,11 +21,14 @@ import os, signal, sys, threading, time
 import pyramidai_mpi
 from pyramidai_mpi.analyses.classify import SlideClassifier
 slide, model, folder = sys.argv[1:]
-look, calls = SlideClassifier.look, []
+look, calls, sent = SlideClassifier.look, [], threading.Event()
+sent.set()
 
 def slow(self, *arguments):
     calls.append(time.monotonic())
     time.sleep(0.05)
+    if len(calls) > 4:
+        sent.wait(20)  # on a busy machine the analysis would be over before the interrupt comes
     found = look(self, *arguments)  # reads the slide: whoever has closed it meanwhile would end the process
     return found
 
@@ -34,11 +37,13 @@ pyramidai_mpi.analyse(slide, model, output=f"{folder}/whole.h5")
 before = threading.active_count()
 for number in range(8):
     calls.clear()
+    sent.clear()
     def interrupt():
         while len(calls) < 1 + number % 3:
             time.sleep(0.001)
         time.sleep(0.006 * number)
         os.kill(os.getpid(), signal.SIGINT)
+        sent.set()
     sender = threading.Thread(target=interrupt)
     sender.start()
     try:
