@@ -141,12 +141,14 @@ def run_colours(
     def write(number: int, collected: Collected) -> SlideEnd:
         records = collected.all_records(RECORD)
         output = each[number].output.path
-        with placed(output, overwrite=False, inputs=[]) as temporary, temporary.open("wb") as file:
-            np.savez(file, records=records[np.argsort(tile_keys(records))])
-            file.flush()
-            os.fsync(file.fileno())
-        collected.beginning.output.remove_journal()
-        collected.close()
+        try:
+            with placed(output, overwrite=False, inputs=[]) as temporary, temporary.open("wb") as file:
+                np.savez(file, records=records[np.argsort(tile_keys(records))])
+                file.flush()
+                os.fsync(file.fileno())
+            collected.beginning.output.remove_journal()
+        finally:
+            collected.close()
         return SlideEnd(ExitCode.OK, f"{len(records)} tiles, {collected.n_restored} of them from the journal")
 
     opener = SlideOpener(
