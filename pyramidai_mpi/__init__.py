@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyramidai_mpi.base.libraries import silence_libraries
+
 if TYPE_CHECKING:
     from pyramidai_mpi.api import analyse, open_result
+
+silence_libraries()  # here, as every process of ours comes this way before any library is loaded
 
 __version__ = "0.1.0"
 

@@ -285,6 +285,10 @@ class RunSettings:
             mode,
         )
 
+    def paths(self) -> list[Path]:
+        """All files and folders that are named."""
+        return [self.slide.path, self.model.path, self.output.path, *self.slide.regions.paths().values()]
+
     def with_output(self, **changes: Any) -> Self:
         """The same with another way with its output."""
         return replace(self, output=replace(self.output, **changes))

@@ -32,6 +32,11 @@ def launched_rank() -> int:
     return _first_number(_RANK_VARIABLES, 0)
 
 
+def launched_size() -> int:
+    """How many processes the launcher started, 1 without a launcher."""
+    return _first_number(_SIZE_VARIABLES, 1)
+
+
 def check_world_size(size: int) -> None:
     """Compare what MPI says with what the launcher said.
 
@@ -43,7 +48,7 @@ def check_world_size(size: int) -> None:
     InternalError
         When the launcher started several processes and MPI sees one.
     """
-    launched = _first_number(_SIZE_VARIABLES, 1)
+    launched = launched_size()
     if size == 1 and launched > 1:
         raise InternalError(
             f"the launcher started {launched} processes, but each one's MPI sees only itself: mpirun or srun belongs "

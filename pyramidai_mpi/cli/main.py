@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pyramidai_mpi import __version__
-from pyramidai_mpi.base.errors import ExitCode, PyramidError, StoppedError, printable
-from pyramidai_mpi.cli.launcher import launched_rank, prepare_environment
+from pyramidai_mpi.base.errors import ExitCode, PyramidError, StoppedError, UsageError, printable
+from pyramidai_mpi.cli.launcher import launched_rank, launched_size, prepare_environment
+from pyramidai_mpi.process.exit import tell_launcher_of_mpich
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,7 @@ def run_command_line(arguments: list[str]) -> int:
     if launched_rank() != 0 and {"-h", "--help", "--version"} & set(arguments):
         return ExitCode.OK
     try:
-        code = _pyramidai.main(arguments or ["--help"], prog_name="pyramidai", standalone_mode=False)
+        code = _call(arguments or ["--help"])
     except click.ClickException as error:
         say_error(_usage_line(error))
         return ExitCode.USAGE
@@ -104,12 +105,33 @@ def run_command_line(arguments: list[str]) -> int:
         say_error(str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        if _is_job(arguments):  # before MPI has started; afterwards the session ends all ranks
+            tell_launcher_of_mpich(ExitCode.STOPPED)
         return ExitCode.STOPPED
     except Exception:
         traceback.print_exc()
         say_error("this is a bug; please report it with the lines above")
         return ExitCode.INTERNAL
     return int(code or ExitCode.OK)
+
+
+def _is_job(arguments: list[str]) -> bool:
+    """Whether this is one of several ranks of a command that they do together."""
+    return arguments[:1] == ["run"] and launched_size() > 1
+
+
+def _call(arguments: list[str]) -> int | None:
+    """Call the command; an error that only this rank may have met, before MPI started, becomes that of all ranks."""
+    try:
+        code: int | None = _pyramidai.main(arguments, prog_name="pyramidai", standalone_mode=False, obj=arguments)
+    except Exception as error:
+        if not _is_job(arguments) or (isinstance(error, PyramidError) and error.agreed):
+            raise
+        from pyramidai_mpi.cli.session import tell_other_ranks
+
+        trouble = UsageError(_usage_line(error)) if isinstance(error, click.ClickException) else error
+        tell_other_ranks(arguments, trouble)
+    return code
 
 
 def _usage_line(error: click.ClickException) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from pyramidai_mpi.base.settings import (
     parse_thresholds,
 )
 from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
 from pyramidai_mpi.process.stop import StopWish, parse_duration
 from pyramidai_mpi.run.selection import plan_outputs, select_slides
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyramidai_mpi.export.formats import Format
+    from pyramidai_mpi.run.selection import SlideEntry
 
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -232,62 +233,131 @@ def command(
     Starts at the model's lowest resolution and zooms in where the model says so. Run it under mpirun or srun to share
     the work among ranks; the result is the same for any number of them.
     """
-    from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
     from pyramidai_mpi.cli.session import mpi_session
-    from pyramidai_mpi.models.shipped import default_model
 
     if verbose and quiet:
         raise click.UsageError("-v and -q exclude each other")
-    selection = select_slides(slides, table)
-    entries = selection.entries
-    if writer == "mpio" and selection.is_cohort:
-        raise click.UsageError("--writer mpio is for a single slide: of several, each is written by its owner")
-    if output is not None and selection.is_cohort:
+    if not slides and table is None:
+        raise click.UsageError("Missing argument 'SLIDE...', or --slides LIST.csv")
+    if output is not None and (len(slides) > 1 or table is not None):
         raise UsageError("-o names the result of a single slide; use --results-dir for those of several")
-    outputs = plan_outputs([entry.slide for entry in entries], output, results_dir, [entry.name for entry in entries])
-    regions = Regions(roi, exclude, tissue_mask, no_tissue)
-    regions.check_for_several(len(entries))
-    if results_dir is not None and not results_dir.is_dir():
-        raise StorageError(f"{results_dir}: no such folder; make it first or name another with --results-dir")
-    command_line = shlex.join(sys.argv)
-    each = [
-        RunSettings(
-            SlideInput(
-                entry.slide,
-                entry.mpp or mpp,
-                levels,
-                min_tissue,
-                regions,
-                allow_upsampling,
-                reader,
-                sha256=slide_sha256,
-            ),
-            ModelChoice(
-                model or default_model(), parse_thresholds(threshold), positive_class, features, backend, precision
-            ),
-            Output(path, overwrite, resume, selection.is_cohort, writer, command_line, accept_mixed),
-            Schedule(policy, seed, batch_size, read_ahead),
-            Mode(mode),
-        )
-        for entry, path in zip(entries, outputs, strict=True)
-    ]
+    if output is not None and results_dir is not None:
+        raise UsageError("-o and --results-dir exclude each other; give one")
+    # values are checked here, before MPI; whatever depends on files is looked at by all ranks together
+    asked = RunSettings(
+        SlideInput(
+            Path(),
+            mpp,
+            levels,
+            min_tissue,
+            Regions(roi, exclude, tissue_mask, no_tissue),
+            allow_upsampling,
+            reader,
+            sha256=slide_sha256,
+        ),
+        ModelChoice(model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision),
+        Output(
+            output or Path(),
+            overwrite,
+            resume,
+            writer=writer,
+            command_line=recorded_command(click.get_current_context()),
+            accept_mixed=accept_mixed,
+        ),
+        Schedule(policy, seed, batch_size, read_ahead),
+        Mode(mode),
+    )
     formats = parse_formats(export)
-    if selection.is_cohort:
-        _check_records(outputs, formats, table, overwrite=overwrite)
-    if not resume:
-        for entry, path in zip(entries, outputs, strict=True):
-            # of a slide that is finished already, they are left alone like its result
-            if not (selection.is_cohort and path.exists() and not overwrite):
-                check_orders(orders_beside(path, formats), entry.slide.name, overwrite=overwrite)
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
     stop.listen()
-    with mpi_session("stopped; what was done is kept, and the same command with --resume goes on from there") as comm:
+    arguments = click.get_current_context().find_root().obj
+    farewell = "stopped; what was done is kept, and the same command with --resume goes on from there"
+    with mpi_session(farewell, arguments) as comm:
+        from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
+        from pyramidai_mpi.ranks.collectives import on_all, on_rank0
+
         set_up_logging(comm.rank, "debug" if verbose else "warning" if quiet else log_level)
-        bar_wanted = not (no_progress or quiet)
+        found = on_all(comm, lambda: _Found.by(slides, table, output, results_dir, model))
+        each = on_all(comm, lambda: found.settings(asked))
+        on_rank0(comm, lambda: _check_targets(each, formats, table))
         run = partial(
-            run_several if selection.is_cohort else run_one, formats=formats, stop=stop, bar_wanted=bar_wanted
+            run_several if found.is_cohort else run_one,
+            formats=formats,
+            stop=stop,
+            bar_wanted=not (no_progress or quiet),
         )
         return run_through_losses(comm, each, run)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the words of a command line stand for on this host: slides, the results' files and the model."""
+
+    entries: tuple[SlideEntry, ...]
+    outputs: tuple[Path, ...]
+    is_cohort: bool
+    model: Path
+
+    @classmethod
+    def by(
+        cls,
+        slides: Sequence[Path],
+        table: Path | None,
+        output: Path | None,
+        results_dir: Path | None,
+        model: Path | None,
+    ) -> _Found:
+        """Look.
+
+        Raises
+        ------
+        UsageError, InputError, StorageError
+            There is no slide, no model, no folder for results, or there are several slides for one result.
+        """
+        from pyramidai_mpi.models.shipped import default_model
+
+        selection = select_slides(slides, table)
+        entries = selection.entries
+        if output is not None and selection.is_cohort:
+            raise UsageError("-o names the result of a single slide; use --results-dir for those of several")
+        names = [entry.name for entry in entries]
+        outputs = plan_outputs([entry.slide for entry in entries], output, results_dir, names)
+        if results_dir is not None and not results_dir.is_dir():
+            raise StorageError(f"{results_dir}: no such folder; make it first or name another with --results-dir")
+        return cls(entries, tuple(outputs), selection.is_cohort, model or default_model())
+
+    def settings(self, asked: RunSettings) -> list[RunSettings]:
+        """Settings of every slide's run.
+
+        Raises
+        ------
+        UsageError
+            What is asked cannot be of several slides, or not with what the table says.
+        """
+        if self.is_cohort and asked.output.writer == "mpio":
+            raise UsageError("--writer mpio is for a single slide: of several, each is written by its owner")
+        asked.slide.regions.check_for_several(len(self.entries))
+        return [
+            replace(
+                asked.with_model(path=self.model).with_output(path=path, leave_finished=self.is_cohort),
+                slide=replace(asked.slide, path=entry.slide, mpp=entry.mpp or asked.slide.mpp),
+            )
+            for entry, path in zip(self.entries, self.outputs, strict=True)
+        ]
+
+
+def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table: Path | None) -> None:
+    """See before the work that what is made beside the results can be written: by rank 0, which will."""
+    outputs, overwrite = [settings.output.path for settings in each], each[0].output.overwrite
+    is_cohort = each[0].output.leave_finished
+    if is_cohort:
+        _check_records(outputs, formats, table, overwrite=overwrite)
+    if each[0].output.resume:
+        return
+    for settings, path in zip(each, outputs, strict=True):
+        # of a slide that is finished already, they are left alone like its result
+        if not (is_cohort and path.exists() and not overwrite):
+            check_orders(orders_beside(path, formats), settings.slide.path.name, overwrite=overwrite)
 
 
 def _check_records(outputs: Sequence[Path], formats: Sequence[Format], table: Path | None, *, overwrite: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -102,14 +101,10 @@ def run_several(
     """Run several slides, with a line, a row of the table and exports for each; the exit code. Collective."""
     from pyramidai_mpi.cli.main import say_error
     from pyramidai_mpi.cli.progress import choose_view
-    from pyramidai_mpi.ranks.collectives import agree_on, share_bytes
+    from pyramidai_mpi.ranks.collectives import share_bytes
     from pyramidai_mpi.run.records import CohortRecords
     from pyramidai_mpi.run.run import run_slides
 
-    listed = [
-        (os.fsencode(settings.slide.path), os.fsencode(settings.output.path), settings.slide.mpp) for settings in each
-    ]
-    agree_on(comm, repr(listed).encode(), "the list of slides")
     records = CohortRecords(each[0].output.path.parent, each)
     view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
     ended = 0

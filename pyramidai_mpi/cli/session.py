@@ -11,13 +11,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, failure_report
-from pyramidai_mpi.cli.launcher import check_world_size
-from pyramidai_mpi.process.exit import say_before_leaving
-from pyramidai_mpi.process.host import host_name
+from pyramidai_mpi.cli.launcher import check_world_size, launched_rank, launched_size
+from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, tell_launcher_of_mpich
+from pyramidai_mpi.process.host import host_name, program_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mpi4py import MPI
 
@@ -25,7 +26,7 @@ _LET_RANK_0_SPEAK_S = 0.1
 
 
 @contextmanager
-def mpi_session(farewell: str = "interrupted") -> Iterator[MPI.Intracomm]:
+def mpi_session(farewell: str = "interrupted", arguments: Sequence[str] | None = None) -> Iterator[MPI.Intracomm]:
     """Start MPI and give its world.
 
     An error that all ranks share passes through. Any other exception, in any thread of any rank, would leave the others
@@ -36,13 +37,18 @@ def mpi_session(farewell: str = "interrupted") -> Iterator[MPI.Intracomm]:
     ----------
     farewell
         What to say when a signal ends all ranks.
+    arguments
+        What this rank was started with, to be compared with the others'; see `tell_other_ranks`. None for whatever.
     """
     comm = _start_mpi()
+    check_world_size(comm.size)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # like Ctrl-C: leaves no half-written file behind and ends all ranks with the same code
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.excepthook = lambda args: _end_all(comm, args.exc_value or args.exc_type())
     try:
+        if arguments is not None:
+            _meet(comm, arguments)
         yield comm
     except KeyboardInterrupt:
         # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
@@ -55,6 +61,25 @@ def mpi_session(farewell: str = "interrupted") -> Iterator[MPI.Intracomm]:
         raise
     except Exception as error:
         _end_all(comm, error)
+
+
+def tell_other_ranks(arguments: Sequence[str], trouble: Exception) -> NoReturn:
+    """Raise on all ranks what this one has met before its session began, where the others may wait for it for ever.
+
+    A rank that leaves before MPI has started is missed by no launcher of MPICH. So it starts MPI for this, and does
+    what the others do first in a session with the same `arguments`. Where MPI cannot be loaded, the launcher is told.
+    """
+    try:
+        comm = _start_mpi()
+    except Exception:
+        _end_through_launcher(trouble)
+        raise trouble from None
+    if comm.size == 1:
+        raise trouble
+    if not isinstance(trouble, PyramidError):
+        _end_all(comm, trouble)
+    _meet(comm, arguments, trouble)
+    raise trouble  # not reached
 
 
 def leave_after_losses(code: int) -> NoReturn:
@@ -76,8 +101,28 @@ def _start_mpi() -> MPI.Intracomm:
             f"no MPI library can be loaded ({' '.join(str(error).split())}); load your cluster's MPI module, "
             "or: pip install 'pyramidai-mpi[mpi]'"
         ) from error
-    check_world_size(MPI.COMM_WORLD.size)
     return MPI.COMM_WORLD
+
+
+def _meet(comm: MPI.Intracomm, arguments: Sequence[str], trouble: PyramidError | None = None) -> None:
+    """The first thing that ranks do together: see that all were started alike, and hear of each other's troubles."""
+    if comm.size == 1:
+        return
+    from pyramidai_mpi.ranks.alike import agree_alike
+    from pyramidai_mpi.ranks.survival import can_survive
+
+    facts = {
+        "program": [f"{__version__} ({program_mark()})"],
+        "arguments": list(arguments),
+        "surviving the loss of ranks": [str(can_survive())],
+    }
+    agree_alike(comm, facts, trouble)
+
+
+def _end_through_launcher(trouble: Exception) -> None:
+    say_before_leaving(failure_report(trouble, launched_rank(), launched_size(), host_name()))
+    if tell_launcher_of_mpich(trouble.exit_code if isinstance(trouble, PyramidError) else ExitCode.INTERNAL):
+        time.sleep(PATIENCE_S)  # it ends this process as well
 
 
 def _end_all(comm: MPI.Intracomm, error: BaseException) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.training.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def command(
     settings = FitSettings(epochs, batch_size, learning_rate, seed, chosen, precision)
     with _bar(quiet=quiet) as show:
         results = train_levels(split, plan, arch, settings, weights, folder, show, from_finer=from_finer)
-    write_trained(output, shlex.join(["pyramidai", *sys.argv[1:]]), split, plan, results)
+    write_trained(output, recorded_command(click.get_current_context()), split, plan, results)
     for line in accuracy_table(results):
         click.echo(line)
     click.echo(f"{output}: thresholds are 0.5; choose better ones with pyramidai tune. {folder} can be deleted")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
+from pyramidai_mpi.base.figures import Figure, rc_context
 from pyramidai_mpi.evaluation.froc import FALSE_POSITIVES_A_SLIDE
 from pyramidai_mpi.evaluation.roc import roc_curve
 from pyramidai_mpi.store.files.placing import placed

@@ -34,10 +34,16 @@ def allgather(comm: MPI.Intracomm, own: npt.NDArray[np.int64]) -> npt.NDArray[np
     return everyone
 
 
-def agree(comm: MPI.Intracomm, error: PyramidError | None) -> None:
+def agree(comm: MPI.Intracomm, error: PyramidError | None, *, all_tried: bool = True) -> None:
     """Raise on all ranks when any rank has an error; the lowest such rank's message counts.
 
-    So no rank goes on to a collective that another one has left, and all leave with the same exit code.
+    So no rank goes on to a collective that another one has left, and all leave with the same exit code. What not all
+    ranks have met names the rank and its host.
+
+    Parameters
+    ----------
+    all_tried
+        False when rank 0 has acted for all.
 
     Raises
     ------
@@ -49,7 +55,8 @@ def agree(comm: MPI.Intracomm, error: PyramidError | None) -> None:
     if not len(failing):
         return
     first = int(failing[0])
-    text = str(error) if first == 0 else f"{error} (rank {first}, host {host_name()})"
+    is_shared = first == 0 and (not all_tried or len(failing) == comm.size)
+    text = str(error) if is_shared else f"{error} (rank {first}, host {host_name()})"
     # whatever stands for bytes that are no UTF-8, or came out of a damaged file, arrives as it is
     shared = share_bytes(comm, text.encode(errors="surrogatepass") if comm.rank == first else None, root=first)
     message = shared.decode(errors="surrogatepass")
@@ -77,8 +84,25 @@ def on_rank0(comm: MPI.Intracomm, action: Callable[[], T]) -> T | None:
             value = action()
         except PyramidError as caught:
             error = caught
-    agree(comm, error)
+    agree(comm, error, all_tried=False)
     return value
+
+
+def on_all(comm: MPI.Intracomm, action: Callable[[], T]) -> T:
+    """Do something on every rank; all learn whether it worked everywhere. Collective.
+
+    Raises
+    ------
+    PyramidError
+        On all ranks, when the action raised one on any.
+    """
+    value, error = None, None
+    try:
+        value = action()
+    except PyramidError as caught:
+        error = caught
+    agree(comm, error)
+    return value  # type: ignore[return-value]  # there, as there was no error
 
 
 def share_bytes(comm: MPI.Intracomm, data: bytes | None, root: int = 0) -> bytes:

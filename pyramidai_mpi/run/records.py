@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError
+from pyramidai_mpi.base.names import name_of
 from pyramidai_mpi.process.host import cpu_description, git_revision, library_versions
 from pyramidai_mpi.run.deciding import Kind, facts_asked, values_of
 from pyramidai_mpi.run.summary_table import SUMMARY_NAME, SummaryTable, status_of
@@ -71,7 +72,7 @@ class CohortRecords:
             "cpu": cpu_description(),
             "n_ranks": len(ranks),
             "ranks_of_host": dict(sorted(Counter(host.decode() for host in ranks["host"].tolist()).items())),
-            "model": {"name": package.name, "folder": str(common.model.path), **values_of(facts, Kind.MODEL)},
+            "model": {"name": package.name, "folder": name_of(common.model.path), **values_of(facts, Kind.MODEL)},
             "settings": {**_other_settings(common), **values_of(facts, Kind.SETTING)},
         }
         self._keep(self._begin_metadata)
@@ -134,8 +135,8 @@ class CohortRecords:
         outcome = self._outcomes.get(settings.output.path)
         account = None if outcome is None else outcome.account
         return {
-            "slide": str(settings.slide.path),
-            "output": str(settings.output.path),
+            "slide": settings.slide.path.name,
+            "output": settings.output.path.name,
             "given_mpp": settings.slide.mpp,
             "quickhash": None if account is None else account.quickhash,
             "digest": None if account is None else account.digest,

@@ -24,6 +24,7 @@ from pyramidai_mpi.run.pool.pool import PoolJob, open_by_all, run_pool
 from pyramidai_mpi.run.pool.workload import SlideOpener
 from pyramidai_mpi.run.resume import read_journals
 from pyramidai_mpi.run.stain import share_stain_engine
+from pyramidai_mpi.run.start import check_start
 from pyramidai_mpi.run.write import choose_parallel, locate_features, write_result
 from pyramidai_mpi.store.files.lock import OutputLock
 from pyramidai_mpi.store.journal.folder import JournalFolder
@@ -162,8 +163,10 @@ def run_slides(
     PyramidError
         The same on all ranks, for what concerns all slides, such as a model that cannot be used.
     """
-    with _private(comm) as own, begin_trial(own, each[0]) as trial:
-        return _Run(own, each, report_slide, stop or StopWish()).to_the_end(trial, report_progress, report_begin)
+    with _private(comm) as own:
+        check_start(own, each)
+        with begin_trial(own, each[0]) as trial:
+            return _Run(own, each, report_slide, stop or StopWish()).to_the_end(trial, report_progress, report_begin)
 
 
 class _Run:

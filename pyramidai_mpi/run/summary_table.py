@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import printable
+from pyramidai_mpi.base.names import without_folders
 from pyramidai_mpi.store.files.placing import check_target, discard, placed, storage_errors, temporary_name
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def _is_ours(path: Path) -> bool:
 class SummaryTable:
     """The table of one run.
 
-    Columns are ``slide``, ``output``, ``status`` (``complete``; ``tiles_unreadable``: complete but for those;
-    ``skipped``: an earlier start had finished it; ``failed``; ``unfinished``), ``reason``, ``tiles`` of all levels,
+    Columns are ``slide``, ``output`` (both without folders), ``status`` (``complete``; ``tiles_unreadable``: complete
+    but for those; ``skipped``: an earlier start had finished it; ``failed``; ``unfinished``), ``reason``, ``tiles`` of
+    all levels,
     ``positives`` of level 0, ``unreadable``, ``seconds`` from opening to writing (slides overlap),
     ``busiest_over_ideal`` where it is known (of a slide that had the ranks for itself), ``digest``, and
     ``tiles_level_0`` and so on. What is unknown is empty. Characters that cannot be printed are escaped.
@@ -77,12 +79,12 @@ class SummaryTable:
         self._head = _line([*_COLUMNS, *(f"tiles_level_{n}" for n in range(n_levels))])
         self._number = {settings.output.path: number for number, settings in enumerate(each)}
         blank = [""] * (len(_COLUMNS) - 3 + n_levels)
-        self._lines = [_line([str(one.slide), str(one.output), "unfinished", *blank]) for one in each]
+        self._lines = [_line([one.slide.path.name, one.output.path.name, "unfinished", *blank]) for one in each]
 
     def put(self, outcome: SlideOutcome) -> None:
         """Take in how a slide ended."""
         account = outcome.account
-        cells = [str(outcome.settings.slide.path), str(outcome.settings.output.path), *_status(outcome)]
+        cells = [outcome.settings.slide.path.name, outcome.settings.output.path.name, *_status(outcome)]
         if account is None:
             cells += [""] * (len(_COLUMNS) - len(cells) + self._n_levels)
         else:
@@ -141,7 +143,7 @@ def _status(outcome: SlideOutcome) -> tuple[str, str]:
     """Status and reason."""
     status, account = status_of(outcome), outcome.account
     if status == "failed":
-        return status, outcome.line
+        return status, without_folders(outcome.line, outcome.settings.paths())
     reasons = ["finished by an earlier start"] if status == "skipped" else []
     if account is not None and account.unreadable:
         reasons.append(f"{account.unreadable} unreadable tiles, listed in the result")

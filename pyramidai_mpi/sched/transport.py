@@ -11,19 +11,16 @@ library can take it in between. All calls come from one thread, so the level FUN
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import time
 from typing import NoReturn, Protocol, Self
 
 from mpi4py import MPI
 
-from pyramidai_mpi.process.exit import skip_destructors_at_exit
+from pyramidai_mpi.process.exit import PATIENCE_S, skip_destructors_at_exit, tell_launcher_of_mpich
 from pyramidai_mpi.sched.waiting import wait_until
 
 _TAG = 0
-_PATIENCE_WITH_LAUNCHER_S = 2.0
 
 
 class Transport(Protocol):
@@ -89,34 +86,11 @@ def is_loss(failure: BaseException) -> bool:
 
 def abort_job(comm: MPI.Intracomm, code: int) -> NoReturn:
     """End all ranks of the job at once, with this exit code, from any thread."""
-    if _launcher_of_mpich_is_told(code):
-        time.sleep(_PATIENCE_WITH_LAUNCHER_S)  # it ends this process as well
+    if MPI.Get_library_version().startswith("MPICH") and tell_launcher_of_mpich(code):
+        time.sleep(PATIENCE_S)  # it ends this process as well
     skip_destructors_at_exit()
     comm.Abort(code)
     raise SystemExit(code)  # not reached; Abort is not declared to never return
-
-
-def _launcher_of_mpich_is_told(code: int) -> bool:
-    """Hand the exit code to MPICH's mpirun over the line that it keeps with each of its ranks.
-
-    It kills all ranks and leaves with that code. MPI_Abort of MPICH 5 does not use the line: it tells the ranks, which
-    exit by themselves. The first one gone has the launcher kill the rest, and the job's code then is that of the
-    signal, 9; or a rank on another host, not told yet, sends to one that is gone, and crashes within MPICH. The message
-    is the one that PMI-1 has for this. With MPI_Abort 10 of 150 jobs on one host and one of 90 over three ended with
-    the code of a signal; told like this, all of 110 and of 100 ended with the failure's.
-    """
-    descriptor = os.environ.get("PMI_FD", "")
-    if not descriptor.isdecimal() or "PMI_HOSTNAME" not in os.environ:
-        return False  # not by Hydra: another launcher, or none
-    if not MPI.Get_library_version().startswith("MPICH"):
-        return False
-    try:
-        if not stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode):
-            return False  # a process in between kept the line for itself, and the number is another file's
-        os.write(int(descriptor), f"cmd=abort exitcode={code}\n".encode())
-    except OSError:
-        return False  # it is gone
-    return True
 
 
 class MpiTransport:

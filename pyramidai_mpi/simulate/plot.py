@@ -46,8 +46,7 @@ def write_plots(rows: Sequence[Row], prefix: Path, *, overwrite: bool) -> list[P
     OutputExistsError, StorageError
         See `store.files.placing`.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    from pyramidai_mpi.base.figures import Figure, rc_context
 
     targets = plot_targets(prefix)
     dealings = dealings_in(rows)

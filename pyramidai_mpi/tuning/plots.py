@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-
+from pyramidai_mpi.base.figures import Figure, rc_context
 from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+# for a program that has loaded onnxruntime before this package could silence it
+onnxruntime.disable_telemetry_events()
+
 _ARENA_LOCK = Lock()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.libraries import hidden_module
 from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, FixedBatchEngine
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
+
+with hidden_module("openvino_telemetry"):  # OpenVINO has a substitute that does nothing
+    import openvino
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pyramidai_mpi.base.errors import InputError, InternalError, input_errors
+from pyramidai_mpi.base.names import without_folders
 from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE, SlideInfo, UnreadableRegionError
 from pyramidai_mpi.slides.readers.stored_tiles import StoredTiles
 from pyramidai_mpi.slides.spacing import nominal_downsample
@@ -83,7 +84,7 @@ class OpenSlideReader:
         except openslide.OpenSlideError as error:
             self.check_unchanged()
             self._reopen()
-            raise UnreadableRegionError(str(error)) from error
+            raise UnreadableRegionError(without_folders(str(error), [self.info.path])) from error
         self.check_unchanged()
         rgba = np.asarray(region)
         if rgba[..., 3].min() >= _opaque(stored_level):
@@ -155,7 +156,8 @@ class OpenSlideReader:
             handle = _open(self.info.path)
         except InputError as error:
             # The file went away under the run. The old handle stays in error: every later read comes here again.
-            raise UnreadableRegionError(f"the slide cannot be opened any more: {error}") from error
+            reason = without_folders(str(error), [self.info.path])
+            raise UnreadableRegionError(f"the slide cannot be opened any more: {reason}") from error
         self._handle.close()
         self._handle = handle
 

@@ -1,0 +1,121 @@
+"""What all ranks must have been told, and must see, alike before they work together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from contextlib import suppress
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
+from pyramidai_mpi.process.host import host_name, machine_id
+from pyramidai_mpi.ranks.collectives import agree, allgather, ranks_alike, share_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+_LETTERS_TOLD = 100
+_PATIENCE_S = 5.0
+
+
+def agree_alike(comm: MPI.Intracomm, facts: Mapping[str, Sequence[str]], error: PyramidError | None = None) -> None:
+    """Raise on all ranks when any rank holds other facts than rank 0, or has an error. Collective.
+
+    The first thing that ranks do together: it neither asks that they hold facts of the same names nor that what led
+    here went well. What differs is told first, as it explains errors of some.
+
+    Parameters
+    ----------
+    facts
+        Words for each, and its values.
+    error
+        What keeps this rank from going on.
+
+    Raises
+    ------
+    InputError
+        Names the lowest rank that differs, its host, and the first fact that does.
+    PyramidError
+        As `agree`.
+    """
+    own = json.dumps(facts).encode()
+    (mark,) = np.frombuffer(hashlib.sha256(own).digest()[:8], np.int64)
+    everyone = allgather(comm, np.array([mark]))[:, 0]
+    if (everyone != everyone[0]).any():
+        host = share_bytes(comm, host_name().encode() if comm.rank == 0 else None).decode()
+        first = json.loads(share_bytes(comm, own if comm.rank == 0 else None))
+        agree(comm, None if json.loads(own) == first else _other_start(json.loads(own), first, host))
+    agree(comm, error)
+
+
+def _other_start(own: Mapping[str, Sequence[str]], first: Mapping[str, Sequence[str]], first_host: str) -> InputError:
+    """Say in what this rank differs from rank 0."""
+    name = next(name for name in (*own, *first) if own.get(name) != first.get(name))
+    here, there = own.get(name, ()), first.get(name, ())
+    own_word, first_word = next(
+        (pair for pair in zip_longest(here, there, fillvalue="nothing") if pair[0] != pair[1]), ("nothing", "nothing")
+    )
+    return InputError(
+        f"not all ranks were started alike: {name}: {_shortened(own_word)} here, and {_shortened(first_word)} with "
+        f"rank 0 on host {first_host}; give all ranks the same command, program, libraries and files"
+    )
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= _LETTERS_TOLD else f"{word[:_LETTERS_TOLD]}..."
+
+
+def agree_on_folder(comm: MPI.Intracomm, folder: Path) -> None:
+    """Raise on all ranks when not all see the same folder under a name. Collective.
+
+    Device and inode tell on one machine. Several may number a shared folder's in different ways, so there rank 0 puts
+    a file of a name that nobody has looked for before into it, and the others look.
+
+    Raises
+    ------
+    StorageError
+        Names a rank and host that see another folder, or none.
+    """
+    try:
+        found = folder.stat()
+        seen = machine_id() + f"{found.st_dev} {found.st_ino}".encode()
+    except OSError:
+        seen = b""
+    if len(ranks_alike(comm, seen)) == comm.size:
+        return  # where none has it, whoever is to write there says so
+    missing = StorageError(f"{folder}: no such folder here, though other ranks see it; make it there or name another")
+    agree(comm, None if seen else missing)
+    mark = folder / f".pyramidai-{secrets.token_hex(8)}.part"
+    told = ""
+    if comm.rank == 0:
+        with suppress(OSError):  # then nothing else can be written there, and whoever tries says so
+            mark.touch()
+            told = mark.name
+    shared = share_bytes(comm, f"{told} {host_name()}".encode() if comm.rank == 0 else None)
+    name, _, first_host = shared.decode().partition(" ")
+    try:
+        another = StorageError(
+            f"{folder}: is another folder here than with rank 0 on host {first_host}; results need one that all see"
+        )
+        agree(comm, None if not name or _appears(folder / name) else another)
+    finally:
+        if told:
+            mark.unlink(missing_ok=True)
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file is seen within the time that network file systems may take to tell of it."""
+    end = time.monotonic() + _PATIENCE_S
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(_PATIENCE_S / 20)
+    return True

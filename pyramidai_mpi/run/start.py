@@ -1,0 +1,74 @@
+"""What all ranks of a run must have been told and must see alike, before any of them begins."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.base.errors import PyramidError
+from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
+from pyramidai_mpi.process.host import library_versions
+from pyramidai_mpi.ranks.alike import agree_alike, agree_on_folder
+from pyramidai_mpi.slides.identity import quickhash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mpi4py import MPI
+
+    from pyramidai_mpi.base.settings import RunSettings
+
+_COMPARED_ELSEWHERE = {"path", "mpp", "regions", "command_line"}
+"""Names of slides, results and regions below; what the model's folder holds by `networks.agree_on_package`."""
+_DECIDE_NOTHING = {"mpi4py", "h5py"}
+
+
+def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> None:
+    """See that all ranks have the same slides, settings and libraries, and the same regions and folders. Collective.
+
+    Raises
+    ------
+    InputError, StorageError
+        The same on all ranks: names rank, host and what differs.
+    """
+    if comm.size == 1:
+        return
+    agree_alike(comm, facts_of_start(each))
+    for folder in sorted({settings.output.path.parent for settings in each}):
+        agree_on_folder(comm, folder)
+
+
+def facts_of_start(each: Sequence[RunSettings]) -> dict[str, list[str]]:
+    """What has to be alike, in words; models and slides are compared by those who read them."""
+    common = each[0]
+    unused = _DECIDE_NOTHING | set(NETWORK_LIBRARIES) - {"onnxruntime", common.model.backend}
+    if common.model.backend == "auto":
+        unused = _DECIDE_NOTHING
+    return {
+        "slides": [_line(one) for one in each],
+        "settings": [
+            f"{field.name} {getattr(part, field.name)}"
+            for part in (common.slide, common.model, common.output, common.schedule)
+            for field in fields(part)
+            if field.name not in _COMPARED_ELSEWHERE
+        ]
+        + [f"mode {common.mode}"],
+        "libraries": [f"{name} {version}" for name, version in library_versions().items() if name not in unused],
+        **{f"--{role.replace('_', '-')}": _content(path) for role, path in common.slide.regions.paths().items()},
+    }
+
+
+def _line(settings: RunSettings) -> str:
+    mpp = "" if settings.slide.mpp is None else f" at {settings.slide.mpp} µm/px"
+    return f"{settings.slide.path.name}{mpp} to {settings.output.path.name}"
+
+
+def _content(path: Path) -> list[str]:
+    """What a rank sees of a file, or in a folder of files; whoever uses it says what is wrong with it."""
+    try:
+        if path.is_dir():
+            return sorted(f"{one.name} of {one.stat().st_size} bytes" for one in path.iterdir())
+        return [f"a file of {path.stat().st_size} bytes, {quickhash(path)[:8]}"]
+    except (OSError, PyramidError) as error:
+        return [getattr(error, "strerror", None) or "cannot be read"]
