@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import signal
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ import click
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import ExitCode, PyramidError, StoppedError, UsageError, printable
 from pyramidai_mpi.cli.launcher import launched_rank, launched_size, prepare_environment
-from pyramidai_mpi.process.exit import tell_launcher_of_mpich
+from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, tell_launcher_of_mpich
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,11 +129,25 @@ def _call(arguments: list[str]) -> int | None:
     except Exception as error:
         if not _is_job(arguments) or (isinstance(error, PyramidError) and error.agreed):
             raise
-        from pyramidai_mpi.cli.session import tell_other_ranks
-
         trouble = UsageError(_usage_line(error)) if isinstance(error, click.ClickException) else error
-        tell_other_ranks(arguments, trouble)
+        try:
+            from pyramidai_mpi.cli.session import tell_other_ranks
+
+            tell_other_ranks(arguments, trouble)
+        except Exception as told:
+            if not (isinstance(told, PyramidError) and told.agreed):
+                _end_job_without_mpi(trouble)
+            raise
     return code
+
+
+def _end_job_without_mpi(trouble: Exception) -> None:
+    """Say what this rank has met, and have the launcher end the others where it can be told: MPI cannot be loaded."""
+    where = f"(rank {launched_rank()}, host {os.uname().nodename})"
+    trace = "" if isinstance(trouble, PyramidError) else "".join(traceback.format_exception(trouble))
+    say_before_leaving(f"{trace}pyramidai: error: {printable(' '.join(str(trouble).split()))} {where}\n")
+    if tell_launcher_of_mpich(trouble.exit_code if isinstance(trouble, PyramidError) else ExitCode.INTERNAL):
+        time.sleep(PATIENCE_S)  # it ends this process as well
 
 
 def _usage_line(error: click.ClickException) -> str:

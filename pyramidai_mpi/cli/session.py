@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, failure_report
-from pyramidai_mpi.cli.launcher import check_world_size, launched_rank, launched_size
-from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, tell_launcher_of_mpich
+from pyramidai_mpi.cli.launcher import check_world_size
+from pyramidai_mpi.process.exit import say_before_leaving
 from pyramidai_mpi.process.host import host_name, program_mark
 
 if TYPE_CHECKING:
@@ -66,15 +66,13 @@ def mpi_session(farewell: str = "interrupted", arguments: Sequence[str] | None =
 def tell_other_ranks(arguments: Sequence[str], trouble: Exception) -> NoReturn:
     """Raise on all ranks what this one has met before its session began, where the others may wait for it for ever.
 
-    A rank that leaves before MPI has started is missed by no launcher of MPICH. So it starts MPI for this, and does
-    what the others do first in a session with the same `arguments`. Where MPI cannot be loaded, the launcher is told.
+    MPICH's launcher does not notice a rank that leaves before MPI has started. So it starts MPI for this, and does what
+    the others do first in a session with the same `arguments`.
     """
-    try:
-        comm = _start_mpi()
-    except Exception:
-        _end_through_launcher(trouble)
-        raise trouble from None
-    if comm.size == 1:
+    comm = _start_mpi()
+    if comm.size == 1:  # the launcher is of another MPI: nobody waits
+        if isinstance(trouble, PyramidError):
+            trouble.agreed = True
         raise trouble
     if not isinstance(trouble, PyramidError):
         _end_all(comm, trouble)
@@ -117,12 +115,6 @@ def _meet(comm: MPI.Intracomm, arguments: Sequence[str], trouble: PyramidError |
         "surviving the loss of ranks": [str(can_survive())],
     }
     agree_alike(comm, facts, trouble)
-
-
-def _end_through_launcher(trouble: Exception) -> None:
-    say_before_leaving(failure_report(trouble, launched_rank(), launched_size(), host_name()))
-    if tell_launcher_of_mpich(trouble.exit_code if isinstance(trouble, PyramidError) else ExitCode.INTERNAL):
-        time.sleep(PATIENCE_S)  # it ends this process as well
 
 
 def _end_all(comm: MPI.Intracomm, error: BaseException) -> None:

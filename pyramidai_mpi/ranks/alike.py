@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import time
@@ -10,11 +9,9 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
 from pyramidai_mpi.process.host import host_name, machine_id
-from pyramidai_mpi.ranks.collectives import agree, allgather, ranks_alike, share_bytes
+from pyramidai_mpi.ranks.collectives import agree, ranks_alike, share_bytes, usual_rank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +24,7 @@ _PATIENCE_S = 5.0
 
 
 def agree_alike(comm: MPI.Intracomm, facts: Mapping[str, Sequence[str]], error: PyramidError | None = None) -> None:
-    """Raise on all ranks when any rank holds other facts than rank 0, or has an error. Collective.
+    """Raise on all ranks when any rank holds other facts than most, or has an error. Collective.
 
     The first thing that ranks do together: it neither asks that they hold facts of the same names nor that what led
     here went well. What differs is told first, as it explains errors of some.
@@ -47,25 +44,22 @@ def agree_alike(comm: MPI.Intracomm, facts: Mapping[str, Sequence[str]], error: 
         As `agree`.
     """
     own = json.dumps(facts).encode()
-    (mark,) = np.frombuffer(hashlib.sha256(own).digest()[:8], np.int64)
-    everyone = allgather(comm, np.array([mark]))[:, 0]
-    if (everyone != everyone[0]).any():
-        host = share_bytes(comm, host_name().encode() if comm.rank == 0 else None).decode()
-        first = json.loads(share_bytes(comm, own if comm.rank == 0 else None))
-        agree(comm, None if json.loads(own) == first else _other_start(json.loads(own), first, host))
+    usual, is_usual = usual_rank(comm, own)
+    if usual is not None:
+        host = share_bytes(comm, host_name().encode() if comm.rank == usual else None, root=usual).decode()
+        others = json.loads(share_bytes(comm, own if comm.rank == usual else None, root=usual))
+        agree(comm, None if is_usual else _other_start(json.loads(own), others, f"rank {usual} on host {host}"))
     agree(comm, error)
 
 
-def _other_start(own: Mapping[str, Sequence[str]], first: Mapping[str, Sequence[str]], first_host: str) -> InputError:
-    """Say in what this rank differs from rank 0."""
-    name = next(name for name in (*own, *first) if own.get(name) != first.get(name))
-    here, there = own.get(name, ()), first.get(name, ())
-    own_word, first_word = next(
-        (pair for pair in zip_longest(here, there, fillvalue="nothing") if pair[0] != pair[1]), ("nothing", "nothing")
-    )
+def _other_start(own: Mapping[str, Sequence[str]], usual: Mapping[str, Sequence[str]], who: str) -> InputError:
+    """Say in what this rank differs from `who`, which has what most have."""
+    name = next(name for name in (*own, *usual) if own.get(name) != usual.get(name))
+    pairs = zip_longest(own.get(name, ()), usual.get(name, ()), fillvalue="nothing")
+    here, there = next(pair for pair in pairs if pair[0] != pair[1])
     return InputError(
-        f"not all ranks were started alike: {name}: {_shortened(own_word)} here, and {_shortened(first_word)} with "
-        f"rank 0 on host {first_host}; give all ranks the same command, program, libraries and files"
+        f"not all ranks were started alike: {name}: {_shortened(here)} here, and {_shortened(there)} with {who}; give "
+        "all ranks the same command, program, libraries and files"
     )
 
 

@@ -118,17 +118,17 @@ def share_bytes(comm: MPI.Intracomm, data: bytes | None, root: int = 0) -> bytes
 
 
 def agree_on(comm: MPI.Intracomm, fingerprint: bytes, what: str) -> None:
-    """Raise on all ranks when any rank's fingerprint is not rank 0's. Collective.
+    """Raise on all ranks when any rank's fingerprint is not that of most. Collective.
 
     Raises
     ------
     InputError
         Names the rank and host that differ.
     """
-    seen = hashlib.sha256(fingerprint).digest()
-    first = share_bytes(comm, seen + host_name().encode() if comm.rank == 0 else None)
-    same = first[: len(seen)] == seen
-    agree(comm, None if same else other_files(what, first[len(seen) :].decode()))
+    usual, is_usual = usual_rank(comm, fingerprint)
+    if usual is not None:
+        host = share_bytes(comm, host_name().encode() if comm.rank == usual else None, root=usual).decode()
+        agree(comm, None if is_usual else other_files(what, host))
 
 
 def other_files(what: str, first_host: str) -> InputError:
@@ -138,9 +138,24 @@ def other_files(what: str, first_host: str) -> InputError:
     )
 
 
+def usual_rank(comm: MPI.Intracomm, trait: bytes) -> tuple[int | None, bool]:
+    """Lowest of the ranks that have what most have, None where all have the same; and whether the caller has it.
+
+    Collective. Of two traits that are as frequent, the lower ranks' is the usual one.
+    """
+    everyone = allgather(comm, np.array([_mark(trait)]))[:, 0]
+    _, firsts, counts = np.unique(everyone, return_index=True, return_counts=True)
+    usual = int(firsts[counts == counts.max()].min())
+    return None if len(counts) == 1 else usual, bool(everyone[usual] == everyone[comm.rank])
+
+
+def _mark(trait: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(trait).digest()[:8], "little", signed=True)
+
+
 def ranks_alike(comm: MPI.Intracomm, trait: bytes) -> list[int]:
     """Ranks that have the caller's trait, the caller among them, in order. Collective."""
-    own = int.from_bytes(hashlib.sha256(trait).digest()[:8], "little", signed=True)
+    own = _mark(trait)
     return [int(rank) for rank in np.flatnonzero(allgather(comm, np.array([own]))[:, 0] == own)]
 
 

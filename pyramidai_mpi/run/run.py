@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pyramidai_mpi.analyses.classify import Classify
 from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError, StoppedError
+from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.stop import StopWish, stopped_error
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.ranks.collectives import allgather, gather_messages, gather_records, on_rank0
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from pyramidai_mpi.sched import Progress
     from pyramidai_mpi.store.results.result import Result
     from pyramidai_mpi.store.results.summary import SlideAccount
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -271,7 +275,7 @@ class _Run:
         """Do the slides that are left; this rank's working time, and the result of the only slide. Collective."""
         comm, each = self._comm, self._each
         opener = SlideOpener(
-            lambda slide: describe(each[slide].slide, package),
+            lambda slide: _on_this_host(lambda: describe(each[slide].slide, package), ranks),
             lambda slide, description: follow(each[slide].slide, package, description),
         )
         try:
@@ -357,6 +361,16 @@ class _Run:
             if held is not None:
                 held.close()
         return result
+
+
+def _on_this_host(action: Callable[[], T], ranks: npt.NDArray[np.void]) -> T:
+    """Do something; where the ranks are on several hosts, an error says on which it was met."""
+    try:
+        return action()
+    except PyramidError as error:
+        if len(np.unique(ranks["host"])) == 1 or isinstance(error, InternalError):
+            raise
+        raise type(error)(f"{error} (on host {host_name()})") from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ def facts_of_start(each: Sequence[RunSettings]) -> dict[str, list[str]]:
         unused = _DECIDE_NOTHING
     return {
         "slides": [_line(one) for one in each],
+        # of several, one that is missing ends alone
+        **({"slide": [f"{common.slide.path.name} {_is_there(common.slide.path)}"]} if len(each) == 1 else {}),
         "settings": [
             f"{field.name} {getattr(part, field.name)}"
             for part in (common.slide, common.model, common.output, common.schedule)
@@ -62,6 +65,10 @@ def facts_of_start(each: Sequence[RunSettings]) -> dict[str, list[str]]:
 def _line(settings: RunSettings) -> str:
     mpp = "" if settings.slide.mpp is None else f" at {settings.slide.mpp} µm/px"
     return f"{settings.slide.path.name}{mpp} to {settings.output.path.name}"
+
+
+def _is_there(path: Path) -> str:
+    return "is there" if os.path.lexists(path) else "is missing"
 
 
 def _content(path: Path) -> list[str]:
