@@ -90,9 +90,9 @@ def leave_after_losses(code: int) -> NoReturn:
 
 def _start_mpi() -> MPI.Intracomm:
     try:
-        import mpi4py
+        from mpi4py import rc
 
-        mpi4py.rc.thread_level = "funneled"
+        rc.thread_level = "funneled"
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise InternalError(

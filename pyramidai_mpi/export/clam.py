@@ -136,7 +136,7 @@ def _write_level(source: h5py.File, header: Header, level: int, temporary: Path,
             for block in iter_column(source, level, table):
                 dataset[first : first + len(block)] = block
                 first += len(block)
-            dataset.attrs.update(name=name, savetodir=str(target.parent))
+            dataset.attrs.update(name=name, savetodir=target.parent.name)
         width, height = header.slide.l0_size
         out["coords"].attrs.update(
             patch_size=record.patch_size,
@@ -150,5 +150,5 @@ def _write_level(source: h5py.File, header: Header, level: int, temporary: Path,
             level0_width=width,
             level0_height=height,
             overlap=0,
-            save_path=str(target.parent),
+            save_path=target.parent.name,
         )

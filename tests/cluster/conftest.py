@@ -88,7 +88,7 @@ class Hosts:
         finally:
             self.on(host, "umount", path)
 
-    def pyramidai(self, *arguments: str | os.PathLike[str], ranks_per_host: int = 2) -> Job:
+    def pyramidai(self, *arguments: str | os.PathLike[str], ranks_per_host: int = 2, cwd: Path | None = None) -> Job:
         """Run the real command over n1, n2 and n3, as a person would who sits on n1."""
         machines, rsh = self.folder / "machines", str(self.folder / "rsh")
         slots = ":{}" if mpi_library() == "MPICH" else " slots={}"
@@ -106,6 +106,7 @@ class Hosts:
             ["-m", "pyramidai_mpi", *arguments],
             launcher_args=options,
             env=environment,
+            cwd=cwd,
             under=[str(HERE / "hosts"), "on", str(self.folder), "n1"],
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import digest_of, pyramidai
+from tests.leaving import assert_nothing, left_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +50,9 @@ def test_bfloat16_without_openvino_is_a_mistake_that_is_named(slide: Path, tmp_p
     done = pyramidai(slide, "-o", tmp_path / "out.h5", "--precision", "bfloat16")
     assert done.returncode == 64
     assert "--precision bfloat16: only with --backend openvino" in done.stderr
+
+
+def test_a_run_of_openvino_sends_nothing_and_leaves_nothing(slide: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'pyramidai-mpi[openvino]'")
+    words = [slide, "-o", tmp_path / "out.h5", "--backend", "openvino"]
+    assert_nothing(left_by(words, tmp_path / "watched", ranks=2))

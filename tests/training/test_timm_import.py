@@ -23,6 +23,7 @@ from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine  # noqa: E402
 from pyramidai_mpi.models.package import load_package  # noqa: E402
 from pyramidai_mpi.testing.launch import REPOSITORY  # noqa: E402
+from tests.leaving import assert_nothing, left_by  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,3 +170,13 @@ def test_weights_that_cannot_be_fetched_are_one_line(tmp_path) -> None:
     assert "cannot be fetched" in done.stderr
     assert "--weights FILE" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_import_with_weights_at_hand_sends_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    kept = weights(trained(2), tmp_path / "weights.pt")
+    words = ["models", "import", f"timm:{NAME}", "--weights", kept, "--classes", "normal,tumor", "--base-mpp", "0.5"]
+    made = [*words, "--tile-size", SIDE, "-o", tmp_path / "package"]
+    assert_nothing(left_by(made, tmp_path / "watched"))
+    for path in (tmp_path / "package").iterdir():
+        for folder in (tmp_path, REPOSITORY):
+            assert str(folder).encode() not in path.read_bytes(), path

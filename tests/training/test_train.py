@@ -18,9 +18,11 @@ from pyramidai_mpi.models.package import ModelPackage, load_package  # noqa: E40
 from pyramidai_mpi.models.stain.map import MacenkoTarget  # noqa: E402
 from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, write_slide  # noqa: E402
+from pyramidai_mpi.testing.launch import REPOSITORY  # noqa: E402
 from pyramidai_mpi.training.fitting import FitSettings, fit, score, turned, usable_device  # noqa: E402
 from pyramidai_mpi.training.labelled_patches import LabelledTiles, Split, TilePlan, draw_split, split_slides  # noqa: E402
 from pyramidai_mpi.training.networks.compact import new_network  # noqa: E402
+from tests.leaving import assert_nothing, left_by  # noqa: E402
 from tests.packages import write_package  # noqa: E402
 from tests.stains import lab_of, pixels_looked_at, plain_macenko, plain_reinhard  # noqa: E402
 
@@ -206,3 +208,14 @@ def test_a_damaged_state_is_refused(tmp_path) -> None:
     tiles = LabelledTiles(np.zeros((4, 32, 32, 3), np.uint8), np.array([True, False] * 2))
     with pytest.raises(InputError, match="delete it"):
         fit(new_network(0), tiles, tiles, FitSettings(epochs=1), tmp_path / "s.pt")
+
+
+def test_training_sends_nothing_and_leaves_nothing_and_names_no_folder_of_the_user(slides, tmp_path) -> None:
+    package = tmp_path / "secret-ward" / "package"
+    package.parent.mkdir()
+    assert_nothing(left_by(words(slides, package, "--epochs", "1"), tmp_path / "watched"))
+    for path in package.iterdir():
+        for folder in ("secret-ward", str(slides[0].parent), str(REPOSITORY)):
+            assert folder.encode() not in path.read_bytes(), path
+    card = (package / "README.md").read_text()
+    assert "pyramidai train s0.tif s1.tif s2.tif s3.tif --truth" in card
