@@ -120,7 +120,7 @@ class JournalWriter:
         try:
             self._file = os.open(self._path, flags, 0o666)
         except FileNotFoundError:
-            # the folder that several slides share was empty, so another run has taken it away at its end
+            # a run that has taken this one's place is through and took it away: said before the result gets its name
             self._path.parent.mkdir(exist_ok=True)
             self._file = os.open(self._path, flags, 0o666)
         self._flusher.start()
