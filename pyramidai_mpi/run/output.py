@@ -128,7 +128,7 @@ def _tidy(output: Path) -> None:
     """Remove what killed runs have left beside a finished result, unless a run is at it, or nothing can be removed."""
     sweep(output)
     folder = JournalFolder.of(output)
-    if folder.exists:
+    if folder.exists or OutputLock.is_there(output):
         with suppress(OutputExistsError, StorageError):
             lock = OutputLock.take(output)
             folder.remove()
