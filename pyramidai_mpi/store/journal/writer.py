@@ -140,8 +140,8 @@ class JournalWriter:
     def _refuse_unless_shared(self) -> None:
         if not self._is_shared:
             raise OutputExistsError(
-                f"{self._path.parent}: was removed, so another run has taken the place of this one, which was not heard "
-                "of for a minute; see whether that one finishes, else start again"
+                f"{self._path.parent}: was removed, so another run has taken the place of this one, which was not "
+                "heard of for a minute; see whether that one finishes, else start again"
             )
 
     def _create(self) -> int:
