@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import socket
 import subprocess
@@ -39,11 +40,12 @@ def machine_id() -> bytes:
 def pid_space() -> str:
     """Where a process number means the same process: host, running system and name space of numbers, for a file.
 
-    Empty where the system does not tell.
+    Empty where the system does not tell, or shows the processes of another name space.
     """
     boot = _boot_id()
     with suppress(OSError):
-        return f"{host_name()} {boot} {Path('/proc/self/ns/pid').readlink()}" if boot else ""
+        if boot and str(Path("/proc/self").readlink()) == str(os.getpid()):
+            return f"{host_name()} {boot} {Path('/proc/self/ns/pid').readlink()}"
     return ""
 
 

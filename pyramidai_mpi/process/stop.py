@@ -32,7 +32,7 @@ class StopWish:
     Parameters
     ----------
     end
-        When the job is ended from outside, in seconds since 1970.
+        When the job is ended from outside, in seconds of `time.monotonic`: setting a clock ends or prolongs nothing.
     why
         What to say of that.
     """
@@ -54,15 +54,16 @@ class StopWish:
         limit_s
             Seconds from now on that the job may last, None for any time.
         """
-        ends = [] if limit_s is None else [(time.time() + limit_s, "the time limit is near")]
+        ends = [] if limit_s is None else [(time.monotonic() + limit_s, "the time limit is near")]
         slurm_end = os.environ.get(_SLURM_END, "")
         if slurm_end.isdigit():
-            ends.append((float(slurm_end), "the end of the SLURM job is near"))
+            left_s = float(slurm_end) - time.time()  # once: whoever sets the clock later does not move the job's end
+            ends.append((time.monotonic() + left_s, "the end of the SLURM job is near"))
         return cls(*min(ends)) if ends else cls()
 
     def is_asked(self) -> bool:
         """Whether the run is to stop, as far as this rank knows."""
-        if not self._signalled and time.time() > self._end - STOP_BEFORE_END_S:
+        if not self._signalled and time.monotonic() > self._end - STOP_BEFORE_END_S:
             self.reason = self.reason or self._end_reason
         return bool(self.reason)
 

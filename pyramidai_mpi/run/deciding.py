@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import sys
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -272,11 +273,11 @@ def check_same(
 
 def manifest_of(facts: Facts, replaces: tuple[int, int] | None = None) -> Manifest:
     """The manifest of a run that begins; `replaces` as there."""
-    return Manifest(run_hash(facts), values_of(facts), replaces)
+    return Manifest(run_hash(facts), values_of(facts), replaces, word=secrets.token_hex(8))
 
 
 def run_hash(facts: Facts) -> str:
-    """SHA-256 of all that may not differ within a run; the files of its journal carry it."""
+    """SHA-256 of all that may not differ within a run."""
     fixed = values_of(facts, Kind.SLIDE, Kind.MODEL, Kind.SETTING)
     return _sha256(json.dumps(fixed, sort_keys=True, separators=(",", ":")).encode())
 

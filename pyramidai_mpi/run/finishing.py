@@ -112,6 +112,7 @@ class Finisher:
                 result,
                 settings.output.path,
                 overwrite=output.replaces,
+                check=output.check_lock,
                 fill_features=fill if any(self.widths) else None,
             )
             output.remove_journal()

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, input_errors
+from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, StorageError, input_errors
 from pyramidai_mpi.pyramid.tissue import TissueSource
 from pyramidai_mpi.run.deciding import Fact, Kind, check_same, facts_before, values_in_result
 from pyramidai_mpi.run.opening import open_under
 from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.store.files.lock import OutputLock
-from pyramidai_mpi.store.files.placing import check_target, stamp_of, sweep
+from pyramidai_mpi.store.files.lock import STALE_AFTER_S, OutputLock
+from pyramidai_mpi.store.files.placing import check_no_input, check_target, stamp_of, sweep
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.results.reader import read_origin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.run.deciding import Facts
+    from pyramidai_mpi.store.files.lock import LockWatch
     from pyramidai_mpi.store.results.reader import ResultOrigin
 
 log = logging.getLogger(__name__)
 
 
-def lock_output(settings: RunSettings, *, patient: bool) -> OutputLock:
+def lock_output(settings: RunSettings, *, patient: bool, watch: LockWatch | None = None) -> OutputLock:
     """Lock a run's output and see that the run may write there; sweep away what a killed one has left beside it.
 
     Parameters
     ----------
-    patient
+    patient, watch
         See `OutputLock.take`.
 
     Raises
@@ -42,10 +46,14 @@ def lock_output(settings: RunSettings, *, patient: bool) -> OutputLock:
         The folder is missing or cannot be written.
     """
     check_output(settings, overwrite=True)  # whether anything may be made there at all
-    lock = OutputLock.take(settings.output.path, patient=patient)
     try:
         check_names(settings)
-        sweep(settings.output.path)
+    except OutputExistsError:
+        patient = False  # refused in any case, and a run that is at work is the better reason
+    lock = OutputLock.take(settings.output.path, patient=patient, watch=watch)
+    try:
+        check_names(settings)
+        sweep(settings.output.path, silent_s=STALE_AFTER_S)
     except BaseException:
         lock.release()
         raise
@@ -54,8 +62,11 @@ def lock_output(settings: RunSettings, *, patient: bool) -> OutputLock:
 
 def check_output(settings: RunSettings, *, overwrite: bool) -> None:
     """Find out before the work whether the result could be placed after it, and would not replace its own input."""
-    inputs = [settings.slide.path, settings.model.path, *settings.slide.regions.paths().values()]
-    check_target(settings.output.path, overwrite=overwrite, inputs=inputs)
+    check_target(settings.output.path, overwrite=overwrite, inputs=_inputs(settings))
+
+
+def _inputs(settings: RunSettings) -> list[Path]:
+    return [settings.slide.path, settings.model.path, *settings.slide.regions.paths().values()]
 
 
 def check_names(settings: RunSettings) -> None:
@@ -77,21 +88,23 @@ def check_names(settings: RunSettings) -> None:
 def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | None:
     """Exit code of a run that an earlier start has finished; None where it has not, or is to be done again.
 
-    What a kill between the last two steps has left (the journal of a result that is in its place) is removed. Of one of
-    several slides, a finished result is left alone without being told to, since nothing else can be meant.
+    Looking at it takes no lock, so that any number of starts may do so. What a kill between the last two steps has left
+    (the journal of a result that is in its place) is removed. Of one of several slides, a finished result is left alone
+    without being told to, since nothing else can be meant.
 
     Raises
     ------
+    UsageError
+        The output is an input of the run.
     InputError, OutputExistsError
-        The result there is of other inputs or settings, or another run is at work there.
+        The result there is of other inputs or settings.
     """
     output = settings.output
     if output.overwrite or not output.path.is_file() or not (output.resume or output.leave_finished):
         return None
     if _is_to_be_replaced(settings):
         return None
-    check_output(settings, overwrite=True)
-    lock = OutputLock.take(output.path)
+    check_no_input(output.path, _inputs(settings))
     try:
         origin = read_origin(output.path)
         mixed = check_same(
@@ -103,15 +116,23 @@ def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | 
         )
         if mixed:
             log.warning("%s: is left as it is, made with other %s", output.path, "; ".join(map(str, mixed)))
-        JournalFolder.of(output.path).remove()
-        sweep(output.path)
     except InputError as error:
         if output.resume:
             raise
         raise OutputExistsError(f"{output.path}: exists already; {error}") from error
-    finally:
-        lock.release()
+    _tidy(output.path)
     return ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
+
+
+def _tidy(output: Path) -> None:
+    """Remove what killed runs have left beside a finished result, unless a run is at it, or nothing can be removed."""
+    sweep(output)
+    folder = JournalFolder.of(output)
+    if folder.exists or OutputLock.is_there(output):
+        with suppress(OutputExistsError, StorageError):
+            lock = OutputLock.take(output)
+            folder.remove()
+            lock.release()
 
 
 def _facts_of(settings: RunSettings, package: ModelPackage, origin: ResultOrigin) -> Facts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ class CohortRecords:
         self._folder = folder
         self._each = each
         self._outcomes: dict[Path, SlideOutcome] = {}
-        self._started = datetime.now(UTC)
+        self._started, self._began = datetime.now(UTC), time.monotonic()
         self._table: SummaryTable | None = None
         self._metadata: Path | None = None
         self._facts: dict[str, Any] = {}
@@ -124,7 +125,7 @@ class CohortRecords:
             "format": METADATA_FORMAT,
             "started": self._started.isoformat(timespec="seconds"),
             "ended": None if ended is None else ended.isoformat(timespec="seconds"),
-            "seconds": None if ended is None else (ended - self._started).total_seconds(),
+            "seconds": None if ended is None else time.monotonic() - self._began,
             "exit_code": None if exit_code is None else int(exit_code),
             **self._facts,
             "slides": [self._facts_of(settings) for settings in self._each],

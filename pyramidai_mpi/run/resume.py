@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.run.deciding import Facts
-    from pyramidai_mpi.store.files.lock import OutputLock
+    from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
     from pyramidai_mpi.store.journal.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,10 @@ class Journals:
         `FRAME_DTYPE` records (n,) of all that they hold.
     record_format
         Of all of them.
+    lock
+        Of this start where it lies in the shared folder, on rank 0.
+    watch
+        What was seen of the locks of other starts.
     """
 
     shared: JournalFolder
@@ -71,6 +75,8 @@ class Journals:
     files: tuple[Path, ...]
     frames: npt.NDArray[np.void]
     record_format: RecordFormat
+    lock: OutputLock | None = None
+    watch: LockWatch | None = None
 
     def of_rank(self, rank: int) -> Path:
         """A rank's file of this start."""
@@ -81,17 +87,28 @@ class Journals:
         return SlideFrames(self.files, self.frames[self.frames["slide"] == tag], self.record_format)
 
     def remove_shared(self) -> None:
-        """Remove the files that several slides shared, once no slide needs them. One process calls it."""
-        read = {path.name for path in self.files if path.parent == self.shared.path}
-        self.shared.remove_files(lambda name: name in read or name.startswith(self.start))
+        """Remove the files that several slides shared, once no slide needs them. Rank 0 calls it, at the end."""
+        self.close()
+        self.shared.remove_files(self.watch)
+
+    def close(self) -> None:
+        """Let go of the start: nothing more is written to its files."""
+        if self.lock is not None:
+            self.lock.release()
 
 
 def read_journals(
-    comm: MPI.Intracomm, each: Sequence[RunSettings], analysis: Analysis, *, in_own_folder: bool = False
+    comm: MPI.Intracomm,
+    each: Sequence[RunSettings],
+    analysis: Analysis,
+    *,
+    in_own_folder: bool = False,
+    watch: LockWatch | None = None,
 ) -> Journals:
     """Find what earlier starts have done of these slides, where a run is to go on from that. Collective.
 
-    Each rank looks through its share of the files; their frames, not what is in them, are then known to all.
+    Each rank looks through its share of the files; their frames, not what is in them, are then known to all. Whoever
+    calls it closes what it returns.
 
     Parameters
     ----------
@@ -100,6 +117,8 @@ def read_journals(
     in_own_folder
         Whether this start's files lie in the folder of the only slide, which nobody removes before all ranks have
         closed theirs; else in the folder that slides share, also where one of several is left.
+    watch
+        What rank 0 has seen of the locks of other starts.
 
     Raises
     ------
@@ -112,18 +131,32 @@ def read_journals(
     shared = JournalFolder.shared_beside(outputs[0])
     home = JournalFolder.of(outputs[0]) if in_own_folder else shared
     record_format = record_format_of(analysis)
+    lock: OutputLock | None = None
 
     def look() -> bytes:
+        nonlocal lock
         if home is shared:
-            home.make()
-        start = home.next_start() if home.exists else JournalFolder.first_start()
+            start, lock = home.begin_start()
+        else:
+            start = home.next_start()
         folders = [JournalFolder.of(settings.output.path) for settings in each if settings.output.resume]
         found = [folder for folder in [shared, *folders] if folders and folder.exists]
         files = [os.fsdecode(folder.path / name) for folder in found for name in folder.files()]
         return json.dumps([start, files]).encode()
 
-    start, names = json.loads(share_bytes(comm, on_rank0(comm, look)))
-    files = tuple(Path(name) for name in names)
+    try:
+        start, names = json.loads(share_bytes(comm, on_rank0(comm, look)))
+        files = tuple(Path(name) for name in names)
+        frames = _scan(comm, files, record_format)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    return Journals(shared, home, start, files, frames, record_format, lock, watch)
+
+
+def _scan(comm: MPI.Intracomm, files: Sequence[Path], record_format: RecordFormat) -> npt.NDArray[np.void]:
+    """Frames of all files, known to all ranks. Collective."""
     scanned = [np.empty(0, FRAME_DTYPE)]
     error = None
     try:
@@ -134,8 +167,7 @@ def read_journals(
         error = caught
     agree(comm, error)
     gathered = gather_records(comm, np.concatenate(scanned))
-    frames = np.frombuffer(share_bytes(comm, None if gathered is None else gathered.tobytes()), FRAME_DTYPE)
-    return Journals(shared, home, start, files, frames, record_format)
+    return np.frombuffer(share_bytes(comm, None if gathered is None else gathered.tobytes()), FRAME_DTYPE)
 
 
 @dataclass(frozen=True)
@@ -161,8 +193,17 @@ class SlideOutput:
         """Let go of the lock."""
         self.lock.release()
 
+    def check_lock(self) -> None:
+        """See that the output is still this run's; raises as `OutputLock.check`."""
+        self.lock.check()
+
     def remove_journal(self) -> None:
         """The result is in its place: remove what led there."""
+        try:
+            self.lock.check()
+        except PyramidError as error:
+            log.warning("%s: is left as it is, though the result is complete: %s", self.folder.path, error)
+            return
         if not self.folder.remove():
             log.warning("%s: cannot be removed, though the result is complete; remove it by hand", self.folder.path)
 
@@ -182,12 +223,14 @@ def begin_slide(
     ------
     InputError
         The journal there is of a run that differs, or says what cannot be.
+    OutputExistsError
+        Another run has taken the lock.
     StorageError
         The disk is full or fails.
     """
     folder = JournalFolder.of(settings.output.path)
-    manifest, mixed = _begin_or_join(folder, facts, settings)
-    tag = int(manifest.run_hash[:16], 16)
+    manifest, mixed = _begin_or_join(folder, facts, settings, lock)
+    tag = manifest.tag
     frames = journals.of_slide(tag)
     if not settings.output.resume:
         frames = replace(frames, frames=frames.frames[:0])
@@ -222,7 +265,9 @@ def _refuse_contradictions(folder: JournalFolder, analysis: Analysis, records: n
             )
 
 
-def _begin_or_join(folder: JournalFolder, facts: Facts, settings: RunSettings) -> tuple[Manifest, str]:
+def _begin_or_join(
+    folder: JournalFolder, facts: Facts, settings: RunSettings, lock: OutputLock
+) -> tuple[Manifest, str]:
     """Make the journal, or join the run that the one there is of; its manifest, and in words what is mixed by that.
 
     Raises
@@ -232,6 +277,7 @@ def _begin_or_join(folder: JournalFolder, facts: Facts, settings: RunSettings) -
     StorageError
         The disk is full or fails.
     """
+    lock.check()
     if settings.output.overwrite and folder.exists and not folder.remove():
         raise StorageError(f"{folder.path}: cannot be removed; see to its rights, or name another output")
     found = folder.manifest() if folder.exists else None
@@ -241,6 +287,7 @@ def _begin_or_join(folder: JournalFolder, facts: Facts, settings: RunSettings) -
     else:
         manifest, mixed = joined_manifest(folder.path, found, facts, accept_mixed=settings.output.accept_mixed)
     if manifest != found:
+        lock.check()
         folder.create(manifest)
     if mixed:
         log.warning("%s: the last bits of probabilities may differ, as the run is of mixed %s", folder.path, mixed)

@@ -27,7 +27,7 @@ from pyramidai_mpi.run.resume import read_journals
 from pyramidai_mpi.run.stain import share_stain_engine
 from pyramidai_mpi.run.start import check_start
 from pyramidai_mpi.run.write import choose_parallel, locate_features, write_result
-from pyramidai_mpi.store.files.lock import OutputLock
+from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.results.summary import read_account
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.process.sandbox import Trial
     from pyramidai_mpi.run.pool.pool import PoolOutcome
+    from pyramidai_mpi.run.resume import Journals
     from pyramidai_mpi.sched import Progress
     from pyramidai_mpi.store.results.result import Result
     from pyramidai_mpi.store.results.summary import SlideAccount
@@ -188,6 +189,8 @@ class _Run:
         self._clock = _PhaseClock()
         self._outcomes: dict[int, SlideOutcome] = {}
         self._locks: dict[int, OutputLock] = {}
+        self._watch = LockWatch()
+        self._journals: Journals | None = None
 
     def to_the_end(
         self,
@@ -208,10 +211,12 @@ class _Run:
                 busy_s, result = self._do(package, ranks, slides, trial, report_progress)
             elif comm.rank == 0 and not self._is_alone and self._each[0].output.resume:
                 # a start that was killed after its last slide's end may have left them
-                JournalFolder.shared_beside(self._each[0].output.path).remove_files()
+                self._shared.remove_files(self._watch)
         finally:
             for lock in self._locks.values():
                 lock.release()
+            if self._journals is not None:
+                self._journals.close()
         busy = gather_records(comm, np.array([(busy_s,)], [("busy_s", "<f8")]))
         if busy is None:
             return None
@@ -223,7 +228,12 @@ class _Run:
         comm = self._comm
         ends = []
         left = np.zeros(len(self._each), np.int64)
-        for slide in range(comm.rank, len(self._each), comm.size):
+        own = range(comm.rank, len(self._each), comm.size)
+        for slide in own:  # all before the first is waited for: their minutes pass at once
+            self._watch.look(self._each[slide].output.path)
+        if comm.rank == 0:
+            self._shared.watch_starts(self._watch)
+        for slide in own:
             end = self._end_before(slide, package)
             if end is None:
                 left[slide] = 1
@@ -242,9 +252,9 @@ class _Run:
             if code is not None:
                 line = f"{settings.slide.path.name}: is there already, complete: {settings.output.path}"
                 return SlideEnd(code, line, read_account(settings.output.path), was_finished=True)
-            if self._is_alone or (settings.output.resume and OutputLock.is_there(settings.output.path)):
+            if self._is_alone or OutputLock.is_there(settings.output.path):
                 # to wait for one that a killed run may have left, now rather than while others wait for answers
-                self._locks[slide] = lock_output(settings, patient=settings.output.resume)
+                self._locks[slide] = lock_output(settings, patient=True, watch=self._watch)
             else:
                 check_names(settings)
         except InternalError:
@@ -252,6 +262,11 @@ class _Run:
         except PyramidError as error:
             return SlideEnd(error.exit_code, str(error))
         return None
+
+    @property
+    def _shared(self) -> JournalFolder:
+        """Where the ranks' files lie in a run of several slides."""
+        return JournalFolder.shared_beside(self._each[0].output.path)
 
     @property
     def _is_alone(self) -> bool:
@@ -294,7 +309,8 @@ class _Run:
                 share_stain_engine(comm, package),
             )
             left = [each[slide] for slide in slides]
-            journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone)
+            journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone, watch=self._watch)
+            self._journals = journals
             parallel = self._is_alone and choose_parallel(comm, common.output.writer)
             self._clock.ends("load")
             finisher = Finisher(each, package, analysis, journals, self._locks, ranks)
@@ -352,6 +368,7 @@ class _Run:
                 self._each[0].output.path,
                 overwrite=held is not None and held.beginning.output.replaces,
                 parallel=parallel,
+                check=(lambda: None) if held is None else held.beginning.output.check_lock,
                 features=features,
             )
             if held is not None and result is not None:

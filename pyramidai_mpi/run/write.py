@@ -100,6 +100,7 @@ def write_result(
     *,
     overwrite: bool,
     parallel: bool,
+    check: Callable[[], None] = lambda: None,
     features: Features | None = None,
 ) -> None:
     """Write the result under a temporary name, check it, and give it its name. Collective.
@@ -114,6 +115,8 @@ def write_result(
         Replace a file of that name.
     parallel
         Whether all ranks write their share through MPI-IO; else rank 0 writes alone. The content is the same.
+    check
+        Called on rank 0 before the file gets its name; raises when the name is not this run's to give any more.
     features
         This rank's features, when the result has any.
 
@@ -130,20 +133,29 @@ def write_result(
             _fill_in_parallel(comm, temporary, result)
         if features is not None:
             _fill_features(comm, temporary, features, parallel=parallel)
-        on_rank0(comm, lambda: _finish(temporary, result, output, overwrite=overwrite, filled=parallel))
-    except BaseException:
+        on_rank0(comm, lambda: _finish(temporary, result, output, overwrite=overwrite, check=check, filled=parallel))
+    except BaseException as failure:
         if comm.rank == 0:
             discard(temporary)
+        if isinstance(failure, StorageError) and failure.agreed:
+            on_rank0(comm, check)  # a run that took this one's place has swept the file away: that is the reason then
         raise
 
 
 def write_result_alone(
-    result: Result, output: Path, *, overwrite: bool, fill_features: Callable[[FeatureWriter], None] | None = None
+    result: Result,
+    output: Path,
+    *,
+    overwrite: bool,
+    check: Callable[[], None] = lambda: None,
+    fill_features: Callable[[FeatureWriter], None] | None = None,
 ) -> None:
     """Like `write_result`, from one process and without the others.
 
     Parameters
     ----------
+    check
+        As there.
     fill_features
         Called with an open writer when the result has features.
 
@@ -162,9 +174,11 @@ def write_result_alone(
                     fill_features(writer)
                 finally:
                     writer.close()
-        _finish(temporary, result, output, overwrite=overwrite, filled=False)
-    except BaseException:
+        _finish(temporary, result, output, overwrite=overwrite, check=check, filled=False)
+    except BaseException as failure:
         discard(temporary)
+        if isinstance(failure, StorageError):
+            check()  # as above
         raise
 
 
@@ -241,13 +255,21 @@ def _layout(slabs: list[Slab]) -> list[dict[str, Any]]:
     ]
 
 
-def _finish(temporary: Path, result: Result | None, output: Path, *, overwrite: bool, filled: bool) -> None:
+def _finish(
+    temporary: Path,
+    result: Result | None,
+    output: Path,
+    *,
+    overwrite: bool,
+    check: Callable[[], None],
+    filled: bool,
+) -> None:
     assert result is not None
     with storage_errors(temporary):
         if not filled:
             write_slab(temporary, slab_of(result, 0, 1))
         finish_file(temporary, result.execution, result.digest())
-        place(temporary, output, overwrite=overwrite)
+        place(temporary, output, overwrite=overwrite, check=check)
 
 
 def choose_parallel(comm: MPI.Intracomm, writer: str) -> bool:

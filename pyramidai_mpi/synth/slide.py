@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def write_slide(
         for existing in (target, truth):
             if existing.exists():
                 raise OutputExistsError(f"{existing}: exists; choose another name or ask to overwrite")
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     plan = draw_plan(spec)
     sizes = level_sizes(spec.width, spec.height)
     try:

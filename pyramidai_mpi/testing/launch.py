@@ -236,11 +236,17 @@ class StartedJob:
 
 @contextmanager
 def started(
-    ranks: int | None, arguments: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None
+    ranks: int | None,
+    arguments: Sequence[str | os.PathLike[str]],
+    env: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[StartedJob]:
-    """Start ``python *arguments`` on some ranks, or without mpirun; nothing of it is left at the end."""
+    """Start ``python *arguments`` on some ranks, or without mpirun; nothing of it is left at the end.
+
+    `under` is a command that runs all that for us, as of `mpirun`.
+    """
     tag = uuid.uuid4().hex
-    start = [] if ranks is None else [launcher(), "-n", str(ranks)]
+    start = [*under] if ranks is None else [*under, launcher(), "-n", str(ranks)]
     output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
     process = subprocess.Popen(
         [*start, sys.executable, *(os.fspath(a) for a in arguments)],

@@ -5,7 +5,6 @@ It classifies nothing and needs no network, and runs through the same pool, jour
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -142,10 +141,10 @@ def run_colours(
         records = collected.all_records(RECORD)
         output = each[number].output.path
         try:
-            with placed(output, overwrite=False, inputs=[]) as temporary, temporary.open("wb") as file:
-                np.savez(file, records=records[np.argsort(tile_keys(records))])
-                file.flush()
-                os.fsync(file.fileno())
+            with placed(output, overwrite=False, inputs=[]) as temporary:
+                with temporary.open("wb") as file:
+                    np.savez(file, records=records[np.argsort(tile_keys(records))])
+                collected.beginning.output.check_lock()
             collected.beginning.output.remove_journal()
         finally:
             collected.close()
@@ -155,15 +154,18 @@ def run_colours(
         lambda number: describe(each[number].slide, package),
         lambda number, description: follow(each[number].slide, package, description),
     )
-    run_pool(
-        comm,
-        PoolJob(analysis, opener, begin, write),
-        np.arange(len(each)),
-        journals,
-        each[0].schedule,
-        stop or StopWish(),
-        report_end=ends.__setitem__,
-    )
-    if comm.rank == 0:
-        journals.remove_shared()
+    try:
+        run_pool(
+            comm,
+            PoolJob(analysis, opener, begin, write),
+            np.arange(len(each)),
+            journals,
+            each[0].schedule,
+            stop or StopWish(),
+            report_end=ends.__setitem__,
+        )
+        if comm.rank == 0:
+            journals.remove_shared()
+    finally:
+        journals.close()
     return ends

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.mpi
 
 SLOWLY = REPOSITORY / "tests" / "faults" / "run_slowly.py"
+PAUSING = REPOSITORY / "tests" / "faults" / "run_pausing.py"
 
 
 def test_the_second_run_exits_73_whatever_its_options_also_while_the_first_stands_still(
@@ -63,3 +67,67 @@ def test_a_signal_before_the_first_tile_ends_all_ranks_with_75_and_leaves_nothin
     assert not output.exists()
     assert pyramidai(*undisturbed.arguments(output, "--resume"), ranks=2).returncode == 3
     assert read_digest(output) == undisturbed.digest
+
+
+@pytest.fixture
+def finished(undisturbed: Undisturbed, tmp_path: Path) -> list[str]:
+    """Arguments of a run of several slides that is finished, in its folder."""
+    slides = []
+    for name in "abc":
+        slides.append(tmp_path / f"{name}.tif")
+        slides[-1].write_bytes(undisturbed.slide.read_bytes())
+    (tmp_path / "results").mkdir()
+    arguments = [*map(str, slides), "--model", str(undisturbed.model), "--results-dir", str(tmp_path / "results")]
+    assert pyramidai(*arguments, ranks=2).returncode == 3
+    return arguments
+
+
+def assert_all_are_complete(results: Path, digest: str) -> None:
+    with (results / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["status"], row["digest"]) for row in rows] == [("skipped", digest)] * 3
+    assert {path.suffix for path in results.iterdir()} == {".h5", ".csv", ".json"}
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["", "--resume"])
+def test_two_starts_of_what_is_finished_do_not_disturb_each_other(
+    undisturbed: Undisturbed, finished: list[str], tmp_path: Path, resume: list[str]
+) -> None:
+    mark = tmp_path / "mark"
+    arguments = [PAUSING, "pyramidai_mpi.run.output,check_same", mark, "60", *finished, *resume]
+    with started(None, arguments) as first:
+        assert first.wait_until(mark.exists), first.output()  # it is looking at the first result
+        assert pyramidai(*finished, *resume).returncode == 3
+        assert_all_are_complete(tmp_path / "results", undisturbed.digest)
+        mark.with_name("mark.go").touch()
+        assert first.wait() == 3, first.output()
+    assert_all_are_complete(tmp_path / "results", undisturbed.digest)
+
+
+def test_nor_do_those_that_start_at_the_same_moment(
+    undisturbed: Undisturbed, finished: list[str], tmp_path: Path
+) -> None:
+    command = ["-m", "pyramidai_mpi", *finished]
+    with started(2, command) as one, started(None, command) as other:
+        assert [job.wait() for job in (one, other)] == [3, 3]
+    assert_all_are_complete(tmp_path / "results", undisturbed.digest)
+
+
+def test_a_finished_result_may_be_looked_at_where_nothing_can_be_written(
+    undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("no permission to mount a file system")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "out.h5").write_bytes(undisturbed.result.read_bytes())
+    for words in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder]):
+        if subprocess.run(["mount", *words], capture_output=True, check=False).returncode:
+            pytest.skip("no permission to mount a file system")
+    try:
+        arguments = undisturbed.arguments(folder / "out.h5", "--features")
+        assert pyramidai(*arguments, "--resume").returncode == 3
+        refused = pyramidai(*arguments, "--overwrite")
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    assert refused.returncode == 74

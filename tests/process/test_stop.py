@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.process import stop as stopping
 from pyramidai_mpi.process.stop import SIGNALS, StopWish, parse_duration
 
 if TYPE_CHECKING:
@@ -97,3 +98,32 @@ def test_at_any_other_time_it_interrupts(wish: StopWish, number: signal.Signals)
 def test_one_that_came_too_late_for_the_analysis_interrupts_what_follows(wish: StopWish) -> None:
     with pytest.raises(KeyboardInterrupt), wish.letting_batches_finish():
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Clocks:
+    """In place of `time`: a clock on the wall, which may be set, and one that only goes on."""
+
+    def __init__(self, wall: float) -> None:
+        self.wall, self.going = wall, 50.0
+
+    def time(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.going
+
+
+@pytest.mark.parametrize("step_s", [-1e7, -600, 600, 1e7])
+@pytest.mark.parametrize("limit_s", [None, 600], ids=["SLURM's end", "--time-limit"])
+def test_a_clock_that_is_set_neither_ends_a_run_nor_prolongs_it(
+    limit_s: float | None, step_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(1.7e9)
+    monkeypatch.setattr(stopping, "time", clocks)
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(clocks.wall + 600)) if limit_s is None else "")
+    wish = StopWish.of_job(limit_s)
+    clocks.wall += step_s
+    clocks.going += 534
+    assert not wish.is_asked()
+    clocks.going += 2
+    assert wish.is_asked()

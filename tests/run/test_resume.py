@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -9,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.base.types import tile_keys
+from pyramidai_mpi.run import resume
 from pyramidai_mpi.run.deciding import Fact, Kind
 from pyramidai_mpi.run.resume import begin_slide, read_journals
 from pyramidai_mpi.store.journal.folder import JournalFolder
@@ -36,6 +40,9 @@ SLIDE = SimpleNamespace(source=SimpleNamespace(path=Path("a.tif")))
 
 class Lock:
     """Nobody else is there."""
+
+    def check(self) -> None:
+        """It is held."""
 
     def release(self) -> None:
         """Give nothing back."""
@@ -85,7 +92,8 @@ def test_several_slides_share_the_ranks_files_and_each_gets_its_own_back(tmp_pat
     journalled(journals, 0, (first.tag, roots[:2]), (second.tag, roots[:1]))
     journalled(journals, 1, (second.tag, roots[1:4]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5.journal", "b.h5.journal", "pyramidai.journal"]
-    assert len(list((tmp_path / "pyramidai.journal").iterdir())) == 2  # files grow with ranks, not with slides
+    assert len(journals.shared.files()) == 2  # files grow with ranks, not with slides
+    journals.close()
 
     again = settings(tmp_path, "ab", resume=True)
     journals = journals_of(again)
@@ -149,13 +157,126 @@ def test_shared_files_are_removed_with_the_last_slide_that_needs_them(tmp_path):
     journals.remove_shared()
     assert len(journals.shared.files()) == 1
     beginnings[1].output.remove_journal()
-    other_run = journals.shared.file_of_rank(journals.shared.next_start(), 0)
-    other_run.write_bytes(b"")
-    journals.remove_shared()
-    assert journals.shared.files() == [other_run.name]
-    other_run.unlink()
     journals.remove_shared()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_files_of_a_run_that_is_between_two_slides_stay_whoever_tidies_up(tmp_path):
+    each = settings(tmp_path, "ab")
+    journals = journals_of(each)
+    beginning = begin(each[0], journals)
+    journalled(journals, 0, (beginning.tag, RULE.roots()[:1]))
+    beginning.output.remove_journal()
+    others = [
+        journals_of([RunSettings.of(one.slide.path, tmp_path, tmp_path / f"{name}.h5", resume=True) for name in "cd"])
+        for one in each
+    ]
+    for other in others:
+        other.remove_shared()
+    JournalFolder.shared_beside(each[0].output.path).remove_files()
+    assert journals.shared.files() == [journals.of_rank(0).name]
+    later = begin(each[1], journals)
+    for other in others:
+        other.remove_shared()
+    later.output.remove_journal()
+    journals.remove_shared()
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_another_run_removes_while_they_are_looked_through_are_no_matter(tmp_path, monkeypatch):
+    each = settings(tmp_path, "ab", resume=True)
+    journals = journals_of(each)
+    beginnings = [begin(one, journals) for one in each]
+    journalled(journals, 0, *[(beginning.tag, RULE.roots()[:1]) for beginning in beginnings])
+    for beginning in beginnings:
+        beginning.output.remove_journal()
+    real = resume._scan
+
+    def scan(*arguments):
+        journals.remove_shared()
+        return real(*arguments)
+
+    monkeypatch.setattr(resume, "_scan", scan)
+    again = journals_of(each)
+    assert [path.exists() for path in again.files] == [False]
+    assert not len(again.frames)
+    journalled(again, 0, (1, RULE.roots()[:1]))
+    assert len(again.shared.files()) == 1
+    again.close()
+
+
+def test_a_folder_that_another_run_takes_away_at_its_end_is_made_again(tmp_path, monkeypatch):
+    real, taken_away = JournalFolder.next_start, []
+
+    def next_start(self):
+        start = real(self)
+        if not taken_away:
+            taken_away.append(self.path.rmdir())
+        return start
+
+    monkeypatch.setattr(JournalFolder, "next_start", next_start)
+    journals = journals_of(settings(tmp_path, "ab"))
+    assert taken_away
+    assert journals.shared.exists
+    journals.close()
+
+
+def begin_copies(each: list[RunSettings], journals: Journals) -> list[Beginning]:
+    """Begin slides that are copies of one."""
+    facts = (Fact("quickhash", "slide", "the same", Kind.SLIDE),)
+    return [
+        begin_slide(one, SLIDE, RULE, TileColours(LEVELS), facts, journals, Lock())  # type: ignore[arg-type]
+        for one in each
+    ]
+
+
+def test_two_copies_of_a_slide_have_a_journal_each(tmp_path):
+    each = settings(tmp_path, "ab")
+    journals = journals_of(each)
+    first, second = begin_copies(each, journals)
+    roots = RULE.roots()
+    journalled(journals, 0, (first.tag, roots[:5]), (second.tag, roots[5:7]))
+    journals.close()
+    again = settings(tmp_path, "ab", resume=True)
+    found = [tile_keys(restored(one)).tolist() for one in begin_copies(again, journals_of(again))]
+    assert found == [tile_keys(roots[:5]).tolist(), tile_keys(roots[5:7]).tolist()]
+
+
+def test_a_journal_whose_manifest_has_no_word_of_its_own_is_gone_on_with(tmp_path):
+    """As they were before two copies of a slide were told apart."""
+    each = settings(tmp_path, "ab")
+    journals = journals_of(each)
+    begin_copies(each, journals)
+    folder = JournalFolder.of(each[0].output.path)
+    manifest = folder.manifest()
+    document = json.loads(manifest.to_bytes().splitlines()[0])
+    del document["word"]
+    line = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    (folder.path / "manifest.json").write_bytes(line + b"\n" + hashlib.sha256(line).hexdigest().encode() + b"\n")
+    journalled(journals, 0, (int(manifest.run_hash[:16], 16), RULE.roots()[:4]))
+    again = settings(tmp_path, "ab", resume=True)
+    journals = journals_of(again)
+    beginning = begin_copies(again[:1], journals)[0]
+    assert len(restored(beginning)) == 4
+    journalled(journals, 0, (beginning.tag, RULE.roots()[4:6]))
+    assert len(restored(begin_copies(again[:1], journals_of(again))[0])) == 6
+
+
+def test_whoever_has_lost_the_lock_neither_writes_a_manifest_nor_removes_a_journal(tmp_path):
+    class Lost(Lock):
+        def check(self) -> None:
+            raise OutputExistsError("another run has taken the place of this one")
+
+    each = settings(tmp_path, "a")
+    journals = journals_of(each)
+    held = begin(each[0], journals)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for options in ({"resume": True}, {"overwrite": True}):
+        (one,) = settings(tmp_path, "a", **options)
+        with pytest.raises(OutputExistsError):
+            begin_slide(one, SLIDE, RULE, TileColours(LEVELS), (), journals, Lost())  # type: ignore[arg-type]
+    replace(held.output, lock=Lost()).remove_journal()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_features_come_back_frame_by_frame(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyramidai_mpi.analyses.base import FAILED_DTYPE
-from pyramidai_mpi.base.errors import InputError, StorageError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError
 from pyramidai_mpi.base.types import Decision, prediction_dtype
 from pyramidai_mpi.store.journal import writer as journal
 from pyramidai_mpi.store.journal.format import HEAD, MAGIC, RecordFormat
@@ -324,3 +324,48 @@ def test_what_was_not_flushed_in_time_is_flushed_at_the_end(tmp_path: Path, monk
     writer.append(TAG, *batch(1))
     with pytest.raises(StorageError, match="Input/output error"):
         writer.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Name of a file, in a folder of its own."""
+    (tmp_path / "journal").mkdir()
+    return tmp_path / "journal" / "0001-00000000-00003.tiles"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_shared_file_that_another_run_has_removed_is_made_anew(path: Path, begun: bool) -> None:
+    writer = JournalWriter(path, FORMAT, is_shared=True)
+    if begun:
+        writer.append(TAG, *batch(0))
+        path.unlink()
+    path.parent.rmdir()
+    for number in (1, 2):
+        writer.append(TAG, *batch(number))
+    writer.close()
+    found = batches_in(path)
+    assert len(found) == 2
+    assert_are(found, (1, 2))
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_slides_own_file_that_another_run_has_removed_ends_this_one_and_is_not_made_again(
+    path: Path, begun: bool
+) -> None:
+    writer = JournalWriter(path, FORMAT)
+    if begun:
+        writer.append(TAG, *batch(0))
+        path.unlink()
+    path.parent.rmdir()
+    with pytest.raises(OutputExistsError, match="another run has taken the place of this one"):
+        writer.append(TAG, *batch(1))
+    writer.close()
+    assert not path.parent.exists()
+
+
+def test_one_that_is_removed_while_nothing_is_appended_is_no_failure(path: Path) -> None:
+    writer = JournalWriter(path, FORMAT)
+    writer.append(TAG, *batch(0))
+    path.unlink()
+    path.parent.rmdir()
+    writer.close()

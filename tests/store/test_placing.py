@@ -5,17 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError
+from pyramidai_mpi.process.identity import this_process
+from pyramidai_mpi.store.files import placing
 from pyramidai_mpi.store.files.placing import (
     check_target,
     discard,
     place,
     placed_folder,
     storage_errors,
+    sweep,
     temporary_name,
 )
 
@@ -141,7 +148,80 @@ def test_temporary_names_are_hidden_in_the_same_folder(tmp_path):
     name = temporary_name(tmp_path / "out.h5")
     assert name.parent == tmp_path
     assert name.name.startswith(".out.h5.")
-    assert str(os.getpid()) in name.name
+
+
+def test_no_two_temporary_names_are_the_same_also_of_one_process(tmp_path):
+    assert len({temporary_name(tmp_path / "out.h5") for _ in range(100)}) == 100
+
+
+@pytest.fixture
+def gone():
+    """A temporary name of a process of this machine that has ended, for a path."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return lambda path: name_of(path, replace(this_process(), pid=child.pid))
+
+
+def name_of(path, process):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placing, "this_process", lambda: process)
+        return temporary_name(path)
+
+
+def aged(path, seconds):
+    path.touch()
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+@pytest.mark.parametrize("silent_s", [0, 60, 86400])
+def test_what_a_killed_process_left_is_swept_and_what_a_live_one_fills_is_not(tmp_path, gone, silent_s):
+    output = tmp_path / "a.h5"
+    aged(gone(output), 0)
+    folder = gone(output)
+    folder.mkdir()
+    (folder / "in it").touch()
+    own = aged(temporary_name(output), 1e6)
+    recycled = name_of(output, replace(this_process(), started=5))
+    recycled.touch()
+    sweep(output, silent_s=silent_s)
+    assert names_in(tmp_path) == [own.name]
+
+
+def test_what_another_machine_made_is_swept_when_nothing_was_written_to_it_for_long(tmp_path):
+    output, own = tmp_path / "a.h5", this_process()
+    host, boot, space = own.machine.split()
+    machines = [f"n7 {boot} {space}", f"{host} {boot[::-1]} {space}", f"{host} {boot} pid:[1]", ""]
+    others = [replace(own, machine=machine, pid=10**6) for machine in machines]
+    old, older = ([aged(name_of(output, other), age) for other in others] for age in (3600, 2 * 86400))
+    sweep(output)
+    assert sorted(names_in(tmp_path)) == sorted(path.name for path in old)
+    new = [aged(name_of(output, other), 0) for other in others]
+    sweep(output, silent_s=60)
+    assert sorted(names_in(tmp_path)) == sorted(path.name for path in new)
+    assert len(older) == len(new) == 4
+
+
+@pytest.mark.parametrize("longer", ["a.h5x.h5", "a.h5.x.h5", "a.h5.0123abcd-1-1-0123abcd.h5", "a.h5.part", "b.a.h5"])
+def test_what_is_of_a_longer_name_is_left_alone(tmp_path, gone, longer):
+    name = gone(tmp_path / longer)
+    name.touch()
+    (tmp_path / longer).touch()
+    sweep(tmp_path / "a.h5", silent_s=0)
+    assert sorted(names_in(tmp_path)) == sorted([name.name, longer])
+
+
+def test_a_file_is_not_placed_when_its_name_is_not_ours_any_more(finished):
+    temporary, target = finished
+
+    def lost():
+        raise OutputExistsError("another run has taken our place")
+
+    target.write_bytes(b"another run's")
+    with pytest.raises(OutputExistsError, match="our place"):
+        place(temporary, target, overwrite=True, check=lost)
+    assert target.read_bytes() == b"another run's"
 
 
 def test_a_free_name_in_a_folder_passes_and_nothing_is_made(tmp_path):
@@ -187,9 +267,9 @@ def test_discarding_removes_what_is_there_and_minds_nothing_else(tmp_path):
     assert not leftover.exists()
 
 
-def test_a_folder_gets_its_name_when_it_is_filled_whatever_a_killed_process_left(tmp_path):
+def test_a_folder_gets_its_name_when_it_is_filled_whatever_a_killed_process_left(tmp_path, gone):
     target = tmp_path / "deeper" / "package"
-    left = temporary_name(target)
+    left = gone(target)
     left.mkdir(parents=True)
     (left / "old").touch()
     with placed_folder(target) as temporary:

@@ -57,6 +57,16 @@ class Output(Protocol):
         """What the result is to say of what decides it."""
         ...
 
+    def check_lock(self) -> None:
+        """See that it is still this run's.
+
+        Raises
+        ------
+        OutputExistsError
+            Another run has taken its place.
+        """
+        ...
+
     def remove_journal(self) -> None:
         """The result is in its place: remove what led there."""
         ...

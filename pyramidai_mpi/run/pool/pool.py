@@ -204,7 +204,8 @@ class _Pool:
         self._opened = opened
         self._report_end = report_end
         self._held: Collected | None = None
-        self._journal = JournalWriter(journals.of_rank(comm.rank), journals.record_format)
+        is_shared = journals.home == journals.shared
+        self._journal = JournalWriter(journals.of_rank(comm.rank), journals.record_format, is_shared=is_shared)
         self._mailbox = Mailbox(transport, self._receive, lambda slide: slide % comm.size)
         self._desk = OwnerDesk(job.write)
         keeps_features = opened is not None and any(job.analysis.widths)

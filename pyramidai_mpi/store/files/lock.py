@@ -1,12 +1,13 @@
 """One run at a time on one output, also from different hosts, without the file system's locks.
 
-A lock is a file made exclusively, which says who made it: host, process number and start time of that process. A thread
-of the holder's renews its time every few seconds. A lock is stale at once when its process is gone on this host, and
-after 60 s without renewal when it is another's. Ages are taken between two times of the file system, so that clocks of
-hosts need not agree.
+A lock is a file made exclusively, which says who made it: machine, process number and start of that process. A thread
+of the holder's renews its time every few seconds. A lock is stale at once when its process is gone on this machine;
+another's is stale when whoever wants it has seen no renewal for 60 s by a clock of its own, so that no clocks of hosts
+or file systems are compared.
 
-Two runs may find the same stale lock. Whoever makes the file ``LOCK.WORD``, where WORD is the stale lock's own, may
-replace it, and looks again before that whether the lock is still the stale one.
+Several runs may find the same stale lock. Whoever makes the file ``LOCK.WORD``, where WORD is the stale lock's own, may
+replace it, and looks again before that whether the lock is still the stale one. A holder that stood still for so long
+has lost its lock, and finds that out (`OutputLock.check`) before it gives its result the name.
 """
 
 from __future__ import annotations
@@ -14,68 +15,96 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
+import stat
 import threading
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import OutputExistsError
-from pyramidai_mpi.process.host import host_name, pid_space
-from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors
+from pyramidai_mpi.process.host import host_name
+from pyramidai_mpi.process.identity import ProcessIdentity, this_process
+from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, sweep, temporary_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEARTBEAT_S = 10.0
 STALE_AFTER_S = 60.0
 _POLL_S = 1.0
 _MOST_BYTES = 4096
+_WORD = "[0-9a-f]{16}|unknown"
 
 
 @dataclass(frozen=True)
-class LockHolder:
+class LockHolder(ProcessIdentity):
     """Who holds a lock.
 
     Attributes
     ----------
     host
         Name of the computer, for people.
-    machine
-        Its running system and the name space of its process numbers: where `pid` means something.
-    pid, started
-        Process number and its start, in clock ticks since the system's.
     word
         Different for each lock ever made.
     """
 
     host: str
-    machine: str
-    pid: int
-    started: int
     word: str
 
     @classmethod
     def this_process(cls) -> LockHolder:
         """A new holder."""
-        pid = os.getpid()
-        return cls(host_name(), pid_space(), pid, _start_of(pid) or 0, secrets.token_hex(8))
-
-    def is_here(self) -> bool:
-        """Whether the process belongs to this machine, where it can be looked for."""
-        return bool(self.machine) and self.machine == pid_space()
-
-    def is_gone(self) -> bool:
-        """Whether a process of this machine has ended."""
-        try:
-            os.kill(self.pid, 0)
-        except PermissionError:  # another user's
-            pass
-        except (ProcessLookupError, OverflowError):
-            return True
-        return _start_of(self.pid) not in {None, self.started}
+        return cls(**asdict(this_process()), host=host_name(), word=secrets.token_hex(8))
 
     def to_bytes(self) -> bytes:
         """The holder as JSON."""
         return json.dumps(asdict(self), sort_keys=True).encode() + b"\n"
+
+
+_NOBODY = LockHolder("", 0, 0, "unknown", "unknown")
+"""Of a lock whose maker died while writing it, or that is another's secret."""
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """A lock at one moment. Each renewal, and each other lock, changes it."""
+
+    holder: LockHolder
+    changed_ns: int
+    inode: int
+
+
+class LockWatch:
+    """What a process has seen of other machines' locks, by a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[_Sight | None, float]] = {}
+
+    def look(self, output: Path) -> None:
+        """Begin to watch the lock of an output, if there is one; who wants many begins with all."""
+        with contextlib.suppress(OSError, OutputExistsError):  # told by whoever takes it
+            self._silence_of(_lock_of(output))
+
+    def is_silent(self, lock: Path, seen: _Sight, *, patient: bool) -> bool:
+        """Whether nobody has renewed a lock for 60 s. With patience, wait to see it renewed or that silent."""
+        while True:
+            first, _ = self._seen.get(lock, (seen, 0.0))
+            now, silent_s = self._silence_of(lock)
+            if now != first or now != seen:
+                return False
+            if silent_s >= STALE_AFTER_S or not patient:
+                return silent_s >= STALE_AFTER_S
+            time.sleep(min(_POLL_S, STALE_AFTER_S - silent_s))
+
+    def _silence_of(self, lock: Path) -> tuple[_Sight | None, float]:
+        sight, now = _look(lock), time.monotonic()
+        first, since = self._seen.get(lock, (None, now))
+        if sight is None or sight != first:
+            since = now
+        self._seen[lock] = sight, since
+        return sight, now - since
 
 
 class OutputLock:
@@ -83,14 +112,14 @@ class OutputLock:
 
     Parameters
     ----------
-    path
-        ``OUT.h5.lock``.
+    output
+        The file to be written; the lock, ``OUT.h5.lock``, lies beside it.
     holder
         This process.
     """
 
-    def __init__(self, path: Path, holder: LockHolder) -> None:
-        self._path = path
+    def __init__(self, output: Path, holder: LockHolder) -> None:
+        self._output, self._path = output, _lock_of(output)
         self._holder = holder
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="pyramidai-lock", daemon=True)
@@ -102,40 +131,72 @@ class OutputLock:
         return os.path.lexists(_lock_of(output))
 
     @classmethod
-    def take(cls, output: Path, *, patient: bool = False) -> OutputLock:
+    def take(cls, output: Path, *, patient: bool = False, watch: LockWatch | None = None) -> OutputLock:
         """Lock an output.
 
         Parameters
         ----------
         output
-            The file to be written; the lock lies beside it.
+            The file to be written.
         patient
-            Wait for a lock of another host's until it is renewed or stale, at most about 60 s: a job that was killed
-            there and started again here would otherwise meet its own past.
+            Wait for a lock of another machine's until it is renewed or stale, at most about 60 s: nothing else tells
+            whether its run is at work or was killed.
+        watch
+            What this process has seen of the lock before.
 
         Raises
         ------
         OutputExistsError
-            Another run holds it, or a link that leads nowhere has the lock's name.
+            Another run holds it, or something else than a file has the lock's name.
         StorageError
             The disk is full or fails.
         """
-        path = _lock_of(output)
+        path, watch = _lock_of(output), watch or LockWatch()
         holder = LockHolder.this_process()
         with storage_errors(path):
             while not _create(path, holder):
-                found = _read(path)
+                found = _look(path)
                 if found is None:
-                    if path.is_symlink():
-                        raise OutputExistsError(f"{path}: is a link to nothing where the output's lock goes; remove it")
                     continue  # released in this instant
-                is_stale = found.is_gone() if found.is_here() else _is_silent(path, patient=patient)
-                if not is_stale:
-                    raise _held(output, found)
-                if _replace_stale(path, found, holder):
+                is_stale = _is_stale(path, found, watch, patient=patient)
+                if is_stale and _replace(path, found, holder, watch, patient=patient):
+                    _sweep_permits(path)
                     break
-                raise _held(output, _read(path) or found)
-        return cls(path, holder)
+                if (now := _look(path)) is not None:  # else released while it was watched
+                    raise _held(output, now.holder)
+        return cls(output, holder)
+
+    def is_held(self) -> bool:
+        """Whether the lock is still this one.
+
+        Raises
+        ------
+        OSError
+            That cannot be seen.
+        """
+        with contextlib.suppress(OutputExistsError):
+            found = _look(self._path)
+            return found is not None and found.holder == self._holder
+        return False
+
+    def check(self) -> None:
+        """See that the lock is still this one; nothing may be given its name or removed otherwise.
+
+        Raises
+        ------
+        OutputExistsError
+            It is not: another run has taken the place of this one, which must have stood still for a minute.
+        StorageError
+            That cannot be seen.
+        """
+        with storage_errors(self._path):
+            is_held = self.is_held()
+        if not is_held:
+            raise OutputExistsError(
+                f"{self._output}: another run has taken the place of this one, which was not heard of for "
+                f"{STALE_AFTER_S:.0f} s (suspended, or its disk did not answer) or whose lock was removed; nothing of "
+                "this one is kept: see whether the other one finishes, else use --resume"
+            )
 
     def release(self) -> None:
         """Remove the lock, if it is still this one."""
@@ -143,14 +204,14 @@ class OutputLock:
         if self._heart is not threading.current_thread():
             self._heart.join()
         with contextlib.suppress(OSError):
-            if _read(self._path) == self._holder:
+            if self.is_held():
                 self._path.unlink()
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
             # a lock that another run has replaced is no longer ours to renew
             with contextlib.suppress(OSError):
-                if _read(self._path) == self._holder:
+                if self.is_held():
                     os.utime(self._path)
 
 
@@ -175,88 +236,84 @@ def _create(path: Path, holder: LockHolder) -> bool:
     return True
 
 
-def _read(path: Path) -> LockHolder | None:
-    """Who holds the lock; None when there is none. One whose maker died while writing it names nobody."""
+def _look(path: Path) -> _Sight | None:
+    """The lock as it is now; None when there is none. It is opened, as network file systems remember times for long.
+
+    Raises
+    ------
+    OutputExistsError
+        Something else has its name.
+    """
     try:
-        with path.open("rb") as file:
-            document: dict[str, Any] = json.loads(file.read(_MOST_BYTES))
+        status, text = path.lstat(), b""
+        if not stat.S_ISREG(status.st_mode):
+            what = "a link to nothing" if path.is_symlink() and not path.exists() else "no plain file"
+            raise OutputExistsError(f"{path}: is {what} where the output's lock goes; remove it")
+        with contextlib.suppress(PermissionError):  # another user's, and private: seen from outside
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                status, text = os.fstat(descriptor), os.read(descriptor, _MOST_BYTES)
+            finally:
+                os.close(descriptor)
+    except FileNotFoundError:
+        return None
+    return _Sight(_holder_of(text), status.st_mtime_ns, status.st_ino)
+
+
+def _holder_of(text: bytes) -> LockHolder:
+    try:
+        document: dict[str, Any] = json.loads(text)
         return LockHolder(
-            str(document["host"]),
             str(document["machine"]),
             int(document["pid"]),
             int(document["started"]),
-            "".join(letter for letter in str(document["word"]) if letter.isalnum()),
+            str(document["host"]),
+            str(document["word"]) if re.fullmatch(_WORD, str(document["word"])) else "unknown",
         )
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return LockHolder("unknown", "", 0, 0, "unknown")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return _NOBODY
 
 
-def _is_silent(path: Path, *, patient: bool) -> bool:
-    """Whether nobody has renewed the lock for 60 s. With patience, wait to see it renewed or that old."""
-    first = _last_sign(path)
-    while True:
-        last, now = _last_sign(path), _time_there(path)
-        if last is None or now - last >= STALE_AFTER_S:
-            return last is not None
-        if not patient or last != first:
-            return False
-        time.sleep(_POLL_S)
+def _is_stale(path: Path, found: _Sight, watch: LockWatch, *, patient: bool) -> bool:
+    return found.holder.is_gone() if found.holder.is_here() else watch.is_silent(path, found, patient=patient)
 
 
-def _last_sign(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return None
-
-
-def _time_there(path: Path) -> float:
-    """What time it is for the file system: the time of a file made now."""
-    probe = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        probe.touch(exist_ok=False)
-        return probe.stat().st_mtime
-    finally:
-        discard(probe)
-
-
-def _replace_stale(path: Path, stale: LockHolder, holder: LockHolder) -> bool:
+def _replace(path: Path, stale: _Sight, holder: LockHolder, watch: LockWatch, *, patient: bool) -> bool:
     """Put this holder's lock in the place of a stale one; False when another run is quicker."""
-    permit = path.with_name(f"{path.name}.{stale.word}")
+    permit = path.with_name(f"{path.name}.{stale.holder.word}")
     if not _create(permit, holder):
-        other = _read(permit)
-        # its maker died between two calls below; two runs that both find that could meet here, once in a blue moon
-        if other is not None and (other.is_gone() if other.is_here() else _is_silent(permit, patient=False)):
-            discard(permit)
-        return False
-    try:
-        if _read(path) != stale:
+        # its maker may have died between two calls below; its place is taken like that of any lock
+        other = _look(permit)
+        if other is None or not _is_stale(permit, other, watch, patient=patient):
             return False
-        fresh = path.with_name(f"{path.name}.{holder.word}")
-        if not _create(fresh, holder):
+        if not _replace(permit, other, holder, watch, patient=patient):
+            return False
+    fresh = temporary_name(path)
+    try:
+        if _look(path) != stale or not _create(fresh, holder):
             return False
         fresh.replace(path)
         flush_folder(path.parent)
         return True
     finally:
+        discard(fresh)
         discard(permit)
 
 
+def _sweep_permits(path: Path) -> None:
+    """Remove what runs that died while taking over left beside a lock now held; no word of theirs comes back."""
+    sweep(path, silent_s=STALE_AFTER_S)
+    permit = re.compile(rf"{re.escape(path.name)}(\.({_WORD}))+")
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            if permit.fullmatch(entry.name):
+                discard(path.parent / entry.name)
+
+
 def _held(output: Path, holder: LockHolder) -> OutputExistsError:
+    # of a run here it was seen that it lives
+    unseen = "" if holder.is_here() else ", or use --resume if it was killed"
     return OutputExistsError(
-        f"{output}: is being written by another run (process {holder.pid} on host {holder.host}); wait for it, or name "
-        "another output"
+        f"{output}: is being written by another run (process {holder.pid} on host {holder.host}); wait for it{unseen}, "
+        "or name another output"
     )
-
-
-def _start_of(pid: int) -> int | None:
-    """Start of a process in ticks since that of the system, -1 when it has ended; None when that cannot be seen."""
-    try:
-        stat = Path("/proc", str(pid), "stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    # a zombie has ended; its parent has not asked for it yet
-    return -1 if fields[0] in "ZX" else int(fields[19])

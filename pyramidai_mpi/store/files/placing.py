@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
+import secrets
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError
-from pyramidai_mpi.process.host import host_name
+from pyramidai_mpi.process.identity import ProcessIdentity, this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+FORGOTTEN_AFTER_S = 86400.0
+"""A day: how long nothing was written to a temporary file of another machine's before it counts as left over."""
+_MACHINE_DIGITS = 8
 
 
 def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
@@ -35,13 +42,18 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
         When its folder is missing or cannot be written.
     """
     check_folder(path.parent)
-    for source in inputs:
-        if path.exists() and source.exists() and path.samefile(source):
-            raise UsageError(f"{path}: is an input of this command; name another output")
+    check_no_input(path, inputs)
     if path.exists() and not path.is_file():
         raise OutputExistsError(f"{path}: is no plain file; name another output")
     if os.path.lexists(path) and not overwrite:
         raise OutputExistsError(f"{path}: exists already; use --overwrite to replace it or name another output")
+
+
+def check_no_input(path: Path, inputs: Sequence[Path]) -> None:
+    """Raise `UsageError` when a file to be made is one of those that the work reads."""
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise UsageError(f"{path}: is an input of this command; name another output")
 
 
 def check_folder(folder: Path) -> None:
@@ -60,12 +72,24 @@ def check_folder(folder: Path) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """A hidden name in the same folder that no other run on any host takes."""
-    return path.with_name(f".{path.name}.{host_name()}-{os.getpid()}.part")
+    """A hidden name in the same folder, new at each call: it says whose it is, and a random word tells it apart."""
+    maker = this_process()
+    mark = f"{_short(maker.machine)}-{maker.pid}-{maker.started:x}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}.{mark}.part")
 
 
-def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
+def _short(machine: str) -> str:
+    """A few digits for a machine, for a name; none fit where the system does not tell which it is."""
+    return hashlib.sha256(machine.encode()).hexdigest()[:_MACHINE_DIGITS] if machine else "0" * _MACHINE_DIGITS
+
+
+def place(temporary: Path, path: Path, *, overwrite: bool, check: Callable[[], None] = lambda: None) -> None:
     """Flush a finished file to the disk and give it its name.
+
+    Parameters
+    ----------
+    check
+        Called right before that; raises when the name is not this run's to give any more.
 
     Raises
     ------
@@ -73,6 +97,7 @@ def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
         When something took the name in the meantime and `overwrite` is not set; the temporary file stays.
     """
     flush_file(temporary)
+    check()
     if overwrite:
         temporary.replace(path)
     else:
@@ -174,12 +199,43 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def sweep(path: Path) -> None:
-    """Remove temporary files that killed runs have left beside an output; call it with the output's lock in hand."""
+def sweep(path: Path, *, silent_s: float = FORGOTTEN_AFTER_S) -> None:
+    """Remove temporary files, or folders, that killed processes have left beside a file; what a live one fills stays.
+
+    Of this machine's processes it can be seen whether they have ended.
+
+    Parameters
+    ----------
+    silent_s
+        What another machine's process has made goes when nothing was written to it for so long, in the file system's
+        time. Whoever holds the output's lock need not wait for a day.
+    """
+    name = re.compile(
+        rf"\.{re.escape(path.name)}\.([0-9a-f]{{{_MACHINE_DIGITS}}})-(\d{{1,9}})-([0-9a-f]{{1,16}})-[0-9a-f]{{8}}\.part"
+    )
+    machine = this_process().machine
     with contextlib.suppress(OSError):
-        for entry in os.scandir(path.parent):
-            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".part"):
-                discard(path.parent / entry.name)
+        found = [(path.parent / entry.name, name.fullmatch(entry.name)) for entry in os.scandir(path.parent)]
+        for temporary, match in found:
+            if match is None:
+                continue
+            if machine and match[1] == _short(machine):
+                is_left = ProcessIdentity(machine, int(match[2]), int(match[3], 16)).is_gone()
+            else:
+                is_left = time_there(path) - temporary.lstat().st_mtime >= silent_s
+            if is_left:
+                shutil.rmtree(temporary, ignore_errors=True)
+                discard(temporary)
+
+
+def time_there(path: Path) -> float:
+    """What time it is for the file system of a path: the time of a file made now, in seconds since 1970."""
+    probe = temporary_name(path)
+    try:
+        probe.touch(exist_ok=False)
+        return probe.stat().st_mtime
+    finally:
+        discard(probe)
 
 
 @contextmanager
@@ -192,6 +248,7 @@ def placed(target: Path, *, overwrite: bool = False, inputs: Sequence[Path] = ()
         As `check_target`; and when writing fails.
     """
     check_target(target, overwrite=overwrite, inputs=inputs)
+    sweep(target)
     temporary = temporary_name(target)
     try:
         with storage_errors(temporary):
@@ -219,9 +276,9 @@ def placed_folder(target: Path) -> Iterator[Path]:
         When the folder cannot be made or filled.
     """
     check_free(target)
+    sweep(target)
     temporary = temporary_name(target)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process; in a container numbers come back
         temporary.mkdir(parents=True)
         yield temporary
         check_free(target)

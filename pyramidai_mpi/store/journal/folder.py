@@ -3,7 +3,8 @@
 Beside each result to be there is a folder of its own with the manifest, ``OUT.h5.journal``. The files of what was done,
 one for each rank and start of a run, lie in it too when the run is of one slide; when it is of several, which share the
 ranks, they lie in one folder for all, ``pyramidai.journal`` beside the results. A slide's records bear the tag of its
-manifest, so it does not matter in which of the two they are found.
+manifest, so it does not matter in which of the two they are found. In the shared folder each start has a lock of its
+own, so that other runs see which files are still being written.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError
+from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
 from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name
 from pyramidai_mpi.store.journal.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from pyramidai_mpi.store.journal.manifest import Manifest
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "manifest.json"
 SHARED_NAME = "pyramidai.journal"
 _ENDING = ".journal"
-_FILE_NAME = re.compile(r"(\d{4,})-[0-9a-f]{8}-\d{5,}\.tiles")
+_FILE_NAME = re.compile(r"\d{4,}-[0-9a-f]{8}-\d{5,}\.tiles")
+_NAME_OF_START = re.compile(r"(\d{4,}-[0-9a-f]{8})(-\d{5,}\.tiles|\.lock)")
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,26 @@ class JournalFolder:
         return None
 
     def files(self) -> list[str]:
-        """Names of the ranks' files, oldest start first.
+        """Names of the ranks' files, oldest start first; none where there is no folder.
 
         Raises
         ------
         InputError
             When the folder cannot be read.
         """
+        return sorted(filter(_FILE_NAME.fullmatch, self._names()), key=lambda name: (_start_of(name), name))
+
+    def _names(self) -> list[str]:
         try:
-            names = [entry.name for entry in os.scandir(self.path)]
+            return [entry.name for entry in os.scandir(self.path)]
+        except FileNotFoundError:
+            return []
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror or error}; check your rights") from error
-        return sorted(filter(_FILE_NAME.fullmatch, names), key=lambda name: (_start_of(name), name))
+
+    def _starts(self) -> list[str]:
+        """First parts of the names of all files, and of the locks of starts that have none yet."""
+        return sorted({match[1] for match in map(_NAME_OF_START.fullmatch, self._names()) if match})
 
     def next_start(self) -> str:
         """First part of the names of the files of a new start: its number, and a word that no other run has."""
@@ -138,22 +148,58 @@ class JournalFolder:
         with storage_errors(self.path):
             self.path.mkdir(exist_ok=True)
 
-    def remove_files(self, chosen: Callable[[str], bool] = lambda _name: True) -> None:
-        """Remove files of ranks, unless a slide beside has a journal still; and the folder, once it is empty.
+    def begin_start(self) -> tuple[str, OutputLock]:
+        """Begin a start in the folder of several slides' files: as `next_start`, and its lock.
 
-        Records of other slides may stand in the same files, and nothing else tells which.
+        Raises
+        ------
+        InputError, StorageError
+            When the folder cannot be read or made.
+        """
+        while True:
+            self.make()
+            start = self.next_start()
+            try:
+                return start, OutputLock.take(self.path / start)
+            except StorageError:
+                if self.exists:  # else another run has just taken the empty folder away
+                    raise
+
+    def watch_starts(self, watch: LockWatch) -> None:
+        """Begin to watch the locks of the starts there."""
+        with contextlib.suppress(InputError):
+            for start in self._starts():
+                watch.look(self.path / start)
+
+    def remove_files(self, watch: LockWatch | None = None) -> None:
+        """Remove the files of starts that are over, unless a slide beside has a journal still; then the empty folder.
+
+        Records of any slide may stand in them, and nothing else tells which. The files of a run that is at work stay,
+        also while it is between two slides.
 
         Parameters
         ----------
-        chosen
-            Which, by their names.
+        watch
+            What was seen of the locks of the starts before.
         """
         with contextlib.suppress(OSError, InputError):
-            siblings = [entry.name for entry in os.scandir(self.path.parent) if entry.name.endswith(_ENDING)]
-            if siblings == [self.path.name]:
-                for name in filter(chosen, self.files()):
-                    (self.path / name).unlink(missing_ok=True)
-                self.path.rmdir()
+            for start in self._starts():
+                if self._has_siblings():
+                    return
+                with contextlib.suppress(OutputExistsError, StorageError):
+                    lock = OutputLock.take(self.path / start, patient=True, watch=watch)
+                    try:
+                        # looked at once more: the start may have begun a slide before it ended
+                        for name in [] if self._has_siblings() else self.files():
+                            if name.startswith(f"{start}-"):
+                                (self.path / name).unlink(missing_ok=True)
+                    finally:
+                        lock.release()
+            self.path.rmdir()
+
+    def _has_siblings(self) -> bool:
+        journals = [entry.name for entry in os.scandir(self.path.parent) if entry.name.endswith(_ENDING)]
+        return journals != [self.path.name]
 
     def remove(self) -> bool:
         """Remove the journal; whether nothing is left of it."""

@@ -25,19 +25,28 @@ class Manifest:
     Attributes
     ----------
     run_hash
-        SHA-256 of all that may not differ within the run; the journal's files carry it.
+        SHA-256 of all that may not differ within the run.
     facts
         What the run began with: values by name, as JSON has them.
     replaces
         Size and time (ns) of the file that the result is to replace, None when there is none. No part of the result.
     later_starts
         Versions and processor of the later starts that had others than those before them.
+    word
+        Hexadecimal digits that no other journal has: two copies of a slide have the same run hash. Empty in journals of
+        before.
     """
 
     run_hash: str
     facts: Mapping[str, Any]
     replaces: tuple[int, int] | None = None
     later_starts: tuple[Mapping[str, Any], ...] = ()
+    word: str = ""
+
+    @property
+    def tag(self) -> int:
+        """Marks the journal's records, 64 bits."""
+        return int((self.word or self.run_hash)[:16], 16)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: two lines, the document and its SHA-256."""
@@ -70,11 +79,14 @@ def read_manifest(path: Path) -> Manifest:
             replaces, later_starts = document.pop("replaces"), document.pop("later_starts")
             if not all(isinstance(values, dict) for values in (document["facts"], *later_starts)):
                 raise TypeError("its facts are no values by name")
-            return Manifest(
+            manifest = Manifest(
                 **document,
                 replaces=None if replaces is None else (int(replaces[0]), int(replaces[1])),
                 later_starts=tuple(later_starts),
             )
+            if manifest.tag < 0:
+                raise ValueError("its run hash is none")
+            return manifest
     except (ValueError, KeyError, AttributeError, TypeError, IndexError, RecursionError) as error:
         raise InputError(f"{path}: no manifest of a journal: {error}; start afresh with --overwrite") from error
     whose = "an older" if form in _OLDER_FORMATS else "another"

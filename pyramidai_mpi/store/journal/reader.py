@@ -53,18 +53,24 @@ def scan_file(path: Path, number: int, record_format: RecordFormat) -> npt.NDArr
     number
         Of the file, for the records.
     record_format
-        Of the run. A file whose records look otherwise is of other runs only, and gives none.
+        Of the run. A file whose records look otherwise is of other runs only, and gives none, like one that another run
+        has removed since it was listed, as no slide needs it any more.
 
     Raises
     ------
     InputError
         When the file is damaged before its end, or no journal.
     """
-    with _reading(path), _OpenFile(path) as file:
-        frames = [
-            (head.slide, number, level, at, head.n_tiles, head.n_failed)
-            for head, level, at in _frames(file, record_format)
-        ]
+    with _reading(path):
+        try:
+            opened = _OpenFile(path)
+        except FileNotFoundError:
+            return np.empty(0, FRAME_DTYPE)
+        with opened as file:
+            frames = [
+                (head.slide, number, level, at, head.n_tiles, head.n_failed)
+                for head, level, at in _frames(file, record_format)
+            ]
     return np.array(frames, FRAME_DTYPE)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import StorageError
+from pyramidai_mpi.base.errors import OutputExistsError, StorageError
 from pyramidai_mpi.store.files.placing import flush_folder
 from pyramidai_mpi.store.journal.format import file_head, frame_of
 
@@ -39,10 +39,14 @@ class JournalWriter:
         A name that nothing has yet.
     record_format
         Of the records.
+    is_shared
+        Whether it may hold records of several slides. Another run, to which this one counts as killed when it was not
+        heard of for a minute, may remove it: such a file is made anew then. With a slide's own file its lock is lost.
     """
 
-    def __init__(self, path: Path, record_format: RecordFormat) -> None:
+    def __init__(self, path: Path, record_format: RecordFormat, *, is_shared: bool = False) -> None:
         self._path = path
+        self._is_shared = is_shared
         self._format = record_format
         self._file: int | None = None
         self._key = b""
@@ -75,6 +79,8 @@ class JournalWriter:
 
         Raises
         ------
+        OutputExistsError
+            Another run has removed the file.
         StorageError
             The disk is full or fails. What was appended before stays readable.
         """
@@ -89,8 +95,14 @@ class JournalWriter:
             if self._failure is not None:
                 raise self._failure
             if self._file is None:
-                self._create()
-            self._write(frame_of(self._number, slide, len(records), len(failed), payload, self._key))
+                self._file = self._create()
+                self._flusher.start()
+            elif self._is_gone(self._file):
+                self._refuse_unless_shared()
+                anew = self._create()
+                os.dup2(anew, self._file)  # in one step, as the flusher may be at it
+                os.close(anew)
+            self._write(self._file, frame_of(self._number, slide, len(records), len(failed), payload, self._key))
             self._number += 1
         self.seconds += time.perf_counter() - started
 
@@ -115,32 +127,50 @@ class JournalWriter:
             finally:
                 os.close(file)
 
-    def _create(self) -> None:
+    @staticmethod
+    def _is_gone(file: int) -> bool:
+        """Whether another run has removed the file."""
+        try:
+            return os.fstat(file).st_nlink == 0
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return True
+
+    def _refuse_unless_shared(self) -> None:
+        if not self._is_shared:
+            raise OutputExistsError(
+                f"{self._path.parent}: was removed, so another run has taken the place of this one, which was not "
+                "heard of for a minute; see whether that one finishes, else start again"
+            )
+
+    def _create(self) -> int:
+        """Make the file, with its head; its descriptor."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
-            self._file = os.open(self._path, flags, 0o666)
+            file = os.open(self._path, flags, 0o666)
         except FileNotFoundError:
-            # the folder that several slides share was empty, so another run has taken it away at its end
+            self._refuse_unless_shared()
             self._path.parent.mkdir(exist_ok=True)
-            self._file = os.open(self._path, flags, 0o666)
-        self._flusher.start()
+            file = os.open(self._path, flags, 0o666)
         head, self._key = file_head(self._format.to_bytes(), self._path.name)
-        self._write(head)
+        self._good_bytes = self._number = 0
+        self._write(file, head)
         self._name_unflushed = True
+        return file
 
-    def _write(self, data: bytes) -> None:
-        assert self._file is not None
+    def _write(self, file: int, data: bytes) -> None:
         view = memoryview(data)
         try:
             while view:
-                written = os.write(self._file, view)
+                written = os.write(file, view)
                 if not written:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 view = view[written:]
         except OSError:
             # half a frame would be taken for a torn end, but it need not stay
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._good_bytes)
+                os.ftruncate(file, self._good_bytes)
             raise
         self._good_bytes += len(data)
         self._unflushed = True
@@ -161,7 +191,8 @@ class JournalWriter:
             os.fsync(file)
         if self._name_unflushed:
             self._name_unflushed = False
-            flush_folder(self._path.parent)
+            with contextlib.suppress(FileNotFoundError):  # removed with the file, which the next batch makes anew
+                flush_folder(self._path.parent)
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
