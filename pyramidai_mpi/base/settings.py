@@ -73,6 +73,8 @@ READERS = ("auto", "openslide", "tiff")
 """Those of `slides.readers.choice`, as tests see; so are the policies those of `sched.policy`."""
 READ_AHEAD = ("auto", "always", "never")
 LEVELS = ("mpp", "scale")
+TISSUE_METHODS = ("od", "hsv-otsu")
+"""Those of `slides.segmentation`, the default first."""
 WRITERS = ("auto", "serial", "mpio")
 NETWORK_LIBRARIES = ("onnxruntime", "openvino")
 """What can run networks, the default first, by the names of module and distribution."""
@@ -116,6 +118,10 @@ class SlideInput:
         ``auto``, ``openslide`` or ``tiff``: what decodes the slide's pixels (see `slides.readers.choice`).
     sha256
         Hash the whole slide, for the result file.
+    tissue
+        How tissue is found, of `TISSUE_METHODS`, unless the regions say where it is.
+    tissue_limit
+        Least optical density of tissue, of method ``od``; None takes the method's own.
 
     Raises
     ------
@@ -131,6 +137,8 @@ class SlideInput:
     allow_upsampling: bool = False
     reader: str = "auto"
     sha256: bool = False
+    tissue: str = TISSUE_METHODS[0]
+    tissue_limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
@@ -139,6 +147,12 @@ class SlideInput:
         check_choice("--reader", self.reader, READERS)
         if self.levels == "scale" and self.mpp is not None:
             raise UsageError("--levels scale and --mpp exclude each other: by scale, µm/px do not count; give one")
+        check_choice("--tissue", self.tissue, TISSUE_METHODS)
+        if self.tissue_limit is not None:
+            if not 0 < self.tissue_limit <= 1:
+                raise UsageError(f"--tissue-limit {self.tissue_limit:g}: expected an optical density above 0, up to 1")
+            if self.tissue != "od" or self.regions.no_tissue or self.regions.tissue_mask is not None:
+                raise UsageError("--tissue-limit: only where tissue is found by optical density (--tissue od)")
         if not 0 <= self.min_tissue <= 1:
             raise UsageError(f"--min-tissue {self.min_tissue:g}: expected a share in [0, 1]")
 

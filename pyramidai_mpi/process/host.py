@@ -21,6 +21,7 @@ _LIBRARIES = (
     "openslide-python",
     "openslide-bin",
     "scikit-image",
+    "scipy",
     "imagecodecs",
     "openvino",
     "simplejpeg",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.pyramid.grid import Grid
 
-METHOD = "otsu-hsv-1"
-"""Name of `segmentation`'s method in the result file; counted up when the same slide would get another mask."""
+METHODS = {"od": "od-1", "hsv-otsu": "otsu-hsv-1"}
+"""Names of `slides.segmentation`'s methods in results; counted up when the same slide would get another mask."""
 
 REGION_ROLES = ("roi", "exclude", "tissue_mask")
 """Files that may have a say in a mask."""
@@ -42,7 +42,7 @@ class RegionFile:
 class TissueSource:
     """How a mask came about: the method in words, and the files that the caller gave."""
 
-    method: str = METHOD
+    method: str = METHODS["od"]
     files: tuple[RegionFile, ...] = ()
 
     def facts(self) -> dict[str, str]:
@@ -60,6 +60,11 @@ class TissueSource:
         """Inverse of `to_json`."""
         document = json.loads(text)
         return cls(document["method"], tuple(RegionFile(**file) for file in document["files"]))
+
+
+def found_by(method: str, limit: float | None = None) -> str:
+    """Name of the result file for a method of `METHODS` with a limit of the caller's, if any."""
+    return METHODS[method] if limit is None else f"{METHODS[method]} with limit {limit:g}"
 
 
 def mask_pixels_per_tile(grid: Grid) -> int:
@@ -144,3 +149,36 @@ def unpack_mask(packed: bytes) -> npt.NDArray[np.bool_]:
         raise InternalError(f"{len(packed)} bytes are no mask of {height} x {width} pixels")
     bits = np.unpackbits(np.frombuffer(packed[16:], np.uint8), count=height * width)
     return bits.reshape(height, width).astype(bool)
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Areas in mm².
+
+    Attributes
+    ----------
+    tissue
+        Of all tissue in the mask.
+    positive
+        Of the tissue within positive tiles of level 0.
+    """
+
+    tissue: float
+    positive: float
+
+    @classmethod
+    def measure(cls, tissue: TissueMap, positive: npt.NDArray[np.integer], mpp: float) -> Areas:
+        """Measure a slide.
+
+        Parameters
+        ----------
+        tissue
+            Its tissue.
+        positive
+            Column and row of each positive tile of level 0, (N, 2).
+        mpp
+            µm per level-0 pixel.
+        """
+        mm2 = (mask_downsample(tissue.grid) * mpp / 1000) ** 2
+        col, row = positive.T
+        return cls(float(tissue.mask.sum() * mm2), float(tissue.counts[0][row, col].sum() * mm2))

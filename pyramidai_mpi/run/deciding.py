@@ -21,7 +21,7 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
-from pyramidai_mpi.pyramid.tissue import METHOD, REGION_ROLES, pack_mask
+from pyramidai_mpi.pyramid.tissue import METHODS, REGION_ROLES, pack_mask
 from pyramidai_mpi.slides.readers.choice import READERS
 from pyramidai_mpi.store.journal.manifest import Manifest
 
@@ -50,6 +50,7 @@ _LIBRARIES = (
     "simplejpeg",
     "imagecodecs",
     "scikit-image",
+    "scipy",
 )
 """Libraries that can change a result. Of these only the ones that compute in a run are facts of it."""
 
@@ -352,8 +353,8 @@ def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, bac
     used = {"numpy", *READERS[slide.pyramid.reader.info.reader].libraries, *backends}
     if package.stain_target is not None:
         used.add("onnxruntime")  # runs the graph that normalises
-    if source.method.startswith(METHOD):
-        used.add("scikit-image")
+    if source.method.startswith(tuple(METHODS.values())):
+        used |= {"scikit-image", "scipy"}
     versions = library_versions()
     return [
         Fact("software_version", "program version", __version__, Kind.VERSION, has_own_place=True),

@@ -10,12 +10,12 @@ from pyramidai_mpi.analyses.base import OpenSlide
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.pyramid.rule import TileRule
-from pyramidai_mpi.pyramid.tissue import TissueMap, TissueSource, mask_downsample, mask_pixels_per_tile
+from pyramidai_mpi.pyramid.tissue import TissueMap, TissueSource, found_by, mask_downsample, mask_pixels_per_tile
 from pyramidai_mpi.ranks.collectives import other_files
 from pyramidai_mpi.run.pool.messages import SlideDescription
 from pyramidai_mpi.run.stain import estimate_stain
 from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.slides.pyramid import SlidePyramid, read_thumbnail
+from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import ClosedReader
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.readers.trial import try_opening
@@ -124,7 +124,7 @@ def tissue_of(slide: OpenSlide) -> tuple[npt.NDArray[np.bool_], TissueSource]:
     """
     source = slide.source
     if not source.regions.given:
-        return segment_slide(slide), TissueSource()
+        return segment_slide(slide), TissueSource(found_by(source.tissue, source.tissue_limit))
     # loads shapely, which ranks that open no slide then need not
     from pyramidai_mpi.run.regions import RegionFiles
 
@@ -143,9 +143,10 @@ def tissue_of(slide: OpenSlide) -> tuple[npt.NDArray[np.bool_], TissueSource]:
 def segment_slide(slide: OpenSlide) -> npt.NDArray[np.bool_]:
     """Tissue mask of a slide, bool (H, W)."""
     # loads scikit-image, which ranks that segment nothing then need not
-    from pyramidai_mpi.slides.segmentation import segment_tissue
+    from pyramidai_mpi.slides.segmentation import Segmentation, tissue_of_slide
 
-    return segment_tissue(*read_thumbnail(slide.pyramid.reader, mask_downsample(slide.pyramid.grid)))
+    way = Segmentation(slide.source.tissue, slide.source.tissue_limit)
+    return tissue_of_slide(slide.pyramid.reader, way, mask_downsample(slide.pyramid.grid), slide.mpp)
 
 
 def rule_of(slide: OpenSlide, mask: npt.NDArray[np.bool_], source: TissueSource | None = None) -> TileRule:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, StorageError, input_errors
-from pyramidai_mpi.pyramid.tissue import TissueSource
+from pyramidai_mpi.pyramid.tissue import TissueSource, found_by
 from pyramidai_mpi.run.deciding import Fact, Kind, check_same, facts_before, values_in_result
 from pyramidai_mpi.run.opening import open_under
 from pyramidai_mpi.slides.identity import quickhash
@@ -149,11 +149,12 @@ def _facts_of(settings: RunSettings, package: ModelPackage, origin: ResultOrigin
 
 def _source_of(settings: RunSettings) -> TissueSource:
     """How the run's tissue mask would come about, without making it."""
-    if not settings.slide.regions.given:
-        return TissueSource()
+    slide = settings.slide
+    if not slide.regions.given:
+        return TissueSource(found_by(slide.tissue, slide.tissue_limit))
     from pyramidai_mpi.run.regions import RegionFiles  # loads shapely
 
-    return RegionFiles.find(settings.slide).source()
+    return RegionFiles.find(slide).source()
 
 
 def _is_to_be_replaced(settings: RunSettings) -> bool:

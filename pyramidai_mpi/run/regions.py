@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
-from pyramidai_mpi.pyramid.tissue import METHOD, RegionFile, TissueSource
+from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource, found_by
 from pyramidai_mpi.truth.asap import read_asap
 from pyramidai_mpi.truth.coverage import UNIT, cover_rings
 from pyramidai_mpi.truth.geojson import outlines_of_geojson, read_json
@@ -55,10 +55,13 @@ class RegionFiles:
         By role, in the order of `tissue.REGION_ROLES`.
     no_tissue
         All of the slide is tissue.
+    method
+        How tissue is found where it is not given, see `pyramid.tissue.found_by`.
     """
 
     paths: dict[str, Path]
     no_tissue: bool
+    method: str
 
     @classmethod
     def find(cls, source: SlideInput) -> RegionFiles:
@@ -73,7 +76,7 @@ class RegionFiles:
         for role, path in source.regions.paths().items():
             endings = _MASKS if role == "tissue_mask" else _OUTLINES
             found[role] = _named_like(source.path, path, endings) if path.is_dir() else path
-        return cls(found, source.regions.no_tissue)
+        return cls(found, source.regions.no_tissue, found_by(source.tissue, source.tissue_limit))
 
     def source(self) -> TissueSource:
         """How a mask by these files comes about.
@@ -83,7 +86,7 @@ class RegionFiles:
         InputError
             When one cannot be read.
         """
-        method = "none" if self.no_tissue else "given" if "tissue_mask" in self.paths else METHOD
+        method = "none" if self.no_tissue else "given" if "tissue_mask" in self.paths else self.method
         method += ", within roi" * ("roi" in self.paths) + ", without excluded" * ("exclude" in self.paths)
         files = []
         for role, path in self.paths.items():

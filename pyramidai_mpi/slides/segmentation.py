@@ -1,84 +1,125 @@
-"""Segmentation of tissue on a thumbnail: a pure function of pixels."""
+"""Where a slide, or a thumbnail of it, shows tissue, by a method of choice."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from skimage.color import rgb2hsv
-from skimage.filters import threshold_otsu
-from skimage.measure import label
-from skimage.morphology import remove_small_holes, remove_small_objects
+from scipy import ndimage
+
+from pyramidai_mpi.slides.hsv_otsu import find_stained_by_hsv
+from pyramidai_mpi.slides.optical_density import DEFAULT_LIMIT, find_stained
+from pyramidai_mpi.slides.pyramid import read_thumbnail
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.slides.readers.base import SlideReader
 
-# Otsu splits any histogram in two. On a slide full of tissue (no glass) it would cut the tissue, on an empty one the
-# noise, so it may only choose within these limits. Glass on the real slides at hand has a saturation below 0.05, fat
-# membranes 0.05..0.15, stained tissue 0.2..0.6.
-_SATURATION_LIMITS = (0.06, 0.15)
-# Hue runs red 0, green 1/3, blue 2/3. Haematoxylin and eosin lie at 0.7..1.05, DAB at 0.05..0.1; green and blue pen lie
-# at 0.3..0.6. Hues are turned so that the cut lies between yellow and green, where nothing is.
-_HUE_CUT = 0.2
-_HUE_LIMITS = (0.45 - _HUE_CUT, 0.65 - _HUE_CUT)
-# Black pen and folded coverslips: too dark to be tissue at any stain.
-_DARKEST_TISSUE = 0.18
-# At 8 µm a mask pixel (32x of 0.25 µm): specks below 8 pixels are dust, holes below 64 are cells torn out or vessels.
-_SPECK_PX = 8
-_HOLE_PX = 64
+BEST_UM_PX = 8.0
+"""µm per pixel at which tissue is found best: nuclei and fibres show, and a thumbnail has few pixels."""
 
 
-def segment_tissue(
-    rgb: RgbArray, readable: npt.NDArray[np.bool_], left_out: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.bool_]:
-    """Tissue by Otsu thresholds on saturation and hue (as in Wang et al., arXiv:1606.05718, section 3.1).
+@dataclass(frozen=True)
+class Segmentation:
+    """A way to find tissue.
+
+    Attributes
+    ----------
+    method
+        ``od``: by optical density (`optical_density`); ``hsv-otsu``: by saturation and hue (`hsv_otsu`).
+    limit
+        Of ``od``: least optical density of tissue; None takes `optical_density.DEFAULT_LIMIT`.
+    """
+
+    method: str = "od"
+    limit: float | None = None
+
+    def segment(
+        self,
+        rgb: RgbArray,
+        readable: npt.NDArray[np.bool_],
+        left_out: npt.NDArray[np.bool_] | None = None,
+        *,
+        um_px: float = BEST_UM_PX,
+    ) -> npt.NDArray[np.bool_]:
+        """Tissue of a thumbnail.
+
+        Parameters
+        ----------
+        rgb
+            Thumbnail, uint8 (H, W, 3).
+        readable
+            bool (H, W). What could not be read counts as tissue: a damaged region must show up as unreadable tiles, not
+            vanish as background.
+        left_out
+            bool (H, W), where the scanner left out areas: background, but for what lies within tissue. That was hardly
+            left out on purpose, and counts as what could not be read. None for nowhere.
+        um_px
+            µm per pixel of the thumbnail.
+
+        Returns
+        -------
+        numpy.ndarray
+            bool (H, W).
+        """
+        if not readable.any():
+            return np.ones(readable.shape, bool)
+        if left_out is None:
+            left_out = np.zeros(readable.shape, bool)
+        scanned = readable & ~left_out
+        if not scanned.any():
+            return ~readable
+        if self.method == "od":
+            limit = DEFAULT_LIMIT if self.limit is None else self.limit
+            stained = find_stained(rgb, scanned, um_px=um_px, limit=limit)
+        else:
+            stained = find_stained_by_hsv(rgb, scanned)
+        within = _enclosed(stained) & left_out if left_out.any() else left_out
+        return np.asarray(stained | within | ~readable)
+
+
+def tissue_of_slide(reader: SlideReader, way: Segmentation, downsample: float, mpp: float) -> npt.NDArray[np.bool_]:
+    """Tissue mask of a slide.
 
     Parameters
     ----------
-    rgb
-        Thumbnail, uint8 (H, W, 3).
-    readable
-        bool (H, W). What could not be read counts as tissue: a damaged region must show up as unreadable tiles, not
-        vanish as background.
-    left_out
-        bool (H, W), where the scanner left out areas: background, but for what lies within tissue. That was hardly left
-        out on purpose, and counts as what could not be read. None for nowhere.
+    reader
+        The slide.
+    way
+        How tissue is found.
+    downsample
+        Level-0 pixels per pixel of the mask.
+    mpp
+        µm per level-0 pixel.
 
     Returns
     -------
     numpy.ndarray
-        bool (H, W).
+        bool (H, W), the slide's size over `downsample`, rounded up.
     """
-    if not readable.any():
-        return np.ones(readable.shape, bool)
-    if left_out is None:
-        left_out = np.zeros(readable.shape, bool)
-    scanned = readable & ~left_out
-    if not scanned.any():
-        return ~readable
-    hsv = rgb2hsv(rgb)
-    hue = (hsv[..., 0] - _HUE_CUT) % 1.0
-    saturation, value = hsv[..., 1], hsv[..., 2]
-    stained = saturation > np.clip(_otsu(saturation[scanned]), *_SATURATION_LIMITS)
-    coloured = scanned & stained
-    if coloured.any():
-        stained &= hue > np.clip(_otsu(hue[coloured]), *_HUE_LIMITS)
-    stained &= value > _DARKEST_TISSUE
-    stained = remove_small_objects(stained & scanned, max_size=_SPECK_PX - 1)
-    stained = remove_small_holes(stained, max_size=_HOLE_PX - 1)
-    within = _enclosed(stained) & left_out if left_out.any() else left_out
-    return np.asarray(stained | within | ~readable)
+    # texture is lost in coarser pixels, so a coarse mask is made of several of the best size
+    parts = max(1, round(downsample * mpp / BEST_UM_PX)) if way.method == "od" else 1
+    rgb, readable, left_out = read_thumbnail(reader, downsample / parts)
+    mask = way.segment(rgb, readable, left_out, um_px=downsample / parts * mpp)
+    if parts == 1:
+        return mask
+    height, width = (math.ceil(extent / downsample) for extent in reversed(reader.info.l0_size))
+    tissue, damaged = (_parts_of(one, parts, (height, width)) for one in (mask, ~readable))
+    return np.asarray((2 * tissue.sum(axis=(1, 3)) >= parts**2) | damaged.any(axis=(1, 3)))
+
+
+def _parts_of(mask: npt.NDArray[np.bool_], parts: int, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Squares of `parts` pixels a side, (H, parts, W, parts); False past the end of the mask."""
+    padded = np.zeros((shape[0] * parts, shape[1] * parts), bool)
+    height, width = (min(pair) for pair in zip(mask.shape, padded.shape, strict=True))
+    padded[:height, :width] = mask[:height, :width]
+    return padded.reshape(shape[0], parts, shape[1], parts)
 
 
 def _enclosed(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """What is not in a mask and cannot be reached from the edge of the picture without crossing it."""
-    areas = np.asarray(label(~mask, connectivity=1))  # type: ignore[no-untyped-call]
-    reached = np.unique(np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]]))
-    return ~mask & ~np.isin(areas, reached)
-
-
-def _otsu(values: npt.NDArray[np.floating]) -> float:
-    low, high = float(values.min()), float(values.max())
-    return low if low == high else float(threshold_otsu(values))  # type: ignore[no-untyped-call]
+    return np.asarray(ndimage.binary_fill_holes(mask) & ~mask)
