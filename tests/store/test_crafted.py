@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.export.clam import write_clam
+from pyramidai_mpi.export.report import write_report
 from pyramidai_mpi.run.assemble import RANK_DTYPE
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.store.results.result import BATCH_DTYPE, Execution
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     import h5py
 
 N_FEATURES = 5
-SHARE = 40
+SHARE = 100
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +63,9 @@ def test_any_changed_number_type_or_size_is_read_or_refused_in_one_line(whole, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("first", range(20))
 def test_every_changed_number_type_and_size_is_read_or_refused_in_one_line(whole, tmp_path, first):
-    assert surprises(whole, tmp_path, first, 4) == []
+    assert surprises(whole, tmp_path, first, 20) == []
 
 
 def test_there_are_changes_of_all_kinds(whole):
@@ -102,6 +104,19 @@ def a_batch_of_no_rank(file: h5py.File) -> None:
     batches = file["execution/batches"][...]
     batches["rank"] = 1000
     file["execution/batches"][...] = batches
+
+
+def test_batches_of_ranks_that_are_not_there_are_refused_by_the_report(whole, tmp_path):
+    path = crafted(whole, tmp_path / "crafted.h5", a_batch_of_no_rank)
+    read_digest(path)
+    with pytest.raises(InputError, match="batches are of no rank"):
+        write_report(path, tmp_path / "a.html")
+
+
+def test_a_slide_whose_name_no_file_can_have_is_no_slide_for_clam(whole, tmp_path):
+    path = crafted(whole, tmp_path / "crafted.h5", lambda file: file["slide"].attrs.__setitem__("name", "x" * 5000))
+    with pytest.raises(InputError, match="too long"):
+        write_clam(path, tmp_path / "clam")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ def check_folder(folder: Path) -> None:
 
 def temporary_name(path: Path) -> Path:
     """A hidden name in the same folder that no other run on any host takes."""
-    return path.with_name(f".{path.name}.{host_name()}-{os.getpid()}.part")
+    return path.with_name(f".{path.name}.{host_name().replace('.', '_')}-{os.getpid()}.part")
 
 
 def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
@@ -178,7 +179,9 @@ def sweep(path: Path) -> None:
     """Remove temporary files that killed runs have left beside an output; call it with the output's lock in hand."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(path.parent):
-            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".part"):
+            # the word between is one, so that nothing of a longer name is taken for left over
+            if re.fullmatch(rf"\.{re.escape(path.name)}\.[^.]+\.part", entry.name):
+                shutil.rmtree(path.parent / entry.name, ignore_errors=True)
                 discard(path.parent / entry.name)
 
 
@@ -192,6 +195,7 @@ def placed(target: Path, *, overwrite: bool = False, inputs: Sequence[Path] = ()
         As `check_target`; and when writing fails.
     """
     check_target(target, overwrite=overwrite, inputs=inputs)
+    sweep(target)
     temporary = temporary_name(target)
     try:
         with storage_errors(temporary):

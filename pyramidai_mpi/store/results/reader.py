@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, printable
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.rule import TileRule
 from pyramidai_mpi.pyramid.tissue import TissueMap
@@ -182,8 +182,9 @@ def digest_in(file: ResultFile) -> str:
     tables = ((n_tiles, [iter_column(file, n, name) for name, _ in HASHED]) for n, n_tiles in enumerate(header.n_tiles))
     digest = digest_of_blocks(header.slide.quickhash, header.model.level_sha256, thresholds, tables)
     if digest != header.digest:
+        written = printable(str(header.digest))
         raise InputError(
-            f"{file.filename}: its tables give the digest {digest[:16]}..., written was {header.digest!s:.16}...; "
+            f"{file.filename}: its tables give the digest {digest[:16]}..., written was {written:.16}...; "
             "run the analysis again"
         )
     return digest
