@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -197,13 +195,12 @@ def _write_table(
     *,
     overwrite: bool,
 ) -> None:
+    from pyramidai_mpi.base.csv_text import csv_row
     from pyramidai_mpi.store.files.placing import placed
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["slide", "probability", *(["tumor"] if tumor is not None else [])])
+    rows = [csv_row(["slide", "probability", *(["tumor"] if tumor is not None else [])])]
     for row, one in enumerate(maps):
         label = [] if tumor is None else ["true" if tumor[row] else "false"]
-        writer.writerow([one.slide, repr(float(probability[row])), *label])
+        rows.append(csv_row([one.slide, repr(float(probability[row])), *label]))
     with placed(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(text.getvalue().encode(errors="backslashreplace"))
+        temporary.write_text("".join(rows), encoding="utf-8")

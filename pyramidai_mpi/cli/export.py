@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyramidai_mpi.export.formats import FORMATS, Order, carry_out, check_orders
+from pyramidai_mpi.export.formats import FORMATS, Order, check_orders, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,5 +53,5 @@ def command(result: Path, slide: Path | None, overwrite: bool, **asked: Any) -> 
         slide_name = read_header(file).slide.name
     check_orders(orders, slide_name, overwrite=overwrite, inputs=[result, *([] if slide is None else [slide])])
     for order in orders:
-        carry_out(order, result, slide, overwrite=overwrite)
+        make(order, result, slide, overwrite=overwrite)
     return 0

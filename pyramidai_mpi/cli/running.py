@@ -139,7 +139,7 @@ def run_several(
             comm.size,
             report.balance,
         )
-        # what an earlier start has made of a finished slide is left alone
+        # what an earlier start has made of the very result of a finished slide is left alone
         complete = [
             outcome.settings.with_output(resume=outcome.settings.output.resume or outcome.was_finished)
             for outcome in report.outcomes
@@ -157,16 +157,16 @@ def run_several(
 def _export(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[Format]) -> int:
     """Make the wanted files of each complete result; the exit code is the first failure's, else the run's."""
     from pyramidai_mpi.cli.main import say_error
-    from pyramidai_mpi.export.formats import carry_out, orders_beside
+    from pyramidai_mpi.export.formats import make, orders_beside
 
     failures = []
     for settings in complete:
         for order in orders_beside(settings.output.path, formats):
-            if settings.output.resume and order.target.exists():
-                continue  # made by an earlier start
             try:
-                carry_out(order, settings.output.path, settings.slide.path, overwrite=settings.output.overwrite)
-                log.info("%s: %s", order.format, order.target)
+                output = settings.output
+                # of what an earlier start has made, that of this very result is left alone
+                if make(order, output.path, settings.slide.path, overwrite=output.overwrite, resume=output.resume):
+                    log.info("%s: %s", order.format, order.target)
             except PyramidError as error:
                 say_error(f"{error} (the result {settings.output.path} is complete)")
                 failures.append(error.exit_code)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from pyramidai_mpi.base.csv_text import csv_row
 from pyramidai_mpi.evaluation.froc import FALSE_POSITIVES_A_SLIDE
 
 if TYPE_CHECKING:
@@ -46,15 +45,12 @@ def evaluation_json(cohort: CohortEvaluation) -> str:
 
 def evaluation_csv(cohort: CohortEvaluation) -> str:
     """One row a slide."""
-    text = io.StringIO()
     records = [_slide(one) for one in cohort.slides]
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow(
-            {name: " | ".join(map(str, value)) if isinstance(value, list) else value for name, value in record.items()}
-        )
-    return text.getvalue()
+    rows = [
+        [" | ".join(map(str, value)) if isinstance(value, list) else value for value in record.values()]
+        for record in records
+    ]
+    return "".join(map(csv_row, [list(records[0]), *rows]))
 
 
 def _slide(one: SlideEvaluation) -> dict[str, Any]:

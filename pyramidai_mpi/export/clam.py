@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import OutputExistsError
-from pyramidai_mpi.store.files.placing import check_folder, check_target, placed, storage_errors
+from pyramidai_mpi.base.errors import InputError, OutputExistsError
+from pyramidai_mpi.store.files.placing import check_folder, check_target, discard, placed, storage_errors
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_column, read_header
 
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 # TRIDENT's table (OpenSlideWSI._fetch_magnification): objective power by µm/px below
 _MAGNIFICATIONS = ((0.16, 80), (0.2, 60), (0.3, 40), (0.6, 20), (1.2, 10), (2.4, 5))
 _CHUNK_ROWS = 4096
+_LONGEST_NAME = 200
+"""Bytes that leave room for what a temporary file adds."""
 
 
 def write_clam(result: Path, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write ``folder/level<n>/<slide>.h5`` for each level that has tiles (see `_write_level`).
+    """Write ``folder/level<n>/<slide>.h5`` for each level (see `_write_level`), without rows where it has no tiles.
 
-    Both programs want a folder of files named like their slides, so many results may share the folder.
+    Both programs want a folder of files named like their slides, so many results may share the folder. What was there
+    of further levels is removed when it is to be overwritten.
 
     Returns
     -------
@@ -44,14 +47,27 @@ def write_clam(result: Path, folder: Path, *, overwrite: bool = False) -> list[P
     with open_result(result) as file:
         header = read_header(file)
         name = _file_name(header.slide.name)
-        targets = {level: folder / f"level{level}" / name for level, n_tiles in enumerate(header.n_tiles) if n_tiles}
-        for target in targets.values():
+        targets = [folder / f"level{level}" / name for level in range(len(header.levels))]
+        for target in targets:
             _make_folder(target.parent)
             check_target(target, overwrite=overwrite, inputs=[result])
-        for level, target in targets.items():
+        for level, target in enumerate(targets):
             with placed(target, overwrite=overwrite, inputs=[result]) as temporary:
                 _write_level(file, header, level, temporary, target)
-    return list(targets.values())
+    if overwrite:
+        for path in files_of_clam(folder, header.slide.name):
+            if path not in targets:
+                discard(path)
+    return targets
+
+
+def files_of_clam(folder: Path, slide_name: str) -> list[Path]:
+    """A slide's files in the folder, of any level."""
+    return [path for level in _levels_in(folder) if (path := level / _file_name(slide_name)).is_file()]
+
+
+def _levels_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("level*")) if path.name.removeprefix("level").isdecimal()]
 
 
 def check_clam(folder: Path, slide_name: str, *, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
@@ -72,15 +88,17 @@ def check_clam(folder: Path, slide_name: str, *, overwrite: bool = False, inputs
         As `check_target`, of the folder and of what lies in it.
     """
     check_folder(next(above for above in (folder, *folder.parents) if os.path.lexists(above)))
-    levels = [path for path in sorted(folder.glob("level*")) if path.name.removeprefix("level").isdecimal()]
-    for level in levels:
+    for level in _levels_in(folder):
         if not level.is_dir():
             raise OutputExistsError(f"{level}: is no folder; name another output")
         check_target(level / _file_name(slide_name), overwrite=overwrite, inputs=inputs)
 
 
 def _file_name(slide_name: str) -> str:
-    return PurePath(slide_name).stem + ".h5"
+    name = PurePath(slide_name).stem + ".h5"
+    if len(name.encode()) > _LONGEST_NAME:
+        raise InputError(f"the slide's name {name:.40}... is too long for a file of CLAM's")
+    return name
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.csv_text import csv_row
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_rows, read_header
@@ -45,10 +44,7 @@ def write_csv(result: Path, target: Path, *, overwrite: bool = False) -> None:
 
 
 def _title(classes: list[str]) -> str:
-    line = io.StringIO()
-    names = ["minx", "miny", "width", "height", *(f"prob_{name}" for name in classes), *_OWN_COLUMNS]
-    csv.writer(line, lineterminator="\n").writerow(names)
-    return line.getvalue()
+    return csv_row(["minx", "miny", "width", "height", *(f"prob_{name}" for name in classes), *_OWN_COLUMNS])
 
 
 def _lines(rows: TileRows, side: int) -> str:

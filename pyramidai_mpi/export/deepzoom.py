@@ -11,7 +11,7 @@ from PIL import Image
 
 from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.export.picture import open_picture
-from pyramidai_mpi.store.files.placing import check_folder, storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import check_folder, storage_errors, sweep, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,8 @@ def write_deepzoom(result: Path, folder: Path, slide: Path | None = None, *, ove
         When the folder is in the way or cannot be written.
     """
     check_deepzoom(folder, overwrite=overwrite)
+    for left_behind in (folder, _aside(folder)):
+        sweep(left_behind)
     temporary = temporary_name(folder)
     try:
         downsample = None if slide is None else _DOWNSAMPLE
@@ -116,6 +118,16 @@ def _descriptor(width: int, height: int) -> str:
     )
 
 
+def files_of_deepzoom(folder: Path, slide_name: str = "") -> list[Path]:
+    """All files in the folder, whatever the slide is called."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _aside(folder: Path) -> Path:
+    """Where the older folder goes while the new one takes its name."""
+    return folder.with_name(f"{folder.name}.old")
+
+
 def check_deepzoom(folder: Path, slide_name: str = "", *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Find out before the work whether the folder could be made after it, whatever the slide is called.
 
@@ -136,7 +148,7 @@ def check_deepzoom(folder: Path, slide_name: str = "", *, overwrite: bool, input
 def _place_folder(temporary: Path, folder: Path, *, overwrite: bool) -> None:
     check_deepzoom(folder, overwrite=overwrite)
     if folder.exists() and any(folder.iterdir()):
-        old = folder.with_name(f"{temporary.name}.old")
+        old = temporary_name(_aside(folder))
         folder.rename(old)
         temporary.rename(folder)
         shutil.rmtree(old)

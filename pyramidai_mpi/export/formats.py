@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.errors import OutputExistsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +51,8 @@ class Format:
     check
         Of what makes a folder: function ``(folder, slide_name, *, overwrite, inputs)`` that does what `check_target`
         does for a file.
+    files
+        Of what makes a folder: function ``(folder, slide_name)`` that gives all files there that are of the slide.
     variants
         Other ways to write it.
     """
@@ -62,6 +64,7 @@ class Format:
     help: str
     draws_slide: bool = False
     check: str = ""
+    files: str = ""
     variants: tuple[Variant, ...] = ()
 
     def __str__(self) -> str:
@@ -97,6 +100,7 @@ FORMATS = (
         "The overlay as Deep Zoom, for a browser.",
         draws_slide=True,
         check="deepzoom.check_deepzoom",
+        files="deepzoom.files_of_deepzoom",
     ),
     Format(
         "clam",
@@ -105,6 +109,7 @@ FORMATS = (
         "DIR",
         "Coordinates and features for CLAM and TRIDENT, a folder a level.",
         check="clam.check_clam",
+        files="clam.files_of_clam",
     ),
     Format(
         "report",
@@ -189,6 +194,63 @@ def check_orders(
             load(order.format.check)(order.target, slide_name, overwrite=overwrite, inputs=inputs)
         else:
             check_target(order.target, overwrite=overwrite, inputs=inputs)
+
+
+def make(
+    order: Order, result: Path, slide: Path | None = None, *, overwrite: bool = False, resume: bool = False
+) -> bool:
+    """Make one thing of a result and, where it lies beside the result, note of which result it is.
+
+    Parameters
+    ----------
+    resume
+        Leave alone what was made of this very result in the same way, and make anew what was made of another one.
+
+    Returns
+    -------
+    bool
+        Whether it was made.
+
+    Raises
+    ------
+    UsageError
+        The target's name is kept for the record.
+    InputError, OutputExistsError, StorageError
+        As `carry_out`; and with `resume`, when the target is none of this program's, or was changed.
+    """
+    from pyramidai_mpi.export.record import ExportRecord, Standing, record_path
+
+    if order.target.absolute().parent != result.absolute().parent:
+        carry_out(order, result, slide, overwrite=overwrite)
+        return True
+    if order.target.name == record_path(result).name:
+        raise UsageError(f"{order.target}: is the name of the record of exports; name another output")
+    record = ExportRecord(result)
+    over_slide = slide is not None and order.format.draws_slide and order.variant is None
+    origin = record.origin(order.format.name, order.variant.name if order.variant else "", over_slide=over_slide)
+    standing = record.standing(order.target, origin, _files_of(order, record.slide_name))
+    if resume and standing is Standing.CURRENT:
+        return False
+    if resume and standing is Standing.FOREIGN and not overwrite:
+        raise OutputExistsError(
+            f"{order.target}: nothing says of which result it is, or it was changed after it was made; move it away, "
+            "or replace it with pyramidai export --overwrite"
+        )
+    replace = overwrite or (resume and standing is Standing.OLD)
+    inputs = [result] if slide is None else [result, slide]
+    check_orders([order], record.slide_name, overwrite=replace, inputs=inputs)
+    record.begin(order.target, origin)
+    carry_out(order, result, slide, overwrite=replace)
+    record.end(order.target, origin, _files_of(order, record.slide_name))
+    return True
+
+
+def _files_of(order: Order, slide_name: str) -> list[Path]:
+    """The files of an export that are there."""
+    if order.format.files:
+        found: list[Path] = load(order.format.files)(order.target, slide_name)
+        return found
+    return [order.target] if order.target.exists() else []
 
 
 def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:

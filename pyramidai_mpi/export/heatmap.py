@@ -23,6 +23,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import tifffile
 
+from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.reader import open_result
@@ -182,7 +183,7 @@ def _chain_reduced_levels(path: Path) -> None:
 def _ome_xml(picture: _Picture) -> str:
     """Description of both images; the exact one is image 0 and stands behind the view's directories."""
     height, width = picture.shape
-    name = picture.header.model.positive_class
+    name = printable(picture.header.model.positive_class)  # XML knows no way to write control characters
     images = []
     for number, (title, kind, directory) in enumerate(
         [("probability", "float", picture.n_levels), ("view", "uint8", 0)]

@@ -94,7 +94,7 @@ def gantt_uri(batches: npt.NDArray[np.void], n_ranks: int, n_levels: int, width:
         Pixels from the start of the analysis to the end of the last batch.
     """
     pixels = np.zeros((n_ranks, width, 4), np.uint8)
-    scale = width / float(batches["end_s"].max())
+    scale = width / max(float(batches["end_s"].max()), 1e-9)
     first = np.clip(np.floor(batches["start_s"] * scale).astype(int), 0, width - 1)
     last = np.clip(np.ceil(batches["end_s"] * scale).astype(int), first + 1, width)
     colours = np.rint(look_colour(np.arange(n_levels), n_levels)).astype(np.uint8)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour
 from pyramidai_mpi.store.files.placing import placed
 
@@ -98,7 +99,7 @@ def _draw_ramp(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, corner:
     draw.text((x, y), "0", fill=_INK)
     ramp = score_colour(np.linspace(0, 1, _RAMP_WIDTH)).astype(np.uint8)
     sheet.paste(Image.fromarray(np.ascontiguousarray(np.broadcast_to(ramp, (_FONT_PX, *ramp.shape)))), (x + 18, y + 3))
-    draw.text((x + 18 + _RAMP_WIDTH + 8, y), f"1   {name}", fill=_INK)
+    draw.text((x + 18 + _RAMP_WIDTH + 8, y), f"1   {printable(name):.80}", fill=_INK)
 
 
 def _draw_scale_bar(draw: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int], width: int) -> None:

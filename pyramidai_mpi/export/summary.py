@@ -11,6 +11,7 @@ from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.store.results.tables import (
+    damage_is_named,
     iter_column,
     iter_rows,
     read_execution,
@@ -123,7 +124,23 @@ def read_report_summary(file: ResultFile, header: Header) -> ReportSummary:
         for n in range(len(header.levels) - 1, -1, -1)
     )
     n_reference = _count_reference(file, header, str(execution.attributes.get("mode", "")))
-    return ReportSummary(levels, tuple(map(_rank_figures, execution.ranks)), n_reference, execution)
+    with damage_is_named(file):
+        ranks = tuple(map(_rank_figures, execution.ranks))
+        _check_batches(execution, len(levels))
+    return ReportSummary(levels, ranks, n_reference, execution)
+
+
+def _check_batches(execution: Execution, n_levels: int) -> None:
+    """See that each batch is of a rank and a level that are there, and has its times."""
+    batches = execution.batches
+    if not (
+        (batches["rank"] >= 0).all()
+        and (batches["rank"] < len(execution.ranks)).all()
+        and (batches["level"] < n_levels).all()
+        and np.isfinite(batches["start_s"]).all()
+        and np.isfinite(batches["end_s"]).all()
+    ):
+        raise ValueError("its batches are of no rank, level or time of this run")
 
 
 def _level_figures(file: ResultFile, header: Header, level: int, seconds: float | None) -> LevelFigures:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,9 +145,8 @@ class RegionFiles:
         else:
             found, corner = outlines_of_geojson(path, read_json(path)), info.l0_bounds
         # QuPath shows a slide from the corner of its bounds on
-        outlines = [replace(one.shifted(corner), name="") for one in found.outlines]
-        area = outlined_area(path, outlines, info.l0_size)
-        for note in (*found.notes, *area.notes):
+        area = outlined_area(path, found.shifted(corner), info.l0_size)
+        for note in area.notes:
             log.warning("%s: %s", path, note)
         return cover_rings(area.rings(), downsample, shape) > 0
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import printable
+from pyramidai_mpi.base.csv_text import csv_row
 from pyramidai_mpi.base.names import without_folders
 from pyramidai_mpi.store.files.placing import check_target, discard, placed, storage_errors, temporary_name
 
@@ -153,6 +151,4 @@ def _status(outcome: SlideOutcome) -> tuple[str, str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([printable(cell) for cell in cells])
-    return text.getvalue()
+    return csv_row(cells)

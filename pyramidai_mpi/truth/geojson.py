@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import InputError, input_errors
-from pyramidai_mpi.truth.outlines import Outline, OutlineFile, ring_of
+from pyramidai_mpi.truth.outlines import LeftOut, Outline, OutlineFile, ring_of
+from pyramidai_mpi.truth.text import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# QuPath's other objects are measured cells and tiles of an analysis, no annotations by a person
-_NO_ANNOTATIONS = frozenset({"detection", "cell", "tile", "tma_core", "root"})
-_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+# QuPath's other objects are measured cells and tiles of an analysis, no annotations by a person. It names them
+# "detection" (objectType, since 0.4; object_type in 0.3) or "PathDetectionObject" (as the feature's id, up to 0.3).
+_NOT_DRAWN = {
+    "detection": "detection",
+    "cell": "cell",
+    "tile": "tile",
+    "tmacore": "TMA core",
+    "root": "root object",
+}
+_NO_AREA = {
+    "Point": "point",
+    "MultiPoint": "point set",
+    "LineString": "line",
+    "MultiLineString": "line",
+    "LinearRing": "line",
+}
+_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError)
 
 
 def read_json(path: Path) -> Any:
@@ -35,11 +49,11 @@ def read_json(path: Path) -> Any:
 # of a collection every slide of a cohort asks for the same file, which takes a second to parse; nobody changes it
 @lru_cache(maxsize=1)
 def _parsed(path: Path, _mtime_ns: int, _size: int) -> Any:
-    raw = path.read_bytes()
+    raw = read_text(path)
     try:
-        return json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); export the annotations again") from error
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error!s:.200}); export the annotations again") from error
 
 
 def is_collection(document: Any) -> bool:
@@ -62,7 +76,7 @@ def outlines_of_collection(path: Path, document: dict[str, Any], slide: str) -> 
     """
     entry = next((value for name, value in document.items() if name.casefold() == slide.casefold()), None)
     if entry is None:
-        some = ", ".join(list(document)[:3])
+        some = ", ".join(f"{name:.80}" for name in list(document)[:3])
         raise InputError(f"{path}: holds {len(document)} slides ({some}, ...), none of them {slide!r}")
     try:
         return OutlineFile(
@@ -72,7 +86,7 @@ def outlines_of_collection(path: Path, document: dict[str, Any], slide: str) -> 
             )
         )
     except _MALFORMED as error:
-        raise InputError(f"{path}: slide {slide!r} is not lists of [x, y] rings ({error!r})") from error
+        raise InputError(f"{path}: slide {slide!r} is not lists of [x, y] rings ({error!r:.200})") from error
 
 
 def outlines_of_geojson(path: Path, document: Any) -> OutlineFile:
@@ -88,15 +102,14 @@ def outlines_of_geojson(path: Path, document: Any) -> OutlineFile:
         for node in document if isinstance(document, list) else [document]:
             reading.take(node)
     except _MALFORMED as error:
-        raise InputError(f"{path}: malformed GeoJSON ({error!r}); export the annotations again") from error
+        raise InputError(f"{path}: malformed GeoJSON ({error!r:.200}); export the annotations again") from error
     return reading.result()
 
 
 class _Reading:
     def __init__(self) -> None:
         self._outlines: list[Outline] = []
-        self._lines = 0
-        self._objects = 0
+        self._left_out: list[LeftOut] = []
 
     def take(self, node: Any) -> None:
         kind = node["type"]
@@ -105,10 +118,15 @@ class _Reading:
                 self.take(feature)
         elif kind == "Feature":
             properties = node.get("properties") or {}
-            if str(properties.get("objectType", "annotation")).lower() in _NO_ANNOTATIONS:
-                self._objects += 1
-            elif node["geometry"] is not None:
-                self._take_geometry(node["geometry"], _class_name(properties))
+            name, drawn = _class_name(properties), _NOT_DRAWN.get(_object_type(node, properties))
+            if drawn is not None:
+                self._left_out.append(LeftOut(drawn, name, is_annotation=False))
+            elif node["geometry"] is None:
+                self._left_out.append(LeftOut("empty annotation", name))
+            else:
+                self._take_geometry(node["geometry"], name)
+            for child in _structured(properties.get("childObjects")) or ():
+                self.take(child)
         else:
             self._take_geometry(node, "")
 
@@ -119,29 +137,44 @@ class _Reading:
                 self._take_geometry(part, name)
         elif kind in ("Polygon", "MultiPolygon"):
             self._outlines.extend(_polygons(kind, geometry["coordinates"], name))
-        elif kind in ("Point", "MultiPoint", "LineString", "MultiLineString"):
-            self._lines += 1
+        elif kind in _NO_AREA:
+            self._left_out.append(LeftOut(_NO_AREA[kind], name))
         else:
             raise ValueError(f"unknown type {kind!r}")
 
     def result(self) -> OutlineFile:
-        notes = []
-        if self._lines:
-            notes.append(f"{self._lines} points or lines were left out: they have no area")
-        if self._objects:
-            notes.append(f"{self._objects} detections, cells or tiles were left out: they are no annotations")
-        return OutlineFile(tuple(self._outlines), tuple(notes))
+        return OutlineFile(tuple(self._outlines), tuple(self._left_out))
+
+
+def _object_type(feature: dict[str, Any], properties: dict[str, Any]) -> str:
+    """QuPath's word for the kind of object, without ``Path`` and ``Object``; of an id only where it is such a word."""
+    ids = [str(one) for one in (feature.get("id"), properties.get("id")) if str(one).endswith("Object")]
+    said = next(filter(None, (properties.get("objectType"), properties.get("object_type"), *ids)), "annotation")
+    word = str(said).lower().replace("_", "")
+    return word.removesuffix("object").removeprefix("path")
+
+
+def _structured(value: Any) -> Any:
+    """What stands within a text, where a program that knows only flat tables (GeoPandas, GDAL) has made it one."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            pass  # a name that begins like that
+    return value
 
 
 def _polygons(kind: str, coordinates: Any, name: str) -> Iterator[Outline]:
-    for rings in [coordinates] if kind == "Polygon" else coordinates:
-        if rings:
-            yield Outline(name, ring_of(rings[0]), tuple(ring_of(ring) for ring in rings[1:]))
+    for rings in ([coordinates] if kind == "Polygon" else coordinates) or [[]]:
+        shell, *holes = map(ring_of, rings or [[]])  # POLYGON EMPTY is an annotation, too
+        yield Outline(name, shell, tuple(holes))
 
 
 def _class_name(properties: dict[str, Any]) -> str:
     """QuPath: ``classification: {name}``, of late ``{names: [base, derived, ...]}``; a plain text elsewhere."""
-    found = properties.get("classification", properties.get("class", ""))
+    found = _structured(properties.get("classification", properties.get("class", "")))
     if isinstance(found, dict):
         found = found.get("name") or ": ".join(found.get("names") or [])
-    return str(found or "")
+    elif isinstance(found, list):
+        found = ": ".join(found)
+    return "" if found is None or found != found else str(found)  # NaN is how tables write that there is none

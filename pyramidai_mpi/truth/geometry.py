@@ -14,12 +14,13 @@ import numpy as np
 import shapely
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.truth.outlines import classes_listed, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from pyramidai_mpi.truth.outlines import ClassNames, Outline, Ring
+    from pyramidai_mpi.truth.outlines import ClassNames, Outline, OutlineFile, Ring
 
 _SAFE_CHANGE = 0.05
 """A repair may change the area that the outline encloses by this share: a loop at a corner, not a figure of eight."""
@@ -63,15 +64,15 @@ def no_tumor() -> TumorArea:
     return TumorArea(shapely.MultiPolygon())
 
 
-def tumor_area(path: Path, outlines: Iterable[Outline], classes: ClassNames, l0_size: tuple[int, int]) -> TumorArea:
+def tumor_area(path: Path, found: OutlineFile, classes: ClassNames, l0_size: tuple[int, int]) -> TumorArea:
     """The union of the tumour outlines without what is excluded, clipped to the slide.
 
     Parameters
     ----------
     path
         The file they come from, for messages.
-    outlines
-        All of it. When none has a class, all are tumour.
+    found
+        All of it. When no outline has a class, all are tumour.
     classes
         Which classes count.
     l0_size
@@ -80,44 +81,71 @@ def tumor_area(path: Path, outlines: Iterable[Outline], classes: ClassNames, l0_
     Raises
     ------
     InputError
-        When no class is known as tumour, an outline crosses itself beyond repair, or most of the tumour lies outside
-        the slide.
+        When no class is known as tumour, tumour is annotated but by nothing that has an area, an outline crosses itself
+        beyond repair, or most of the tumour lies outside the slide.
     """
-    outlines = list(outlines)
+    outlines = found.outlines
     notes: list[str] = []
     if outlines and not any(one.name for one in outlines):
         notes.append("no outline has a class: all are taken as tumour")
-        tumor, excluded, unknown = outlines, [], []
+        tumor, excluded, unknown = list(outlines), [], set()
     else:
         tumor = [one for one in outlines if classes.is_tumor(one.name)]
         excluded = [one for one in outlines if classes.is_exclusion(one.name)]
-        unknown = sorted({one.name or "(none)" for one in outlines} - {one.name for one in [*tumor, *excluded]})
+        unknown = {one.name for one in outlines} - {one.name for one in [*tumor, *excluded]}
     if unknown and not tumor:
         raise InputError(
-            f"{path}: has outlines of class {', '.join(unknown)}, none known as tumour; name the class with "
+            f"{path}: has outlines of class {classes_listed(unknown)}, none known as tumour; name the class with "
             "--tumor-class, or list the slide in negative.txt when it has no tumour"
         )
     if unknown:
-        notes.append(f"outlines of class {', '.join(unknown)} were left out")
+        notes.append(f"outlines of class {classes_listed(unknown)} were left out")
     workshop = _Workshop(path)
     area = _union(workshop.polygons(tumor))
+    if area.is_empty:
+        drawn = [one.kind for one in found.left_out if one.is_annotation and classes.is_tumor(one.name)]
+        _refuse_no_area(path, found, [*workshop.flat(), *drawn])
     if excluded:
         area = _polygons_of(shapely.difference(area, _union(workshop.polygons(excluded))))
     area, clipped = _clip(path, area, l0_size, "tumour")
-    return TumorArea(area, (*notes, *workshop.notes(), *clipped))
+    return TumorArea(area, (*_left_out(found), *notes, *workshop.notes(), *clipped))
 
 
-def outlined_area(path: Path, outlines: Iterable[Outline], l0_size: tuple[int, int]) -> OutlinedArea:
+def outlined_area(path: Path, found: OutlineFile, l0_size: tuple[int, int]) -> OutlinedArea:
     """The union of outlines of any class, clipped to the slide.
 
     Raises
     ------
     InputError
-        When an outline crosses itself beyond repair, or most of the area lies outside the slide.
+        When the file holds something, but nothing that has an area; an outline crosses itself beyond repair; or most of
+        the area lies outside the slide.
     """
     workshop = _Workshop(path)
-    area, clipped = _clip(path, _union(workshop.polygons(outlines)), l0_size, "outlined area")
-    return OutlinedArea(area, (*workshop.notes(), *clipped))
+    area = _union(workshop.polygons(found.outlines))
+    if area.is_empty:
+        _refuse_no_area(path, found, workshop.flat())
+    area, clipped = _clip(path, area, l0_size, "outlined area")
+    return OutlinedArea(area, (*_left_out(found), *workshop.notes(), *clipped))
+
+
+def _refuse_no_area(path: Path, found: OutlineFile, wanted: list[str]) -> None:
+    """Refuse a file of whose annotations none that is `wanted` has an area; one that holds nothing says: there is none.
+
+    A person who drew a line around the tumour, and a program's cells in place of annotations, do not say that.
+    """
+    held = wanted if wanted or found.outlines else [one.kind for one in found.left_out]
+    if held:
+        raise InputError(
+            f"{path}: outlines no area, but holds {listed(held)}; draw closed outlines, or, where there is nothing to "
+            "outline, save a file without any object"
+        )
+
+
+def _left_out(found: OutlineFile) -> tuple[str, ...]:
+    """A note on what was not used."""
+    if not found.left_out:
+        return ()
+    return (f"not used, as they are no annotations with an area: {listed([one.kind for one in found.left_out])}",)
 
 
 class _Workshop:
@@ -133,8 +161,12 @@ class _Workshop:
         if self._repaired:
             notes.append(f"{self._repaired} self-crossing outlines were repaired, their area hardly changed")
         if self._flat:
-            notes.append(f"{self._flat} outlines without area were left out")
+            notes.append(f"not used: {listed(self.flat())}")
         return notes
+
+    def flat(self) -> list[str]:
+        """A word for each outline so far that has no area."""
+        return ["flat outline"] * self._flat
 
     def polygons(self, outlines: Iterable[Outline]) -> list[shapely.Geometry]:
         made = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,23 @@ from pyramidai_mpi.truth.coverage import UNIT, cover_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import numpy.typing as npt
 
 _FINE_ENOUGH = 4
 """Of a pyramidal mask the smallest level is read whose pixels are this many times finer than the cells asked for."""
+
+_MOST_SEGMENT_BYTES = 1 << 28
+"""Of one tile or strip, which is decoded as a whole."""
+
+_MOST_BLOCK_SIDE = 4096
+
+# what tifffile raises on files that are damaged or made up, beside its own
+_DAMAGE = (
+    OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError,
+    NotImplementedError, struct.error, tifffile.TiffFileError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class LabelMask:
         pixel = self.downsample * self.sizes[0][1] / self.sizes[level][1] / step
         pixel_x = self.downsample * self.sizes[0][0] / self.sizes[level][0] / step
         with _opened(self.path) as tiff:
-            for labels, corner in _blocks(self.path, _levels(tiff)[level]):
+            for labels, corner in _blocks(self.path, _levels(self.path, tiff)[level]):
                 is_tumor = labels > 0 if self.value is None else labels == self.value
                 cover_blocks(is_tumor, corner, (pixel, pixel_x), covered)
         return np.clip(np.rint(covered * UNIT), 0, UNIT).astype(np.int32)
@@ -78,16 +90,18 @@ def open_mask(path: Path, l0_size: tuple[int, int], value: int | None = None) ->
     Raises
     ------
     InputError
-        When it is no readable TIFF, has colours, or another shape than the slide.
+        When it is no readable TIFF, has colours or pieces too large to be decoded, or another shape than the slide.
     """
     with _opened(path) as tiff:
-        levels = _levels(tiff)
+        levels = _levels(path, tiff)
         first = levels[0]
         if first.samplesperpixel != 1 or first.dtype is None or first.dtype.kind not in "biu":
             raise InputError(
                 f"{path}: is an image of {first.samplesperpixel} channels of {first.dtype}, expected a label mask: one "
                 "channel of whole numbers"
             )
+        for page in levels:
+            _check_segments(path, page)
         sizes = tuple((int(page.imagewidth), int(page.imagelength)) for page in levels)
     return LabelMask(path, l0_size, value, sizes, downsample_of(path, sizes[0], l0_size))
 
@@ -109,34 +123,71 @@ def downsample_of(path: Path, size: tuple[int, int], l0_size: tuple[int, int]) -
     return power if low <= power <= high else math.sqrt(ratio_x * ratio_y)
 
 
-def _opened(path: Path) -> AbstractContextManager[Any]:
+@contextmanager
+def _named_damage(path: Path) -> Iterator[None]:
+    """It stands around what tifffile does alone."""
     try:
-        opened: AbstractContextManager[Any] = tifffile.TiffFile(path)
-    except (OSError, tifffile.TiffFileError, ValueError) as error:
-        raise InputError(f"{path}: not a readable TIFF ({error}); check the mask") from error
-    return opened
+        yield
+    except _DAMAGE as error:
+        what = f"{error!s:.200}" or type(error).__name__
+        raise InputError(f"{path}: not a readable TIFF ({what}); check the mask") from error
 
 
-def _levels(tiff: Any) -> list[Any]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with _named_damage(path):
+        tiff = tifffile.TiffFile(path)
+    with tiff:
+        yield tiff
+
+
+def _levels(path: Path, tiff: Any) -> list[Any]:
     """Pages of the largest image: its own pyramid, or further pages that shrink in proportion."""
-    pages = [page.keyframe if hasattr(page, "keyframe") else page for page in tiff.pages]
-    levels = [pages[0]]
-    for page in pages[1:]:
-        shrink = pages[0].imagewidth / page.imagewidth
-        same_shape = abs(pages[0].imagelength / shrink - page.imagelength) <= 1 + page.imagelength * 0.02
-        if page.imagewidth < levels[-1].imagewidth and same_shape and page.samplesperpixel == 1:
-            levels.append(page)
+    with _named_damage(path):
+        pages = [page.keyframe if hasattr(page, "keyframe") else page for page in tiff.pages]
+        levels = [pages[0]]
+        for page in pages[1:]:
+            shrink = pages[0].imagewidth / page.imagewidth
+            same_shape = abs(pages[0].imagelength / shrink - page.imagelength) <= 1 + page.imagelength * 0.02
+            if page.imagewidth < levels[-1].imagewidth and same_shape and page.samplesperpixel == 1:
+                levels.append(page)
     return levels
+
+
+def _check_segments(path: Path, page: Any) -> None:
+    """See that a tile or strip can be decoded: of one that is too large, a few bytes may claim anything."""
+    with _named_damage(path):
+        width, height = page.imagewidth, page.imagelength
+        tile = (page.tilewidth, page.tilelength) if page.is_tiled else (width, min(page.rowsperstrip, height))
+        n_bytes = math.prod(map(int, tile)) * page.dtype.itemsize * int(page.imagedepth)
+        if min(width, height, *tile) < 1:
+            raise ValueError("it has no pixels")
+        if (n_stored := len(page.dataoffsets)) < (n_wanted := math.prod(page.chunked)):
+            raise ValueError(f"it lists {n_stored} of its {n_wanted} pieces")
+        if (
+            end := max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
+        ) > page.parent.filehandle.size:
+            raise ValueError(f"it was cut: it is to reach to byte {end}")
+    if n_bytes > _MOST_SEGMENT_BYTES:
+        raise InputError(
+            f"{path}: is stored in pieces of {tile[0]} x {tile[1]} px, too large to decode at once; save it in tiles"
+        )
 
 
 def _blocks(path: Path, page: Any) -> Iterator[tuple[npt.NDArray[Any], tuple[int, int]]]:
     """Decoded tiles or strips (h, w) with row and column of their corner, without what lies past the image."""
-    try:
-        for data, index, _ in page.segments():
+    segments = iter(page.segments())
+    while True:
+        with _named_damage(path):
+            found = next(segments, None)
+            if found is None:
+                return
+            data, index, _ = found
             if data is None:  # not stored: background
                 continue
             row, col = int(index[-3]), int(index[-2])
-            block = data.reshape(data.shape[-3], data.shape[-2])
-            yield block[: page.imagelength - row, : page.imagewidth - col], (row, col)
-    except (OSError, ValueError, IndexError, RuntimeError, tifffile.TiffFileError) as error:
-        raise InputError(f"{path}: cannot be decoded ({error}); check the mask") from error
+            block = data.reshape(data.shape[-3], data.shape[-2])[: page.imagelength - row, : page.imagewidth - col]
+        for top in range(0, block.shape[0], _MOST_BLOCK_SIDE):
+            for left in range(0, block.shape[1], _MOST_BLOCK_SIDE):
+                part = block[top : top + _MOST_BLOCK_SIDE, left : left + _MOST_BLOCK_SIDE]
+                yield part, (row + top, col + left)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -21,6 +22,9 @@ TUMOR_CLASSES = ("tumor", "tumour", "positive", "metastasis", "metastases", "can
 
 EXCLUSION_CLASSES = ("exclusion", "excluded", "hole", "normal", "benign", "negative", "_2")
 """Names of what is cut out of tumour; ``_2`` is CAMELYON16's, ``normal`` CAMELYON17's."""
+
+_FARTHEST = 2.0**40
+"""No slide reaches that far, in level-0 pixels; beyond it areas lose their digits."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,25 @@ class Outline:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """An object of a file that is no outline.
+
+    Attributes
+    ----------
+    kind
+        What it is instead, in a word or two: ``line``, ``point``, ``detection``.
+    name
+        Its class, "" when the file gives none.
+    is_annotation
+        Whether a person drew it; else it is what a program has measured or counted.
+    """
+
+    kind: str
+    name: str = ""
+    is_annotation: bool = True
+
+
+@dataclass(frozen=True)
 class OutlineFile:
     """What a file of outlines holds.
 
@@ -55,12 +78,28 @@ class OutlineFile:
     ----------
     outlines
         In the file's order.
-    notes
-        What the reader left out and why, one line each.
+    left_out
+        What cannot be used, in the file's order.
     """
 
     outlines: tuple[Outline, ...]
-    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    def shifted(self, l0_corner: tuple[int, int]) -> OutlineFile:
+        """Of a program that counts from `l0_corner`: the same in level-0 pixels of the file."""
+        return replace(self, outlines=tuple(one.shifted(l0_corner) for one in self.outlines))
+
+
+def listed(kinds: Sequence[str]) -> str:
+    """Things and their numbers, the most frequent first: ``3 detections, 1 line``."""
+    counted = Counter(kinds).most_common()
+    return ", ".join(f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in counted)
+
+
+def classes_listed(names: Iterable[str]) -> str:
+    """Class names for a message, which stays one line however many and long they are."""
+    shown = [f"{printable(name) or '(none)':.60}" for name in sorted(set(names))]
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} others" if len(shown) > 5 else "")
 
 
 @dataclass(frozen=True)
@@ -119,11 +158,14 @@ def ring_of(points: object) -> Ring:
     Raises
     ------
     ValueError
-        When it is no list of finite points.
+        When it is no list of points, or one lies where no slide can be.
     """
     if not isinstance(points, list | tuple):
         raise ValueError("a ring must be a list of points")
-    ring = np.array([(float(point[0]), float(point[1])) for point in points], np.float64).reshape(-1, 2)
-    if not np.isfinite(ring).all():
-        raise ValueError("a ring has a point that is not finite")
+    try:
+        ring = np.array([(float(point[0]), float(point[1])) for point in points], np.float64).reshape(-1, 2)
+    except OverflowError:  # JSON knows numbers that no float holds
+        ring = np.array([[np.inf, np.inf]])
+    if not (np.abs(ring) <= _FARTHEST).all():
+        raise ValueError("a ring has a point that is not finite, or farther away than any slide reaches")
     return ring

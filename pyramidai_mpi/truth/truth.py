@@ -119,8 +119,7 @@ def read_truth(
         _check_name(path, stem)
         return Truth(path, open_mask(path, l0_size, options.mask_value))
     outlines = _read_outlines(path, stem, options.classes, l0_bounds)
-    area = tumor_area(path, outlines.outlines, options.classes, l0_size)
-    return Truth(path, TumorArea(area.shape, (*outlines.notes, *area.notes)))
+    return Truth(path, tumor_area(path, outlines, options.classes, l0_size))
 
 
 def _read_outlines(path: Path, stem: str, classes: ClassNames, l0_bounds: tuple[int, int]) -> OutlineFile:
@@ -131,8 +130,7 @@ def _read_outlines(path: Path, stem: str, classes: ClassNames, l0_bounds: tuple[
     if is_collection(document):
         return outlines_of_collection(path, document, stem)
     _check_name(path, stem)
-    found = outlines_of_geojson(path, document)
-    return OutlineFile(tuple(outline.shifted(l0_bounds) for outline in found.outlines), found.notes)
+    return outlines_of_geojson(path, document).shifted(l0_bounds)
 
 
 def _check_name(path: Path, stem: str) -> None:
@@ -169,7 +167,7 @@ def find_annotation(folder: Path, slide: str) -> Path:
     if not found:
         raise InputError(
             f"{folder}: holds no truth for slide {stem!r}: looked for {stem} + {', '.join((*_OUTLINES, *_MASKS))}; a "
-            f"slide without tumour is listed in {NEGATIVE_LIST} there, or has a file without outlines"
+            f"slide without tumour is listed in {NEGATIVE_LIST} there, or has a file without any object"
         )
     return found[0]
 

@@ -229,7 +229,7 @@ def test_export_makes_everything_that_is_asked_for_in_one_go(call, tmp_path):
     }
     words = [word for pair in wanted.items() for word in pair]
     assert call("export", path, *words) == (0, "", "")
-    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(["out.h5", *wanted.values()])
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(["out.h5", "out.exports.json", *wanted.values()])
     assert call("export", path, "--geojson", "regions.geojson", "--merge")[0] == 0
     features = json.loads((tmp_path / "regions.geojson").read_text())["features"]
     assert {feature["properties"]["objectType"] for feature in features} == {"annotation"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
+import h5py
 import pytest
 from PIL import Image
 
@@ -37,12 +38,14 @@ def test_two_ranks_write_each_file_once_and_a_second_start_finds_them(folder, tm
     words = [folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5", "--export", "csv,geojson,overlay"]
     done = pyramidai(*words, ranks=2)
     assert done.returncode == 0
-    assert names(tmp_path) == ["a.csv", "a.geojson", "a.h5", "a.overlay.png"]
+    assert names(tmp_path) == ["a.csv", "a.exports.json", "a.geojson", "a.h5", "a.overlay.png"]
     written = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     (tmp_path / "a.csv").unlink()
     assert pyramidai(*words, "--resume", ranks=2).returncode == 0
     assert names(tmp_path) == sorted(written)
-    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name != "a.csv"}
+    anew = {"a.csv", "a.exports.json"}
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name not in anew}
+    assert len(kept) == 3
     assert kept.items() <= written.items()
 
 
@@ -63,7 +66,7 @@ def test_an_export_that_fails_gives_its_code_and_the_result_stays(folder, tmp_pa
     done = pyramidai(*words, "--resume", ranks=2)
     assert done.returncode == 73
     assert "a.deepzoom" in done.stderr
-    assert names(tmp_path) == ["a.csv", "a.deepzoom", "a.h5"]
+    assert names(tmp_path) == ["a.csv", "a.deepzoom", "a.exports.json", "a.h5"]
     assert len(digest_of(tmp_path / "a.h5")) == 64
 
 
@@ -74,9 +77,38 @@ def test_every_slide_of_a_pool_gets_its_files(folder, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0
     made = [name for name in names(tmp_path) if not name.startswith("run_metadata_")]
-    assert made == ["a.csv", "a.h5", "b.csv", "b.h5", "summary.csv"]
+    assert made == ["a.csv", "a.exports.json", "a.h5", "b.csv", "b.exports.json", "b.h5", "summary.csv"]
     with (tmp_path / "b.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) > 10
+
+
+@pytest.mark.parametrize("way", ["replaced without its export", "removed by hand", "killed before its export"])
+def test_an_export_of_another_result_is_made_anew(folder, tmp_path, way):
+    words = [folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5"]
+    other = ["--mode", "exhaustive"]
+    assert pyramidai(*words, "--export", "csv", ranks=2).returncode == 0
+    old = (tmp_path / "a.csv").read_text()
+    if way == "removed by hand":
+        (tmp_path / "a.h5").unlink()
+    else:  # killed: as if the run had been asked for the export, and had not come to it
+        assert pyramidai(*words, *other, "--overwrite", ranks=2).returncode == 0
+    assert pyramidai(*words, *other, "--export", "csv", "--resume", ranks=2).returncode == 0
+    with h5py.File(tmp_path / "a.h5") as file:
+        n_tiles = sum(len(level["index"]) for level in file["levels"].values())
+    new = (tmp_path / "a.csv").read_text()
+    assert len(new.splitlines()) == n_tiles + 1 > len(old.splitlines())
+
+
+def test_an_export_that_is_not_ours_is_neither_taken_for_ours_nor_replaced(folder, tmp_path):
+    words = [folder / "a.tif", "--model", folder / "model", "-o", tmp_path / "a.h5", "--export", "csv"]
+    assert pyramidai(*words).returncode == 0
+    (tmp_path / "a.csv").write_text("mine\n")
+    done = pyramidai(*words, "--resume")
+    assert done.returncode == 73
+    assert "a.csv: nothing says of which result it is" in done.stderr
+    assert (tmp_path / "a.csv").read_text() == "mine\n"
+    assert pyramidai("export", tmp_path / "a.h5", "--csv", tmp_path / "a.csv", "--overwrite").returncode == 0
+    assert pyramidai(*words, "--resume").returncode == 0
 
 
 @pytest.mark.real

@@ -91,8 +91,24 @@ def test_without_features_coordinates_stand_alone(tmp_path):
             assert list(file) == ["coords"]
 
 
-def test_levels_without_tiles_are_left_out(tmp_path):
-    assert write_clam(write_file(tmp_path / "out.h5", result_of(np.zeros((8, 8), bool))), tmp_path / "clam") == []
+def test_levels_without_tiles_are_files_without_rows(tmp_path):
+    result = result_of(np.zeros((8, 8), bool))
+    result = replace(result, levels=tuple(replace(level, n_features=N_FEATURES) for level in result.levels))
+    written = write_clam(write_file(tmp_path / "out.h5", result), tmp_path / "clam")
+    assert [path.parent.name for path in written] == ["level0", "level1", "level2"]
+    for path in written:
+        with h5py.File(path) as file:
+            assert (file["coords"].shape, file["features"].shape) == ((0, 2), (0, N_FEATURES))
+            assert file["coords"].attrs["level0_magnification"] == 40
+
+
+def test_of_a_result_of_fewer_levels_no_file_of_an_older_one_is_left(path, tmp_path):
+    written = write_clam(path, tmp_path / "clam")
+    for other in (written[2].parent.with_name("level3") / "slide.h5", written[2].with_name("other.h5")):
+        other.parent.mkdir(exist_ok=True)
+        other.touch()
+    write_clam(path, tmp_path / "clam", overwrite=True)
+    assert sorted((tmp_path / "clam").rglob("*.h5")) == sorted([*written, written[2].with_name("other.h5")])
 
 
 def test_nothing_is_written_when_one_file_is_in_the_way(path, tmp_path):

@@ -16,6 +16,7 @@ from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.run.assemble import RANK_DTYPE
 from pyramidai_mpi.run.records import CohortRecords
 from pyramidai_mpi.run.run import RunReport, SlideOutcome
+from pyramidai_mpi.run.summary_table import SummaryTable
 from pyramidai_mpi.store.results.summary import SlideAccount
 from tests.packages import write_package
 
@@ -75,6 +76,16 @@ def test_the_table_tells_what_has_ended_and_what_has_not(records, each, tmp_path
     assert third["reason"] == r"c\n\x1b[2J.tif: not a\nslide"
     assert all(line.isprintable() for line in (folder / "summary.csv").read_text().splitlines())
     assert len((folder / "summary.csv").read_text().splitlines()) == 4
+
+
+def test_a_slide_that_is_called_as_a_formula_is_none_in_the_table(tmp_path):
+    name = "=cmd|' /C calc'!A0.tif"
+    one = RunSettings.of(Path(name), tmp_path / "model", Path("=1.h5"))
+    table = SummaryTable(tmp_path / "summary.csv", [one], 3)
+    table.put(SlideOutcome(one, ExitCode.BAD_INPUT, f"{name}: not a slide"))
+    table.write()
+    (row,) = rows_in(tmp_path)
+    assert (row["slide"], row["output"], row["reason"]) == (f"'{name}", "'=1.h5", f"'{name}: not a slide")
 
 
 def test_metadata_is_there_from_the_start_and_complete_at_the_end(records, each, tmp_path):

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
-from pyramidai_mpi.slides.segmentation import Segmentation, tissue_of_slide
+from pyramidai_mpi.slides.segmentation import Segmentation
 
 GLASS, EOSIN, HAEMATOXYLIN = (243, 242, 244), (205, 130, 175), (115, 75, 150)
 METHODS = ["od", "hsv-otsu"]
@@ -76,8 +76,10 @@ def test_a_slide_of_a_single_stain_keeps_all_of_it(colour):
 
 @pytest.mark.parametrize(
     "ink",
-    [(40, 160, 80), (0, 120, 110), (60, 120, 190), (37, 95, 160), (0, 90, 180), (22, 20, 24), (10, 8, 12)]
-    + [(205, 25, 45), (110, 40, 150), (128, 0, 128)],
+    [
+        *[(40, 160, 80), (0, 120, 110), (60, 120, 190), (37, 95, 160), (0, 90, 180), (22, 20, 24), (10, 8, 12)],
+        *[(205, 25, 45), (110, 40, 150), (128, 0, 128)],
+    ],
     ids=["green", "teal", "light blue", "blue", "strong blue", "black", "deep black", "red", "violet", "purple"],
 )
 def test_pen_is_not_tissue(section, ink):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.faults.bitflips import REFUSED, WITHOUT_EFFECT, everything, flips
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.store.results.reader import open_result, read_digest, read_levels, summarise
+from pyramidai_mpi.store.results.reader import read_digest, summarise
 from pyramidai_mpi.store.results.seal import check_seal, rows_on_disk, seal_file
 from pyramidai_mpi.store.results.writer import FeatureWriter, create_file, finish_file, slab_of, write_slab
 from tests.results import CREATED, result_of, write_file
@@ -244,9 +244,7 @@ def test_tables_that_are_no_tree_are_refused_though_the_seal_fits(path, what):
     with h5py.File(path, "r+") as file:
         rows_of(file, *BAD_TABLES[what])
     reseal(path)
-    with open_result(path) as file, pytest.raises(InputError, match="level"):
-        read_levels(file)
-    refusal(path)
+    assert "level" in refusal(path)
 
 
 def test_a_missing_level_is_refused(path):

@@ -12,7 +12,7 @@ from pyramidai_mpi.truth.geojson import outlines_of_collection, read_json
 from pyramidai_mpi.truth.geometry import tumor_area
 from pyramidai_mpi.truth.labelled_tree import PASS_THROUGH
 from pyramidai_mpi.truth.labels import label_levels, label_result, read_labelled
-from pyramidai_mpi.truth.outlines import ClassNames
+from pyramidai_mpi.truth.outlines import ClassNames, OutlineFile
 from tests.results import result_of, write_file
 from tests.trees import MASK_PER_TILE, TILE, rule_of
 from tests.truth.files import asap, feature, geojson
@@ -155,5 +155,5 @@ def test_every_outline_of_camelyon16_can_be_used(real_slides) -> None:
         if len(outline.shell) < 4 or not shapely.Polygon(outline.shell).is_valid
     ]
     assert len(crossing) > 370
-    notes = tumor_area(path, crossing, ClassNames(("_0", "_2"), ()), (250_000, 250_000)).notes
+    notes = tumor_area(path, OutlineFile(tuple(crossing)), ClassNames(("_0", "_2"), ()), (250_000, 250_000)).notes
     assert any("self-crossing outlines were repaired" in note for note in notes)

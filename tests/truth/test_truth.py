@@ -47,11 +47,119 @@ def test_an_asap_group_means_what_the_group_that_it_is_part_of_means(tmp_path) -
     assert area_of(asap(tmp_path / "slide.xml", [("ITC", SQUARE)], groups)) == 6400
 
 
-def test_what_is_no_area_is_left_out_and_said(tmp_path) -> None:
-    path = asap(tmp_path / "slide.xml", [("Tumor", [[5, 5]])], kind="Dot")
-    truth = read_truth(path, "slide.tif", SIZE)
-    assert truth.tumor.shape.is_empty
-    assert truth.notes == ("1 annotations that are no areas were left out",)
+def test_of_an_asap_rectangle_two_corners_stand_for_four(tmp_path) -> None:
+    for corners in ([[10, 10], [90, 90]], [[90, 10], [10, 90]], SQUARE):
+        assert area_of(asap(tmp_path / "slide.xml", [("Tumor", corners)], kind="Rectangle")) == 6400
+
+
+def test_asap_points_are_joined_in_their_order_not_in_that_of_the_lines(tmp_path) -> None:
+    path = asap(tmp_path / "slide.xml", [("Tumor", SQUARE)])
+    lines = path.read_text().split("<Coordinate ")
+    path.write_text("<Coordinate ".join([lines[0], lines[1], lines[3], lines[2], lines[4]]))
+    assert area_of(path) == 6400
+
+
+def test_asap_numbers_may_have_decimal_commas(tmp_path) -> None:
+    path = asap(tmp_path / "slide.xml", [("Tumor", [["10,5", "10,5"], ["90,5", "10,5"], ["90,5", "90,5"]])])
+    assert area_of(path) == 3200
+
+
+@pytest.mark.parametrize(
+    ("kind", "points", "word"),
+    [
+        ("Dot", [[5, 5]], "1 point;"),
+        ("PointSet", SQUARE, "1 point set;"),
+        ("Measurement", SQUARE[:2], "1 measurement;"),
+        ("None", SQUARE, "1 untyped annotation;"),
+        ("Polygon", SQUARE[:2], "1 flat outline;"),
+        ("Rectangle", [SQUARE[0], SQUARE[0]], "1 flat outline;"),
+        ("Rectangle", SQUARE[:2], "1 flat outline;"),
+        ("Spline", [], "1 flat outline;"),
+    ],
+)
+def test_asap_annotations_without_area_do_not_say_that_there_is_no_tumour(tmp_path, kind, points, word) -> None:
+    with pytest.raises(InputError, match=f"outlines no area, but holds {word}"):
+        area_of(asap(tmp_path / "slide.xml", [("Tumor", points)], kind=kind))
+
+
+def qupath(version: str, kind: str, rings: list, name: str = "Tumor") -> dict:
+    """An object as QuPath writes it: qupath-core's GsonTools of 0.2, 0.3 and 0.4."""
+    old = {"annotation": "PathAnnotationObject", "tma_core": "TMACoreObject"}.get(kind, f"Path{kind.title()}Object")
+    made = feature(rings, None)
+    colour = {"color": [200, 0, 0]} if version == "0.4" else {"colorRGB": -377282}
+    made["properties"] = {"classification": {"name": name, **colour}, "isLocked": False, "measurements": []}
+    if version == "0.4":
+        made["id"] = "4cbbd4b9-5fb8-4dd4-9b2f-1d4c6a4d9f0a"
+        made["properties"]["objectType"] = kind
+    else:
+        made["id"] = old
+        made["properties"] |= {"object_type": kind} if version == "0.3" else {}
+    return made
+
+
+def as_tables_have_it(node: dict) -> dict:
+    """As a table of plain columns keeps it (GeoPandas, GDAL): what is structured is a text, the id is a column."""
+    columns = {
+        name: json.dumps(value, indent=1) if isinstance(value, dict | list) else value
+        for name, value in node["properties"].items()
+    }
+    return {"type": "Feature", "geometry": node["geometry"], "properties": {"id": node["id"], **columns}}
+
+
+@pytest.mark.parametrize("as_written", [dict, as_tables_have_it], ids=["as QuPath writes it", "as GeoPandas does"])
+@pytest.mark.parametrize("version", ["0.2", "0.3", "0.4"])
+def test_of_any_qupath_only_annotations_are_outlines(tmp_path, version, as_written) -> None:
+    others = [qupath(version, kind, [LEFT]) for kind in ("detection", "detection", "cell", "tile", "tma_core")]
+    objects = [qupath(version, "annotation", [SQUARE]), *others, qupath(version, "annotation", [HOLE], "Exclusion")]
+    truth = read_truth(geojson(tmp_path / "slide.geojson", *map(as_written, objects)), "slide.tif", SIZE)
+    assert truth.tumor.shape.area == 6000
+    assert "2 detections, 1 cell, 1 tile, 1 TMA core" in truth.notes[0]
+    with pytest.raises(InputError, match="outlines no area, but holds 2 detections, 1 cell, 1 tile, 1 TMA core;"):
+        area_of(geojson(tmp_path / "slide.geojson", *map(as_written, others)))
+
+
+def test_an_annotation_within_another_object_counts(tmp_path) -> None:
+    tissue = feature([SQUARE], "Tissue", childObjects=[feature([HOLE]), feature([LEFT], objectType="cell")])
+    assert area_of(geojson(tmp_path / "slide.geojson", tissue)) == 400
+
+
+def shape(kind: str, coordinates: list, name: str = "Tumor") -> dict:
+    geometry = {"type": kind, "coordinates": coordinates}
+    return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+
+NO_AREAS = {
+    "1 point": shape("Point", [5, 5]),
+    "1 point set": shape("MultiPoint", SQUARE),
+    "1 line": shape("LineString", [*SQUARE, SQUARE[0]]),
+    "2 lines": {"type": "FeatureCollection", "features": [shape("LineString", SQUARE), shape("LineString", LEFT)]},
+    "1 empty annotation": {"type": "Feature", "geometry": None, "properties": {"classification": {"name": "Tumor"}}},
+    "1 flat outline": shape("Polygon", [[*SQUARE[:2], SQUARE[0]]]),
+    "1 flat outline ": shape("Polygon", []),
+    "1 flat outline  ": shape("MultiPolygon", []),
+    "1 flat outline   ": shape("Polygon", [[[1, 1], [5, 5], [9, 9], [1, 1]]]),
+}
+
+
+@pytest.mark.parametrize("held", NO_AREAS)
+@pytest.mark.parametrize("beside", [[], [feature([LEFT], "Normal")]], ids=["alone", "beside an area of another class"])
+def test_annotations_without_area_do_not_say_that_there_is_no_tumour(tmp_path, held, beside) -> None:
+    with pytest.raises(InputError, match=f"outlines no area, but holds {held.strip()};"):
+        area_of(geojson(tmp_path / "slide.geojson", NO_AREAS[held], *beside))
+
+
+@pytest.mark.parametrize("held", NO_AREAS)
+def test_beside_an_area_what_has_none_is_left_out_and_said(tmp_path, held) -> None:
+    truth = read_truth(geojson(tmp_path / "slide.geojson", feature([SQUARE]), NO_AREAS[held]), "slide.tif", SIZE)
+    assert truth.tumor.shape.area == 6400
+    (note,) = truth.notes
+    assert note.startswith("not used")
+    assert note.endswith(f": {held.strip()}")
+
+
+def test_a_class_in_a_text_that_is_no_json_is_a_name(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"outlines of class \{tumor, none known as tumour"):
+        area_of(geojson(tmp_path / "slide.geojson", feature([SQUARE], None, classification="{tumor")))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ _MOST_OBJECTS = 1000
 _DEEPEST = 8
 # gzip shrinks by 1032 at most: a table that claims more rows than its bytes can hold was made to exhaust the memory
 _MOST_SHRINKING = 1100
+_MOST_ROW_BYTES = 1 << 20
+_MOST_CHUNK_BYTES = 1 << 30
 # further filters would be libraries that HDF5 loads from wherever HDF5_PLUGIN_PATH points
 _KNOWN_FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 
@@ -68,6 +70,11 @@ def _check_table(path: str, table: h5py.Dataset, bytes_on_disk: int) -> None:
         raise InputError(f"{path} needs the unknown filters {sorted(filters - _KNOWN_FILTERS)}")
     if table.dtype.hasobject or table.shape is None:
         raise InputError(f"{path} is of a type that no result holds")
+    n_bytes = math.prod(table.shape) * table.dtype.itemsize
+    # HDF5 unpacks whole chunks, of which a few rows may be asked for
+    chunk = math.prod(table.chunks or ()) * table.dtype.itemsize
+    if table.dtype.itemsize > _MOST_ROW_BYTES or chunk > min(_MOST_CHUNK_BYTES, n_bytes + _MOST_ROW_BYTES):
+        raise InputError(f"{path} has rows or pieces of a size that no result has")
     stored = table.id.get_storage_size()
-    if stored > bytes_on_disk or math.prod(table.shape) * table.dtype.itemsize > stored * _MOST_SHRINKING:
+    if stored > bytes_on_disk or n_bytes > stored * _MOST_SHRINKING:
         raise InputError(f"{path} claims shape {table.shape}, more than its {stored} bytes can hold")

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.types import Decision, index_keys
+from pyramidai_mpi.base.errors import InputError, printable
+from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.rule import TileRule
 from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.pyramid.tree import TreeLevel
+from pyramidai_mpi.store.results.check import check_content
 from pyramidai_mpi.store.results.contents import check_objects
-from pyramidai_mpi.store.results.result import FORMAT, FORMAT_VERSION, digest_of
+from pyramidai_mpi.store.results.result import FORMAT, FORMAT_VERSION, HASHED, digest_of_blocks
 from pyramidai_mpi.store.results.seal import check_seal
 from pyramidai_mpi.store.results.tables import (
     count_decisions,
+    iter_column,
     names_damage,
     read_execution,
     read_header,
@@ -32,14 +34,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    import numpy.typing as npt
-
     from pyramidai_mpi.store.results.tables import ResultFile
 
 
 @dataclass(frozen=True)
 class CheckedResult:
-    """A result file whose seal has been checked: it may be opened again and again, and is hashed once.
+    """A result file whose seal and content have been checked: it may be opened again and again, and is hashed once.
 
     Attributes
     ----------
@@ -52,12 +52,13 @@ class CheckedResult:
 
     @classmethod
     def check(cls, path: Path) -> CheckedResult:
-        """See that a file is what was sealed.
+        """See that a file is what was sealed, and that what it says can be true.
 
         Raises
         ------
         InputError
-            When it is missing, no HDF5 file, no result, or was changed after it was written.
+            When it is missing, no HDF5 file, no result, was changed after it was written, or holds sizes, numbers or
+            rows that do not fit each other.
         """
         if not path.is_file():
             raise InputError(f"{path}: no such result file; check the path")
@@ -66,7 +67,10 @@ class CheckedResult:
             check_seal(path)
         except OSError as error:
             raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
-        return cls(path, stamp)
+        checked = cls(path, stamp)
+        with checked.open() as file:
+            check_content(file)
+        return checked
 
     @contextmanager
     def open(self) -> Iterator[ResultFile]:
@@ -130,44 +134,12 @@ def read_levels(file: ResultFile) -> dict[int, TreeLevel]:
     Raises
     ------
     InputError
-        When they are no tree: tables of wrong types or lengths, rows out of order, a tile outside the slide, a parent
-        that is not there.
+        When they cannot be read.
     """
-    header, groups = read_header(file), file["levels"]
-    n_classes = len(header.model.classes)
-    levels: dict[int, TreeLevel] = {}
-    n_parents = 0
-    if set(groups) != {str(n) for n in range(len(groups))}:
-        raise InputError(f"{file.filename}: has the levels {sorted(groups)}, expected 0..{len(groups) - 1}")
-    for n in reversed(range(len(groups))):
-        group = groups[str(n)]
-        level = TreeLevel(
-            index=_table(group, "index", np.dtype(np.uint32), (2,)),
-            probability=_table(group, "probability", np.dtype(np.float32), (n_classes,)),
-            decision=_table(group, "decision", np.dtype(np.uint8), ()),
-            parent=_table(group, "parent", np.dtype(np.int64), ()),
-        )
-        first_parent = -1 if n == len(groups) - 1 else 0
-        if (
-            not len(level.index) == len(level.probability) == len(level.decision) == len(level.parent)
-            or (np.diff(index_keys(level.index)) <= 0).any()
-            or (level.index >= header.grid.shape(n)).any()
-            or (level.decision > max(Decision)).any()
-            or ((level.parent < min(first_parent, n_parents - 1)) | (level.parent >= n_parents)).any()
-        ):
-            raise InputError(f"{file.filename}: the tables of level {n} do not fit each other")
-        levels[n] = level
-        n_parents = len(level.index)
-    return dict(sorted(levels.items()))
-
-
-def _table(group: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> npt.NDArray[Any]:
-    table = group[name]
-    if table.dtype != dtype or table.ndim != len(row) + 1 or table.shape[1:] != row:
-        raise InputError(
-            f"{group.file.filename}: {table.name} is {table.dtype} {table.shape}, expected {dtype} (any, *{row})"
-        )
-    return np.asarray(table[...])
+    return {
+        n: TreeLevel(*(file[f"levels/{n}/{name}"][...] for name in ("index", "probability", "decision", "parent")))
+        for n in range(len(file["levels"]))
+    }
 
 
 @names_damage
@@ -205,12 +177,14 @@ def digest_in(file: ResultFile) -> str:
     InputError
         When its content cannot be read, or is not that of which it was written.
     """
-    header, levels = read_header(file), read_levels(file)
+    header = read_header(file)
     thresholds = [level.threshold for level in header.levels]
-    digest = digest_of(header.slide.quickhash, header.model.level_sha256, thresholds, levels)
+    tables = ((n_tiles, [iter_column(file, n, name) for name, _ in HASHED]) for n, n_tiles in enumerate(header.n_tiles))
+    digest = digest_of_blocks(header.slide.quickhash, header.model.level_sha256, thresholds, tables)
     if digest != header.digest:
+        written = printable(str(header.digest))
         raise InputError(
-            f"{file.filename}: its tables give the digest {digest[:16]}..., written was {header.digest!s:.16}...; "
+            f"{file.filename}: its tables give the digest {digest[:16]}..., written was {written:.16}...; "
             "run the analysis again"
         )
     return digest

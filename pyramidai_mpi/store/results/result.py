@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -175,8 +175,23 @@ class Result:
         )
 
 
+HASHED = (("index", "<u4"), ("probability", "<f4"), ("decision", "u1"), ("parent", "<i8"))
+"""Tables that are part of the digest, in this order, and the type of what is hashed."""
+
+
 def digest_of(
     quickhash: str, level_sha256: tuple[str, ...], thresholds: list[float], levels: Mapping[int, TreeLevel]
+) -> str:
+    """The digest of a result in memory; see `digest_of_blocks`."""
+    tables = ((len(levels[n]), [[getattr(levels[n], name)] for name, _ in HASHED]) for n in sorted(levels))
+    return digest_of_blocks(quickhash, level_sha256, thresholds, tables)
+
+
+def digest_of_blocks(
+    quickhash: str,
+    level_sha256: tuple[str, ...],
+    thresholds: list[float],
+    levels: Iterable[tuple[int, Iterable[Iterable[npt.NDArray[Any]]]]],
 ) -> str:
     """SHA-256 over what a result says, equal whatever the ranks, seeds, policies and batches that produced it.
 
@@ -187,7 +202,7 @@ def digest_of(
     level_sha256, thresholds
         Network hash and threshold of each level, level 0 first.
     levels
-        The analysed tiles of each level.
+        For each level, level 0 first, the number of its tiles, and for each table of `HASHED` its rows in blocks.
 
     Returns
     -------
@@ -198,11 +213,9 @@ def digest_of(
     """
     digest = hashlib.sha256("\n".join(["pyramidai-digest/1", quickhash, *level_sha256, ""]).encode())
     digest.update(np.asarray(thresholds, "<f8").tobytes())
-    for n in sorted(levels):
-        level = levels[n]
-        digest.update(np.int64(len(level)).astype("<i8").tobytes())
-        digest.update(np.ascontiguousarray(level.index, "<u4").data)
-        digest.update(np.ascontiguousarray(level.probability, "<f4").data)
-        digest.update(np.ascontiguousarray(level.decision, "u1").data)
-        digest.update(np.ascontiguousarray(level.parent, "<i8").data)
+    for n_tiles, tables in levels:
+        digest.update(np.int64(n_tiles).astype("<i8").tobytes())
+        for (_, dtype), blocks in zip(HASHED, tables, strict=True):
+            for block in blocks:
+                digest.update(np.ascontiguousarray(block, dtype).data)
     return digest.hexdigest()

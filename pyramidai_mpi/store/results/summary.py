@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
 from pyramidai_mpi.store.results.reader import digest_in, open_result
-from pyramidai_mpi.store.results.tables import count_decisions, read_execution, read_header
+from pyramidai_mpi.store.results.tables import count_decisions, damage_is_named, read_execution, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ def read_account(path: Path) -> SlideAccount:
     InputError
         As `read_digest`.
     """
-    with open_result(path) as file:
+    with open_result(path) as file, damage_is_named(file):
         header, execution = read_header(file), read_execution(file)
         return SlideAccount(
             tiles=header.n_tiles,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -24,6 +25,7 @@ ResultFile: TypeAlias = h5py.File
 """An open result, as `store.results.reader.open_result` gives it."""
 
 BLOCK_ROWS = 65536
+_BLOCK_BYTES = 1 << 26
 
 _Arguments = ParamSpec("_Arguments")
 _Found = TypeVar("_Found")
@@ -139,8 +141,8 @@ def damage_is_named(file: ResultFile) -> Iterator[None]:
     """
     try:
         yield
-    except (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{file.filename}: damaged result file: {error}") from error
+    except (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+        raise InputError(f"{file.filename}: damaged result file: {error!s:.300}") from error
 
 
 def names_damage(
@@ -246,6 +248,7 @@ def iter_rows(file: ResultFile, level: int, block_rows: int = BLOCK_ROWS) -> Ite
         When they cannot be read.
     """
     n_rows = _length(file, level)
+    block_rows = _within_memory(file, level, "probability", block_rows)
     for first in range(0, n_rows, block_rows):
         yield read_rows(file, level, first, min(first + block_rows, n_rows))
 
@@ -258,6 +261,7 @@ def iter_column(file: ResultFile, level: int, name: str, block_rows: int = BLOCK
     InputError
         When it cannot be read.
     """
+    block_rows = _within_memory(file, level, name, block_rows)
     for first in range(0, _length(file, level), block_rows):
         with damage_is_named(file):  # around the reading alone: an error of whoever takes the block is not the file's
             block = file[f"levels/{level}/{name}"][first : first + block_rows]
@@ -345,6 +349,14 @@ def count_decisions(file: ResultFile, level: int) -> npt.NDArray[np.int64]:
     for decision in iter_column(file, level, "decision"):
         counts += np.bincount(decision, minlength=len(Decision))[: len(Decision)]
     return counts
+
+
+@names_damage
+def _within_memory(file: ResultFile, level: int, name: str, block_rows: int) -> int:
+    """At most so many rows, and fewer of a wide table."""
+    table = file[f"levels/{level}/{name}"]
+    row_bytes: int = table.dtype.itemsize * math.prod(table.shape[1:])
+    return max(1, min(block_rows, _BLOCK_BYTES // max(1, row_bytes)))
 
 
 @names_damage
