@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyramidai_mpi.base.errors import UsageError
-from pyramidai_mpi.base.settings import ModelChoice, Output, Regions, RunSettings, SlideInput, check_choice
+from pyramidai_mpi.base.settings import (
+    TISSUE_METHODS,
+    ModelChoice,
+    Output,
+    Regions,
+    RunSettings,
+    SlideInput,
+    check_choice,
+)
 from pyramidai_mpi.base.types import Mode, index_keys
 from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.pyramid.tree import ExecutionTree
 from pyramidai_mpi.run.run import run_slide
 from pyramidai_mpi.store.results import reader
+from pyramidai_mpi.store.results.summary import read_areas
 from pyramidai_mpi.store.results.tables import iter_column, read_header, read_mask_rows, read_rows
 
 if TYPE_CHECKING:
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mpi4py import MPI
 
+    from pyramidai_mpi.pyramid.tissue import Areas
     from pyramidai_mpi.store.results.result import LevelRecord
     from pyramidai_mpi.store.results.tables import Header
 
@@ -216,6 +226,12 @@ class OpenResult:
             return read_mask_rows(file, 0, self.header.mask_shape[0])
 
     @cached_property
+    def areas(self) -> Areas:
+        """Tissue, and tissue within positive tiles of level 0, in mm²."""
+        with self._file.open() as file:
+            return read_areas(file, self.header)
+
+    @cached_property
     def digest(self) -> str:
         """What ``pyramidai digest`` prints: equal results, equal digests."""
         with self._file.open() as file:
@@ -334,6 +350,8 @@ def analyse(
     exclude: str | os.PathLike[str] | None = None,
     tissue_mask: str | os.PathLike[str] | None = None,
     no_tissue: bool = False,
+    tissue: str = TISSUE_METHODS[0],
+    tissue_limit: float | None = None,
 ) -> OpenResult:
     """Analyse a slide in this process, by the code of ``pyramidai run`` and with the same result.
 
@@ -366,6 +384,10 @@ def analyse(
         Image of the tissue, instead of finding it.
     no_tissue
         All of the slide is tissue.
+    tissue
+        How tissue is found: ``od`` or ``hsv-otsu``.
+    tissue_limit
+        Least optical density of tissue, with ``od``; None takes 0.03.
 
     Returns
     -------
@@ -385,7 +407,13 @@ def analyse(
     folder = tempfile.TemporaryDirectory(prefix="pyramidai-") if output is None else None
     target = Path(output) if output is not None else Path(folder.name if folder else "", Path(slide).stem + ".h5")
     settings = RunSettings(
-        SlideInput(Path(slide), mpp, regions=Regions(_path(roi), _path(exclude), _path(tissue_mask), no_tissue)),
+        SlideInput(
+            Path(slide),
+            mpp,
+            regions=Regions(_path(roi), _path(exclude), _path(tissue_mask), no_tissue),
+            tissue=tissue,
+            tissue_limit=tissue_limit,
+        ),
         ModelChoice(
             default_model() if model is None else Path(model),
             dict(thresholds or {}),

@@ -25,6 +25,7 @@ _COMMANDS = {
     "run": "Analyse slides (the default: `pyramidai SLIDE` is `pyramidai run SLIDE`).",
     "digest": "Print the digest of a result: equal results, equal digests.",
     "info": "Describe a slide, a result or a model.",
+    "tissue": "Show what of a slide is tissue, and so would be looked at.",
     "export": "Make tables, pictures and files for other programs out of a result.",
     "tune": "Choose the thresholds from annotated slides.",
     "evaluate": "Compare results with ground truth: what the pyramid keeps, misses and gains.",

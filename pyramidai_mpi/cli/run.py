@@ -20,6 +20,7 @@ from pyramidai_mpi.base.settings import (
     PRECISIONS,
     READ_AHEAD,
     READERS,
+    TISSUE_METHODS,
     WRITERS,
     ModelChoice,
     Output,
@@ -92,6 +93,15 @@ _PATH = click.Path(path_type=Path)
     metavar="FILE|DIR",
     help="Tissue as found elsewhere: a PNG or TIFF of the slide's shape and any size, above 0 where there is tissue.",
 )
+@click.option(
+    "--tissue",
+    default=TISSUE_METHODS[0],
+    show_default=True,
+    metavar="METHOD|FILE|DIR",
+    help="How tissue is found: od, by optical density against the slide's own glass; hsv-otsu, by saturation and hue, "
+    "as the program did at first. A file or folder is taken as with --tissue-mask.",
+)
+@click.option("--tissue-limit", type=float, metavar="X", help="Least optical density of tissue (od).  [default: 0.03]")
 @click.option("--no-tissue", is_flag=True, help="Look for no tissue: analyse all of the image.")
 @click.option(
     "--min-tissue",
@@ -204,6 +214,8 @@ def command(
     roi: Path | None,
     exclude: Path | None,
     tissue_mask: Path | None,
+    tissue: str,
+    tissue_limit: float | None,
     no_tissue: bool,
     min_tissue: float,
     allow_upsampling: bool,
@@ -243,6 +255,10 @@ def command(
         raise UsageError("-o names the result of a single slide; use --results-dir for those of several")
     if output is not None and results_dir is not None:
         raise UsageError("-o and --results-dir exclude each other; give one")
+    if tissue not in TISSUE_METHODS:
+        if tissue_mask is not None:
+            raise UsageError(f"--tissue {tissue} and --tissue-mask {tissue_mask} both name a mask; give one")
+        tissue_mask, tissue = Path(tissue), TISSUE_METHODS[0]
     # values are checked here, before MPI; whatever depends on files is looked at by all ranks together
     asked = RunSettings(
         SlideInput(
@@ -254,6 +270,8 @@ def command(
             allow_upsampling,
             reader,
             sha256=slide_sha256,
+            tissue=tissue,
+            tissue_limit=tissue_limit,
         ),
         ModelChoice(model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision),
         Output(

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.export.contour import CONTOUR
 from pyramidai_mpi.export.picture import look_colour, score_colour
 from pyramidai_mpi.pyramid.last_look import NEVER
 from pyramidai_mpi.store.results.tables import iter_rows
@@ -53,6 +54,17 @@ def slide_layer(picture: Picture) -> Layer:
     if picture.reader is None:
         return Layer("slide", "Tissue", _uri(image.quantize(4), "PNG"), *_whole(picture))
     return Layer("slide", "Slide", _uri(image, "JPEG", quality=80), *_whole(picture))
+
+
+def tissue_layer(picture: Picture) -> Layer:
+    """The outline of the tissue, clear elsewhere."""
+    bands = []
+    for top, bottom in _bands(picture):
+        shown = picture.contour(top, bottom)
+        band = np.zeros((*shown.shape, 4), np.uint8)
+        band[shown] = (*CONTOUR, 255)
+        bands.append(band)
+    return Layer("tissue", "Tissue outline", _uri(Image.fromarray(np.concatenate(bands)), "PNG"), *_whole(picture))
 
 
 def score_layer(picture: Picture) -> Layer:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.export.contour import CONTOUR, outline
 from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
 from pyramidai_mpi.pyramid.last_look import NEVER
 from pyramidai_mpi.slides.identity import quickhash
@@ -73,13 +74,20 @@ class Picture:
         """Rows of the slide with its tissue coloured by score."""
         score = self.last_look.scores(top, bottom, self.size[0], self.downsample)
         shown = self.tissue(top, bottom) & np.isfinite(score)
-        return _tinted(self.slide(top, bottom), shown, score_colour(score[shown]))
+        tinted = _tinted(self.slide(top, bottom), shown, score_colour(score[shown]))
+        tinted[self.contour(top, bottom)] = CONTOUR
+        return tinted
 
     def look(self, top: int, bottom: int) -> RgbArray:
         """Rows of the slide with its tissue coloured by the level of the last look."""
         look = self.last_look.looks(top, bottom, self.size[0], self.downsample)
         shown = self.tissue(top, bottom) & (look != NEVER)
         return _tinted(self.slide(top, bottom), shown, look_colour(look[shown], len(self.header.levels)))
+
+    def contour(self, top: int, bottom: int) -> npt.NDArray[np.bool_]:
+        """Where rows show the outline of the tissue, bool (bottom - top, width)."""
+        first, last = max(0, top - 1), min(self.size[1], bottom + 1)
+        return outline(self.tissue(first, last))[top - first : bottom - first]
 
     def tissue(self, top: int, bottom: int) -> npt.NDArray[np.bool_]:
         """Where rows are tissue, bool (bottom - top, width)."""

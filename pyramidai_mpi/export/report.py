@@ -9,11 +9,12 @@ import jinja2
 import numpy as np
 
 from pyramidai_mpi import __version__
-from pyramidai_mpi.export.layers import gantt_uri, level_layer, look_layer, score_layer, slide_layer
+from pyramidai_mpi.export.layers import gantt_uri, level_layer, look_layer, score_layer, slide_layer, tissue_layer
 from pyramidai_mpi.export.overlay import scale_bar
 from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour
 from pyramidai_mpi.export.summary import N_BINS, read_report_summary
 from pyramidai_mpi.store.files.placing import placed
+from pyramidai_mpi.store.results.summary import read_areas
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,11 +85,13 @@ def _page(picture: Picture) -> str:
     return environment.get_template("report.html").render(
         header=header,
         summary=summary,
+        areas=read_areas(picture.file, header),
         slide_shown=picture.reader is not None,
         base=slide_layer(picture),
         layers=[
             score_layer(picture),
             look_layer(picture),
+            tissue_layer(picture),
             *(level_layer(picture, n) for n in reversed(range(n_levels))),
         ],
         aspect=header.slide.l0_size[0] / header.slide.l0_size[1],

@@ -167,18 +167,25 @@ class Areas:
     positive: float
 
     @classmethod
-    def measure(cls, tissue: TissueMap, positive: npt.NDArray[np.integer], mpp: float) -> Areas:
+    def measure(
+        cls, mask: npt.NDArray[np.bool_], um_px: float, pixels_per_tile: int, positive: npt.NDArray[np.integer]
+    ) -> Areas:
         """Measure a slide.
 
         Parameters
         ----------
-        tissue
-            Its tissue.
+        mask
+            bool (H, W), True where there is tissue.
+        um_px
+            µm per pixel of the mask.
+        pixels_per_tile
+            Mask pixels along the side of a level-0 tile.
         positive
             Column and row of each positive tile of level 0, (N, 2).
-        mpp
-            µm per level-0 pixel.
         """
-        mm2 = (mask_downsample(tissue.grid) * mpp / 1000) ** 2
-        col, row = positive.T
-        return cls(float(tissue.mask.sum() * mm2), float(tissue.counts[0][row, col].sum() * mm2))
+        mm2 = (um_px / 1000) ** 2
+        cols, rows = (-(-extent // pixels_per_tile) for extent in reversed(mask.shape))
+        is_positive = np.zeros((rows, cols), bool)
+        is_positive[positive[:, 1], positive[:, 0]] = True
+        counts = block_sums(mask, pixels_per_tile, (cols, rows))
+        return cls(float(mask.sum() * mm2), float(counts[is_positive].sum() * mm2))

@@ -56,10 +56,10 @@ class SummaryTable:
 
     Columns are ``slide``, ``output`` (both without folders), ``status`` (``complete``; ``tiles_unreadable``: complete
     but for those; ``skipped``: an earlier start had finished it; ``failed``; ``unfinished``), ``reason``, ``tiles`` of
-    all levels,
-    ``positives`` of level 0, ``unreadable``, ``seconds`` from opening to writing (slides overlap),
+    all levels, ``positives`` of level 0, ``unreadable``, ``seconds`` from opening to writing (slides overlap),
     ``busiest_over_ideal`` where it is known (of a slide that had the ranks for itself), ``digest``, and
-    ``tiles_level_0`` and so on. What is unknown is empty. Characters that cannot be printed are escaped.
+    ``tiles_level_0`` and so on, and in mm² ``tissue_mm2`` and ``positive_mm2`` (within positive tiles of level 0).
+    What is unknown is empty. Characters that cannot be printed are escaped.
 
     Parameters
     ----------
@@ -73,10 +73,11 @@ class SummaryTable:
 
     def __init__(self, path: Path, each: Sequence[RunSettings], n_levels: int) -> None:
         self.path = path
-        self._n_levels = n_levels
-        self._head = _line([*_COLUMNS, *(f"tiles_level_{n}" for n in range(n_levels))])
+        last = [*(f"tiles_level_{n}" for n in range(n_levels)), "tissue_mm2", "positive_mm2"]
+        self._n_cells = len(_COLUMNS) + len(last)
+        self._head = _line([*_COLUMNS, *last])
         self._number = {settings.output.path: number for number, settings in enumerate(each)}
-        blank = [""] * (len(_COLUMNS) - 3 + n_levels)
+        blank = [""] * (self._n_cells - 3)
         self._lines = [_line([one.slide.path.name, one.output.path.name, "unfinished", *blank]) for one in each]
 
     def put(self, outcome: SlideOutcome) -> None:
@@ -84,7 +85,7 @@ class SummaryTable:
         account = outcome.account
         cells = [outcome.settings.slide.path.name, outcome.settings.output.path.name, *_status(outcome)]
         if account is None:
-            cells += [""] * (len(_COLUMNS) - len(cells) + self._n_levels)
+            cells += [""] * (self._n_cells - len(cells))
         else:
             cells += [
                 str(sum(account.tiles)),
@@ -94,6 +95,8 @@ class SummaryTable:
                 "" if account.balance is None else f"{account.balance:.4f}",
                 account.digest,
                 *map(str, account.tiles),
+                f"{account.tissue_mm2:.4f}",
+                f"{account.positive_mm2:.4f}",
             ]
         self._lines[self._number[outcome.settings.output.path]] = _line(cells)
 

@@ -12,7 +12,7 @@ import pytest
 import shapely
 from PIL import Image
 
-from pyramidai_mpi.slides.segmentation import segment_tissue
+from pyramidai_mpi.slides.segmentation import Segmentation
 from pyramidai_mpi.store.results.reader import read_digest
 from tests.end_to_end.conftest import Finished, pyramidai
 from tests.packages import write_package
@@ -149,7 +149,7 @@ def test_a_satellite_image_is_analysed_as_a_whole(folder: Path, tmp_path: Path) 
     assert tiles_of(tmp_path / "mpp.h5") == whole
     assert read_digest(tmp_path / "scale.h5") == read_digest(tmp_path / "mpp.h5")
     # green and brown are no stains: looking for tissue would lose most of it
-    assert segment_tissue(landscape(1)[16::32, 16::32], np.ones((24, 32), bool)).mean() < 0.5
+    assert Segmentation("hsv-otsu").segment(landscape(1)[16::32, 16::32], np.ones((24, 32), bool)).mean() < 0.5
 
 
 def test_a_given_mask_stands_for_the_tissue(folder: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_finished_result_of_another_region_is_not_taken_for_this_one(folder: P
     assert "is the finished result of a run with other --roi;" in moved.stderr
     without = run(folder, "--levels", "scale", "-o", tmp_path / "out.h5", "--resume")
     assert without.returncode == 65
-    assert "with other tissue (none, within roi, now otsu-hsv-1); --roi;" in without.stderr
+    assert "with other tissue (none, within roi, now od-1); --roi;" in without.stderr
     assert (tmp_path / "out.h5").read_bytes() == before
 
 

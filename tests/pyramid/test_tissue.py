@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidai_mpi.pyramid.grid import Grid
-from pyramidai_mpi.pyramid.tissue import TissueMap, mask_downsample, mask_pixels_per_tile
+from pyramidai_mpi.pyramid.tissue import Areas, TissueMap, mask_downsample, mask_pixels_per_tile
 
 
 def random_map(seed: int, *, q: int, f: int, n_levels: int, size: tuple[int, int], pad: int = 0) -> TissueMap:
@@ -78,3 +78,14 @@ def test_the_mask_of_a_slide_covers_all_its_tiles():
     downsample, q = mask_downsample(grid), mask_pixels_per_tile(grid)
     mask = np.ones((int(np.ceil(17602 / downsample)), int(np.ceil(31544 / downsample))), bool)
     assert (TissueMap(grid, mask, q).counts[0] > 0).all()
+
+
+def test_areas_are_counted_pixels_times_their_size():
+    rng = np.random.default_rng(3)
+    mask = rng.random((23, 31)) < 0.4
+    positive = np.array([[0, 0], [4, 3], [2, 1]])  # the second reaches beyond the mask
+    areas = Areas.measure(mask, 8.0, 7, positive)
+    within = sum(int(mask[7 * row : 7 * row + 7, 7 * col : 7 * col + 7].sum()) for col, row in positive)
+    assert areas.tissue == pytest.approx(mask.sum() * 64e-6)
+    assert areas.positive == pytest.approx(within * 64e-6)
+    assert Areas.measure(mask, 8.0, 7, np.empty((0, 2), np.uint32)).positive == 0

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 MACENKO = {"stain": {"method": "macenko"}}
 TARGET = {"hematoxylin": [0.6, 0.7, 0.4], "eosin": [0.2, 0.8, 0.5], "strengths": [2.0, 1.0]}
 VERSIONS = dict.fromkeys(
-    ("numpy", "h5py", "onnxruntime", "openvino", "openslide-python", "simplejpeg", "scikit-image"), "1.0"
+    ("numpy", "h5py", "onnxruntime", "openvino", "openslide-python", "simplejpeg", "scikit-image", "scipy"), "1.0"
 )
 
 
@@ -148,7 +148,7 @@ def test_only_libraries_that_compute_are_in_it(table: Callable[..., Facts]) -> N
         return VERSIONS.keys() & values_of(table(**changes)).keys()
 
     always = {"numpy", "openslide-python"}
-    segmented = always | {"simplejpeg", "scikit-image"}
+    segmented = always | {"simplejpeg", "scikit-image", "scipy"}
     given = TissueSource("given")
     assert libraries() == segmented | {"onnxruntime"}
     assert libraries(backend="openvino") == segmented | {"openvino"}

@@ -52,7 +52,7 @@ def test_a_description_arrives_as_it_was_sent():
 
 @pytest.mark.parametrize(
     "account",
-    [None, SlideAccount((5, 4, 1), 2, 1, 0.5, None, "ab" * 32, "cd" * 32)],
+    [None, SlideAccount((5, 4, 1), 2, 1, 0.5, None, "ab" * 32, "cd" * 32, 12.5, 0.25)],
     ids=["of a slide that failed", "with an account"],
 )
 def test_an_end_arrives_as_it_was_sent(account):

@@ -20,7 +20,7 @@ from pyramidai_mpi.run.summary_table import SummaryTable
 from pyramidai_mpi.store.results.summary import SlideAccount
 from tests.packages import write_package
 
-ACCOUNT = SlideAccount((40, 10, 3), 7, 0, 1.25, None, "ab" * 32, "cd" * 32)
+ACCOUNT = SlideAccount((40, 10, 3), 7, 0, 1.25, None, "ab" * 32, "cd" * 32, 12.5, 0.25)
 
 
 @pytest.fixture
@@ -71,6 +71,8 @@ def test_the_table_tells_what_has_ended_and_what_has_not(records, each, tmp_path
         "tiles_level_0": "40",
         "tiles_level_1": "10",
         "tiles_level_2": "3",
+        "tissue_mm2": "12.5000",
+        "positive_mm2": "0.2500",
     }
     assert (second["status"], second["busiest_over_ideal"]) == ("skipped", "1.5000")
     assert third["reason"] == r"c\n\x1b[2J.tif: not a\nslide"
@@ -79,7 +81,7 @@ def test_the_table_tells_what_has_ended_and_what_has_not(records, each, tmp_path
 
 
 def test_a_slide_that_is_called_as_a_formula_is_none_in_the_table(tmp_path):
-    name = "=cmd|' /C calc'!A0.tif"
+    name = "=cmd|' calc'!A0.tif"
     one = RunSettings.of(Path(name), tmp_path / "model", Path("=1.h5"))
     table = SummaryTable(tmp_path / "summary.csv", [one], 3)
     table.put(SlideOutcome(one, ExitCode.BAD_INPUT, f"{name}: not a slide"))

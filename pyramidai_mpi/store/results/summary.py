@@ -6,16 +6,27 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
+from pyramidai_mpi.pyramid.tissue import Areas
 from pyramidai_mpi.store.results.reader import digest_in, open_result
-from pyramidai_mpi.store.results.tables import count_decisions, damage_is_named, read_execution, read_header
+from pyramidai_mpi.store.results.tables import (
+    count_decisions,
+    damage_is_named,
+    iter_rows,
+    read_execution,
+    read_header,
+    read_mask_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from pyramidai_mpi.store.results.result import Execution, Result
+    from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 _PHASES = ("tissue_s", "load_s", "analyse_s")
 
@@ -38,6 +49,8 @@ class SlideAccount:
         Busiest rank's working time over the mean; None for a slide that shared its ranks with others.
     digest, quickhash
         Digest of the result, quick hash of the slide.
+    tissue_mm2, positive_mm2
+        Area of the tissue, and of the tissue in positive tiles of level 0.
     """
 
     tiles: tuple[int, ...]
@@ -47,6 +60,8 @@ class SlideAccount:
     balance: float | None
     digest: str
     quickhash: str
+    tissue_mm2: float
+    positive_mm2: float
 
     def to_json(self) -> str:
         """As a JSON object."""
@@ -67,7 +82,13 @@ class SlideAccount:
 
 def account_of(result: Result, seconds: float) -> SlideAccount:
     """The account of a slide of a cohort that has just been finished."""
-    tree = result.tree
+    tree, finest = result.tree, result.tree.levels[0]
+    areas = Areas.measure(
+        result.tissue.mask,
+        result.tissue.downsample * result.slide.mpp,
+        round(result.levels[0].patch_size_level0 / result.tissue.downsample),
+        finest.index[finest.decision == Decision.ZOOM],
+    )
     return SlideAccount(
         tiles=tuple(len(tree.levels[n]) for n in sorted(tree.levels)),
         positives=tree.count(Decision.ZOOM)[0],
@@ -76,6 +97,25 @@ def account_of(result: Result, seconds: float) -> SlideAccount:
         balance=None,
         digest=result.digest(),
         quickhash=result.slide.quickhash,
+        tissue_mm2=areas.tissue,
+        positive_mm2=areas.positive,
+    )
+
+
+def read_areas(file: ResultFile, header: Header) -> Areas:
+    """Areas of tissue in an open result.
+
+    Raises
+    ------
+    InputError
+        When it is damaged.
+    """
+    positive = [rows.index[rows.decision == Decision.ZOOM] for rows in iter_rows(file, 0)]
+    return Areas.measure(
+        read_mask_rows(file, 0, header.mask_shape[0]),
+        header.mask_downsample * header.slide.mpp,
+        round(header.grid.l0_tile_side(0) / header.mask_downsample),
+        np.concatenate([np.empty((0, 2), np.uint32), *positive]),
     )
 
 
@@ -89,6 +129,7 @@ def read_account(path: Path) -> SlideAccount:
     """
     with open_result(path) as file, damage_is_named(file):
         header, execution = read_header(file), read_execution(file)
+        areas = read_areas(file, header)
         return SlideAccount(
             tiles=header.n_tiles,
             positives=int(count_decisions(file, 0)[Decision.ZOOM]),
@@ -97,6 +138,8 @@ def read_account(path: Path) -> SlideAccount:
             balance=_balance(execution),
             digest=digest_in(file),
             quickhash=header.slide.quickhash,
+            tissue_mm2=areas.tissue,
+            positive_mm2=areas.positive,
         )
 
 
