@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(
     r"sa_family=AF_INET6?, sin6?_port=htons\((\d+)\).*?(?:inet_addr\(\"|inet_pton\(AF_INET6, \")([^\"]+)\""
 )
-_NAME_SERVICE = re.compile(r"sun_path=\"([^\"]*(?:nscd|resolve)[^\"]*)\"")
+_NAME_SERVICE = re.compile(r"sun_path=\"([^\"]*resolve[^\"]*)\"")
 _DNS = "53"
 _CALLS = "trace=connect,sendto,sendmsg,sendmmsg"
 

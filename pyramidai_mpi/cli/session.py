@@ -74,10 +74,9 @@ def tell_other_ranks(arguments: Sequence[str], trouble: Exception) -> NoReturn:
         if isinstance(trouble, PyramidError):
             trouble.agreed = True
         raise trouble
-    if not isinstance(trouble, PyramidError):
-        _end_all(comm, trouble)
-    _meet(comm, arguments, trouble)
-    raise trouble  # not reached
+    if isinstance(trouble, PyramidError):
+        _meet(comm, arguments, trouble)  # raises
+    _end_all(comm, trouble)
 
 
 def leave_after_losses(code: int) -> NoReturn:
@@ -117,7 +116,7 @@ def _meet(comm: MPI.Intracomm, arguments: Sequence[str], trouble: PyramidError |
     agree_alike(comm, facts, trouble)
 
 
-def _end_all(comm: MPI.Intracomm, error: BaseException) -> None:
+def _end_all(comm: MPI.Intracomm, error: BaseException) -> NoReturn:
     say_before_leaving(failure_report(error, comm.rank, comm.size, host_name()))
     _abort_job(comm, error.exit_code if isinstance(error, PyramidError) else ExitCode.INTERNAL)
 

@@ -101,13 +101,13 @@ one.connect(("192.0.2.7", 443)) if os.path.exists("/proc/net/route") else None
 
 def test_name_servers_count_and_this_machine_does_not() -> None:
     trace = """
-connect(3, {sa_family=AF_UNIX, sun_path="/var/run/nscd/socket"}, 110) = -1 ENOENT
+connect(3, {sa_family=AF_UNIX, sun_path="/run/systemd/resolve/io.systemd.Resolve"}, 110) = -1 ENOENT
 connect(4, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("127.0.0.53")}, 16) = 0
 connect(5, {sa_family=AF_INET, sin_port=htons(40001), sin_addr=inet_addr("127.0.0.1")}, 16) = 0
 connect(5, {sa_family=AF_INET6, sin6_port=htons(443), sin6_flowinfo=htonl(0), inet_pton(AF_INET6, "2620:1ec::1", &sin6_addr), sin6_scope_id=0}, 28) = 0
 connect(6, {sa_family=AF_UNIX, sun_path="/tmp/pmix"}, 110) = 0
 """  # noqa: E501
-    assert reached_in(trace) == ["127.0.0.53:53", "2620:1ec::1:443", "/var/run/nscd/socket"]
+    assert reached_in(trace) == ["127.0.0.53:53", "2620:1ec::1:443", "/run/systemd/resolve/io.systemd.Resolve"]
 
 
 def test_results_and_records_name_files_without_the_users_folders(slides: Path, tmp_path: Path) -> None:

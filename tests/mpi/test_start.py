@@ -13,6 +13,7 @@ import pytest
 import pyramidai_mpi
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
+from tests.cluster.conftest import mpi_library
 from tests.end_to_end.conftest import pyramidai
 from tests.end_to_end.test_bad_input import small_slide
 from tests.packages import write_package
@@ -157,6 +158,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_rank_that_differs_is_named_and_all_leave_with_one_code(case: str, odd_rank: int, tmp_path: Path) -> None:
     odd, code, words = CASES[case]
+    if case == "survival of ranks" and mpi_library() != "MPICH":
+        pytest.skip("Open MPI reads that variable itself: its ranks then fit together no longer, whoever started them")
     job = run_with(odd, tmp_path, odd_rank)
     assert job.returncode == code
     assert not job.left_over
@@ -178,7 +181,9 @@ def test_what_all_ranks_have_done_wrong_is_one_line_without_a_rank(tmp_path: Pat
     ):
         done = pyramidai(*words, ranks=3, cwd=tmp_path / "place")
         assert done.returncode == code
-        (line,) = done.stderr.splitlines()
+        (line,) = [
+            line for line in done.stderr.splitlines() if "pyramidai: " in line
+        ]  # Open MPI's launcher adds its own
         assert line.startswith("pyramidai: error: ")
         assert said in line
         assert "rank" not in line

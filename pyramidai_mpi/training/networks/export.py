@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -45,4 +45,19 @@ def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUT
     finally:
         exporter.setLevel(level)
     assert program is not None
-    return bytes(program.model_proto.SerializeToString())
+    model = program.model_proto
+    for part in (model, model.graph, *model.functions):
+        _forget_origin(part)
+    return bytes(model.SerializeToString())
+
+
+def _forget_origin(part: Any) -> None:
+    """Drop what torch writes down of the program that made a graph: lines of its source, with the user's folders."""
+    del part.metadata_props[:]
+    for value in (*getattr(part, "value_info", ()), *getattr(part, "initializer", ())):
+        del value.metadata_props[:]
+    for node in getattr(part, "node", ()):
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _forget_origin(inner)
