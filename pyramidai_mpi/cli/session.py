@@ -11,7 +11,15 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, failure_report
+from pyramidai_mpi.base.errors import (
+    ExitCode,
+    InternalError,
+    PyramidError,
+    StorageError,
+    address_limit,
+    exit_code_of,
+    failure_report,
+)
 from pyramidai_mpi.cli.launcher import check_world_size
 from pyramidai_mpi.process.exit import say_before_leaving
 from pyramidai_mpi.process.host import host_name
@@ -22,6 +30,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 _LET_RANK_0_SPEAK_S = 0.1
+_LEAST_ADDRESSES = 768 << 20
+"""What a rank's libraries take of addresses: with 650 MiB a small slide was analysed, with 600 MiB OpenBLAS went round
+for ever as it was loaded."""
 
 
 @contextmanager
@@ -43,6 +54,7 @@ def mpi_session(farewell: str = "interrupted") -> Iterator[MPI.Intracomm]:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.excepthook = lambda args: _end_all(comm, args.exc_value or args.exc_type())
     try:
+        _check_addresses()
         yield comm
     except KeyboardInterrupt:
         # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
@@ -80,9 +92,25 @@ def _start_mpi() -> MPI.Intracomm:
     return MPI.COMM_WORLD
 
 
+def _check_addresses() -> None:
+    """See that the system grants this process what its libraries take; they may crash or hang without.
+
+    Raises
+    ------
+    StorageError
+        Less is granted.
+    """
+    granted = address_limit()
+    if granted is not None and granted < _LEAST_ADDRESSES:
+        raise StorageError(
+            f"a rank's libraries take {_LEAST_ADDRESSES >> 20} MiB of addresses, and the system grants "
+            f"{granted >> 20} MiB (ulimit -v, h_vmem); ask for more a rank"
+        )
+
+
 def _end_all(comm: MPI.Intracomm, error: BaseException) -> None:
     say_before_leaving(failure_report(error, comm.rank, comm.size, host_name()))
-    _abort_job(comm, error.exit_code if isinstance(error, PyramidError) else ExitCode.INTERNAL)
+    _abort_job(comm, exit_code_of(error))
 
 
 def _abort_job(comm: MPI.Intracomm, code: int) -> NoReturn:

@@ -59,7 +59,7 @@ class SummaryTable:
     ``skipped``: an earlier start had finished it; ``failed``; ``unfinished``), ``reason``, ``tiles`` of all levels,
     ``positives`` of level 0, ``unreadable``, ``seconds`` from opening to writing (slides overlap),
     ``busiest_over_ideal`` where it is known (of a slide that had the ranks for itself), ``digest``, and
-    ``tiles_level_0`` and so on. What is unknown is empty. Characters that cannot be printed are escaped.
+    ``tiles_level_0`` and so on, and ``warning``: what of the slide was not looked at. What is unknown is empty. Characters that cannot be printed are escaped.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ class SummaryTable:
     def __init__(self, path: Path, each: Sequence[RunSettings], n_levels: int) -> None:
         self.path = path
         self._n_levels = n_levels
-        self._head = _line([*_COLUMNS, *(f"tiles_level_{n}" for n in range(n_levels))])
+        self._head = _line([*_COLUMNS, *(f"tiles_level_{n}" for n in range(n_levels)), "warning"])
         self._number = {settings.output.path: number for number, settings in enumerate(each)}
-        blank = [""] * (len(_COLUMNS) - 3 + n_levels)
+        blank = [""] * (len(_COLUMNS) - 3 + n_levels + 1)
         self._lines = [_line([str(one.slide), str(one.output), "unfinished", *blank]) for one in each]
 
     def put(self, outcome: SlideOutcome) -> None:
@@ -84,7 +84,7 @@ class SummaryTable:
         account = outcome.account
         cells = [str(outcome.settings.slide.path), str(outcome.settings.output.path), *_status(outcome)]
         if account is None:
-            cells += [""] * (len(_COLUMNS) - len(cells) + self._n_levels)
+            cells += [""] * (len(_COLUMNS) - len(cells) + self._n_levels + 1)
         else:
             cells += [
                 str(sum(account.tiles)),
@@ -94,6 +94,7 @@ class SummaryTable:
                 "" if account.balance is None else f"{account.balance:.4f}",
                 account.digest,
                 *map(str, account.tiles),
+                account.warning,
             ]
         self._lines[self._number[outcome.settings.output.path]] = _line(cells)
 

@@ -25,6 +25,8 @@ _HUE_CUT = 0.2
 _HUE_LIMITS = (0.45 - _HUE_CUT, 0.65 - _HUE_CUT)
 # Black pen and folded coverslips: too dark to be tissue at any stain.
 _DARKEST_TISSUE = 0.18
+# Of 8-bit colours, two saturations or hues differ by at least 1 / 255**2, or by rounding alone.
+_ONE_VALUE = 1e-6
 # At 8 µm a mask pixel (32x of 0.25 µm): specks below 8 pixels are dust, holes below 64 are cells torn out or vessels.
 _SPECK_PX = 8
 _HOLE_PX = 64
@@ -81,4 +83,5 @@ def _enclosed(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def _otsu(values: npt.NDArray[np.floating]) -> float:
     low, high = float(values.min()), float(values.max())
-    return low if low == high else float(threshold_otsu(values))  # type: ignore[no-untyped-call]
+    # of one value but for rounding there are no two kinds, and no room for the bins of a histogram
+    return low if high - low < _ONE_VALUE else float(threshold_otsu(values))  # type: ignore[no-untyped-call]

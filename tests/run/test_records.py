@@ -70,6 +70,7 @@ def test_the_table_tells_what_has_ended_and_what_has_not(records, each, tmp_path
         "tiles_level_0": "40",
         "tiles_level_1": "10",
         "tiles_level_2": "3",
+        "warning": "",
     }
     assert (second["status"], second["busiest_over_ideal"]) == ("skipped", "1.5000")
     assert third["reason"] == r"c\n\x1b[2J.tif: not a\nslide"

@@ -206,7 +206,7 @@ class _Pool:
         self._held: Collected | None = None
         self._journal = JournalWriter(journals.of_rank(comm.rank), journals.record_format)
         self._mailbox = Mailbox(transport, self._receive, lambda slide: slide % comm.size)
-        self._desk = OwnerDesk(job.write)
+        self._desk = OwnerDesk(job.write, job.opener.name)
         keeps_features = opened is not None and any(job.analysis.widths)
         self._spool = FeatureSpool() if keeps_features else None
         self._owner: Owner
@@ -230,6 +230,7 @@ class _Pool:
             self._mailbox.send,
             time.perf_counter,
             self._spool_of,
+            self._job.opener.name,
         )
         workload = PoolWorkload(
             self._job.analysis,
@@ -240,6 +241,7 @@ class _Pool:
             kept_here=self._spool,
             report=report_progress,
             poll=self._poll,
+            bugs_end_all=self._opened is not None,
         )
         try:
             tasks = self._first_tasks(slides, workload)

@@ -32,9 +32,10 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
     OutputExistsError
         When something has that name already and `overwrite` is not set, or it is no plain file.
     StorageError
-        When its folder is missing or cannot be written.
+        When its folder is missing or cannot be written, or its name is too long.
     """
     check_folder(path.parent)
+    check_length(path, temporary_name(path).name)
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
             raise UsageError(f"{path}: is an input of this command; name another output")
@@ -42,6 +43,26 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
         raise OutputExistsError(f"{path}: is no plain file; name another output")
     if os.path.lexists(path) and not overwrite:
         raise OutputExistsError(f"{path}: exists already; use --overwrite to replace it or name another output")
+
+
+def check_length(path: Path, name: str) -> None:
+    """Find out whether the file system takes a name that is made beside an output.
+
+    Raises
+    ------
+    StorageError
+        When it is too long.
+    """
+    length = len(os.fsencode(name))
+    try:
+        most = os.pathconf(path.parent, "PC_NAME_MAX")
+    except OSError:
+        return
+    if length > most:
+        raise StorageError(
+            f"{path}: its name is too long: beside it goes one of {length} bytes, and the file system takes {most}; name "
+            f"an output that is {length - most} bytes shorter"
+        )
 
 
 def check_folder(folder: Path) -> None:

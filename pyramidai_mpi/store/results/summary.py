@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.pyramid.looked_at import warning_of
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
 from pyramidai_mpi.store.results.reader import digest_in, open_result
 from pyramidai_mpi.store.results.tables import count_decisions, read_execution, read_header
@@ -38,6 +39,8 @@ class SlideAccount:
         Busiest rank's working time over the mean; None for a slide that shared its ranks with others.
     digest, quickhash
         Digest of the result, quick hash of the slide.
+    warning
+        What was not looked at, see `pyramid.looked_at.warning_of`; empty for nothing.
     """
 
     tiles: tuple[int, ...]
@@ -47,6 +50,12 @@ class SlideAccount:
     balance: float | None
     digest: str
     quickhash: str
+    warning: str = ""
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there were tiles to look at, and none of them could be read."""
+        return 0 < sum(self.tiles) == self.unreadable
 
     def to_json(self) -> str:
         """As a JSON object."""
@@ -67,15 +76,17 @@ class SlideAccount:
 
 def account_of(result: Result, seconds: float) -> SlideAccount:
     """The account of a slide of a cohort that has just been finished."""
-    tree = result.tree
+    tree, unreadable = result.tree, result.tree.count(Decision.UNREADABLE)
+    tiles = tuple(len(tree.levels[n]) for n in sorted(tree.levels))
     return SlideAccount(
-        tiles=tuple(len(tree.levels[n]) for n in sorted(tree.levels)),
+        tiles=tiles,
         positives=tree.count(Decision.ZOOM)[0],
         unreadable=tree.n_failed,
         seconds=seconds,
         balance=None,
         digest=result.digest(),
         quickhash=result.slide.quickhash,
+        warning=warning_of(tiles, [unreadable[n] for n in sorted(unreadable)]),
     )
 
 
@@ -89,14 +100,16 @@ def read_account(path: Path) -> SlideAccount:
     """
     with open_result(path) as file:
         header, execution = read_header(file), read_execution(file)
+        counts = [count_decisions(file, level) for level in range(len(header.levels))]
         return SlideAccount(
             tiles=header.n_tiles,
-            positives=int(count_decisions(file, 0)[Decision.ZOOM]),
+            positives=int(counts[0][Decision.ZOOM]),
             unreadable=header.n_tiles_failed,
             seconds=_seconds(execution.attributes),
             balance=_balance(execution),
             digest=digest_in(file),
             quickhash=header.slide.quickhash,
+            warning=warning_of(header.n_tiles, [int(count[Decision.UNREADABLE]) for count in counts]),
         )
 
 
