@@ -81,19 +81,15 @@ class InternalError(PyramidError):
     exit_code = ExitCode.INTERNAL
 
 
-_OF_THE_MACHINE = frozenset(
-    getattr(errno, name)
-    for name in (
-        # a disk that fails or is full, also far away
-        "EIO ENOSPC EDQUOT EROFS EFBIG ESTALE EREMOTEIO ENODEV ENOMEDIUM EUCLEAN EBADMSG ENOLCK EBUSY "
-        # the way to it
-        "ETIMEDOUT EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENETRESET ECONNREFUSED ECONNRESET ECONNABORTED ENOTCONN "
-        "ESHUTDOWN ENOTRECOVERABLE EKEYEXPIRED ENOKEY ENONET ENOLINK ECOMM "
-        # what a process may have of memory, files and threads
-        "ENOMEM EMFILE ENFILE EAGAIN ENOBUFS"
-    ).split()
-    if hasattr(errno, name)  # not every system knows all of them
-)
+_OF_THE_MACHINE = {
+    # a disk that fails or is full, also far away
+    *("EIO", "ENOSPC", "EDQUOT", "EROFS", "EFBIG", "ESTALE", "EREMOTEIO", "ENODEV", "EUCLEAN", "EBADMSG", "ENOLCK"),
+    # the way to it
+    *("ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET", "ECONNREFUSED", "ECONNRESET"),
+    *("ECONNABORTED", "ENOTCONN", "ESHUTDOWN", "ENOTRECOVERABLE", "EKEYEXPIRED", "ENOKEY", "ENOLINK", "ECOMM", "EBUSY"),
+    # what a process may have of memory, files and threads
+    *("ENOMEM", "EMFILE", "ENFILE", "EAGAIN", "ENOBUFS"),
+}
 """What the system says when the machine fails, or has too little: neither a file's fault, nor a bug."""
 
 _WORDS_OF_WANT = (
@@ -114,7 +110,7 @@ def machine_failure(error: BaseException) -> StorageError | None:
 
     A disk that fails, memory, open files or threads that are used up: no fault of a file, and no bug.
     """
-    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _OF_THE_MACHINE:
         where = "" if error.filename is None else f"{error.filename}: "
         return StorageError(f"{where}the system says: {error.strerror or error}; see to the machine and run again")
     text = " ".join(str(error).split())
@@ -137,7 +133,7 @@ def limits_in_words() -> str:
 
 
 def address_limit() -> int | None:
-    """Most bytes of addresses that this process may have, None for no limit (``ulimit -v``, which SGE's h_vmem sets)."""
+    """Most bytes of addresses that this process may have (``ulimit -v``, which SGE's h_vmem sets); None: no limit."""
     import resource
 
     least = min(

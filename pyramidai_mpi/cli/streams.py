@@ -70,7 +70,7 @@ def prepare_streams() -> None:
     for name, kind, descriptor in (("stdout", _Stdout, _STDOUT), ("stderr", _Stream, _STDOUT + 1)):
         stream = getattr(sys, name)
         if stream is None:
-            stream = open(descriptor, "w", closefd=False)  # noqa: SIM115, PTH123 - for the life of the process
+            stream = open(descriptor, "w", closefd=False)  # noqa: SIM115 - for the life of the process
             setattr(sys, f"__{name}__", stream)
         if isinstance(stream, io.TextIOWrapper):
             replaced = kind(

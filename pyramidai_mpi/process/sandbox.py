@@ -151,8 +151,8 @@ class Trial:
         if not self._is_short:
             return "see that the machine has as much to spare"
         return (
-            f"the system grants a process no more addresses (ulimit -v, h_vmem): ask for {self._wanted_bytes >> 30} GiB "
-            "a rank, to know whether that or the file is at fault"
+            f"the system grants no more addresses (ulimit -v, h_vmem): ask for {self._wanted_bytes >> 30} GiB a rank, "
+            "to know whether that or the file is at fault"
         )
 
     def _last_lines(self) -> str:

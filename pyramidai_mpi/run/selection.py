@@ -169,7 +169,7 @@ def _refuse_wide_characters(path: Path) -> None:
         return  # a pipe can be read once only, and a folder not at all
     with input_errors(path), path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head.partition(b"\n")[0]:
         raise InputError(f"{path}: is UTF-16, or no text at all; save the table as CSV in UTF-8")
 
 
@@ -197,9 +197,7 @@ def _columns(where: str, names: Sequence[str]) -> list[str]:
     columns = [name.strip().casefold() for name in names]
     for mark, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(columns) == 1 and mark in columns[0]:
-            raise InputError(
-                f"{where}: its columns are separated by {word}; save it with commas, and points in numbers"
-            )
+            raise InputError(f"{where}: columns are separated by {word}; save it with commas, and points in numbers")
     for name in columns:
         if name not in _COLUMNS:
             raise InputError(f"{where}: unknown column {name!r}; expected wsi and, if wanted, mpp and output")

@@ -59,7 +59,8 @@ class SummaryTable:
     ``skipped``: an earlier start had finished it; ``failed``; ``unfinished``), ``reason``, ``tiles`` of all levels,
     ``positives`` of level 0, ``unreadable``, ``seconds`` from opening to writing (slides overlap),
     ``busiest_over_ideal`` where it is known (of a slide that had the ranks for itself), ``digest``, and
-    ``tiles_level_0`` and so on, and ``warning``: what of the slide was not looked at. What is unknown is empty. Characters that cannot be printed are escaped.
+    ``tiles_level_0`` and so on, and ``warning``: what of the slide was not looked at. What is unknown is empty.
+    Characters that cannot be printed are escaped.
 
     Parameters
     ----------

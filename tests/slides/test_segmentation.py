@@ -167,3 +167,12 @@ def test_what_was_left_out_is_background_unless_tissue_encloses_it():
     everywhere = np.ones((60, 60), bool)
     np.testing.assert_array_equal(segment_tissue(rgb, everywhere, left_out), expected)
     np.testing.assert_array_equal(segment_tissue(rgb, everywhere, everywhere), ~everywhere)
+
+
+def test_tissue_that_varies_in_brightness_alone_is_tissue():
+    """One hue and saturation, but for the rounding of floats, whose histogram has no room for its bins."""
+    brightness = np.random.default_rng(0).integers(50, 100, (64, 64, 1))
+    yy, xx = np.mgrid[:64, :64]
+    disk = (yy - 32) ** 2 + (xx - 32) ** 2 < 400
+    rgb = np.where(disk[..., None], brightness * (2, 1, 2), 255).astype(np.uint8)
+    np.testing.assert_array_equal(segment_tissue(rgb, np.ones((64, 64), bool)), disk)

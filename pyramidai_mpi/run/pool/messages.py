@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from pyramidai_mpi.analyses.base import NO_TIME, Seconds
 from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, machine_failure, traceback_lines
-from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.models.stain.map import StainMap
+from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.pyramid.tissue import TissueSource, pack_mask, unpack_mask
 from pyramidai_mpi.slides.readers.base import SlideInfo
 from pyramidai_mpi.store.results.summary import SlideAccount

@@ -17,7 +17,7 @@ from pyramidai_mpi.pyramid.dealing import by_root
 from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideEnd, encode_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -114,7 +114,7 @@ class PoolWorkload:
     poll
         Called on the main thread again and again.
     bugs_end_all
-        Whether an exception that nobody foresaw is passed on, as of the only slide of a run, instead of ending its slide.
+        Whether an exception that nobody foresaw is passed on, as of a run's only slide, instead of ending its slide.
     """
 
     def __init__(

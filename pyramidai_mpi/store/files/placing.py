@@ -60,8 +60,8 @@ def check_length(path: Path, name: str) -> None:
         return
     if length > most:
         raise StorageError(
-            f"{path}: its name is too long: beside it goes one of {length} bytes, and the file system takes {most}; name "
-            f"an output that is {length - most} bytes shorter"
+            f"{path}: its name is too long: beside it goes one of {length} bytes, and the file system takes {most}; "
+            f"name an output that is {length - most} bytes shorter"
         )
 
 
