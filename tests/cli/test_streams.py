@@ -27,7 +27,7 @@ PRINTING = (
     "info model",
     "info out.h5",
     "digest out.h5",
-    "simulate out.h5 --ranks 2",
+    "models --help",
     "synth made.tif --size 600x400 --overwrite",
 )
 
