@@ -243,6 +243,11 @@ class OpenResult:
         with self._file.open() as file:
             return reader.read_summary(file)
 
+    @property
+    def warning(self) -> str:
+        """What of the slide was not looked at: no tissue, nothing at level 0; empty for nothing."""
+        return self.summary.warning
+
     def heatmap(self, spacing_um_px: float | None = None) -> Heatmap:
         """Score of the last look at every tissue pixel.
 

@@ -33,6 +33,8 @@ def _describe(what: Path) -> Iterator[str]:
 
 
 def _is_hdf5(path: Path) -> bool:
+    if path.exists() and not path.is_file():
+        return False  # a pipe would never answer
     with input_errors(path), path.open("rb") as file:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
@@ -80,6 +82,8 @@ def _result_lines(path: Path) -> Iterator[str]:
     yield f"result     {path} (complete, written {summary.created} by version {summary.software_version})"
     yield f"slide      {summary.slide}, {summary.l0_size[0]} x {summary.l0_size[1]} px at {summary.mpp:g} µm/px"
     yield f"model      {summary.model}"
+    if summary.warning:
+        yield f"warning    {summary.warning}"
     for level in reversed(summary.levels):
         outcome = "zoomed into" if level.level else "positive"
         yield (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import signal
 import sys
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pyramidai_mpi import __version__
-from pyramidai_mpi.base.errors import ExitCode, PyramidError, StoppedError, UsageError, printable
+from pyramidai_mpi.base.errors import ExitCode, PyramidError, StoppedError, UsageError, machine_failure, printable
 from pyramidai_mpi.cli.launcher import launched_rank, launched_size, prepare_environment
+from pyramidai_mpi.cli.streams import ReaderGoneError, prepare_streams
 from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, tell_launcher_of_mpich
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ _COMMANDS = {
     "simulate": "Simulate the runs of results on other numbers of ranks; plan a cluster.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
+
+
+_AS_BY_SIGPIPE = 128 + signal.SIGPIPE
+"""What a shell reports of a program that the end of its reader has ended."""
 
 
 class _LazyGroup(click.Group):
@@ -76,9 +80,7 @@ def _pyramidai() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with the exit code of the design."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a path may hold bytes that are no text
-            stream.reconfigure(errors="backslashreplace")
+    prepare_streams()
     code = run_command_line(list(sys.argv[1:] if arguments is None else arguments))
     # As soon as one rank has left with a code but 0, `srun -K1` and Open MPI's launchers terminate those that are about
     # to leave with the same one, and report 143. And who asked to stop may ask twice.
@@ -104,6 +106,8 @@ def run_command_line(arguments: list[str]) -> int:
         if launched_rank() == 0:
             click.echo(f"pyramidai: stopped: {error}", err=True)
         return error.exit_code
+    except ReaderGoneError:
+        return _AS_BY_SIGPIPE  # `pyramidai info OUT.h5 | head -1`: nothing is wrong, and there is nobody to tell
     except PyramidError as error:
         say_error(str(error))
         return error.exit_code
@@ -111,7 +115,11 @@ def run_command_line(arguments: list[str]) -> int:
         if _is_job(arguments):  # before MPI has started; afterwards the session ends all ranks
             tell_launcher_of_mpich(ExitCode.STOPPED)
         return ExitCode.STOPPED
-    except Exception:
+    except Exception as error:
+        failure = machine_failure(error)
+        if failure is not None:
+            say_error(str(failure))
+            return failure.exit_code
         traceback.print_exc()
         say_error("this is a bug; please report it with the lines above")
         return ExitCode.INTERNAL

@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import ExitCode, PyramidError, printable
+from pyramidai_mpi.base.errors import ExitCode, PyramidError, exit_code_of, is_bug, printable, traceback_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +84,10 @@ def run_one(
         (outcome,) = report.outcomes
         if outcome.was_finished:
             log.info("%s: is there already, complete", outcome.settings.output.path)
-        else:
+        if outcome.warning:
+            where = " in the regions given" if outcome.settings.slide.regions.given else ""
+            log.warning("%s: %s%s", outcome.settings.slide.path.name, outcome.warning, where)
+        if not outcome.was_finished:
             _say_report(outcome.settings, report)
         code = bytes([_export(outcome.exit_code, [outcome.settings], formats)])
     return share_bytes(comm, None if comm.rank else code)[0]
@@ -112,7 +115,8 @@ def run_several(
     def say_slide(outcome: SlideOutcome) -> None:
         nonlocal ended
         ended += 1
-        level = logging.INFO if outcome.exit_code is ExitCode.OK else logging.WARNING
+        is_well = outcome.exit_code is ExitCode.OK and not outcome.warning
+        level = logging.INFO if is_well else logging.WARNING
         log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
         records.slide_ended(outcome)
 
@@ -167,9 +171,11 @@ def _export(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[F
                 # of what an earlier start has made, that of this very result is left alone
                 if make(order, output.path, settings.slide.path, overwrite=output.overwrite, resume=output.resume):
                     log.info("%s: %s", order.format, order.target)
-            except PyramidError as error:
+            except Exception as error:
+                if is_bug(error):
+                    log.error("%s: is not made, by what is a bug:%s", order.target, traceback_lines(error))
                 say_error(f"{error} (the result {settings.output.path} is complete)")
-                failures.append(error.exit_code)
+                failures.append(exit_code_of(error))
     return failures[0] if failures else code
 
 

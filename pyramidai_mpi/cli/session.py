@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from pyramidai_mpi import __version__
-from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, failure_report
+from pyramidai_mpi.base.errors import (
+    ExitCode,
+    InternalError,
+    PyramidError,
+    StorageError,
+    address_limit,
+    exit_code_of,
+    failure_report,
+)
 from pyramidai_mpi.cli.launcher import check_world_size
 from pyramidai_mpi.process.exit import say_before_leaving
 from pyramidai_mpi.process.host import host_name, program_mark
@@ -23,6 +31,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 _LET_RANK_0_SPEAK_S = 0.1
+_LEAST_ADDRESSES = 768 << 20
+"""What a rank's libraries take of addresses: with 650 MiB a small slide was analysed, with 600 MiB OpenBLAS went round
+for ever as it was loaded."""
 
 
 @contextmanager
@@ -47,6 +58,7 @@ def mpi_session(farewell: str = "interrupted", arguments: Sequence[str] | None =
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.excepthook = lambda args: _end_all(comm, args.exc_value or args.exc_type())
     try:
+        _check_addresses()
         if arguments is not None:
             _meet(comm, arguments)
         yield comm
@@ -116,9 +128,25 @@ def _meet(comm: MPI.Intracomm, arguments: Sequence[str], trouble: PyramidError |
     agree_alike(comm, facts, trouble)
 
 
+def _check_addresses() -> None:
+    """See that the system grants this process what its libraries take; they may crash or hang without.
+
+    Raises
+    ------
+    StorageError
+        Less is granted.
+    """
+    granted = address_limit()
+    if granted is not None and granted < _LEAST_ADDRESSES:
+        raise StorageError(
+            f"a rank's libraries take {_LEAST_ADDRESSES >> 20} MiB of addresses, and the system grants "
+            f"{granted >> 20} MiB (ulimit -v, h_vmem); ask for more a rank"
+        )
+
+
 def _end_all(comm: MPI.Intracomm, error: BaseException) -> NoReturn:
     say_before_leaving(failure_report(error, comm.rank, comm.size, host_name()))
-    _abort_job(comm, error.exit_code if isinstance(error, PyramidError) else ExitCode.INTERNAL)
+    _abort_job(comm, exit_code_of(error))
 
 
 def _abort_job(comm: MPI.Intracomm, code: int) -> NoReturn:

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:
     """Tiles per level, what the pyramid saved, time, balance, and where the result lies."""
     result, tree = report.result, report.result.tree
-    if tree.n_tiles == 0:
-        where = " in the regions given" if settings.slide.regions.given else ""
-        name = settings.slide.path.name
-        yield f"{name}: no tissue found{where}, so nothing to analyse; the result is valid and empty"
     zoomed, unreadable = tree.count(Decision.ZOOM), tree.count(Decision.UNREADABLE)
     for n in sorted(tree.levels, reverse=True):
         outcome = "zoomed into" if n else "positive"

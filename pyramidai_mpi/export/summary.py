@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.pyramid.looked_at import warning_of
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.store.results.tables import (
@@ -97,6 +98,12 @@ class ReportSummary:
     def n_tiles(self) -> int:
         """Analysed tiles."""
         return sum(level.analysed for level in self.levels)
+
+    @property
+    def warning(self) -> str:
+        """What was not looked at, see `pyramid.looked_at.warning_of`; empty for nothing."""
+        finest_first = self.levels[::-1]
+        return warning_of([level.analysed for level in finest_first], [level.unreadable for level in finest_first])
 
     @property
     def speedup(self) -> float:

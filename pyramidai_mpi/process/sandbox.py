@@ -3,7 +3,8 @@
 Libraries in C meet damaged or hostile files with crashes that no `except` catches, and a rank that crashes takes the
 job with it. The child works under limits of time and memory; whatever becomes of it is one line for the user, with the
 last that the child wrote to stderr. A crash and a limit of time speak against the file; an exception that nobody
-foresaw, a library that is not there and a want of memory do not.
+foresaw, a library that is not there and a want of memory do not. Nor does a crash where the system grants fewer
+addresses than the trial would (``ulimit -v``, which SGE's h_vmem sets): libraries in C crash for want of them, too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pyramidai_mpi.base.errors import (
     InternalError,
     PyramidError,
     StorageError,
+    address_limit,
+    machine_failure,
     printable,
 )
 from pyramidai_mpi.process.stop import SIGNALS
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 _GRACE_S = 5.0
 _STDERR_KEPT_BYTES = 4096
 _LINES_TOLD, _LETTERS_TOLD = 3, 400
+_WANT = ("bad_alloc", "cannot allocate memory", "out of memory", "failed to allocate")
 _DO_NOT_USE = "do not use this file: it is damaged or malicious"
 
 
@@ -51,14 +55,18 @@ class Trial:
     arguments
         Texts for it.
     seconds, memory_bytes
-        Most wall time and address space.
+        Most wall time and address space; of the latter less where the system grants less.
     """
 
     def __init__(
         self, subject: object, module: str, arguments: Sequence[str], *, seconds: int, memory_bytes: int
     ) -> None:
         self._subject = subject
-        self._seconds, self._memory_bytes = seconds, memory_bytes
+        self._seconds = seconds
+        granted = address_limit()
+        self._is_short = granted is not None and granted < memory_bytes
+        self._wanted_bytes = memory_bytes
+        self._memory_bytes = memory_bytes if granted is None else min(granted, memory_bytes)
         package_folder = str(Path(__file__).resolve().parents[2])
         # this very package, wherever it was imported from; not what happens to lie in the current folder
         program = f"import sys; sys.path.insert(0, {package_folder!r}); from {module} import main; main()"
@@ -67,7 +75,7 @@ class Trial:
         stderr, its_end = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program, str(seconds), str(memory_bytes), *arguments],
+                [sys.executable, "-P", "-c", program, str(seconds), str(self._memory_bytes), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=its_end,
@@ -100,7 +108,8 @@ class Trial:
         InputError
             When the child crashed or took too long.
         StorageError
-            When it ran out of memory, or was killed.
+            When it ran out of memory, was killed, or crashed under a limit of addresses that is not ours; when the
+            machine failed it otherwise.
         InternalError
             When it failed of anything else.
         """
@@ -123,16 +132,28 @@ class Trial:
 
     def _failure(self, code: int, *, in_time: bool) -> PyramidError:
         """What to raise for a child that has ended with `code` and has not said why."""
-        tried = f"{self._subject}: a process that tried it under {self._memory_bytes >> 30} GiB of memory"
+        tried = f"{self._subject}: a process that tried it under {self._memory_bytes / 2**30:.3g} GiB of memory"
         said = self._last_lines()
         if not in_time or code in (-signal.SIGALRM, -signal.SIGXCPU):
             return InputError(f"{tried} took more than {self._seconds} s; {_DO_NOT_USE}{said}")
-        if code == -signal.SIGKILL or code == ExitCode.IO:
-            end = "was killed" if code == -signal.SIGKILL else "ran out of it"
-            return StorageError(f"{tried} {end}; see that the machine has as much to spare{said}")
-        if code < 0:
+        if code == -signal.SIGBUS:
+            return StorageError(f"{tried} could not read a file that it had mapped (SIGBUS); see to the disk{said}")
+        wants_memory = code == ExitCode.IO or _tells_of_want(self._stderr)
+        if code < 0 and code != -signal.SIGKILL and not wants_memory and not self._is_short:
             return InputError(f"{tried} crashed with {signal.Signals(-code).name}; {_DO_NOT_USE}{said}")
+        if code < 0 or wants_memory:
+            end = "ran out of it" if wants_memory else "was killed" if code == -signal.SIGKILL else "crashed"
+            return StorageError(f"{tried} {end}; {self._more_memory()}{said}")
         return InternalError(f"{tried} failed; a library is missing, or this is a bug, not the file's fault{said}")
+
+    def _more_memory(self) -> str:
+        """What to do about a want of memory."""
+        if not self._is_short:
+            return "see that the machine has as much to spare"
+        return (
+            f"the system grants no more addresses (ulimit -v, h_vmem): ask for {self._wanted_bytes >> 30} GiB a rank, "
+            "to know whether that or the file is at fault"
+        )
 
     def _last_lines(self) -> str:
         """What the child wrote to stderr last, for the end of a message."""
@@ -145,6 +166,12 @@ class Trial:
         with open(stderr, "rb", buffering=0) as stream:
             while piece := stream.read(_STDERR_KEPT_BYTES):
                 self._stderr = (self._stderr + piece)[-_STDERR_KEPT_BYTES:]
+
+
+def _tells_of_want(stderr: bytes) -> bool:
+    """Whether the last that a child wrote says that it lacked memory, as libraries in C do before they abort."""
+    text = os.fsdecode(stderr).casefold()
+    return any(words in text for words in _WANT)
 
 
 def run_under_limits(work: Callable[[list[str]], str | None]) -> None:
@@ -163,7 +190,12 @@ def run_under_limits(work: Callable[[list[str]], str | None]) -> None:
     except PyramidError as error:
         code, said = error.exit_code, str(error)
     except Exception as error:
-        code = ExitCode.IO if isinstance(error, MemoryError) else ExitCode.INTERNAL
+        failure = machine_failure(error)
+        code = ExitCode.INTERNAL
+        if failure is not None:
+            code = failure.exit_code
+            if not isinstance(error, MemoryError):  # of that the parent knows how to say more
+                said = ": ".join([*arguments[:1], str(failure)])
         traceback.print_exc()
     sys.stdout.buffer.write(os.fsencode(said))
     sys.stdout.flush()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError
+from pyramidai_mpi.base.errors import ExitCode, PyramidError
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
 from pyramidai_mpi.pyramid.tree import canonical_rows
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.store.files.feature_spool import FeatureSpool
     from pyramidai_mpi.store.files.lock import OutputLock
     from pyramidai_mpi.store.results.result import Result
+    from pyramidai_mpi.store.results.summary import SlideAccount
     from pyramidai_mpi.store.results.writer import FeatureWriter
 
 
@@ -101,7 +103,13 @@ class Finisher:
             raise
 
     def write(self, number: int, collected: Collected) -> SlideEnd:
-        """Write the result of a complete slide, by this rank alone."""
+        """Write the result of a complete slide, by this rank alone.
+
+        Raises
+        ------
+        Exception
+            Whatever keeps it from being written: the slide has failed then.
+        """
         settings, output = self._each[number], collected.beginning.output
         try:
             seconds = time.perf_counter() - collected.started
@@ -116,10 +124,6 @@ class Finisher:
                 fill_features=fill if any(self.widths) else None,
             )
             output.remove_journal()
-        except InternalError:
-            raise
-        except PyramidError as error:
-            return SlideEnd(error.exit_code, str(error))
         finally:
             with suppress(PyramidError):
                 collected.close()
@@ -161,9 +165,12 @@ class Finisher:
 
     def end_of(self, number: int, result: Result, seconds: float) -> SlideEnd:
         """How a slide has ended whose result is in its place."""
+        account = account_of(result, seconds)
+        if account.is_unreadable:
+            return SlideEnd(ExitCode.BAD_INPUT, unreadable_line(self._each[number], account, result), account)
         code = ExitCode.TILES_FAILED if result.tree.n_failed else ExitCode.OK
-        lines = [_summary(self._each[number], result), *failed_lines(result)]
-        return SlideEnd(code, "\n  ".join(lines), account_of(result, seconds))
+        lines = [_summary(self._each[number], result, account.warning), *failed_lines(result)]
+        return SlideEnd(code, "\n  ".join(lines), account)
 
 
 def _fill_features(
@@ -180,13 +187,26 @@ def _fill_features(
             writer.write(level, first, spool.read(level, spool_row_of[first : first + block], width))
 
 
-def _summary(settings: RunSettings, result: Result) -> str:
+def unreadable_line(settings: RunSettings, account: SlideAccount, result: Result | None = None) -> str:
+    """What to say of a slide none of whose tiles could be read; with its result, also why the most of them."""
+    why = ""
+    if result is not None and len(result.failed):
+        ((reason, _),) = Counter(result.failed["reason"].tolist()).most_common(1)
+        why = f" (most often: {reason.decode(errors='replace')})"
+    return (
+        f"{settings.slide.path}: {account.warning}{why}; {settings.output.path} lists them: remove it, and run again "
+        "once the slide can be read"
+    )
+
+
+def _summary(settings: RunSettings, result: Result, warning: str) -> str:
     tree, name = result.tree, settings.slide.path.name
     if tree.n_tiles == 0:
         where = " in the regions given" if settings.slide.regions.given else ""
-        return f"{name}: no tissue found{where}, so the result is valid and empty: {settings.output.path}"
+        return f"{name}: {warning}{where}: the result is valid and empty: {settings.output.path}"
     failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
+    said = f"; {warning}" if warning else ""
     return (
         f"{name}: {tree.n_tiles} tiles, {tree.count(Decision.ZOOM)[0]} positive{failed}, "
-        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_tiles):.2f}: {settings.output.path}"
+        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_tiles):.2f}: {settings.output.path}{said}"
     )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from pyramidai_mpi.analyses.classify import Classify
-from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError, StoppedError
+from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError, StoppedError, is_bug
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.stop import StopWish, stopped_error
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
 from pyramidai_mpi.ranks.collectives import allgather, gather_messages, gather_records, on_rank0
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
-from pyramidai_mpi.run.finishing import Finisher
+from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, settle_backend
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
@@ -61,8 +61,13 @@ class SlideOutcome:
     was_finished: bool = False
 
     @property
+    def warning(self) -> str:
+        """What of the slide its result did not look at, see `pyramid.looked_at`; empty for nothing."""
+        return "" if self.account is None else self.account.warning
+
+    @property
     def is_complete(self) -> bool:
-        """Whether it has its result, if with unreadable tiles."""
+        """Whether it has its result, if with unreadable tiles: not where no tile could be read."""
         return self.exit_code in {ExitCode.OK, ExitCode.TILES_FAILED}
 
 
@@ -86,6 +91,11 @@ class RunReport:
     wall_s: float
     balance: float = 1.0
     only_result: Result | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each slide of which nothing, or nothing at level 0, was looked at."""
+        return tuple(f"{one.settings.slide.path.name}: {one.warning}" for one in self.outcomes if one.warning)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -250,17 +260,21 @@ class _Run:
         try:
             code = finished_before(settings, package)
             if code is not None:
-                line = f"{settings.slide.path.name}: is there already, complete: {settings.output.path}"
-                return SlideEnd(code, line, read_account(settings.output.path), was_finished=True)
+                account, output = read_account(settings.output.path), settings.output.path
+                said = f"; {account.warning}" if account.warning else ""
+                if account.is_unreadable:
+                    return SlideEnd(ExitCode.BAD_INPUT, unreadable_line(settings, account), account, was_finished=True)
+                line = f"{settings.slide.path.name}: is there already, complete: {output}{said}"
+                return SlideEnd(code, line, account, was_finished=True)
             if self._is_alone or OutputLock.is_there(settings.output.path):
                 # to wait for one that a killed run may have left, now rather than while others wait for answers
                 self._locks[slide] = lock_output(settings, patient=True, watch=self._watch)
             else:
                 check_names(settings)
-        except InternalError:
-            raise
-        except PyramidError as error:
-            return SlideEnd(error.exit_code, str(error))
+        except Exception as error:
+            if self._is_alone and is_bug(error):
+                raise
+            return SlideEnd.by(error, str(settings.slide.path))
         return None
 
     @property
@@ -292,6 +306,7 @@ class _Run:
         opener = SlideOpener(
             lambda slide: _on_this_host(lambda: describe(each[slide].slide, package), ranks),
             lambda slide, description: follow(each[slide].slide, package, description),
+            lambda slide: str(each[slide].slide.path),
         )
         try:
             opened = open_by_all(comm, opener, 0) if self._is_alone else None

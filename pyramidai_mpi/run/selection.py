@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import math
@@ -21,6 +22,7 @@ SLIDE_ENDINGS = (".bif", ".czi", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", "
 _NO_SLIDES = (".heatmap.tif",)
 """Endings of what ``run --export`` makes, which may lie beside the slides."""
 
+_HEAD_BYTES = 4096
 _COLUMNS = ("wsi", "mpp", "output")
 
 
@@ -132,6 +134,7 @@ def read_slide_table(path: Path) -> list[SlideEntry]:
     UsageError
         Two slides have one output.
     """
+    _refuse_wide_characters(path)
     with input_errors(path), path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = _rows(path, file)
         line, names = next(rows, (0, []))
@@ -160,6 +163,16 @@ def read_slide_table(path: Path) -> list[SlideEntry]:
     return entries
 
 
+def _refuse_wide_characters(path: Path) -> None:
+    """See that a table is no UTF-16, which spreadsheets call Unicode text: its every second byte is zero."""
+    if not path.is_file():
+        return  # a pipe can be read once only, and a folder not at all
+    with input_errors(path), path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head.partition(b"\n")[0]:
+        raise InputError(f"{path}: is UTF-16, or no text at all; save the table as CSV in UTF-8")
+
+
 def result_name(slide: Path) -> str:
     """File name of a slide's result where nothing else is said."""
     return f"{slide.stem}.h5"
@@ -182,6 +195,9 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 def _columns(where: str, names: Sequence[str]) -> list[str]:
     columns = [name.strip().casefold() for name in names]
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and mark in columns[0]:
+            raise InputError(f"{where}: columns are separated by {word}; save it with commas, and points in numbers")
     for name in columns:
         if name not in _COLUMNS:
             raise InputError(f"{where}: unknown column {name!r}; expected wsi and, if wanted, mpp and output")
@@ -193,6 +209,8 @@ def _columns(where: str, names: Sequence[str]) -> list[str]:
 
 
 def _entry(where: str, folder: Path, columns: Sequence[str], cells: Sequence[str]) -> SlideEntry:
+    while len(cells) > len(columns) and not cells[-1].strip():
+        cells = cells[:-1]  # a comma at the end of the line
     if len(cells) > len(columns):
         raise InputError(
             f"{where}: {len(cells)} cells for {len(columns)} columns; put a name that holds a comma in double quotes"
@@ -202,7 +220,10 @@ def _entry(where: str, folder: Path, columns: Sequence[str], cells: Sequence[str
         raise InputError(f"{where}: names no slide in column wsi")
     if "\0" in row["wsi"]:
         raise InputError(f"{where}: a slide's name holds a zero byte; save the table as plain UTF-8 text")
-    return SlideEntry(folder / row["wsi"], _mpp(where, row.get("mpp", "")), _name(where, row.get("output", "")))
+    slide = folder / row["wsi"]
+    if not os.path.lexists(slide):  # the blanks around a name are part of it only where there is such a file
+        slide = folder / row["wsi"].strip()
+    return SlideEntry(slide, _mpp(where, row.get("mpp", "")), _name(where, row.get("output", "")))
 
 
 def _mpp(where: str, text: str) -> float | None:
@@ -220,6 +241,7 @@ def _mpp(where: str, text: str) -> float | None:
 def _name(where: str, text: str) -> str | None:
     if not text.strip():
         return None
+    text = text.strip()
     if text in {".", ".."} or "/" in text or "\0" in text:
         raise InputError(f"{where}: output {text!r}: expected a file name without folders; see --results-dir for those")
     return text if text.endswith(".h5") else f"{text}.h5"

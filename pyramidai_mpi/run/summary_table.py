@@ -58,8 +58,9 @@ class SummaryTable:
     but for those; ``skipped``: an earlier start had finished it; ``failed``; ``unfinished``), ``reason``, ``tiles`` of
     all levels, ``positives`` of level 0, ``unreadable``, ``seconds`` from opening to writing (slides overlap),
     ``busiest_over_ideal`` where it is known (of a slide that had the ranks for itself), ``digest``, and
-    ``tiles_level_0`` and so on, and in mm² ``tissue_mm2`` and ``positive_mm2`` (within positive tiles of level 0).
-    What is unknown is empty. Characters that cannot be printed are escaped.
+    ``tiles_level_0`` and so on, in mm² ``tissue_mm2`` and ``positive_mm2`` (within positive tiles of level 0), and
+    ``warning``: what of the slide was not looked at. What is unknown is empty. Characters that cannot be printed are
+    escaped.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ class SummaryTable:
 
     def __init__(self, path: Path, each: Sequence[RunSettings], n_levels: int) -> None:
         self.path = path
-        last = [*(f"tiles_level_{n}" for n in range(n_levels)), "tissue_mm2", "positive_mm2"]
+        last = [*(f"tiles_level_{n}" for n in range(n_levels)), "tissue_mm2", "positive_mm2", "warning"]
         self._n_cells = len(_COLUMNS) + len(last)
         self._head = _line([*_COLUMNS, *last])
         self._number = {settings.output.path: number for number, settings in enumerate(each)}
@@ -97,6 +98,7 @@ class SummaryTable:
                 *map(str, account.tiles),
                 f"{account.tissue_mm2:.4f}",
                 f"{account.positive_mm2:.4f}",
+                account.warning,
             ]
         self._lines[self._number[outcome.settings.output.path]] = _line(cells)
 

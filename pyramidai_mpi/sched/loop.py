@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import ExitCode, LostRankError, PyramidError, failure_report
+from pyramidai_mpi.base.errors import ExitCode, LostRankError, exit_code_of, failure_report
 from pyramidai_mpi.process.exit import say_before_leaving
 from pyramidai_mpi.sched import waiting
 from pyramidai_mpi.sched.events import (
@@ -83,7 +83,7 @@ def run(
     """Expand `roots` and all that grows from them, every task once, on the ranks of `comm`.
 
     Collective. When anything raises on any rank, its traceback (of a `PyramidError`, its line), rank and host go to
-    stderr and the whole job ends (``MPI_Abort``, with the exit code of a `PyramidError`, else 70); on a single rank the
+    stderr and the whole job ends (``MPI_Abort``, with the code of `exit_code_of`); on a single rank the
     exception is passed on. So is, on all ranks, one of MPI that says that a rank has died, where the MPI tells: what
     the survivors had expanded is then for the workload to know.
 
@@ -145,7 +145,7 @@ def run_on(
         if isinstance(failure, KeyboardInterrupt):  # the user's wish, no failure to report
             transport.abort(ExitCode.STOPPED)
         _report(failure, transport)
-        transport.abort(int(failure.exit_code) if isinstance(failure, PyramidError) else 70)
+        transport.abort(int(exit_code_of(failure)))
     finally:
         sys.setswitchinterval(switch_interval)
 

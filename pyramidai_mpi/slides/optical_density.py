@@ -157,8 +157,7 @@ def _solid(density: Density, smoothed: Density, weakest: Density, um_px: float, 
     filled = _mean(np.minimum(density, _SOLID_CUT * limit), _pixels(_SOLID_UM, um_px)) > _SOLID_MEAN * limit
     side = _pixels(_EVEN_UM, um_px)
     mean = _mean(density, side)
-    spread = np.sqrt(np.maximum(_mean(density * density, side) - mean * mean, 0))
-    even = (spread < _EVEN_SPREAD * mean) & (mean > _EVEN_MEAN * limit) & (smoothed > 0.67 * limit)
+    even = (_spread(density, side) < _EVEN_SPREAD * mean) & (mean > _EVEN_MEAN * limit) & (smoothed > 0.67 * limit)
     return _opened(filled | _opened(even, _pixels(40, um_px)), _pixels(56, um_px))
 
 
@@ -166,12 +165,12 @@ def _wide_fat(density: Density, solid: Mask, um_px: float, limit: float) -> Mask
     """Loose tissue in pieces of more than `_FAT_UM2`, holes included."""
     step = max(1, round(_LOOSE_UM / um_px))
     large = remove_small_objects(solid, max_size=_area(_LARGE_SOLID_UM2, um_px))
-    loose = _blocks(np.minimum(density, _LOOSE_CUT * limit), step)
-    loose = ndimage.gaussian_filter(loose, _LOOSE_UM / (um_px * step), truncate=3) > _LOOSE_MEAN * limit
+    net = _blocks(np.minimum(density, _LOOSE_CUT * limit), step)
+    loose = ndimage.gaussian_filter(net, _LOOSE_UM / (um_px * step), truncate=3) > _LOOSE_MEAN * limit
     loose &= _blocks(_grown(large, 1).astype(np.float32), step) < 0.5
-    loose = _opened(loose, _pixels(104, um_px * step))
-    loose = remove_small_objects(loose, max_size=_area(_FAT_UM2, um_px * step))
-    return loose.repeat(step, axis=0).repeat(step, axis=1)[: density.shape[0], : density.shape[1]]
+    wide = remove_small_objects(_opened(loose, _pixels(104, um_px * step)), max_size=_area(_FAT_UM2, um_px * step))
+    everywhere = np.asarray(wide, bool).repeat(step, axis=0).repeat(step, axis=1)
+    return everywhere[: density.shape[0], : density.shape[1]]
 
 
 def _pixels(um: float, um_px: float) -> int:
@@ -208,4 +207,4 @@ def _blocks(values: Density, step: int) -> Density:
     """Means of blocks of `step` pixels a side; the last ones may be smaller."""
     height, width = (-(-extent // step) * step for extent in values.shape)
     padded = np.pad(values, ((0, height - values.shape[0]), (0, width - values.shape[1])), mode="edge")
-    return padded.reshape(height // step, step, width // step, step).mean(axis=(1, 3))
+    return np.asarray(padded.reshape(height // step, step, width // step, step).mean(axis=(1, 3), dtype=np.float32))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pyramidai_mpi.base.errors import InputError, InternalError, StorageError, UsageError
+from pyramidai_mpi.process import sandbox
 from pyramidai_mpi.process.sandbox import Trial
+from pyramidai_mpi.testing.launch import REPOSITORY
 
 ENDS = {
     "a crash": ("import ctypes; ctypes.string_at(0)", "crashed with SIGSEGV"),
@@ -117,3 +123,49 @@ def test_a_signal_to_all_processes_of_a_job_speaks_not_against_the_file(number, 
     work = f"import signal; os.kill(os.getpid(), signal.{number})"
     with Trial("x.tif", module(work), [], seconds=30, memory_bytes=1 << 30) as trial:
         trial.check()
+
+
+def test_under_fewer_addresses_than_wanted_a_crash_is_not_blamed_on_the_file(module, monkeypatch):
+    monkeypatch.setattr(sandbox, "address_limit", lambda: 900 << 20)
+    with (
+        Trial("x.tif", module("os.abort()"), [], seconds=30, memory_bytes=8 << 30) as trial,
+        pytest.raises(StorageError, match=r"under 0\.879 GiB of memory crashed.* ask for 8 GiB a rank") as caught,
+    ):
+        trial.check()
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", ["hard", "soft"])
+def test_a_limit_of_addresses_that_is_lower_than_ours_holds_and_sound_work_is_done(limit, module, tmp_path):
+    program = (
+        "import resource, sys\n"
+        f"lower, limit = 2 << 30, {limit!r}\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_AS)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (lower, lower if limit == 'hard' else hard))\n"
+        "from pyramidai_mpi.process.sandbox import Trial\n"
+        f"with Trial('x', {module('import resource; return str(resource.getrlimit(resource.RLIMIT_AS)[0])')!r}, [], "
+        "seconds=30, memory_bytes=8 << 30) as trial:\n"
+        "    assert trial.check() == str(lower)\n"
+    )
+    environment = dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ("raise OSError(24, 'Too many open files')", "Too many open files"),
+        ('raise RuntimeError("can\'t start new thread")', "can't start new thread"),
+        ("os.write(2, b'terminate called: std::bad_alloc\\n'); os.abort()", "ran out of it"),
+        ("os.kill(os.getpid(), 7)", "SIGBUS"),
+    ],
+)
+def test_what_the_machine_lacks_is_not_blamed_on_the_file(work, said, module):
+    with (
+        Trial("x.tif", module(work), ["x.tif"], seconds=30, memory_bytes=1 << 30) as trial,
+        pytest.raises(StorageError, match=r"x\.tif") as caught,
+    ):
+        trial.check()
+    assert said in str(caught.value)
+    assert "damaged" not in str(caught.value)

@@ -73,6 +73,7 @@ def test_the_table_tells_what_has_ended_and_what_has_not(records, each, tmp_path
         "tiles_level_2": "3",
         "tissue_mm2": "12.5000",
         "positive_mm2": "0.2500",
+        "warning": "",
     }
     assert (second["status"], second["busiest_over_ideal"]) == ("skipped", "1.5000")
     assert third["reason"] == r"c\n\x1b[2J.tif: not a\nslide"

@@ -42,11 +42,19 @@ def test_columns_may_stand_in_any_order_and_be_left_out(table, tmp_path):
         "\ufeffwsi,mpp\r\na.svs,0.25\r\n",
         "wsi, mpp\n\na.svs, 0.25\n , \n",
         '"wsi","mpp"\n"a.svs","0.25"',
+        "wsi , mpp\n a.svs , 0.25 \n",
+        "wsi,mpp\na.svs,0.25,\n",
     ],
-    ids=["from Excel", "blank lines and blanks after commas", "quoted"],
+    ids=["from Excel", "blank lines and blanks after commas", "quoted", "blanks everywhere", "a comma at the end"],
 )
 def test_a_table_may_be_written_by_other_programs(table, tmp_path, text):
     assert read_slide_table(table(text)) == [SlideEntry(tmp_path / "a.svs", 0.25)]
+
+
+def test_blanks_around_a_name_belong_to_it_where_there_is_such_a_file(table, tmp_path):
+    (tmp_path / "a.svs ").touch()
+    entries = read_slide_table(table("wsi,output\na.svs , one \nb.svs ,\n"))
+    assert entries == [SlideEntry(tmp_path / "a.svs ", None, "one.h5"), SlideEntry(tmp_path / "b.svs")]
 
 
 def test_a_name_may_hold_commas_line_breaks_and_bytes_of_no_encoding(table, tmp_path):
@@ -61,7 +69,12 @@ def test_a_name_may_hold_commas_line_breaks_and_bytes_of_no_encoding(table, tmp_
         ("wsi,mpp\n", InputError, None, "names no slide"),
         ("slide,mpp\na.svs,1\n", InputError, 1, "'slide'"),
         ("mpp,output\n1,a\n", InputError, 1, "no column wsi"),
-        ("wsi;mpp\na.svs;1\n", InputError, 1, "unknown column"),
+        ("wsi;mpp\na.svs;0,25\n", InputError, 1, "separated by semicolons; save it with commas, and points in numbers"),
+        ("wsi\tmpp\na.svs\t1\n", InputError, 1, "separated by tabs"),
+        ("wsi,label\na.svs,x\n", InputError, 1, "unknown column 'label'"),
+        ("wsi\na.svs,x\n", InputError, 2, "2 cells for 1 columns"),
+        ("wsi\na.svs\n".encode("utf-16"), InputError, None, "is UTF-16"),
+        ("wsi\na.svs\n".encode("utf-16-be"), InputError, None, "is UTF-16"),
         ("wsi,mpp,colour\na.svs,1,red\n", InputError, 1, "'colour'"),
         ("wsi,wsi\na.svs,b.svs\n", InputError, 1, "twice"),
         ("wsi,mpp\na.svs,1\n,2\n", InputError, 3, "names no slide"),

@@ -303,3 +303,13 @@ def test_no_pen_on_a_real_thumbnail_becomes_a_root(found, ink, is_laid_over):
     drawn = (rgb * (1 - share) + inked * share).astype(np.uint8)
     new_roots = (tiles(segment(drawn), 28) >= 0.05) & (tiles(mask, 28) < 0.05)
     assert not new_roots.any()
+
+
+def test_tissue_that_varies_in_brightness_alone_is_tissue():
+    """One hue and saturation, but for the rounding of floats, whose histogram has no room for its bins."""
+    brightness = np.random.default_rng(0).integers(50, 100, (64, 64, 1))
+    yy, xx = np.mgrid[:64, :64]
+    disk = (yy - 32) ** 2 + (xx - 32) ** 2 < 400
+    rgb = np.where(disk[..., None], brightness * (2, 1, 2), 255).astype(np.uint8)
+    np.testing.assert_array_equal(segment(rgb, "hsv-otsu"), disk)
+    assert segment(rgb)[disk].mean() > 0.99

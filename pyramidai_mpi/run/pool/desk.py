@@ -7,10 +7,12 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from pyramidai_mpi.run.pool.messages import SlideEnd
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyramidai_mpi.run.pool.messages import Kind, SlideEnd
+    from pyramidai_mpi.run.pool.messages import Kind
     from pyramidai_mpi.run.pool.owner import Collected, Owner
 
 log = logging.getLogger(__name__)
@@ -25,12 +27,15 @@ class OwnerDesk:
     Parameters
     ----------
     write
-        Called with (slide, collected) by the writing thread; returns how the slide has ended.
+        Called with (slide, collected) by the writing thread; returns how the slide has ended, as does what it raises.
+    name
+        Of a slide, for messages.
     """
 
-    def __init__(self, write: Callable[[int, Collected], SlideEnd]) -> None:
+    def __init__(self, write: Callable[[int, Collected], SlideEnd], name: Callable[[int], str]) -> None:
         self.owner: Owner
         self._write = write
+        self._name = name
         self._desk = ThreadPoolExecutor(1, thread_name_prefix="pyramidai-owner")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="pyramidai-writer")
         self._lock = threading.Lock()
@@ -68,7 +73,10 @@ class OwnerDesk:
             log.debug("%d batches came for slides that had ended badly", self.owner.n_stale)
 
     def _finish(self, slide: int, collected: Collected) -> None:
-        end = self._write(slide, collected)
+        try:
+            end = self._write(slide, collected)
+        except Exception as error:  # ends this slide, not the others
+            end = SlideEnd.by(error, self._name(slide))
         self._submit(self._desk, self.owner.has_finished, slide, end)
 
     def _submit(self, thread: ThreadPoolExecutor, action: Callable[..., None], *arguments: Any) -> None:

@@ -7,6 +7,7 @@ are checked on receipt.
 from __future__ import annotations
 
 import json
+import logging
 import struct
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -17,14 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pyramidai_mpi.analyses.base import NO_TIME, Seconds
-from pyramidai_mpi.base.errors import InternalError
+from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, machine_failure, traceback_lines
 from pyramidai_mpi.models.stain.map import StainMap
+from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.pyramid.tissue import TissueSource, pack_mask, unpack_mask
 from pyramidai_mpi.slides.readers.base import SlideInfo
 from pyramidai_mpi.store.results.summary import SlideAccount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+log = logging.getLogger(__name__)
 
 _HEADER = struct.Struct("<II")
 _OUTCOME = struct.Struct("<III")
@@ -153,6 +157,27 @@ class SlideEnd:
     line: str
     account: SlideAccount | None = None
     was_finished: bool = False
+
+    @classmethod
+    def by(cls, error: Exception, slide: str) -> SlideEnd:
+        """How a slide has ended by an error that is no fault of the run's.
+
+        What nobody foresaw is a bug, which ends this slide and not the others; its traceback goes to the log.
+
+        Parameters
+        ----------
+        slide
+            Its name, for messages.
+        """
+        blamed = error if isinstance(error, PyramidError) else machine_failure(error)
+        if blamed is None or isinstance(blamed, InternalError):
+            log.error("%s: fails, and no other slide, by what is a bug:%s", slide, traceback_lines(error))
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            return cls(
+                ExitCode.INTERNAL,
+                f"{slide}: failed by a bug; report it with the traceback in the log of host {host_name()}: {what}",
+            )
+        return cls(blamed.exit_code, str(blamed) if isinstance(error, PyramidError) else f"{slide}: {blamed}")
 
     def to_bytes(self) -> bytes:
         """On the wire: exit code, whether it was finished, length of the line (uint32 each); line; account."""

@@ -194,7 +194,7 @@ class Owner:
     analysis
         What is done to them.
     begin
-        Called with (slide, description) when a slide was opened; may raise a `PyramidError`, which ends the slide.
+        Called with (slide, description) when a slide was opened; what it raises ends the slide.
     finish
         Called with (slide, collected) when all tiles of a slide are there; the caller then answers with `has_finished`.
     send
@@ -203,6 +203,8 @@ class Owner:
         Seconds, for how long a slide took.
     spool_of
         Where a slide's features are kept.
+    name
+        Of a slide, for messages.
     """
 
     def __init__(
@@ -215,6 +217,7 @@ class Owner:
         send: Callable[[int, Kind, int, bytes], None],
         clock: Callable[[], float],
         spool_of: Callable[[int], FeatureSpool] = lambda _slide: FeatureSpool(),
+        name: Callable[[int], str] = "slide {}".format,
     ) -> None:
         self._waiting = set(owned)
         self._collected: dict[int, Collected] = {}
@@ -227,6 +230,7 @@ class Owner:
         self._send = send
         self._clock = clock
         self._spool_of = spool_of
+        self._name = name
         self.n_stale = 0
         """Batches that came for slides which had ended badly."""
 
@@ -254,40 +258,43 @@ class Owner:
         self._finishing.discard(slide)
 
     def handle(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
-        """Take a message about an owned slide."""
-        try:
-            match kind:
-                case Kind.OPENED:
-                    self._take_description(source, slide, payload)
-                case Kind.ASK:
-                    self._send(source, Kind.DESCRIPTION, slide, self._descriptions[slide])
-                case Kind.REFUSED:
-                    self.end(slide, SlideEnd.from_bytes(payload))
-                case Kind.RECORDS:
-                    self._take_records(source, slide, payload)
-                case _:
-                    raise InternalError(f"a message of kind {kind} is none for a slide's owner")
-        except InternalError:
-            raise
-        except PyramidError as error:  # a journal of other settings, a full disk: ends this slide, not the others
-            self.end(slide, SlideEnd(error.exit_code, str(error)))
-            if kind is Kind.OPENED:
-                self._send(source, Kind.BEGIN, slide, tagged(0, b""))
+        """Take a message about an owned slide.
+
+        Raises
+        ------
+        InternalError
+            When it cannot be one: that concerns all slides.
+        """
+        match kind:
+            case Kind.OPENED:
+                self._take_description(source, slide, payload)
+            case Kind.ASK:
+                self._send(source, Kind.DESCRIPTION, slide, self._descriptions[slide])
+            case Kind.REFUSED:
+                self.end(slide, SlideEnd.from_bytes(payload))
+            case Kind.RECORDS:
+                self._take_records(source, slide, payload)
+            case _:
+                raise InternalError(f"a message of kind {kind} is none for a slide's owner")
 
     def begin(self, slide: int, description: SlideDescription) -> Beginning:
         """Begin a slide, or go on with it.
 
         Raises
         ------
-        PyramidError
+        Exception
             Whatever the caller's `begin` raises; the slide has not begun then.
         """
         beginning = self._begin(slide, description)
+        try:
+            analysis, rule = self._analysis, beginning.rule
+            ledger = TileLedger(rule.grid, analysis.first(rule), partial(analysis.closer, rule))
+            collected = Collected(beginning, ledger, self._clock(), self._spool_of(slide))
+            self._descriptions[slide] = tagged(beginning.tag, description.to_bytes())
+        except BaseException:
+            beginning.output.close()
+            raise
         self._waiting.discard(slide)
-        self._descriptions[slide] = tagged(beginning.tag, description.to_bytes())
-        analysis, rule = self._analysis, beginning.rule
-        ledger = TileLedger(rule.grid, analysis.first(rule), partial(analysis.closer, rule))
-        collected = Collected(beginning, ledger, self._clock(), self._spool_of(slide))
         self._collected[slide] = collected
         for batch in beginning.restored:
             if len(batch.records):
@@ -337,18 +344,27 @@ class Owner:
         description = SlideDescription.from_bytes(payload)
         if slide not in self._waiting:
             raise InternalError(f"slide {slide} was opened twice, or by a rank that does not know its owner")
-        beginning = self.begin(slide, description)
-        self._send(source, Kind.BEGIN, slide, tagged(beginning.tag, beginning.first.tobytes()))
+        try:
+            beginning = self.begin(slide, description)
+        except Exception as error:  # a journal of other settings, a full disk, a bug: ends this slide, not the others
+            self.end(slide, SlideEnd.by(error, self._name(slide)))
+            self._send(source, Kind.BEGIN, slide, tagged(0, b""))
+        else:
+            self._send(source, Kind.BEGIN, slide, tagged(beginning.tag, beginning.first.tobytes()))
 
     def _take_records(self, source: int, slide: int, payload: bytes) -> None:
+        batches = list(decode_batches(payload, self._analysis.record, FAILED_DTYPE, self._analysis.widths))
         collected = self._collected.get(slide)
-        for batch in decode_batches(payload, self._analysis.record, FAILED_DTYPE, self._analysis.widths):
-            if collected is None:
-                self.n_stale += 1
-                continue
-            collected.add(batch)
-            collected.credit(source, batch)
-        self._finish_if_complete(slide)
+        if collected is None:
+            self.n_stale += len(batches)
+            return
+        try:
+            for batch in batches:
+                collected.add(batch)
+                collected.credit(source, batch)
+            self._finish_if_complete(slide)
+        except Exception as error:  # a full disk under its features, a bug
+            self.end(slide, SlideEnd.by(error, self._name(slide)))
 
     def _finish_if_complete(self, slide: int) -> None:
         collected = self._collected.get(slide)

@@ -207,7 +207,7 @@ class _Pool:
         is_shared = journals.home == journals.shared
         self._journal = JournalWriter(journals.of_rank(comm.rank), journals.record_format, is_shared=is_shared)
         self._mailbox = Mailbox(transport, self._receive, lambda slide: slide % comm.size)
-        self._desk = OwnerDesk(job.write)
+        self._desk = OwnerDesk(job.write, job.opener.name)
         keeps_features = opened is not None and any(job.analysis.widths)
         self._spool = FeatureSpool() if keeps_features else None
         self._owner: Owner
@@ -231,6 +231,7 @@ class _Pool:
             self._mailbox.send,
             time.perf_counter,
             self._spool_of,
+            self._job.opener.name,
         )
         workload = PoolWorkload(
             self._job.analysis,
@@ -241,6 +242,7 @@ class _Pool:
             kept_here=self._spool,
             report=report_progress,
             poll=self._poll,
+            bugs_end_all=self._opened is not None,
         )
         try:
             tasks = self._first_tasks(slides, workload)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InternalError, LostRankError, PyramidError, StorageError
+from pyramidai_mpi.base.errors import LostRankError, is_bug
 from pyramidai_mpi.base.types import TILE_DTYPE
 from pyramidai_mpi.pyramid.dealing import by_root
 from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideEnd, encode_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.analyses.base import Analysis, OpenSlide, SlideAnalysis
+    from pyramidai_mpi.analyses.base import Analysis, Look, OpenSlide, SlideAnalysis
     from pyramidai_mpi.base.types import TileArray
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.run.pool.mailbox import Mailbox
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from pyramidai_mpi.slides.source import Found
     from pyramidai_mpi.store.files.feature_spool import FeatureSpool
     from pyramidai_mpi.store.journal.writer import JournalWriter
+
+log = logging.getLogger(__name__)
 
 _LEVELS = 16
 _OPENING = _LEVELS - 1
@@ -62,7 +66,7 @@ def tasks_of(slide: int, tiles: TileArray) -> npt.NDArray[np.void]:
 
 @dataclass(frozen=True)
 class SlideOpener:
-    """How slides are opened; both may raise a `PyramidError`, which ends the slide.
+    """How slides are opened; what `describe` and `follow` raise ends the slide.
 
     Attributes
     ----------
@@ -70,10 +74,13 @@ class SlideOpener:
         Opens the slide of a number for the first time, finds its tissue, and describes it to the others.
     follow
         Opens a slide that another rank has described: the slide, and which of its tiles exist.
+    name
+        Of a slide, for messages.
     """
 
     describe: Callable[[int], tuple[OpenSlide, TileRule, SlideDescription]]
     follow: Callable[[int, SlideDescription], tuple[OpenSlide, TileRule]]
+    name: Callable[[int], str] = "slide {}".format
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,8 @@ class PoolWorkload:
         Called on rank 0 with the progress of the whole job.
     poll
         Called on the main thread again and again.
+    bugs_end_all
+        Whether an exception that nobody foresaw is passed on, as of a run's only slide, instead of ending its slide.
     """
 
     def __init__(
@@ -119,6 +128,7 @@ class PoolWorkload:
         kept_here: FeatureSpool | None = None,
         report: Callable[[Progress], None] | None = None,
         poll: Callable[[], None] = lambda: None,
+        bugs_end_all: bool = False,
     ) -> None:
         self.dtype = TASK_DTYPE
         self.batch_by = "group"
@@ -131,6 +141,7 @@ class PoolWorkload:
         self._kept_here = kept_here
         self._report = report
         self._poll = poll
+        self._bugs_end_all = bugs_end_all
         self._open: OrderedDict[int, _Open] = OrderedDict()
         self._refused: set[int] = set()
         self._started = 0.0
@@ -150,23 +161,42 @@ class PoolWorkload:
         """Begin to read tiles of one level of one slide, if it is open here."""
         slide, level = divmod(int(tasks["group"][0]), _LEVELS)
         opened = self._open.get(slide) if level != _OPENING else None
-        return [None] * len(tasks) if opened is None else opened.analysis.prepare(tiles_of(tasks, level))
+        if opened is not None:
+            try:
+                return opened.analysis.prepare(tiles_of(tasks, level))
+            except Exception as error:  # `look` will meet it too, and say so where it ends what it must end
+                log.debug("slide %d: cannot be read ahead: %r", slide, error)
+        return [None] * len(tasks)
 
     def expand(self, tasks: npt.NDArray[np.void], prepared: list[Found | None] | None = None) -> npt.NDArray[np.void]:
         """Open a slide, or do tiles of one level of one slide; return what is to be looked at next."""
         slide, level = divmod(int(tasks["group"][0]), _LEVELS)
         if slide in self._refused or self._mailbox.has_ended(slide):
             return np.empty(0, TASK_DTYPE)
-        try:
+        tiles, done, children = tiles_of(tasks, level), None, np.empty(0, TASK_DTYPE)
+        with self._errors_of(slide):
             if level == _OPENING:
-                return self._open_slide(slide)
-            return tasks_of(slide, self._look(slide, tiles_of(tasks, level), prepared))
-        except (InternalError, LostRankError, StorageError):
-            raise  # what concerns the rank or its disk concerns all slides
-        except PyramidError as error:  # ends this slide, not the others
+                children = self._open_slide(slide)
+            else:
+                opened, started = self._slide(slide), time.perf_counter()
+                done = opened.analysis.look(tiles, prepared)
+        if done is not None:  # beyond `_errors_of`: the disk of the journals concerns all slides
+            children = tasks_of(slide, self._keep(slide, opened.tag, tiles, done, started))
+        return children
+
+    @contextmanager
+    def _errors_of(self, slide: int) -> Iterator[None]:
+        """What goes wrong within ends this slide, not the others."""
+        try:
+            yield
+        except LostRankError:
+            raise
+        except Exception as error:
+            if self._bugs_end_all and is_bug(error):
+                raise
             self._refused.add(slide)
-            self._mailbox.send_to_owner(Kind.REFUSED, slide, SlideEnd(error.exit_code, str(error)).to_bytes())
-            return np.empty(0, TASK_DTYPE)
+            end = SlideEnd.by(error, self._opener.name(slide))
+            self._mailbox.send_to_owner(Kind.REFUSED, slide, end.to_bytes())
 
     def on_progress(self, progress: Progress) -> None:
         """Pass the job's progress on."""
@@ -210,12 +240,10 @@ class PoolWorkload:
             self.begin(slide, opened, rule, tag)
         return self._open[slide]
 
-    def _look(self, slide: int, tiles: TileArray, prepared: Sequence[Found | None] | None) -> TileArray:
-        opened = self._slide(slide)
-        started = time.perf_counter()
-        look = opened.analysis.look(tiles, prepared)
+    def _keep(self, slide: int, tag: int, tiles: TileArray, look: Look, started: float) -> TileArray:
+        """Journal what was done and leave it for the slide's owner; the tiles to look at next."""
         journal_s = self._journal.seconds
-        self._journal.append(opened.tag, look.records, look.failed, look.features)
+        self._journal.append(tag, look.records, look.failed, look.features)
         features = look.features
         if self._kept_here is not None and features is not None:
             self._kept_here.append(int(tiles["level"][0]), features)

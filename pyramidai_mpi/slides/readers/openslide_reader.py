@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pyramidai_mpi.base.errors import InputError, InternalError, input_errors
+from pyramidai_mpi.base.errors import (
+    InputError,
+    InternalError,
+    PyramidError,
+    StorageError,
+    input_errors,
+    machine_failure,
+)
 from pyramidai_mpi.base.names import without_folders
+from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE, SlideInfo, UnreadableRegionError
 from pyramidai_mpi.slides.readers.stored_tiles import StoredTiles
 from pyramidai_mpi.slides.spacing import nominal_downsample
@@ -60,6 +68,8 @@ class OpenSlideReader:
     InputError
         When the file is missing, is no slide or is too damaged to open; when reading, once it has been written to since
         it was opened, because its pixels would be of two slides.
+    StorageError
+        When its disk fails as it is opened; pixels that a disk does not give later are unreadable ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,8 +81,9 @@ class OpenSlideReader:
             self.stored_tiles = StoredTiles(path, self.info.vendor, self.info.stored_sizes)
         except openslide.OpenSlideError as error:
             self._handle.close()
+            _raise_if_the_disk_fails(path, error)
             raise InputError(f"{path}: damaged slide: {error}") from error
-        except InputError:
+        except PyramidError:
             self._handle.close()
             raise
 
@@ -154,7 +165,7 @@ class OpenSlideReader:
     def _reopen(self) -> None:
         try:
             handle = _open(self.info.path)
-        except InputError as error:
+        except PyramidError as error:
             # The file went away under the run. The old handle stays in error: every later read comes here again.
             reason = without_folders(str(error), [self.info.path])
             raise UnreadableRegionError(f"the slide cannot be opened any more: {reason}") from error
@@ -208,9 +219,27 @@ def _open(path: Path) -> openslide.OpenSlide:
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
+        _raise_if_the_disk_fails(path, error)
         raise InputError(f"{path}: not a whole-slide image that OpenSlide can read; check the file") from error
     except openslide.OpenSlideError as error:
+        _raise_if_the_disk_fails(path, error)
         raise InputError(f"{path}: damaged slide, OpenSlide says: {error}; copy it again") from error
+
+
+def _raise_if_the_disk_fails(path: Path, error: openslide.OpenSlideError) -> None:
+    """See whether OpenSlide met a disk that fails: it calls that no slide, or a damaged one.
+
+    Raises
+    ------
+    StorageError
+        The system says so to us, too, or said so to OpenSlide.
+    """
+    reason = machine_failure(error)
+    if reason is not None:
+        raise StorageError(f"{path}: {reason}") from error
+    if path.is_file():
+        with input_errors(path):
+            quickhash(path)  # looks at 66 places of the file
 
 
 def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:

@@ -71,6 +71,8 @@ class StoredTiles:
     ------
     InputError
         When the directory contradicts itself: a page with fewer tiles than its size takes, or tiles of absurd size.
+    StorageError
+        When the disk fails.
     """
 
     def __init__(self, path: Path, vendor: str, stored_sizes: Sequence[tuple[int, int]]) -> None:
@@ -79,14 +81,14 @@ class StoredTiles:
         self._levels: dict[int, _Page] = {}
         if vendor not in _VENDORS:
             return
-        with input_errors(path):
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._file_size = os.fstat(self._descriptor).st_size
         try:
-            pages = {page.size: page for page in self._pages(path)}
-            self._levels = {n: pages[size] for n, size in enumerate(stored_sizes) if size in pages}
-            # a writer that leaves the end marker out everywhere did so on purpose
-            self._marked = {n: self._ends_are_marked(page) for n, page in self._levels.items()}
+            with input_errors(path):
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self._file_size = os.fstat(self._descriptor).st_size
+                pages = {page.size: page for page in self._pages(path)}
+                self._levels = {n: pages[size] for n, size in enumerate(stored_sizes) if size in pages}
+                # a writer that leaves the end marker out everywhere did so on purpose
+                self._marked = {n: self._ends_are_marked(page) for n, page in self._levels.items()}
         except BaseException:
             self.close()
             raise
@@ -132,11 +134,14 @@ class StoredTiles:
             return None  # not there by the file's own account; OpenSlide gives transparent pixels
         if offset + count > self._file_size:
             return "lies beyond the end of the file"
-        if self._marked[stored_level] and not self._has_end_marker(offset, count):
-            return "lacks its end"
-        zeros = min(_ZEROS_AT_THE_END.get(page.compression, 0), count)
-        if zeros and os.pread(self._descriptor, zeros, offset + count - zeros) == bytes(zeros):
-            return "ends in zeros"
+        try:
+            if self._marked[stored_level] and not self._has_end_marker(offset, count):
+                return "lacks its end"
+            zeros = min(_ZEROS_AT_THE_END.get(page.compression, 0), count)
+            if zeros and os.pread(self._descriptor, zeros, offset + count - zeros) == bytes(zeros):
+                return "ends in zeros"
+        except OSError as error:
+            return f"cannot be read: {error.strerror or error}"
         return None
 
     def _has_end_marker(self, offset: int, count: int) -> bool:

@@ -83,6 +83,7 @@ def find_levels(path: Path, info: SlideInfo) -> tuple[tuple[TiffLevel | None, ..
     except ImportError as error:
         return none, f"a decoder is not installed ({error})"
     except (tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:
+        # of a disk that fails, OpenSlide says what cannot be read
         return none, f"its TIFF tables cannot be read ({type(error).__name__}: {error})"
     if info.vendor == "aperio" and any(level is not None and not level.counts.all() for level in levels):
         return none, ""  # OpenSlide fills missing tiles of Aperio's from other levels

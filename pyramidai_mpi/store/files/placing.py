@@ -39,9 +39,10 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
     OutputExistsError
         When something has that name already and `overwrite` is not set, or it is no plain file.
     StorageError
-        When its folder is missing or cannot be written.
+        When its folder is missing or cannot be written, or its name is too long.
     """
     check_folder(path.parent)
+    check_length(path, temporary_name(path).name)
     check_no_input(path, inputs)
     if path.exists() and not path.is_file():
         raise OutputExistsError(f"{path}: is no plain file; name another output")
@@ -54,6 +55,26 @@ def check_no_input(path: Path, inputs: Sequence[Path]) -> None:
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
             raise UsageError(f"{path}: is an input of this command; name another output")
+
+
+def check_length(path: Path, name: str) -> None:
+    """Find out whether the file system takes a name that is made beside an output.
+
+    Raises
+    ------
+    StorageError
+        When it is too long.
+    """
+    length = len(os.fsencode(name))
+    try:
+        most = os.pathconf(path.parent, "PC_NAME_MAX")
+    except OSError:
+        return
+    if length > most:
+        raise StorageError(
+            f"{path}: its name is too long: beside it goes one of {length} bytes, and the file system takes {most}; "
+            f"name an output that is {length - most} bytes shorter"
+        )
 
 
 def check_folder(folder: Path) -> None:

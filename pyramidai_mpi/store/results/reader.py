@@ -11,6 +11,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, printable
 from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.pyramid.looked_at import warning_of
 from pyramidai_mpi.pyramid.rule import TileRule
 from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.pyramid.tree import TreeLevel
@@ -215,6 +216,11 @@ class ResultSummary:
     n_tiles_failed: int
     levels: tuple[LevelSummary, ...]
     execution: dict[str, Any]
+
+    @property
+    def warning(self) -> str:
+        """What was not looked at, see `pyramid.looked_at.warning_of`; empty for nothing."""
+        return warning_of([level.analysed for level in self.levels], [level.unreadable for level in self.levels])
 
 
 def summarise(path: Path) -> ResultSummary:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.pyramid.looked_at import warning_of
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
 from pyramidai_mpi.pyramid.tissue import Areas
 from pyramidai_mpi.store.results.reader import digest_in, open_result
@@ -51,6 +52,8 @@ class SlideAccount:
         Digest of the result, quick hash of the slide.
     tissue_mm2, positive_mm2
         Area of the tissue, and of the tissue in positive tiles of level 0.
+    warning
+        What was not looked at, see `pyramid.looked_at.warning_of`; empty for nothing.
     """
 
     tiles: tuple[int, ...]
@@ -62,6 +65,12 @@ class SlideAccount:
     quickhash: str
     tissue_mm2: float
     positive_mm2: float
+    warning: str = ""
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there were tiles to look at, and none of them could be read."""
+        return 0 < sum(self.tiles) == self.unreadable
 
     def to_json(self) -> str:
         """As a JSON object."""
@@ -89,8 +98,10 @@ def account_of(result: Result, seconds: float) -> SlideAccount:
         round(result.levels[0].patch_size_level0 / result.tissue.downsample),
         finest.index[finest.decision == Decision.ZOOM],
     )
+    tree, unreadable = result.tree, result.tree.count(Decision.UNREADABLE)
+    tiles = tuple(len(tree.levels[n]) for n in sorted(tree.levels))
     return SlideAccount(
-        tiles=tuple(len(tree.levels[n]) for n in sorted(tree.levels)),
+        tiles=tiles,
         positives=tree.count(Decision.ZOOM)[0],
         unreadable=tree.n_failed,
         seconds=seconds,
@@ -99,6 +110,7 @@ def account_of(result: Result, seconds: float) -> SlideAccount:
         quickhash=result.slide.quickhash,
         tissue_mm2=areas.tissue,
         positive_mm2=areas.positive,
+        warning=warning_of(tiles, [unreadable[n] for n in sorted(unreadable)]),
     )
 
 
@@ -130,9 +142,10 @@ def read_account(path: Path) -> SlideAccount:
     with open_result(path) as file, damage_is_named(file):
         header, execution = read_header(file), read_execution(file)
         areas = read_areas(file, header)
+        counts = [count_decisions(file, level) for level in range(len(header.levels))]
         return SlideAccount(
             tiles=header.n_tiles,
-            positives=int(count_decisions(file, 0)[Decision.ZOOM]),
+            positives=int(counts[0][Decision.ZOOM]),
             unreadable=header.n_tiles_failed,
             seconds=_seconds(execution.attributes),
             balance=_balance(execution),
@@ -140,6 +153,7 @@ def read_account(path: Path) -> SlideAccount:
             quickhash=header.slide.quickhash,
             tissue_mm2=areas.tissue,
             positive_mm2=areas.positive,
+            warning=warning_of(header.n_tiles, [int(count[Decision.UNREADABLE]) for count in counts]),
         )
 
 
