@@ -20,6 +20,7 @@ _LIBRARIES = (
     "openslide-bin",
     "scikit-image",
     "imagecodecs",
+    "pillow",
     "openvino",
     "simplejpeg",
 )

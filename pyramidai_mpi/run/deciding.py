@@ -48,6 +48,7 @@ _LIBRARIES = (
     "openslide-bin",
     "simplejpeg",
     "imagecodecs",
+    "pillow",
     "scikit-image",
 )
 """Libraries that can change a result. Of these only the ones that compute in a run are facts of it."""
