@@ -69,7 +69,7 @@ class Regions:
                 )
 
 
-READERS = ("auto", "openslide", "tiff")
+READERS = ("auto", "image", "openslide", "tiff")
 """Those of `slides.readers.choice`, as tests see; so are the policies those of `sched.policy`."""
 READ_AHEAD = ("auto", "always", "never")
 LEVELS = ("mpp", "scale")

@@ -41,19 +41,22 @@ def _is_hdf5(path: Path) -> bool:
 
 def _slide_lines(path: Path) -> Iterator[str]:
     from pyramidai_mpi.slides.identity import quickhash
-    from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
+    from pyramidai_mpi.slides.readers.choice import open_slide
 
-    reader = OpenSlideReader(path)
+    reader = open_slide(path)
     info = reader.info
     reader.close()
     yield f"slide      {info.name} ({info.vendor})"
     yield f"size       {info.l0_size[0]} x {info.l0_size[1]} px"
-    yield f"spacing    {f'{info.mpp:g} µm/px' if info.mpp else 'not stored: runs need --mpp'}"
+    spacing = f"{info.mpp:g} µm/px" if info.mpp else f"{info.mpp_flaw or 'not stored'}: runs need --mpp"
+    yield f"spacing    {spacing}"
     yield f"bounds     x {info.l0_bounds[0]}, y {info.l0_bounds[1]}"
     yield f"quickhash  {quickhash(path)}"
     for level, (size, downsample) in enumerate(zip(info.stored_sizes, info.stored_downsamples, strict=True)):
         spacing = f", {info.mpp * downsample:.4g} µm/px" if info.mpp else ""
         yield f"stored level {level}: {size[0]} x {size[1]} px, 1/{downsample:g}{spacing}"
+    for width, height in info.no_levels:
+        yield f"left out: a page of {width} x {height} px that is no smaller version of the slide"
 
 
 def _model_lines(folder: Path) -> Iterator[str]:

@@ -162,7 +162,7 @@ _PATH = click.Path(path_type=Path)
     type=click.Choice(READERS),
     default="auto",
     show_default=True,
-    help="What decodes the slide's pixels. Same pixels, so the same result.",
+    help="What decodes the slide's pixels: the same ones, so the same result. image: PNG, JPEG, TIFF without tiles.",
 )
 @click.option(
     "--read-ahead",

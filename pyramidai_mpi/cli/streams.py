@@ -27,10 +27,9 @@ class _Stream(io.TextIOWrapper):
     def write(self, text: str) -> int:
         if text == "":
             return 0  # how click finds out what kind of stream it has; it swallows what that raises
-        written = len(text)
         with self._failures():
-            written = super().write(text)
-        return written
+            super().write(text)
+        return len(text)
 
     def flush(self) -> None:
         with self._failures():

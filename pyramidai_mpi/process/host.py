@@ -23,6 +23,7 @@ _LIBRARIES = (
     "scikit-image",
     "scipy",
     "imagecodecs",
+    "pillow",
     "openvino",
     "simplejpeg",
 )

@@ -151,7 +151,7 @@ def assemble_result(
             LevelRecord(
                 patch_size=round(grid.tile_size * plan.ratio),
                 patch_size_level0=round(grid.l0_tile_side(plan.level)),
-                patch_level=plan.stored_level,
+                patch_level=info.level_in_file(plan.stored_level),
                 downsample=grid.downsample(plan.level),
                 level_dim=grid.level_dimensions(plan.level),
                 spacing_um_px=plan.spacing,

@@ -49,6 +49,7 @@ _LIBRARIES = (
     "openslide-bin",
     "simplejpeg",
     "imagecodecs",
+    "pillow",
     "scikit-image",
     "scipy",
 )

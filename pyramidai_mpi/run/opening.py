@@ -26,25 +26,32 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.settings import SlideInput
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.slides.readers.base import SlideReader
+    from pyramidai_mpi.slides.readers.base import SlideInfo, SlideReader
 
 log = logging.getLogger(__name__)
 
 
-def open_under(source: SlideInput, package: ModelPackage) -> OpenSlide:
+def open_under(source: SlideInput, package: ModelPackage, known: SlideInfo | None = None) -> OpenSlide:
     """Open a slide under a model's levels.
+
+    Parameters
+    ----------
+    source, package
+        The slide and the model.
+    known
+        Description of the slide by another rank.
 
     Raises
     ------
     InputError
         When the slide cannot be opened, does not tell its pixel size, or is too coarse for the model.
     """
-    reader = open_slide(source.path, source.reader)
+    reader = open_slide(source.path, source.reader, known=known)
     mpp = package.base_mpp if source.levels == "scale" else source.mpp or reader.info.mpp
     if mpp is None:
         raise InputError(
-            f"{source.path}: does not say how large its pixels are; give µm per pixel with --mpp, or take them "
-            "as the model's level 0 with --levels scale"
+            f"{source.path}: {reader.info.mpp_flaw or 'does not say how large its pixels are'}; give µm per pixel with "
+            "--mpp, or take them as the model's level 0 with --levels scale"
         )
     with input_errors(source.path):
         slide_hash = quickhash(source.path)
@@ -98,7 +105,7 @@ def follow(source: SlideInput, package: ModelPackage, description: SlideDescript
         When this host cannot open it, or sees another file.
     """
     try:
-        slide = open_under(source, package)
+        slide = open_under(source, package, description.info)
     except InputError as error:
         raise InputError(f"{error} on host {host_name()}, though host {description.host} could open it") from error
     if (slide.quickhash, slide.mpp) != (description.quickhash, description.mpp):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 SLIDE_ENDINGS = (".bif", ".czi", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu")
-"""What counts as a slide in a folder, without regard to case. A DICOM slide is several files: one is given by name."""
+"""What counts as a slide in a folder, without regard to case. A DICOM slide is several files: one is given by name. So
+is a PNG or JPEG, which beside slides is mostly a picture of one."""
 
 _NO_SLIDES = (".heatmap.tif",)
 """Endings of what ``run --export`` makes, which may lie beside the slides."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SNAP_TOLERANCE = 0.02
+MPP_ANISOTROPY_TOLERANCE = 0.02
 UPSAMPLING_TOLERANCE = 0.10
 MOST_SOURCE_PIXELS = 16384
 """Stored pixels along the side of a tile: more is a mistaken µm/px, and 16384 of them squared take 1 GB as they are."""
@@ -59,6 +60,23 @@ class LevelPlan:
     def downsample(self) -> float:
         """Level-0 pixels of the file per pixel of the analysis level."""
         return self.stored_downsample * self.ratio
+
+
+def square_spacing(mpp_x: float, mpp_y: float) -> tuple[float | None, str]:
+    """What µm per pixel across and down are together.
+
+    Returns
+    -------
+    mpp : float or None
+        Their mean; None where they are no sizes of pixels that are about square.
+    flaw : str
+        What the file says instead; empty where it is fine.
+    """
+    if not (math.isfinite(mpp_x) and math.isfinite(mpp_y) and mpp_x > 0 and mpp_y > 0):
+        return None, f"says that its pixels are {mpp_x:g} x {mpp_y:g} µm"
+    if abs(mpp_x / mpp_y - 1) > MPP_ANISOTROPY_TOLERANCE:
+        return None, f"says that its pixels are not square ({mpp_x:g} x {mpp_y:g} µm)"
+    return (mpp_x if mpp_x == mpp_y else (mpp_x + mpp_y) / 2), ""
 
 
 def nominal_downsample(downsample: float) -> float:

@@ -214,11 +214,10 @@ def test_a_slide_that_does_not_say_its_spacing_has_none(tmp_path):
     assert OpenSlideReader(write_slide(tmp_path / "a.tif", [textured(300, 200)], mpp=None)).info.mpp is None
 
 
-def test_pixels_that_are_not_square_are_refused(tmp_path):
-    path = write_slide(tmp_path / "oblong.tif", [textured(300, 200)], mpp=(0.25, 0.30))
-    with pytest.raises(InputError, match=r"oblong\.tif.*0\.25.*0\.3") as caught:
-        OpenSlideReader(path)
-    assert caught.value.exit_code == 65
+def test_pixels_that_are_not_square_are_no_spacing_and_it_is_said_why(tmp_path):
+    info = OpenSlideReader(write_slide(tmp_path / "oblong.tif", [textured(300, 200)], mpp=(0.25, 0.30))).info
+    assert info.mpp is None
+    assert "not square (0.25 x 0.3 µm)" in info.mpp_flaw
 
 
 def test_a_percent_of_anisotropy_is_taken_as_the_mean(tmp_path):

@@ -131,6 +131,9 @@ class SlideDescription:
             mpp=described["mpp"],
             l0_bounds=tuple(described["l0_bounds"]),
             reader=described["reader"],
+            mpp_flaw=described["mpp_flaw"],
+            levels_in_file=tuple(described["levels_in_file"]),
+            no_levels=tuple(tuple(size) for size in described["no_levels"]),
         )
         stain = None if facts["stain"] is None else StainMap.from_json(facts["stain"])
         source = TissueSource.from_json(facts["source"])

@@ -42,11 +42,18 @@ class SlideInfo:
         For every stored level, whether its size is level 0's divided by the nominal downsample without remainder. Only
         then do OpenSlide's coordinates meet whole pixels of that level.
     mpp
-        µm per level-0 pixel, or None when the file does not say.
+        µm per level-0 pixel, or None when the file does not say, or says nonsense.
     l0_bounds
         x, y of the non-empty region's corner (``openslide.bounds-x``, ``-y``), (0, 0) when the file does not say.
     reader
-        What decodes its pixels: ``openslide``, or ``tiff``, which leaves to OpenSlide what it cannot read exactly.
+        What decodes its pixels: ``openslide``; ``tiff``, which leaves to OpenSlide what it cannot read exactly; or
+        ``image``.
+    mpp_flaw
+        What is wrong with what the file says of its µm/px; empty for nothing.
+    levels_in_file
+        Number of each stored level as OpenSlide counts them; empty where all that it counts are levels.
+    no_levels
+        Width and height of those that are none of this slide: pictures of the label, of the glass, of something else.
     """
 
     path: Path
@@ -58,6 +65,18 @@ class SlideInfo:
     mpp: float | None
     l0_bounds: tuple[int, int]
     reader: str = "openslide"
+    mpp_flaw: str = ""
+    levels_in_file: tuple[int, ...] = ()
+    no_levels: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def n_in_file(self) -> int:
+        """How many levels OpenSlide finds."""
+        return len(self.stored_sizes) + len(self.no_levels)
+
+    def level_in_file(self, stored_level: int) -> int:
+        """OpenSlide's number of a stored level."""
+        return self.levels_in_file[stored_level] if self.levels_in_file else stored_level
 
     @property
     def name(self) -> str:

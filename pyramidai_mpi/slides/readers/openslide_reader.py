@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +22,10 @@ from pyramidai_mpi.base.errors import (
 from pyramidai_mpi.base.names import without_folders
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE, SlideInfo, UnreadableRegionError
-from pyramidai_mpi.slides.readers.stored_tiles import StoredTiles
-from pyramidai_mpi.slides.spacing import nominal_downsample
+from pyramidai_mpi.slides.readers.pixel_kinds import as_rgb, larger_page, obstacle, unsupported_compression
+from pyramidai_mpi.slides.readers.stored_tiles import StoredTiles, pages_of
+from pyramidai_mpi.slides.readers.true_levels import shrinks_alike, true_levels
+from pyramidai_mpi.slides.spacing import nominal_downsample, square_spacing
 
 try:
     import openslide
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.slides.readers.tiff_directory import TiffPage
 
-MPP_ANISOTROPY_TOLERANCE = 0.02
 # OpenSlide places the tiles of a reduced level at fractions of a pixel where the level's size was rounded, and adds up
 # their shares: at the corners of stored tiles alpha was seen to come out as 253 or 254. A pixel that is not in the file
 # has 0, or its neighbour's share. Level 0 lies on whole pixels.
@@ -50,6 +53,9 @@ _OPAQUE_REDUCED = 250
 _SPARSE_VENDORS = frozenset({"dicom", "leica", "mirax", "philips", "sakura", "ventana", "zeiss"})
 # A million pixels a side: no scanner makes such slides, but a damaged size may claim to be one.
 _MOST_L0_PIXELS = 10**12
+# Formats in which OpenSlide takes any page of tiles for a level; the others say which is what.
+_VENDORS_OF_LOOSE_PAGES = frozenset({"generic-tiff", "aperio"})
+_UNCOMPRESSED, _LIBTIFF_BLOCK = 1, 1024
 
 
 class OpenSlideReader:
@@ -62,28 +68,37 @@ class OpenSlideReader:
     ----------
     path
         Any file that OpenSlide opens.
+    known
+        Description of the same slide by another rank, which has compared its levels; None compares them.
 
     Raises
     ------
     InputError
-        When the file is missing, is no slide or is too damaged to open; when reading, once it has been written to since
-        it was opened, because its pixels would be of two slides.
+        When the file is missing, is no slide, is too damaged to open or does not hold the colours of a stain; when
+        reading, once it has been written to since it was opened, because its pixels would be of two slides.
     StorageError
         When its disk fails as it is opened; pixels that a disk does not give later are unreadable ones.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: SlideInfo | None = None) -> None:
         self._closed = False
         self._stamp = _stamp(path)
         self._handle = _open(path)
         try:
             self.info = _describe(path, self._handle)
             self.stored_tiles = StoredTiles(path, self.info.vendor, self.info.stored_sizes)
+            first = self.stored_tiles.levels[0]
+            self._has_alpha = first is not None and first.has_alpha  # says itself what it leaves out
+            try:
+                self._keep_true_levels(known)
+            except BaseException:
+                self.stored_tiles.close()
+                raise
         except openslide.OpenSlideError as error:
             self._handle.close()
             _raise_if_the_disk_fails(path, error)
             raise InputError(f"{path}: damaged slide: {error}") from error
-        except PyramidError:
+        except BaseException:
             self._handle.close()
             raise
 
@@ -91,7 +106,7 @@ class OpenSlideReader:
         """See `SlideReader.read`."""
         self._check_stored_tiles(l0_corner, stored_level, size)
         try:
-            region = self._handle.read_region(l0_corner, stored_level, size)
+            region = self._handle.read_region(l0_corner, self.info.level_in_file(stored_level), size)
         except openslide.OpenSlideError as error:
             self.check_unchanged()
             self._reopen()
@@ -116,7 +131,7 @@ class OpenSlideReader:
         """See `SlideReader.read_what_is_there`."""
         try:
             self._check_stored_tiles(l0_corner, stored_level, size)
-            region = self._handle.read_region(l0_corner, stored_level, size)
+            region = self._handle.read_region(l0_corner, self.info.level_in_file(stored_level), size)
         except (openslide.OpenSlideError, UnreadableRegionError) as error:
             self.check_unchanged()
             if isinstance(error, openslide.OpenSlideError):
@@ -134,8 +149,49 @@ class OpenSlideReader:
         """See `SlideReader.expect`; OpenSlide does not tell where the bytes are."""
 
     @property
+    def beyond_openslide(self) -> frozenset[int]:
+        """Stored levels of which OpenSlide can read no tile, though they are sound.
+
+        The libtiff in OpenSlide's wheels (4.7.1) asks for tiles that are stored as they are in whole KiB, and refuses
+        any whose bytes are no multiple of that.
+        """
+        return frozenset(
+            level
+            for level, page in enumerate(self.stored_tiles.levels)
+            if page is not None and page.compression == _UNCOMPRESSED and page.tile_bytes % _LIBTIFF_BLOCK
+        )
+
+    @property
     def _is_sparse(self) -> bool:
-        return self.info.vendor in _SPARSE_VENDORS
+        return self.info.vendor in _SPARSE_VENDORS or self._has_alpha
+
+    def _keep_true_levels(self, known: SlideInfo | None) -> None:
+        """Forget levels that are none: see `true_levels`; refuse a slide whose pixels are no colours."""
+        info, pages = self.info, self.stored_tiles.levels
+        obstacles = ["" if page is None else obstacle(page, self.stored_tiles.pages) for page in pages]
+        if obstacles[0]:
+            raise InputError(f"{info.path}: {obstacles[0]}")
+        if info.vendor not in _VENDORS_OF_LOOSE_PAGES:
+            return
+        if wrong := larger_page(info.l0_size, self.stored_tiles.pages):
+            raise InputError(f"{info.path}: {wrong}")
+        if known is not None and (known.l0_size, known.n_in_file) == (
+            info.l0_size,
+            len(pages),
+        ):  # else it is another slide, as its hash will show
+            levels = known.levels_in_file or tuple(range(len(pages)))
+        else:
+            levels = tuple(level for level in true_levels(info, pages, self.read) if not obstacles[level])
+        if len(levels) < len(pages):
+            self.stored_tiles.keep(levels)
+            self.info = replace(
+                info,
+                stored_sizes=tuple(info.stored_sizes[n] for n in levels),
+                stored_downsamples=tuple(info.stored_downsamples[n] for n in levels),
+                stored_exact=tuple(info.stored_exact[n] for n in levels),
+                levels_in_file=levels,
+                no_levels=tuple(size for n, size in enumerate(info.stored_sizes) if n not in levels),
+            )
 
     def close(self) -> None:
         """Release the file."""
@@ -220,9 +276,12 @@ def _open(path: Path) -> openslide.OpenSlide:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
         _raise_if_the_disk_fails(path, error)
-        raise InputError(f"{path}: not a whole-slide image that OpenSlide can read; check the file") from error
+        raise InputError(f"{path}: {_why_unsupported(pages_of(path))}") from error
     except openslide.OpenSlideError as error:
         _raise_if_the_disk_fails(path, error)
+        pages = pages_of(path)
+        if pages and (wrong := obstacle(pages[0], pages, unreadable=unsupported_compression(str(error)))):
+            raise InputError(f"{path}: {wrong}") from error
         raise InputError(f"{path}: damaged slide, OpenSlide says: {error}; copy it again") from error
 
 
@@ -242,12 +301,37 @@ def _raise_if_the_disk_fails(path: Path, error: openslide.OpenSlideError) -> Non
             quickhash(path)  # looks at 66 places of the file
 
 
+def _why_unsupported(pages: tuple[TiffPage, ...]) -> str:
+    """Why OpenSlide calls a file none of its formats: its pages are `pages`, none where it is no TIFF."""
+    if pages and pages[0].is_tiled:
+        if wrong := larger_page(pages[0].size, pages) or obstacle(pages[0], pages):
+            return wrong
+        others = [one.size for one in pages[1:] if one.is_reduced and not shrinks_alike(pages[0].size, one.size)]
+        if others:
+            sizes = ", ".join(f"{width} x {height}" for width, height in others)
+            return (
+                f"OpenSlide finds no order in its levels, because its pages of {sizes} pixels are no smaller versions "
+                f"of the slide; save the slide without them: {as_rgb()}"
+            )
+        return f"a TIFF in tiles that OpenSlide does not know as it is stored; save it anew: {as_rgb()}"  # big-endian
+    return "not a whole-slide image that OpenSlide can read, nor a PNG, JPEG or TIFF; check the file"
+
+
+def has_a_format(path: Path) -> bool:
+    """Whether OpenSlide knows the format of a file; not, whether it can open it."""
+    try:
+        return openslide.OpenSlide.detect_format(path) is not None
+    except openslide.OpenSlideError:
+        return True  # it has begun to
+
+
 def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
     properties = handle.properties
     if min(handle.dimensions) <= 0:
         raise InputError(f"{path}: damaged slide, its size is {handle.dimensions}; copy it again")
     if math.prod(handle.dimensions) > _MOST_L0_PIXELS:
         raise InputError(f"{path}: damaged slide, it claims to have {handle.dimensions} pixels; copy it again")
+    mpp, mpp_flaw = _spacing(properties)
     return SlideInfo(
         path=path,
         vendor=str(properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")),
@@ -255,7 +339,8 @@ def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
         stored_sizes=tuple(handle.level_dimensions),
         stored_downsamples=tuple(nominal_downsample(d) for d in handle.level_downsamples),
         stored_exact=tuple(d == nominal_downsample(d) and d.is_integer() for d in handle.level_downsamples),
-        mpp=_mpp(path, properties),
+        mpp=mpp,
+        mpp_flaw=mpp_flaw,
         l0_bounds=(
             int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
             int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
@@ -263,17 +348,14 @@ def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
     )
 
 
-def _mpp(path: Path, properties: Mapping[str, str]) -> float | None:
+def _spacing(properties: Mapping[str, str]) -> tuple[float | None, str]:
+    """µm/px, and what is wrong with what the file says of it."""
     try:
         mpp_x = float(properties[openslide.PROPERTY_NAME_MPP_X])
         mpp_y = float(properties[openslide.PROPERTY_NAME_MPP_Y])
     except (KeyError, ValueError):
-        return None
-    if not (math.isfinite(mpp_x) and math.isfinite(mpp_y) and mpp_x > 0 and mpp_y > 0):
-        return None
-    if abs(mpp_x / mpp_y - 1) > MPP_ANISOTROPY_TOLERANCE:
-        raise InputError(f"{path}: pixels are not square ({mpp_x:g} x {mpp_y:g} µm); such slides are not supported")
-    return mpp_x if mpp_x == mpp_y else (mpp_x + mpp_y) / 2
+        return None, ""
+    return square_spacing(mpp_x, mpp_y)
 
 
 def _on_white(region: Image.Image) -> RgbArray:

@@ -9,30 +9,19 @@ from __future__ import annotations
 
 import math
 import os
-import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.slides.readers.tiff_directory import TiffPage, read_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
-
 _VENDORS = frozenset({"generic-tiff", "aperio", "philips", "trestle"})
-"""Formats whose levels are pages of the same size, with one stored tile at each place of the grid."""
-
-_MOST_PAGES = 1000
-_MOST_ENTRIES = 1000
-_MOST_TILE_PIXELS = 1 << 28
-_WIDTH, _HEIGHT, _COMPRESSION, _TILE_WIDTH, _TILE_HEIGHT, _OFFSETS, _COUNTS = 256, 257, 259, 322, 323, 324, 325
-_WANTED = frozenset({_WIDTH, _HEIGHT, _COMPRESSION, _TILE_WIDTH, _TILE_HEIGHT, _OFFSETS, _COUNTS})
-_CODES = {3: "H", 4: "I", 16: "Q"}
-"""TIFF's field types of whole numbers, as struct calls them."""
+"""Formats whose levels are pages of tiles, with one stored tile at each place of the grid."""
 
 # JPEG, and JPEG 2000 as Aperio stores it, end with the marker FF D9, which cannot stand within their coded data. Some
 # writers pad after it.
@@ -42,17 +31,6 @@ _PADDING = 64
 # Deflate (8, 32946) ends with a checksum, LZW (5) with a code that is not zero, Zstandard (50000) with a set bit.
 _ZEROS_AT_THE_END = {8: 4, 32946: 4, 5: 2, 50000: 2}
 _SAMPLE = 32
-
-
-@dataclass(frozen=True)
-class _Page:
-    """One page of tiles; offsets and counts uint64 (rows, cols)."""
-
-    size: tuple[int, int]
-    tile: tuple[int, int]
-    compression: int
-    offsets: npt.NDArray[np.uint64]
-    counts: npt.NDArray[np.uint64]
 
 
 class StoredTiles:
@@ -67,6 +45,13 @@ class StoredTiles:
     stored_sizes
         Width and height of every stored level.
 
+    Attributes
+    ----------
+    pages
+        All pages of a plain TIFF.
+    levels
+        The page of every stored level, None where it is not known.
+
     Raises
     ------
     InputError
@@ -78,17 +63,19 @@ class StoredTiles:
     def __init__(self, path: Path, vendor: str, stored_sizes: Sequence[tuple[int, int]]) -> None:
         self._file_size = 0
         self._descriptor = -1
-        self._levels: dict[int, _Page] = {}
+        self._marked: list[bool] = []
+        self.pages: tuple[TiffPage, ...] = ()
+        self.levels: tuple[TiffPage | None, ...] = (None,) * len(stored_sizes)
         if vendor not in _VENDORS:
             return
         try:
             with input_errors(path):
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 self._file_size = os.fstat(self._descriptor).st_size
-                pages = {page.size: page for page in self._pages(path)}
-                self._levels = {n: pages[size] for n, size in enumerate(stored_sizes) if size in pages}
+                self.pages = tuple(read_pages(path, self._descriptor, self._file_size))
+                self.levels = level_pages(self.pages, vendor, stored_sizes)
                 # a writer that leaves the end marker out everywhere did so on purpose
-                self._marked = {n: self._ends_are_marked(page) for n, page in self._levels.items()}
+                self._marked = [page is not None and self._ends_are_marked(page) for page in self.levels]
         except BaseException:
             self.close()
             raise
@@ -111,10 +98,10 @@ class StoredTiles:
         size
             Width and height in pixels of that level.
         """
-        page = self._levels.get(stored_level)
+        page = self.levels[stored_level]
         if page is None:
             return None
-        rows, cols = page.offsets.shape
+        _, rows, cols = page.offsets.shape
         left, top = (max(math.floor(corner[i]) // page.tile[i], 0) for i in (0, 1))
         right, bottom = (math.ceil(corner[i] + size[i] - 1) // page.tile[i] + 1 for i in (0, 1))
         for row in range(top, min(bottom, rows)):
@@ -126,18 +113,28 @@ class StoredTiles:
 
     def tile_defect(self, stored_level: int, col: int, row: int) -> str | None:
         """The like of one stored tile."""
-        page = self._levels.get(stored_level)
+        page = self.levels[stored_level]
         if page is None:
             return None
-        offset, count = int(page.offsets[row, col]), int(page.counts[row, col])
-        if count == 0:
-            return None  # not there by the file's own account; OpenSlide gives transparent pixels
+        for offset, count in zip(page.offsets[:, row, col], page.counts[:, row, col], strict=True):
+            if count:  # else not there by the file's own account; OpenSlide gives transparent pixels
+                found = self._defect_of(stored_level, page.compression, int(offset), int(count))
+                if found is not None:
+                    return found
+        return None
+
+    def keep(self, stored_levels: Sequence[int]) -> None:
+        """Number the levels anew: forget all but these."""
+        self.levels = tuple(self.levels[n] for n in stored_levels)
+        self._marked = [self._marked[n] for n in stored_levels] if self._marked else []
+
+    def _defect_of(self, stored_level: int, compression: int, offset: int, count: int) -> str | None:
         if offset + count > self._file_size:
             return "lies beyond the end of the file"
         try:
             if self._marked[stored_level] and not self._has_end_marker(offset, count):
                 return "lacks its end"
-            zeros = min(_ZEROS_AT_THE_END.get(page.compression, 0), count)
+            zeros = min(zeros_that_are_damage(compression), count)
             if zeros and os.pread(self._descriptor, zeros, offset + count - zeros) == bytes(zeros):
                 return "ends in zeros"
         except OSError as error:
@@ -148,7 +145,7 @@ class StoredTiles:
         length = min(_PADDING, count)
         return _END_MARKER in os.pread(self._descriptor, length, offset + count - length)
 
-    def _ends_are_marked(self, page: _Page) -> bool:
+    def _ends_are_marked(self, page: TiffPage) -> bool:
         """Whether most of some tiles spread over the page end with a marker."""
         if page.compression not in _MARKED:
             return False
@@ -158,63 +155,45 @@ class StoredTiles:
         found = [self._has_end_marker(int(offsets[i]), int(counts[i])) for i in sample]
         return sum(found) * 2 > len(found)
 
-    def _pages(self, path: Path) -> Iterator[_Page]:
-        """Pages of tiles along the chain of directories; libtiff, too, stops where it turns back."""
-        header = os.pread(self._descriptor, 16, 0)
-        order = {b"II": "<", b"MM": ">"}.get(header[:2])
-        if order is None or len(header) < 16:
-            return
-        big = struct.unpack_from(f"{order}H", header, 2)[0] == 43
-        place = struct.unpack_from(f"{order}Q" if big else f"{order}I", header, 8 if big else 4)[0]
-        seen: set[int] = set()
-        while place and place not in seen and len(seen) < _MOST_PAGES:
-            seen.add(place)
-            fields, place = self._directory(place, order, big)
-            page = self._page(path, fields)
-            if page is not None:
-                yield page
 
-    def _page(self, path: Path, fields: dict[int, npt.NDArray[np.uint64]]) -> _Page | None:
-        if not fields.keys() >= _WANTED - {_COMPRESSION}:
-            return None
-        width, height, tile_width, tile_height = (
-            int(fields[tag][0]) for tag in (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT)
-        )
-        if not 0 < tile_width * tile_height <= _MOST_TILE_PIXELS:
-            raise InputError(f"{path}: damaged slide, its stored tiles are {tile_width} x {tile_height}; copy it again")
-        cols, rows = -(-width // tile_width), -(-height // tile_height)
-        listed = min(len(fields[_OFFSETS]), len(fields[_COUNTS]))
-        if listed < cols * rows:
-            raise InputError(
-                f"{path}: damaged slide, it lists {listed} stored tiles, but its {width} x {height} pixels take "
-                f"{cols * rows}; copy it again"
-            )
-        offsets, counts = (fields[tag][: rows * cols].reshape(rows, cols) for tag in (_OFFSETS, _COUNTS))
-        compression = int(fields[_COMPRESSION][0]) if _COMPRESSION in fields else 1
-        return _Page((width, height), (tile_width, tile_height), compression, offsets, counts)
+def pages_of(path: Path) -> tuple[TiffPage, ...]:
+    """Pages of a TIFF that cannot be opened as a slide; none where nobody can tell, or of another file."""
+    try:
+        with path.open("rb") as file:
+            return tuple(read_pages(path, file.fileno(), os.fstat(file.fileno()).st_size))
+    except (OSError, InputError):
+        return ()
 
-    def _directory(self, place: int, order: str, big: bool) -> tuple[dict[int, npt.NDArray[np.uint64]], int]:
-        """Fields of one directory, and the place of the next, 0 for none."""
-        length_code, entry_size, place_code = ("Q", 20, "Q") if big else ("H", 12, "I")
-        head = self._read(place, struct.calcsize(f"={length_code}"))
-        n = struct.unpack(f"{order}{length_code}", head)[0] if head else 0
-        if not 0 < n <= _MOST_ENTRIES:
-            return {}, 0
-        entries = self._read(place + len(head), n * entry_size + struct.calcsize(f"={place_code}"))
-        fields = {}
-        for i in range(n if entries else 0):
-            entry = entries[i * entry_size : (i + 1) * entry_size]
-            tag, kind = struct.unpack_from(f"{order}HH", entry)
-            if tag in _WANTED and kind in _CODES:
-                count = struct.unpack_from(f"{order}{place_code}", entry, 4)[0]
-                values = entry[12 if big else 8 :]
-                dtype = np.dtype(f"{order}{_CODES[kind]}")
-                if count * dtype.itemsize > len(values):
-                    values = self._read(struct.unpack(f"{order}{place_code}", values)[0], count * dtype.itemsize)
-                if count and len(values) >= count * dtype.itemsize:
-                    fields[tag] = np.frombuffer(values, dtype, count).astype(np.uint64)
-        return fields, struct.unpack(f"{order}{place_code}", entries[n * entry_size :])[0] if entries else 0
 
-    def _read(self, place: int, length: int) -> bytes:
-        """Bytes of the file, none when they do not all lie in it."""
-        return b"" if place + length > self._file_size else os.pread(self._descriptor, length, place)
+def level_pages(
+    pages: Sequence[TiffPage], vendor: str, stored_sizes: Sequence[tuple[int, int]]
+) -> tuple[TiffPage | None, ...]:
+    """The page behind each of OpenSlide's levels; None where none is known.
+
+    Two pages may have one size, so it is by OpenSlide's own rule that they are told apart: in generic TIFF the first
+    page and all that are said to be reduced, widest first and in the file's order where equally wide; elsewhere all
+    pages of tiles in the file's order. Philips pads its pages, and OpenSlide's levels are smaller by that.
+
+    Parameters
+    ----------
+    pages
+        Of the file.
+    vendor
+        OpenSlide's name of the format, one of those whose levels are pages of tiles.
+    stored_sizes
+        Width and height of every level of OpenSlide's.
+    """
+    found = [page for page in pages if page.is_tiled]
+    if vendor == "generic-tiff":
+        found = sorted((page for page in found if not page.number or page.is_reduced), key=lambda page: -page.size[0])
+    if len(found) < len(stored_sizes):
+        return (None,) * len(stored_sizes)
+    return tuple(
+        page if page.size == size or (vendor == "philips" and min(np.subtract(page.size, size)) >= 0) else None
+        for page, size in zip(found, stored_sizes, strict=False)
+    )
+
+
+def zeros_that_are_damage(compression: int) -> int:
+    """How many zero bytes no sound tile or strip of a TIFF compression ends with; 0 where any number may be sound."""
+    return _ZEROS_AT_THE_END.get(compression, 0)

@@ -10,18 +10,19 @@ import numpy as np
 from pyramidai_mpi.slides.readers import tile_codecs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
     import tifffile
 
     from pyramidai_mpi.slides.readers.base import SlideInfo
+    from pyramidai_mpi.slides.readers.tiff_directory import TiffPage
     from pyramidai_mpi.slides.readers.tile_codecs import Decoder
 
 _RGB, _YCBCR = 2, 6  # photometric interpretations
 _NONE, _JPEG, _DEFLATE, _OLD_DEFLATE, _APERIO_JP2K_RGB = 1, 7, 8, 32946, 33005
 _NO_PREDICTOR, _HORIZONTAL = 1, 2
-_REDUCED_IMAGE = 1  # bit of NewSubfileType
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,20 @@ class TiffLevel:
         return -(-self.size[0] // self.tile_size[0])
 
 
-def find_levels(path: Path, info: SlideInfo) -> tuple[tuple[TiffLevel | None, ...], str]:
+def find_levels(
+    path: Path, info: SlideInfo, pages: Sequence[TiffPage | None]
+) -> tuple[tuple[TiffLevel | None, ...], str]:
     """The stored levels of a slide that `TiffLevel` can stand for; None for the others.
 
     OpenSlide has opened the slide before and decided what its levels are. A level qualifies when OpenSlide reads it at
     whole pixels (see ``SlideInfo.stored_exact``; others it interpolates) and a strict decoder exists for it.
+
+    Parameters
+    ----------
+    path, info
+        The slide, as OpenSlide opens it.
+    pages
+        The page of every stored level.
 
     Returns
     -------
@@ -71,15 +81,16 @@ def find_levels(path: Path, info: SlideInfo) -> tuple[tuple[TiffLevel | None, ..
     """
     import tifffile
 
-    none = (None,) * len(info.stored_sizes)
+    none = (None,) * len(pages)
     if info.vendor not in {"generic-tiff", "aperio"}:
         return none, ""
+    if None in pages:
+        return none, "its TIFF pages are not the levels that OpenSlide finds"
     try:
         with tifffile.TiffFile(path) as tiff:
-            pages = _level_pages(tiff, info.vendor)
-            if [(page.imagewidth, page.imagelength) for page in pages] != list(info.stored_sizes):
-                return none, "its TIFF pages are not the levels that OpenSlide finds"
-            levels = tuple(_level_of(page, info, n) for n, page in enumerate(pages))
+            by_place = {page.offset: page for page in tiff.pages}
+            found = [by_place[page.place].aspage() for page in pages if page is not None]
+            levels = tuple(_level_of(page, info, n) for n, page in enumerate(found))
     except ImportError as error:
         return none, f"a decoder is not installed ({error})"
     except (tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:
@@ -88,17 +99,6 @@ def find_levels(path: Path, info: SlideInfo) -> tuple[tuple[TiffLevel | None, ..
     if info.vendor == "aperio" and any(level is not None and not level.counts.all() for level in levels):
         return none, ""  # OpenSlide fills missing tiles of Aperio's from other levels
     return levels, ""
-
-
-def _level_pages(tiff: tifffile.TiffFile, vendor: str) -> list[tifffile.TiffPage]:
-    """Images that OpenSlide takes for levels, widest first."""
-    pages = [page.aspage() for page in tiff.pages]
-    levels = [
-        page
-        for page in pages
-        if page.is_tiled and (vendor == "aperio" or page.index == 0 or page.subfiletype & _REDUCED_IMAGE)
-    ]
-    return sorted(levels, key=lambda page: -page.imagewidth)
 
 
 def _level_of(page: tifffile.TiffPage, info: SlideInfo, number: int) -> TiffLevel | None:

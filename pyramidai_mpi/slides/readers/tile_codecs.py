@@ -73,6 +73,19 @@ def jpeg_decoder(tile_size: tuple[int, int], tables: bytes, *, is_ycbcr: bool) -
     return decode
 
 
+def decode_picture(data: bytes) -> RgbArray:
+    """Pixels of a JPEG file in colour, uint8 (height, width, 3).
+
+    Raises
+    ------
+    ValueError
+        When it is damaged in any way that libjpeg notices.
+    """
+    from simplejpeg import decode_jpeg
+
+    return np.asarray(decode_jpeg(data, strict=True))
+
+
 def _check_jpeg(data: bytes, tile_size: tuple[int, int], *, is_ycbcr: bool) -> bool:
     """Check size and components against the TIFF; return whether the stream itself settles its colour space."""
     has_jfif, adobe, frame = False, None, b""
