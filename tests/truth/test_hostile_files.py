@@ -115,6 +115,14 @@ def test_entities_that_multiply_are_refused(tmp_path) -> None:
     assert "not valid XML" in refusal_in_1_gib(tmp_path / "slide.xml")
 
 
+@pytest.mark.parametrize("n_corners", [500, 20_000])
+def test_an_outline_that_crosses_itself_all_over_is_refused_before_it_is_repaired(tmp_path, n_corners) -> None:
+    corners = (np.random.default_rng(0).random((n_corners, 2)) * 700).tolist()
+    # 500 corners: 90 s in shapely's make_valid; 20000: days
+    message = refusal_in_1_gib(geojson(tmp_path / "slide.geojson", feature([corners])))
+    assert "crosses itself more than 3000 times" in message
+
+
 def test_names_of_any_length_and_number_stay_one_line(tmp_path) -> None:
     refusal(geojson(tmp_path / "slide.geojson", *(feature([SQUARE], f"{n}" * 2000) for n in range(300))))
     refusal(geojson(tmp_path / "slide.geojson", feature([SQUARE], "a\nb")).rename(tmp_path / "slide.json"))

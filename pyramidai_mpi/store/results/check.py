@@ -23,8 +23,8 @@ _MOST_CLASSES = 1000
 _MOST_FEATURES = 1 << 17
 _LONGEST_SIDE = 1 << 31
 _LARGEST_TILE = 1 << 16
-_MOST_MASK_PIXELS = 1 << 28
-"""Of a slide of 500000 x 500000 pixels at 32 pixels a mask pixel."""
+_MOST_MASK_PIXELS = 1 << 30
+"""Of a slide of 1000000 x 1000000 pixels at 32 pixels a mask pixel."""
 
 _MOST_RANKS = 1 << 16
 _MOST_BATCHES = 1 << 23
