@@ -6,13 +6,8 @@ import errno
 import io
 import os
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _STDOUT = 1
 
@@ -27,23 +22,23 @@ class _Stream(io.TextIOWrapper):
     def write(self, text: str) -> int:
         if text == "":
             return 0  # how click finds out what kind of stream it has; it swallows what that raises
-        with self._failures():
-            super().write(text)
-        return len(text)
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._fail(error)
+            return len(text)
 
     def flush(self) -> None:
-        with self._failures():
-            super().flush()
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
         try:
-            yield
+            super().flush()
         except OSError as error:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
-            self._tell(error)
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        self._tell(error)
 
     def _tell(self, error: OSError) -> None:
         """Nobody can be told of an error of standard error, but by the exit code of what was to be said."""

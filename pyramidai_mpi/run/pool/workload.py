@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from pyramidai_mpi.pyramid.dealing import by_root
 from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideEnd, encode_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
@@ -173,30 +172,23 @@ class PoolWorkload:
         slide, level = divmod(int(tasks["group"][0]), _LEVELS)
         if slide in self._refused or self._mailbox.has_ended(slide):
             return np.empty(0, TASK_DTYPE)
-        tiles, done, children = tiles_of(tasks, level), None, np.empty(0, TASK_DTYPE)
-        with self._errors_of(slide):
-            if level == _OPENING:
-                children = self._open_slide(slide)
-            else:
-                opened, started = self._slide(slide), time.perf_counter()
-                done = opened.analysis.look(tiles, prepared)
-        if done is not None:  # beyond `_errors_of`: the disk of the journals concerns all slides
-            children = tasks_of(slide, self._keep(slide, opened.tag, tiles, done, started))
-        return children
-
-    @contextmanager
-    def _errors_of(self, slide: int) -> Iterator[None]:
-        """What goes wrong within ends this slide, not the others."""
+        tiles = tiles_of(tasks, level)
         try:
-            yield
+            if level == _OPENING:
+                return self._open_slide(slide)
+            opened, started = self._slide(slide), time.perf_counter()
+            look = opened.analysis.look(tiles, prepared)
         except LostRankError:
             raise
-        except Exception as error:
+        except Exception as error:  # ends this slide, not the others
             if self._bugs_end_all and is_bug(error):
                 raise
             self._refused.add(slide)
             end = SlideEnd.by(error, self._opener.name(slide))
             self._mailbox.send_to_owner(Kind.REFUSED, slide, end.to_bytes())
+            return np.empty(0, TASK_DTYPE)
+        # not caught: the disk of the journals concerns all slides
+        return tasks_of(slide, self._keep(slide, opened.tag, tiles, look, started))
 
     def on_progress(self, progress: Progress) -> None:
         """Pass the job's progress on."""
