@@ -12,7 +12,14 @@ from pyramidai_mpi.run.deciding import Fact, Kind, check_same, facts_before, val
 from pyramidai_mpi.run.opening import open_under
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.store.files.lock import STALE_AFTER_S, OutputLock
-from pyramidai_mpi.store.files.placing import check_length, check_no_input, check_target, stamp_of, sweep
+from pyramidai_mpi.store.files.placing import (
+    check_length,
+    check_no_input,
+    check_target,
+    stamp_of,
+    sweep,
+    temporary_name,
+)
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.results.reader import read_origin
 
@@ -63,7 +70,7 @@ def lock_output(settings: RunSettings, *, patient: bool, watch: LockWatch | None
 def check_output(settings: RunSettings, *, overwrite: bool) -> None:
     """Find out before the work whether the result could be placed after it, and would not replace its own input."""
     path = settings.output.path
-    check_length(path, JournalFolder.of(path).path.name)
+    check_length(path, max(JournalFolder.of(path).path.name, temporary_name(path).name, key=len))
     check_target(path, overwrite=overwrite, inputs=_inputs(settings))
 
 

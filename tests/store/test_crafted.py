@@ -59,7 +59,7 @@ def surprises(whole, folder, first: int, step: int) -> list[str]:
 
 
 def test_any_changed_number_type_or_size_is_read_or_refused_in_one_line(whole, tmp_path):
-    """Of every hundredth change; all of them: ``python -m tests.store.read_crafted RESULT.h5 FOLDER 0 1``, 10 minutes."""
+    """Of every hundredth change; ``python -m tests.store.read_crafted RESULT.h5 FOLDER 0 1`` takes all, in minutes."""
     assert surprises(whole, tmp_path, 7, SHARE) == []
 
 
