@@ -144,19 +144,21 @@ def _call(arguments: list[str]) -> int | None:
 
             tell_other_ranks(arguments, trouble)
         except Exception as told:
-            if not (isinstance(told, PyramidError) and told.agreed):
-                _end_job_without_mpi(trouble)
-            raise
+            if isinstance(told, PyramidError) and told.agreed:
+                raise
+            return _end_job_without_mpi(trouble)
     return code
 
 
-def _end_job_without_mpi(trouble: Exception) -> None:
+def _end_job_without_mpi(trouble: Exception) -> ExitCode:
     """Say what this rank has met, and have the launcher end the others where it can be told: MPI cannot be loaded."""
+    code = trouble.exit_code if isinstance(trouble, PyramidError) else ExitCode.INTERNAL
     where = f"(rank {launched_rank()}, host {os.uname().nodename})"
     trace = "" if isinstance(trouble, PyramidError) else "".join(traceback.format_exception(trouble))
     say_before_leaving(f"{trace}pyramidai: error: {printable(' '.join(str(trouble).split()))} {where}\n")
-    if tell_launcher_of_mpich(trouble.exit_code if isinstance(trouble, PyramidError) else ExitCode.INTERNAL):
+    if tell_launcher_of_mpich(code):
         time.sleep(PATIENCE_S)  # it ends this process as well
+    return code
 
 
 def _usage_line(error: click.ClickException) -> str:

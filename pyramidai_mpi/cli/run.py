@@ -292,11 +292,13 @@ def command(
     farewell = "stopped; what was done is kept, and the same command with --resume goes on from there"
     with mpi_session(farewell, arguments) as comm:
         from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
+        from pyramidai_mpi.ranks.alike import agree_on_folder
         from pyramidai_mpi.ranks.collectives import on_all, on_rank0
 
         set_up_logging(comm.rank, "debug" if verbose else "warning" if quiet else log_level)
         found = on_all(comm, lambda: _Found.by(slides, table, output, results_dir, model))
         each = on_all(comm, lambda: found.settings(asked))
+        agree_on_folder(comm, each[0].output.path.parent)  # before rank 0 looks for all at what lies there
         on_rank0(comm, lambda: _check_targets(each, formats, table))
         run = partial(
             run_several if found.is_cohort else run_one,
