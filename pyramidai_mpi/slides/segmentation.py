@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.slides.readers.base import SlideReader
 
+log = logging.getLogger(__name__)
+
+_DARK = 80
+"""Mean of the channels of half of an image's pixels below which its ground is dark."""
 BEST_UM_PX = 8.0
 """µm per pixel at which tissue is found best: nuclei and fibres show, and a thumbnail has few pixels."""
 
@@ -104,6 +109,12 @@ def tissue_of_slide(reader: SlideReader, way: Segmentation, downsample: float, m
     # texture is lost in coarser pixels, so a coarse mask is made of several of the best size
     parts = max(1, round(downsample * mpp / BEST_UM_PX)) if way.method == "od" else 1
     rgb, readable, left_out = read_thumbnail(reader, downsample / parts)
+    seen = readable & ~left_out
+    if seen.any() and np.median(rgb[seen].mean(axis=1)) < _DARK:
+        log.warning(
+            "%s: most of it is dark, as of an image in fluorescence or an inverted one; this is made for bright ground",
+            reader.info.path.name,
+        )
     mask = way.segment(rgb, readable, left_out, um_px=downsample / parts * mpp)
     if parts == 1:
         return mask

@@ -10,7 +10,8 @@ from scipy.spatial import cKDTree
 
 from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
-from pyramidai_mpi.slides.segmentation import Segmentation
+from pyramidai_mpi.slides.segmentation import Segmentation, tissue_of_slide
+from tests.tiffs import write_slide
 
 GLASS, EOSIN, HAEMATOXYLIN = (243, 242, 244), (205, 130, 175), (115, 75, 150)
 METHODS = ["od", "hsv-otsu"]
@@ -247,6 +248,16 @@ def test_what_was_left_out_is_background_unless_tissue_encloses_it():
     assert not mask[:, :5].any()
     assert mask[expected].mean() > 0.99
     np.testing.assert_array_equal(segment_tissue(rgb, everywhere, everywhere), ~everywhere)
+
+
+def test_an_image_on_dark_ground_is_told_of(tmp_path, caplog):
+    image = glass((512, 512))
+    image[100:300, 100:300] = stained((200, 200))
+    for name, pixels in {"bright.tif": image, "dark.tif": 255 - image}.items():
+        reader = OpenSlideReader(write_slide(tmp_path / name, [pixels], mpp=8.0, compression="zlib"))
+        tissue_of_slide(reader, Segmentation(), 1.0, 8.0)
+        reader.close()
+        assert (f"{name}: most of it is dark" in caplog.text) == (name == "dark.tif")
 
 
 NAMES = ["anthracosis", "breast-lobular-carcinoma", "BS25-synaptophysin", "BS25-HE"]
