@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from bench.command_line import command_line
 from pyramidai_mpi.cli.launcher import prepare_environment
@@ -42,6 +42,7 @@ from pyramidai_mpi.pyramid.tissue import TissueMap  # noqa: E402
 from pyramidai_mpi.run.pool.messages import SlideDescription, SlideEnd  # noqa: E402
 from pyramidai_mpi.run.pool.owner import Beginning  # noqa: E402
 from pyramidai_mpi.run.pool.pool import OpenedByAll, PoolJob, run_pool  # noqa: E402
+from pyramidai_mpi.run.pool.workload import SlideOpener  # noqa: E402
 from pyramidai_mpi.run.resume import Journals, record_format_of  # noqa: E402
 from pyramidai_mpi.sched import Tasks, run  # noqa: E402
 from pyramidai_mpi.slides.readers.base import SlideInfo  # noqa: E402
@@ -219,6 +220,11 @@ class NoOutput:
         """There is nothing to let go of."""
 
 
+def never(*_: Any) -> NoReturn:
+    """Open a slide: it is open already."""
+    raise AssertionError("the slide is open")
+
+
 def do_all_tiles(alone: MPI.Intracomm, rule: TileRule, folder: Path) -> int:
     """Do all tiles of a slide that was opened, as a run does; their number."""
     engines: Any = [None] * rule.grid.n_levels  # nothing is asked of them
@@ -227,7 +233,7 @@ def do_all_tiles(alone: MPI.Intracomm, rule: TileRule, folder: Path) -> int:
     mask = rule.tissue.mask
     info = SlideInfo(Path("none"), "none", (1, 1), ((1, 1),), (1.0,), (True,), 1.0, (0, 0))
     opened = OpenedByAll(0, slide, rule, SlideDescription(info, "", 1.0, "", mask))
-    opener: Any = None  # it is open
+    opener = SlideOpener(never, never)
     home = JournalFolder(folder)
     journals = Journals(home, home, home.first_start(), (), np.empty(0, FRAME_DTYPE), record_format_of(analysis))
     job = PoolJob(
