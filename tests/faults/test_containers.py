@@ -127,7 +127,7 @@ def test_of_several_slides_the_one_that_was_taken_over_fails_alone(
         kill(number, signal.SIGCONT)
         assert first.wait() == 4, first.output()
     status = {row["output"]: row["status"] for row in rows_of(output.parent)}
-    assert status.pop(str(output.with_name(f"{name}.h5"))) == "failed"
+    assert status.pop(f"{name}.h5") == "failed"
     assert list(status.values()) == ["tiles_unreadable"]
     assert output.with_name(f"{name}.h5").read_bytes() == before
     assert all(read_digest(path) == undisturbed.digest for path in output.parent.glob("*.h5"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pyramidai_mpi.base import settings
@@ -22,7 +20,7 @@ def test_libraries_that_decide_pixels_have_their_versions_written_down(row):
     assert set(row.libraries) <= set(host._LIBRARIES)
 
 
-def test_auto_gives_a_slide_to_the_first_reader_that_takes_it(monkeypatch):
+def test_auto_gives_a_slide_to_the_first_reader_that_takes_it(monkeypatch, tmp_path):
     def row(name, ending):
         return choice.ReaderChoice(
             name, lambda path: path.suffix == ending, lambda path, report, known, is_asked: (name, is_asked), ()
@@ -30,5 +28,7 @@ def test_auto_gives_a_slide_to_the_first_reader_that_takes_it(monkeypatch):
 
     rows = [row("first", ".a"), row("second", ".b"), row("third", ".b")]
     monkeypatch.setattr(choice, "READERS", {one.name: one for one in rows})
-    assert choice.open_slide(Path("slide.b")) == ("second", False)
-    assert choice.open_slide(Path("slide.b"), "third") == ("third", True)
+    slide = tmp_path / "slide.b"
+    slide.touch()
+    assert choice.open_slide(slide) == ("second", False)
+    assert choice.open_slide(slide, "third") == ("third", True)

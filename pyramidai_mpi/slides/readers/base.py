@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from pyramidai_mpi.base.errors import InputError, input_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,3 +154,21 @@ class SlideReader(Protocol):
     def close(self) -> None:
         """Release the file; a second time does nothing."""
         ...
+
+
+def check_can_be_opened(path: Path) -> None:
+    """See that a slide is there, and is no pipe, which nobody may ever write to.
+
+    Raises
+    ------
+    InputError
+        When it is not, or may not be read: libraries would say that it is no slide.
+    """
+    with input_errors(path):
+        exists = path.exists()
+    if not exists:
+        raise InputError(f"{path}: no such slide; check the path")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is no file; check the path")
+    with input_errors(path), path.open("rb") if path.is_file() else nullcontext():
+        pass

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.slides.readers.base import check_can_be_opened
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from pyramidai_mpi.slides.readers.pixel_kinds import as_rgb
 
@@ -67,6 +68,7 @@ def open_slide(
     InputError
         When the slide cannot be opened, or not by the reader that is asked for.
     """
+    check_can_be_opened(path)
     is_asked = reader != "auto"
     row = READERS[reader] if is_asked else next(one for one in READERS.values() if one.takes(path))
     return row.open(path, report, known, is_asked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,14 @@ from pyramidai_mpi.base.errors import (
 )
 from pyramidai_mpi.base.names import without_folders
 from pyramidai_mpi.slides.identity import quickhash
-from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE, SlideInfo, UnreadableRegionError
+from pyramidai_mpi.slides.readers.base import (
+    LEFT_OUT,
+    MISSING,
+    THERE,
+    SlideInfo,
+    UnreadableRegionError,
+    check_can_be_opened,
+)
 from pyramidai_mpi.slides.readers.pixel_kinds import as_rgb, larger_page, obstacle, unsupported_compression
 from pyramidai_mpi.slides.readers.stored_tiles import StoredTiles, pages_of
 from pyramidai_mpi.slides.readers.true_levels import shrinks_alike, true_levels
@@ -264,14 +270,7 @@ def _opaque(stored_level: int) -> int:
 
 
 def _open(path: Path) -> openslide.OpenSlide:
-    with input_errors(path):
-        exists = path.exists()
-    if not exists:
-        raise InputError(f"{path}: no such slide; check the path")
-    if not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path}: is no file; check the path")
-    with input_errors(path), path.open("rb") if path.is_file() else nullcontext():
-        pass  # says no permission where there is none; OpenSlide would say no slide
+    check_can_be_opened(path)
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
