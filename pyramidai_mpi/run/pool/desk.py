@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pyramidai_mpi.base.errors import PyramidError
 from pyramidai_mpi.run.pool.messages import SlideEnd
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class OwnerDesk:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="pyramidai-writer")
         self._lock = threading.Lock()
         self._pending: list[Future[Any]] = []
+        self._waiting: dict[int, Collected] = {}
 
     def receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
         """Take a message about an owned slide. From the main thread."""
@@ -47,7 +50,8 @@ class OwnerDesk:
 
     def finish(self, slide: int, collected: Collected) -> None:
         """Have the result of a complete slide written. From the owner's thread."""
-        self._submit(self._writer, self._finish, slide, collected)
+        self._waiting[slide] = collected
+        self._submit(self._writer, self._finish, slide)
 
     def is_idle(self) -> bool:
         """Whether nothing that came so far is left to be done.
@@ -66,15 +70,18 @@ class OwnerDesk:
         return left == 0
 
     def close(self) -> None:
-        """End both threads, after what they have in hand."""
+        """End both threads, after what they have in hand; slides whose writing has not begun are let go of."""
         self._desk.shutdown(cancel_futures=True)
         self._writer.shutdown(cancel_futures=True)
+        for collected in self._waiting.values():
+            with suppress(PyramidError):
+                collected.close()
         if self.owner.n_stale:
             log.debug("%d batches came for slides that had ended badly", self.owner.n_stale)
 
-    def _finish(self, slide: int, collected: Collected) -> None:
+    def _finish(self, slide: int) -> None:
         try:
-            end = self._write(slide, collected)
+            end = self._write(slide, self._waiting.pop(slide))
         except Exception as error:  # ends this slide, not the others
             end = SlideEnd.by(error, self._name(slide))
         self._submit(self._desk, self.owner.has_finished, slide, end)
