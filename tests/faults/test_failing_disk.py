@@ -71,10 +71,10 @@ def test_no_call_of_the_disk_can_fail_and_leave_a_false_success(
     undisturbed, *failed = attempts(case, shim, tmp_path, number, how, stride)
     assert undisturbed["code"] == 0
     kinds = {attempt["victim"].split()[0] for attempt in failed}
-    assert kinds >= {"create", "write", "pwrite", "fsync"}
-    if stride == 1:
+    assert kinds >= {"create", "write", "pwrite"}
+    if stride == 1:  # which of the others a stride meets is chance
         assert len(failed) == undisturbed["calls"] > 50
-        assert kinds >= {"mkdir", "rename", "link"}
+        assert kinds >= {"fsync", "mkdir", "rename", "link"}
     for attempt in failed:
         assert attempt["code"] == 74, attempt
         assert attempt["digest"] is None, attempt
