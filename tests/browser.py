@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the standard's name of an element reference
+_KEYS = {"Tab": "\ue004", "Shift": "\ue008", "Escape": "\ue00c", "Space": "\ue00d", "Enter": "\ue007",
+         "Left": "\ue012", "Up": "\ue013", "Right": "\ue014", "Down": "\ue015"}  # fmt: skip
 _ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
               "--disable-dev-shm-usage", "--force-color-profile=srgb"]  # fmt: skip
 
@@ -32,15 +34,15 @@ class Browser:
         session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
         self._address += f"/session/{session['sessionId']}"
 
-    def open(self, page: Path) -> None:
-        """Show a file."""
-        self._call("POST", "/url", {"url": page.resolve().as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Show a file, or what is at an address."""
+        self._call("POST", "/url", {"url": page if isinstance(page, str) else page.resolve().as_uri()})
 
     def resize(self, width: int, height: int) -> None:
-        """Give the page this many pixels, whatever the window needs around it."""
-        for _ in range(2):
-            inner = self.run("return [outerWidth - innerWidth, outerHeight - innerHeight]")
-            self._call("POST", "/window/rect", {"width": width + inner[0], "height": height + inner[1]})
+        """Give the page this many pixels; a window alone would be 500 wide at least."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        body = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+        self._call("POST", "/goog/cdp/execute", body)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What a script returns."""
@@ -54,6 +56,22 @@ class Browser:
         """Press keys in an element."""
         self._call("POST", f"/element/{self._element(selector)}/value", {"text": text})
 
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other, wherever the focus is; of a key like "Shift+a" the first is held."""
+        steps: list[dict[str, Any]] = []
+        for key in keys:
+            *held, last = key.split("+") if len(key) > 1 else [key]
+            down = [{"type": "keyDown", "value": _KEYS.get(one, one)} for one in (*held, last)]
+            steps += [*down, *({"type": "keyUp", "value": one["value"]} for one in reversed(down))]
+        self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": steps}]})
+
+    def hover(self, selector: str, right: int = 0, down: int = 0) -> None:
+        """Move the mouse to a place, counted from the middle of an element."""
+        step = {"type": "pointerMove", "origin": {_ELEMENT: self._element(selector)}, "x": right, "y": down,
+                "duration": 20}  # fmt: skip
+        mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [step]}
+        self._call("POST", "/actions", {"actions": [mouse]})
+
     def drag(self, selector: str, right: int, down: int) -> None:
         """Press the mouse in the middle of an element, move it, let go."""
         origin = {_ELEMENT: self._element(selector)}
@@ -65,6 +83,16 @@ class Browser:
         ]
         mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}
         self._call("POST", "/actions", {"actions": [mouse]})
+
+    def point(self, selector: str, right: int, down: int, kind: str = "mouse") -> None:
+        """Go to a place beside the middle of an element with the mouse, or touch it there ("touch")."""
+        steps: list[dict[str, Any]] = [
+            {"type": "pointerMove", "origin": {_ELEMENT: self._element(selector)}, "x": right, "y": down, "duration": 0}
+        ]
+        if kind == "touch":
+            steps += [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
+        pointer = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": steps}
+        self._call("POST", "/actions", {"actions": [pointer]})
 
     def turn_wheel(self, selector: str, down: int) -> None:
         """Turn the wheel over the middle of an element."""
@@ -100,8 +128,11 @@ class Browser:
 
 
 @contextmanager
-def browser(folder: Path, *, dark: bool = False) -> Iterator[Browser]:
-    """A Chromium that writes nowhere but to `folder`; the test is skipped where there is none."""
+def browser(folder: Path, *, dark: bool = False, still: bool = False) -> Iterator[Browser]:
+    """A Chromium that writes nowhere but to `folder`; the test is skipped where there is none.
+
+    Its reader may like it dark, and may like nothing to glide.
+    """
     driver = shutil.which("chromedriver")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if driver is None or program is None:
@@ -115,6 +146,7 @@ def browser(folder: Path, *, dark: bool = False) -> Iterator[Browser]:
         _wait_until_ready(address)
         arguments = [*_ARGUMENTS, f"--user-data-dir={folder}"]
         arguments += ["--blink-settings=preferredColorScheme=0"] if dark else []
+        arguments += ["--force-prefers-reduced-motion"] if still else []
         page = Browser(
             address,
             {

@@ -57,7 +57,7 @@ def result_of(mask: np.ndarray | None = None, *, seed: int = 0, mode: Mode = Mod
             for n in range(3)
         ),
         "tree": tree,
-        "l0_coords": tuple(grid.l0_corner(n, tree.levels[n].index) for n in range(3)),
+        "l0_coords": tuple(grid.l0_cell_corners(n, tree.levels[n].index) for n in range(3)),
         "failed": np.sort(failed, order=["level", "row", "col"]),
         "mode": str(mode),
         "n_reference_tiles": len(rule.reference_tiles()),
@@ -76,3 +76,10 @@ def write_file(path: Path, result: Result, parts: int = 1) -> Path:
         write_slab(path, slab_of(result, part, parts))
     finish_file(path, result.execution, result.digest())
     return path
+
+
+def highest(made, level=0):
+    """Rows of the tiles of a level, the highest score first."""
+    tiles = made.tree.levels[level]
+    score = np.where(tiles.decision == Decision.UNREADABLE, -1, tiles.probability[:, 1])
+    return np.lexsort((tiles.index[:, 0], tiles.index[:, 1], -score))[: (score >= 0).sum()]

@@ -82,7 +82,7 @@ def scored_result(
             for n in range(3)
         ),
         tree=tree,
-        l0_coords=tuple(grid.l0_corner(n, tree.levels[n].index) for n in range(3)),
+        l0_coords=tuple(grid.l0_cell_corners(n, tree.levels[n].index) for n in range(3)),
         failed=result_of(mask).failed[:0],
         mode=str(mode),
         n_reference_tiles=len(rule.reference_tiles()),

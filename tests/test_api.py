@@ -1,32 +1,26 @@
-"""From Python: the same numbers as in the file, and the same run as from the command line."""
+"""A result opened from Python: the same numbers as in the file."""
 
 from __future__ import annotations
 
 import csv
-import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
-import openslide
 import pytest
 
 import pyramidai_mpi
-from pyramidai_mpi.base.errors import InputError, OutputExistsError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.export.csv_table import write_csv
 from pyramidai_mpi.store.results import reader
 from pyramidai_mpi.store.results.seal import check_seal
-from tests.end_to_end.test_damage import tissue_slide
-from tests.packages import write_package
+from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.results import result_of, write_file
 from tests.trees import MASK_PER_TILE, TILE
-
-REPOSITORY = Path(pyramidai_mpi.__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +67,8 @@ def test_a_data_frame_has_the_columns_and_numbers_of_the_csv(result, path, tmp_p
     frame = result.levels[1].to_pandas()
     assert list(frame.columns) == list(rows[0])
     assert len(frame) == len(rows)
-    for name in frame.columns:
+    assert frame["outcome"].tolist() == [row["outcome"] for row in rows]
+    for name in frame.columns.drop("outcome"):
         expected = np.array([float(row[name] or "nan") for row in rows])
         assert np.array_equal(frame[name].to_numpy().astype(np.float32), expected.astype(np.float32), equal_nan=True)
 
@@ -165,6 +160,29 @@ def test_a_result_that_was_written_anew_is_not_read_on(result, path, made):
         result.levels[0].tiles  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda result: result.levels[0].tiles,
+        lambda result: result.levels[0].row_of(0, 0),
+        lambda result: result.levels[0].to_pandas(),
+        lambda result: result.tree,
+        lambda result: result.tissue,
+        lambda result: result.areas,
+        lambda result: result.digest,
+        lambda result: result.summary,
+        lambda result: result.warning,
+        lambda result: result.heatmap(),
+        lambda result: result.tile_at(5, 5),
+    ],
+)
+def test_whatever_is_asked_of_a_result_raises_one_of_pythons_own_exceptions(result, path, made, look):
+    write_file(path.with_name("new.h5"), made).replace(path)
+    with pytest.raises(ValueError, match="was changed since it was opened") as caught:
+        look(result)
+    assert type(caught.value) is pyramidai_mpi.errors.InputError
+
+
 def test_what_is_no_result_is_refused(tmp_path):
     with pytest.raises(InputError, match="gone"):
         pyramidai_mpi.open_result(tmp_path / "gone.h5")
@@ -175,103 +193,10 @@ def test_another_name_is_not_there():
         pyramidai_mpi.analyze  # noqa: B018
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A slide and a model with features."""
-    folder = tmp_path_factory.mktemp("notebook")
-    tissue_slide(folder / "a.tif")
-    write_package(folder / "model", side=64, thresholds=(0.5, 0.45, 0.3), with_features=True)
-    return folder
-
-
-def in_a_process(code: str, *arguments: object) -> str:
-    """Output of Python code run on its own, as MPI can be started once a process."""
-    words = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.mpi
-def test_analyse_gives_the_result_of_the_command_line(folder, tmp_path):
-    code = """
-import sys, pathlib, pyramidai_mpi
-slide, model = sys.argv[1:3]
-result = pyramidai_mpi.analyse(slide, model, features=True)
-again = pyramidai_mpi.analyse(slide, model, mode="exhaustive", thresholds={0: 0.9}, output=sys.argv[3])
-print(result.digest, result.path, len(again.levels[0]), again.levels[0].record.threshold)
-features = result.levels[0].features
-assert features.shape[0] == len(result.levels[0]) and features.shape[1] > 0
-folder, n_tiles = result.path.parent, len(result.levels[0])
-assert folder.is_dir()
-del result
-assert not folder.exists()
-assert len(pyramidai_mpi.analyse(slide, model).levels[0].tiles) == n_tiles
-"""
-    digest, kept, n_tiles, threshold = in_a_process(
-        code, folder / "a.tif", folder / "model", tmp_path / "all.h5"
-    ).split()
-    run = [
-        sys.executable,
-        "-m",
-        "pyramidai_mpi",
-        folder / "a.tif",
-        "--model",
-        folder / "model",
-        "-o",
-        tmp_path / "a.h5",
-    ]
-    subprocess.run(run, cwd=REPOSITORY, check=True, capture_output=True, timeout=120)
-    assert digest == pyramidai_mpi.open_result(tmp_path / "a.h5").digest
-    assert not Path(kept).exists()
-    kept_result = pyramidai_mpi.open_result(tmp_path / "all.h5")
-    assert len(kept_result.levels[0]) == int(n_tiles)
-    assert float(threshold) == 0.9
-
-
-@pytest.mark.mpi
-def test_analyse_looks_where_it_is_told(folder, tmp_path):
-    # the upper left quarter of the slide, as an outline
-    with openslide.OpenSlide(folder / "a.tif") as slide:
-        width, height = slide.dimensions
-    corners = [[0, 0], [width // 2, 0], [width // 2, height // 2], [0, height // 2], [0, 0]]
-    outline = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [corners]}}
-    (tmp_path / "roi.geojson").write_text(json.dumps(outline), encoding="utf-8")
-    code = """
-import sys, pyramidai_mpi
-slide, model, roi = sys.argv[1:]
-for options in ({}, {"roi": roi}, {"exclude": roi}, {"no_tissue": True}):
-    result = pyramidai_mpi.analyse(slide, model, mode="reference", **options)
-    print(len(result.levels[0]))
-"""
-    tissue, inside, outside, everything = map(
-        int, in_a_process(code, folder / "a.tif", folder / "model", tmp_path / "roi.geojson").split()
-    )
-    assert 0 < inside < tissue
-    assert tissue <= inside + outside  # tiles on the border count twice
-    assert everything == -(-width // 64) * -(-height // 64)
-
-
-@pytest.mark.mpi
-def test_what_the_command_line_would_end_with_is_raised(folder, tmp_path):
-    code = """
-import sys, pyramidai_mpi
-from pyramidai_mpi.base.errors import InputError, OutputExistsError, UsageError
-slide, model, taken = sys.argv[1:]
-for error, options in [(InputError, dict(slide=slide + "x", model=model)), (InputError, dict(slide=slide, model=slide)),
-                       (OutputExistsError, dict(slide=slide, model=model, output=taken)),
-                       (UsageError, dict(slide=slide, model=model, mode="fast")),
-                       (UsageError, dict(slide=slide, model=model, backend="abacus")),
-                       (UsageError, dict(slide=slide, model=model, thresholds={7: 0.5}))]:
-    try:
-        pyramidai_mpi.analyse(**options)
-    except error as caught:
-        print(type(caught).__name__)
-"""
-    (tmp_path / "taken.h5").touch()
-    said = in_a_process(code, folder / "a.tif", folder / "model", tmp_path / "taken.h5").split()
-    names = [error.__name__ for error in (InputError, InputError, OutputExistsError, *[UsageError] * 3)]
-    assert said == names
+def test_a_data_frame_without_pandas_names_the_extra(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"pip install 'pyramidai-mpi\[pandas\]'"):
+        result.levels[0].to_pandas()
 
 
 def test_the_example_of_the_readme_runs(tmp_path, made):

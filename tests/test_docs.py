@@ -32,6 +32,8 @@ class NotHere:
 
 NOT_HERE = (
     NotHere(r"sbatch ", "SLURM", "tests/cluster/test_slurm.py"),
+    NotHere(r"bash bench/scale/slurm/", "SLURM", "tests/cluster/test_slurm.py"),
+    NotHere(r"bash bench/scale/sge/", "SGE", "tests/bench/test_array_scripts.py"),
     NotHere(r"srun ", "SLURM", "tests/cluster/test_slurm.py"),
     NotHere(r"mpirun (-f|--hostfile) machines ", "several hosts", "tests/cluster/test_hosts.py"),
     NotHere(r"mpirun --with-ft ulfm ", "Open MPI 5", "tests/faults/test_lost_ranks.py"),
@@ -41,6 +43,8 @@ NOT_HERE = (
     NotHere(r"pyramidai models build ", "torch", "tests/cli/test_models.py"),
     NotHere(r"pyramidai models import timm:", "timm", "tests/training/test_timm_import.py"),
     NotHere(r"pyramidai models import ", "torch", "tests/training/test_zoo_import.py"),
+    NotHere(r"pyramidai view ", "somebody who looks, and ends it", "tests/view/test_command.py"),
+    NotHere(r"ssh ", "another machine", "tests/view/test_command.py"),
     NotHere(r".* --backend openvino ", "OpenVINO", "tests/models/test_backends.py"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which every command was run."""
     folder = tmp_path_factory.mktemp("tutorial")
     blocks = blocks_of(TUTORIAL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     done = run_commands("\n".join(blocks), folder, tmp_path_factory.mktemp("bin"))
     assert done.returncode == 0
     (folder / "said.txt").write_text(done.stdout)
@@ -60,6 +61,18 @@ def test_what_it_cost_and_what_is_promised_is_said(followed: Path) -> None:
     assert "expected miss rate at most 0.3 on a new slide with tumour" in said
     assert yaml.safe_load((followed / "careful" / "model.yaml").read_text())["tuning"]["guaranteed_miss_rate"] == 0.3
     assert len(list((followed / "figures").iterdir())) == 6
+
+
+def test_a_band_was_chosen_that_keeps_the_maps(followed: Path) -> None:
+    description = yaml.safe_load((followed / "stepped" / "model.yaml").read_text())
+    assert description["decision"]["type"] == "band"
+    assert description["decision"]["strides"] == [56, 112]
+    assert description["tuning"]["band"]["training_iou"] >= 0.98 - 1e-6
+    assert re.search(r"chosen: low \S+, high \S+, step \S+, strides 56,112", (followed / "said.txt").read_text())
+    with h5py.File(followed / "case6.h5") as file:
+        facts = file["execution"].attrs
+        assert json.loads(facts["band"]) == [description["decision"][name] for name in ("low", "high", "step")]
+        assert facts["strides"] == "56 112"
 
 
 def test_the_readme_leads_to_the_tutorial() -> None:

@@ -20,7 +20,7 @@ TILE, MASK_PER_TILE = 64, 2
 def rule_of(mask: np.ndarray, *, n_levels: int = 3, f: int = 2, min_root_share: float = 0.05) -> TileRule:
     """A rule over a mask of `MASK_PER_TILE` pixels a level-0 tile; the slide ends where the mask ends."""
     side = TILE // MASK_PER_TILE
-    grid = Grid(mask.shape[1] * side, mask.shape[0] * side, TILE, f, n_levels, 1.0)
+    grid = Grid.of_tiles(mask.shape[1] * side, mask.shape[0] * side, TILE, f, n_levels, 1.0)
     return TileRule(TissueMap(grid, mask, MASK_PER_TILE), min_root_share)
 
 
@@ -42,7 +42,7 @@ def played(
 
     Walks the tree with plain tuples; whether a tile exists is counted on the mask.
     """
-    f, mask, lowest = rule.grid.scale_factor, rule.tissue.mask, rule.grid.n_levels - 1
+    f, mask, lowest = rule.grid.span(1), rule.tissue.mask, rule.grid.n_levels - 1
     side = MASK_PER_TILE * f**lowest
     cols, rows = -(-mask.shape[1] // side), -(-mask.shape[0] // side)
     roots = [

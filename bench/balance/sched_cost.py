@@ -254,7 +254,8 @@ def measure_memory(alone: MPI.Intracomm) -> list[Figure]:
     run(alone, EmptyTasks(16, by_level=True, children=False), np.zeros(MILLION, TILE_DTYPE))
     queued = (peak_resident_bytes() - before) / MILLION
 
-    rule = TileRule(TissueMap(Grid(SIDE * 224, SIDE * 224, 224, 2, 3, 1.0), np.ones((SIDE, SIDE), bool), 1), 0.05)
+    grid = Grid.of_tiles(SIDE * 224, SIDE * 224, 224, 2, 3, 1.0)
+    rule = TileRule(TissueMap(grid, np.ones((SIDE, SIDE), bool), 1), 0.05)
     with tempfile.TemporaryDirectory() as folder:
         before = start_peak_anew()
         tiles = do_all_tiles(alone, rule, Path(folder))

@@ -1,13 +1,15 @@
 """Kill ranks of runs, again and again, at any moment, and see whether anything is lost.
 
-    python -m bench.faults.chaos [--slides 1] [--kills 500] [--seed 1] [--ranks 3] [--kills-a-run 4]
+    python -m bench.faults.chaos [--command run|extract] [--pixels stored|raw|jpeg:Q|none] [--slides 1] [--kills 500]
+        [--seed 1] [--ranks 3] [--kills-a-run 4]
 
-One slide or several are analysed in small tiles that take their time. Again and again a run is started or resumed, and
-one of its ranks or its launcher gets SIGKILL: while it opens a slide, while it reads its journal back, while it
-analyses, while it puts a result together, writes it and removes the journal, or it is rank 0. The phases are slowed
-down, so that kills hit all their steps. After some kills a run is let through to its end, and its digests compared with
-those of an undisturbed run. After every kill there must be no result of a slide or a right one, and the journal must
-hold all that was analysed but for the batch that each rank was at; and no start may do again what the journal holds.
+One slide or several are analysed in small tiles that take their time, or patches are extracted from them. Again and
+again a run is started or resumed, and one of its ranks or its launcher gets SIGKILL: while it opens a slide, while it
+reads its journal back, while it analyses, while it puts a result together, writes it and removes the journal, or it is
+rank 0. The phases are slowed down, so that kills hit all their steps (`bench.faults.slowed_ranks`). After some kills a
+run is let through to its end, and its digests compared with those of an undisturbed run. After every kill there must be
+no result of a slide or a right one, and the journal must hold all that was analysed but for the batch that each rank
+was at; and no start may do again what the journal holds.
 
 Prints its seed; the same seed chooses the same victims, phases and delays. Exit code 1 when anything was wrong.
 """
@@ -15,94 +17,24 @@ Prints its seed; the same seed chooses the same victims, phases and delays. Exit
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
 
 from bench.command_line import command_line
+from bench.faults.chaos_cases import COMMANDS, Case, Undisturbed, names_in, prepare
+from bench.faults.slowed_ranks import BATCH, TRACE
 from pyramidai_mpi.store.journal.format import CHECK_BYTES, FRAME, MARK, FrameHead
 from pyramidai_mpi.testing.launch import StartedJob, kill, started
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 LONGEST_DELAY_S = {"opening": 0.3, "resuming": 0.4, "running": 0.5, "finalising": 0.6, "rank 0": 0.5}
 PHASES = tuple(LONGEST_DELAY_S)
-TILE_S = 0.006
-STEP_S = 0.02
-BATCH = 8
-SIDE, SIDE_OF_SEVERAL = 1024, 640
-THRESHOLDS = (0.65, 0.62, 0.6)
-TRACE = "PYRAMIDAI_CHAOS_FOLDER"
-
-
-def be_a_rank(arguments: list[str]) -> None:
-    """The real command, slowed down, which says which phase it is in and what it has analysed."""
-    from pyramidai_mpi.analyses.classify import SlideClassifier
-    from pyramidai_mpi.cli.main import main
-    from pyramidai_mpi.run import finishing, opening, resume, run, write
-    from pyramidai_mpi.store.journal.folder import JournalFolder
-    from pyramidai_mpi.store.journal.reader import SlideFrames
-
-    folder = Path(os.environ[TRACE])
-    analysed = os.open(folder / f"analysed-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    numbers = count()
-
-    def slow_down(owner: Any, *names: str, phase: str = "") -> None:
-        for name in names:
-            setattr(owner, name, slow(getattr(owner, name), phase))
-
-    def slow(real: Callable[..., Any], phase: str) -> Callable[..., Any]:
-        def slowly(*positional: Any, **named: Any) -> Any:
-            if phase:
-                (folder / f"phase-{phase}-{os.getpid()}-{next(numbers)}").touch()
-            time.sleep(STEP_S)
-            found = real(*positional, **named)
-            time.sleep(STEP_S)
-            return found
-
-        return slowly
-
-    real_look, real_unlink = SlideClassifier.look, os.unlink
-
-    def look(self: SlideClassifier, tiles: Any, *others: Any) -> Any:
-        time.sleep(TILE_S * len(tiles))
-        found = real_look(self, tiles, *others)
-        os.write(analysed, len(tiles).to_bytes(4, "little"))
-        return found
-
-    def unlink(path: Any, **named: Any) -> None:
-        """One file of a journal after the other goes, so that some may be left."""
-        real_unlink(path, **named)
-        if Path(path).name.endswith((".tiles", "manifest.json")):
-            time.sleep(STEP_S)
-
-    SlideClassifier.look = look  # type: ignore[method-assign]
-    os.unlink = unlink
-    slow_down(run, "describe", phase="opening")
-    slow_down(run, "follow")
-    slow_down(opening, "tissue_of")
-    slow_down(run, "read_journals", phase="resuming")
-    slow_down(finishing, "begin_slide", phase="resuming")
-    slow_down(resume, "scan_file", "gather_records", "_begin_or_join", "find_frontier")
-    slow_down(SlideFrames, "records")
-    slow_down(JournalFolder, "create", "remove")
-    slow_down(finishing, "assemble_result", phase="finalising")
-    slow_down(run, "gather_records", "locate_features")
-    slow_down(write, "create_file", "write_slab", "finish_file", "place")
-    slow_down(resume.SlideOutput, "remove_journal")
-    slow_down(resume.Journals, "remove_shared")
-    main(arguments)
 
 
 @dataclass
@@ -115,96 +47,6 @@ class Tally:
     lost_tiles: list[int] = field(default_factory=list)
     tiles_again: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """What comes of a run that nobody disturbs: names of all files, digests of the results, tiles in all of them."""
-
-    files: list[str]
-    digests: dict[str, str]
-    n_tiles: int
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is run: slides and a model, in a folder of its own."""
-
-    folder: Path
-    ranks: int
-    slides: int
-
-    @property
-    def results(self) -> Path:
-        """Folder of the results."""
-        return self.folder / "out"
-
-    def outputs(self) -> list[Path]:
-        """The result files."""
-        return [self.results / f"{slide.stem}.h5" for slide in self.inputs()]
-
-    def unfinished(self) -> int:
-        """How many slides have no result."""
-        return sum(not output.exists() for output in self.outputs())
-
-    def inputs(self) -> list[Path]:
-        """The slides."""
-        return [self.folder / f"{number}.tif" for number in range(self.slides)]
-
-    def arguments(self, results: Path, *options: str) -> list[str]:
-        """Of the command."""
-        where = ["-o", str(results / "0.h5")] if self.slides == 1 else ["--results-dir", str(results)]
-        common = ["--model", str(self.folder / "model"), "--batch-size", str(BATCH), "--quiet"]
-        return [*map(str, self.inputs()), *where, *common, *options]
-
-    def journals(self) -> list[Path]:
-        """Files of the journals."""
-        return list(self.results.glob("*.journal/*.tiles"))
-
-    def trace(self) -> Path:
-        """An empty folder for what a run says of itself."""
-        return Path(tempfile.mkdtemp(dir=self.folder))
-
-
-def prepare(case: Case) -> Undisturbed:
-    """Make slides and model, and run them undisturbed."""
-    from bench.speed.tiny_network import write_tiny_package
-    from pyramidai_mpi.store.results.summary import read_account
-    from pyramidai_mpi.synth import SynthSpec, write_slide
-
-    side = SIDE if case.slides == 1 else SIDE_OF_SEVERAL
-    for seed, slide in enumerate(case.inputs(), 1):
-        write_slide(SynthSpec(side, side, seed=seed, tumor_share=0.3), slide)
-        wipe_fullest_tile(slide)
-    write_tiny_package(case.folder / "model", tile_size=32, thresholds=THRESHOLDS)
-    undisturbed = case.folder / "undisturbed"
-    for folder in (case.results, undisturbed):
-        folder.mkdir()
-    with started(None, ["-m", "pyramidai_mpi", *case.arguments(undisturbed)]) as job:
-        code = job.wait()
-        if code != 3:  # the slides have an unreadable part
-            raise SystemExit(f"the undisturbed run ended with {code}\n{job.output()}")
-    accounts = {output.name: read_account(undisturbed / output.name) for output in case.outputs()}
-    return Undisturbed(
-        names_in(undisturbed),
-        {name: account.digest for name, account in accounts.items()},
-        sum(sum(account.tiles) for account in accounts.values()),
-    )
-
-
-def names_in(folder: Path) -> list[str]:
-    """Names of all that is in a folder, but for the accounts that each start of several slides leaves."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("run_metadata_"))
-
-
-def wipe_fullest_tile(path: Path) -> None:
-    """Overwrite the stored tile with most bytes, which holds tissue: it cannot be read any more."""
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
-        n_bytes, offset = max(zip(page.databytecounts, page.dataoffsets, strict=True))
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(bytes(n_bytes))
 
 
 def journalled_bytes(case: Case) -> int:
@@ -272,20 +114,19 @@ def kill_once(case: Case, phase: str, rng: np.random.Generator, tally: Tally) ->
 def run(case: Case, trace: Path) -> contextlib.AbstractContextManager[StartedJob]:
     """Start a run, or go on with one."""
     arguments = case.arguments(case.results, "--resume")
-    return started(case.ranks, ["-m", "bench.faults.chaos", "--rank", *arguments], {TRACE: str(trace)})
+    return started(case.ranks, ["-m", "bench.faults.slowed_ranks", *arguments], {TRACE: str(trace)})
 
 
 def check_results(case: Case, undisturbed: Undisturbed, tally: Tally, after: str) -> None:
     """The results that are there must be right."""
     from pyramidai_mpi.base.errors import PyramidError
-    from pyramidai_mpi.store.results.reader import read_digest
 
     for output in case.outputs():
         if not output.exists():
             continue
         tally.compared += 1
         try:
-            found = read_digest(output)
+            found, _ = case.account(output)
         except PyramidError as error:
             found = str(error)
         wanted = undisturbed.digests[output.name]
@@ -330,22 +171,21 @@ def campaign(
 
 def main() -> None:
     """See the module."""
-    if sys.argv[1:2] == ["--rank"]:
-        be_a_rank(sys.argv[2:])
-        return
     parser = command_line(__doc__)
+    parser.add_argument("--command", choices=COMMANDS, default=COMMANDS[0], help="classify, or extract patches")
+    parser.add_argument("--pixels", default="stored", help="of extracted patches: stored, raw, jpeg:Q or none")
     parser.add_argument("--slides", type=int, default=1)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ranks", type=int, default=3)
     parser.add_argument("--kills-a-run", type=int, default=4, help="most kills before a run is let through to its end")
     options = parser.parse_args()
-    what = f"{options.slides} slides, {options.ranks} ranks, {options.kills} kills"
+    what = f"{options.command}, {options.slides} slides, {options.ranks} ranks, {options.kills} kills"
     print(f"seed {options.seed}, {what}", flush=True)
     rng = np.random.default_rng(options.seed)
     tally, started_at = Tally(), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        case = Case(Path(name), options.ranks, options.slides)
+        case = Case(Path(name), options.ranks, options.slides, options.command, options.pixels)
         undisturbed = prepare(case)
         while tally.kills.total() < options.kills and not tally.wrong:
             campaign(case, undisturbed, rng, tally, options.kills, options.kills_a_run)

@@ -26,7 +26,7 @@ def heatmap_of(tree: LabelledTree, thresholds: Sequence[float] | None) -> Floats
     heatmap = np.full(shape, np.nan, np.float32)
     reached = tree.reached(thresholds) if thresholds is not None else (np.ones(len(tree.levels[0]), bool),)
     for n in range(len(reached) - 1, -1, -1):
-        level, side = tree.levels[n], tree.scale_factor**n
+        level, side = tree.levels[n], tree.spans[n]
         shown = reached[n] & ~np.isnan(level.score)
         col, row = (level.index[shown].astype(np.int64) * side - corner).T
         for down in range(side):
@@ -46,7 +46,7 @@ def truth_of(tree: LabelledTree) -> Floats:
 
 def _frame(tree: LabelledTree) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
     """First (col, row) and (rows, cols) of what holds all tiles, in level-0 tiles."""
-    side = tree.scale_factor ** (tree.n_levels - 1)
+    side = tree.spans[-1]
     roots = tree.levels[-1].index.astype(np.int64)
     low, high = roots.min(axis=0) * side, (roots.max(axis=0) + 1) * side
     return low, (int(high[1] - low[1]), int(high[0] - low[0]))

@@ -116,7 +116,7 @@ def build_geometry(slide: str, outlines: dict[str, Any], tissue: TissueModel, se
     origin, shape = _window(rings, area)
     lesions = _draw_lesions(rings, origin, shape)
     mask = _grow_tissue(rng, lesions, area)
-    grid = Grid(shape[1] * TILE_PX, shape[0] * TILE_PX, TILE_PX, 2, LEVELS, 1.0)
+    grid = Grid.of_tiles(shape[1] * TILE_PX, shape[0] * TILE_PX, TILE_PX, 2, LEVELS, 1.0)
     return SlideGeometry(slide, _cut_into_tiles(grid, mask, lesions, origin))
 
 

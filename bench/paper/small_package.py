@@ -1,6 +1,7 @@
 """A package like the shipped one, made by the program's own commands: ``synth``, ``train``, ``run``, ``tune``.
 
     python -m bench.paper.small_package --work FOLDER -o PACKAGE [--train 60] [--tune 10] [--test 10] [--size 8192]
+        [--arch small-valid] [--from-finer]
 
 Generated slides, a quarter of them without tumour, in three groups that share no slide. `train` gets the first and
 splits it once more; the thresholds of levels 1 and up are chosen on the second by exhaustive runs; retention and
@@ -34,7 +35,7 @@ class Plan:
         Numbers of slides to train on, to choose thresholds on, to test on.
     size
         Side of a slide in pixels.
-    epochs, tiles, learning_rate
+    architecture, epochs, tiles, learning_rate, from_finer
         What `train` is told; tiles are per slide, level and class.
     objective
         Share of the true positives that the pyramid should keep on the second group.
@@ -42,9 +43,11 @@ class Plan:
 
     groups: tuple[int, int, int] = (60, 10, 10)
     size: int = 8192
+    architecture: str = "small"
     epochs: int = 30
     tiles: int = 200
     learning_rate: float = 1e-3
+    from_finer: bool = False
     objective: float = 0.98
 
 
@@ -76,8 +79,9 @@ def make_package(plan: Plan, work: Path, package: Path) -> None:
     train, tune, test = slides_of(plan, slides)
     trained = work / "trained" / package.name  # a package is named after its folder
     if not trained.exists():
-        words = ["--epochs", plan.epochs, "--tiles", plan.tiles, "--learning-rate", plan.learning_rate]
-        pyramidai("train", *train, "--truth", slides, *words, "-o", trained)
+        words = ["--arch", plan.architecture, "--epochs", plan.epochs, "--tiles", plan.tiles]
+        words += ["--learning-rate", plan.learning_rate, *(["--from-finer"] if plan.from_finer else [])]
+        pyramidai("train", *train, "--truth", slides, *words, "--intended-use", "demonstration", "-o", trained)
     for name, group in (("tune", tune), ("test", test)):
         (work / name).mkdir(exist_ok=True)
         pyramidai("run", *group, "--model", trained, "--mode", "exhaustive", "--results-dir", work / name)
@@ -95,11 +99,14 @@ def main() -> None:
     for name, number in zip(("train", "tune", "test"), plan.groups, strict=True):
         parser.add_argument(f"--{name}", type=int, default=number, help="slides of that group")
     parser.add_argument("--size", type=int, default=plan.size, help="side of a slide in pixels")
+    parser.add_argument("--arch", default=plan.architecture, help="as `train` has it")
+    parser.add_argument("--from-finer", action="store_true", help="as `train` has it")
     parser.add_argument("--epochs", type=int, default=plan.epochs)
     parser.add_argument("--tiles", type=int, default=plan.tiles)
     options = parser.parse_args()
     groups = (options.train, options.tune, options.test)
-    make_package(Plan(groups, options.size, options.epochs, options.tiles), options.work, options.output)
+    how = (options.size, options.arch, options.epochs, options.tiles, plan.learning_rate, options.from_finer)
+    make_package(Plan(groups, *how), options.work, options.output)
 
 
 if __name__ == "__main__":

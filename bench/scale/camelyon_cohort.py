@@ -111,7 +111,7 @@ class SimulatedCohort:
 
 def build_cohort(outlines: dict[str, Any], labels: Path, *, mean_tiles: float = MEAN_TILES) -> SimulatedCohort:
     """All slides of a list (columns ``filenames``, ``tumor``; sizes of tumours in ``reference.csv`` beside it)."""
-    slides = _outlines_of_slides(outlines, labels)
+    slides = outlines_of_slides(outlines, labels)
     tissue = TissueModel(mean_tiles=mean_tiles)
     geometries = [build_geometry(name, rings, tissue) for name, rings in slides.items()]
     return play_cohort(geometries, test=[name.startswith("test") for name in slides])
@@ -130,7 +130,7 @@ def play_cohort(geometries: Sequence[SlideGeometry], test: Sequence[bool]) -> Si
     )
 
 
-def _outlines_of_slides(outlines: dict[str, Any], labels: Path) -> dict[str, Any]:
+def outlines_of_slides(outlines: dict[str, Any], labels: Path) -> dict[str, Any]:
     """Outlines of each slide of the list, in its order; none for a slide without tumour."""
     if not labels.is_file():
         raise SystemExit(f"no list of slides at {labels}: name one with --labels (columns filenames, tumor)")

@@ -7,12 +7,13 @@ Makespan = loading the networks + the simulated run (openings, tiles, steals) + 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.scale.tile_costs import BATCH_SIZE
+from bench.paper.slide_geometry import TILE_PX
+from bench.scale.tile_costs import BATCH_SIZE, MeasuredCosts
 from pyramidai_mpi.sched import Policy
 from pyramidai_mpi.simulate.cluster import simulate_run
 from pyramidai_mpi.simulate.costs import Costs, Network
@@ -21,7 +22,7 @@ from pyramidai_mpi.simulate.dealing import Dealing, owners
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.scale.tile_costs import EngineCosts, MeasuredCosts
+    from bench.scale.tile_costs import EngineCosts
     from pyramidai_mpi.simulate.forest import Forest
 
 SLIDE_GIGAPIXELS = 97792 * 221184 / 1e9
@@ -116,6 +117,26 @@ def scale(
         rank0_s=math.ceil(n_slides / cores) * (opening_s + written_s / n_slides),
         file_bytes=float(np.dot(tiles, slide.read_bytes[: len(tiles)])),
     )
+
+
+def at_stride(costs: MeasuredCosts, stride: int) -> MeasuredCosts:
+    """Costs of tiles of level 0 that are blocks of windows so many pixels apart, each window computed by itself.
+
+    Reading grows with the area that the windows of a tile cover, as if neighbours read nothing in common, staining with
+    it; classifying and writing with the number of windows.
+    """
+    n_windows, area = (TILE_PX / stride) ** 2, ((2 * TILE_PX - stride) / TILE_PX) ** 2
+    slide = replace(
+        costs.slide,
+        read_s=(costs.slide.read_s[0] * area,),
+        stain_s=costs.slide.stain_s * area,
+        writing_s=costs.slide.writing_s * n_windows,
+    )
+    engines = (
+        replace(one, name=f"{one.name}, stride {stride}", infer_s=(one.infer_s[0] * n_windows,))
+        for one in costs.engines
+    )
+    return MeasuredCosts(slide, tuple(engines))
 
 
 def alone_s(busy_s: float, written_s: float, n_slides: int, engine: EngineCosts) -> float:

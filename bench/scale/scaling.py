@@ -2,10 +2,13 @@
 
     python -m bench.scale.scaling --measure SLIDE --mpp 0.25 --engine onnxruntime:MODEL [--into PAGE] [--plot PREFIX]
     python -m bench.scale.scaling [--costs FILE] [--cores 12,128,1024] [--json FILE] [--into PAGE] [--plot PREFIX]
+    python -m bench.scale.scaling --stride 16 [--costs FILE] [--cores 4000] [--mean-tiles N] [--json FILE]
 
 The first measures one core's costs (`bench.scale.tile_costs`), keeps them in ``--costs`` and goes on as the second: all
 slides (`bench.scale.camelyon_cohort`) as one pool, one rank a core, the real scheduler under a virtual clock
 (`bench.scale.scaled_cohort`), for the pyramidal and for the reference run. Seven minutes and 4 GB for three engines.
+The third has windows at a stride in the tiles of the reference run, each by itself, and no pyramid; other ways to
+compute them are in `bench.scale.strides_on_paper`.
 
 Left out: the file system's limit (the bytes that it would be asked for are printed), memory bandwidth and clock of a
 processor whose cores all work, MPI's start, predictions on their way to the slides' owners.
@@ -20,9 +23,10 @@ from typing import TYPE_CHECKING
 from bench.command_line import Options, command_line
 from bench.figures import Figure, report
 from bench.paper.lesions import load_outlines
+from bench.paper.slide_geometry import TILE_PX
 from bench.scale.camelyon_cohort import LABELS, MEAN_TILES, build_cohort
-from bench.scale.scaled_cohort import scale
-from bench.scale.scaling_tables import MARK, all_tables, draw_plot, put_into
+from bench.scale.scaled_cohort import at_stride, scale
+from bench.scale.scaling_tables import MARK, all_tables, draw_plot, put_into, scaled_lines
 from bench.scale.tile_costs import MeasuredCosts, measure_costs
 
 if TYPE_CHECKING:
@@ -35,10 +39,13 @@ COSTS = Path(__file__).with_name("scaling_costs.json")
 CORES = "12,128,1024"
 
 
-def scale_all(cohort: SimulatedCohort, costs: MeasuredCosts, cores: Sequence[int]) -> list[Scaled]:
-    """Every engine on every number of cores, the pyramidal runs first."""
+def scale_all(
+    cohort: SimulatedCohort, costs: MeasuredCosts, cores: Sequence[int], runs: Sequence[str] = ("pyramid", "reference")
+) -> list[Scaled]:
+    """Every engine on every number of cores, by run."""
     found = []
-    for run, tiles in (("pyramid", cohort.analysed), ("reference", (cohort.n_reference,))):
+    for run in runs:
+        tiles = cohort.analysed if run == "pyramid" else (cohort.n_reference,)
         forest = cohort.pyramid() if run == "pyramid" else cohort.reference()
         for engine in costs.engines:
             for n in cores:
@@ -61,6 +68,7 @@ def parse_arguments() -> Options:
     parser.add_argument("--mpp", type=float, default=None, help="of the slide, if it does not say")
     parser.add_argument("--roots", type=int, default=32, help="roots whose tiles are measured")
     parser.add_argument("--costs", type=Path, default=COSTS, help="JSON of costs, written or read")
+    parser.add_argument("--stride", type=int, help="pixels between windows, up to 224; the reference run alone")
     parser.add_argument("--cores", default=CORES)
     parser.add_argument("--labels", type=Path, default=LABELS, help="CSV of the slides")
     parser.add_argument("--mean-tiles", type=float, default=MEAN_TILES, help="mean tissue of a slide, level-0 tiles")
@@ -68,6 +76,8 @@ def parse_arguments() -> Options:
     options = parser.parse_args()
     if options.measure is not None and not options.engine:
         parser.error("--measure needs at least one --engine LIBRARY:MODEL")
+    if options.stride is not None and not 1 <= options.stride <= TILE_PX:
+        parser.error(f"--stride: expected 1 to {TILE_PX}")
     return options
 
 
@@ -79,7 +89,13 @@ def main() -> None:
         measure_costs(options.measure, engines, options.mpp, options.roots).save(options.costs)
     costs = MeasuredCosts.load(options.costs)
     cohort = build_cohort(load_outlines(options.outlines), options.labels, mean_tiles=options.mean_tiles)
-    found = scale_all(cohort, costs, [int(n) for n in options.cores.split(",")])
+    cores = [int(n) for n in options.cores.split(",")]
+    if options.stride is not None:
+        found = scale_all(cohort, at_stride(costs, options.stride), cores, ["reference"])
+        report(figures_of(found), options.json)
+        print("\n" + "\n".join(scaled_lines(found)))
+        return
+    found = scale_all(cohort, costs, cores)
     report(figures_of(found), options.json)
     tables = all_tables(found, cohort, costs)
     print(f"\n{tables}")

@@ -179,13 +179,13 @@ def measure_costs(
     normalise = StainEngine(stain_graph(mixes_channels=stained.mixes_channels)).normaliser(stained)
     seconds: list[float] = []
     for _ in range(REPETITIONS):
-        with _processor_seconds(seconds):
+        with processor_seconds(seconds):
             for tile in pixels[0]:
                 normalise(tile)
     pyramid.reader.close()
     return MeasuredCosts(
         SlideCosts(
-            machine=_machine(),
+            machine=machine(),
             slide=slide.name,
             read_s=read_s,
             read_bytes=read_bytes,
@@ -215,14 +215,14 @@ def _measure_opening(source: SlideInput, package: ModelPackage) -> _Opened:
     reopening: list[float] = []
     tissue: list[float] = []
     for _ in range(REPETITIONS):
-        with _processor_seconds(opening):
+        with processor_seconds(opening):
             with try_opening(source.path, source.reader) as trial:
                 trial.check()
             slide = open_under(source, package)
-        with _processor_seconds(tissue):
+        with processor_seconds(tissue):
             rule = rule_of(slide, tissue_of(slide)[0])
         slide.pyramid.reader.close()
-        with _processor_seconds(reopening):
+        with processor_seconds(reopening):
             slide = open_under(source, package)
     return _Opened(slide, rule, median(opening), median(reopening), median(tissue))
 
@@ -241,7 +241,7 @@ def read_tiles(pyramid: SlidePyramid, tiles: TileArray) -> tuple[float, float, R
     """Seconds and bytes of the file a tile, and the pixels."""
     seconds: list[float] = []
     before = _bytes_read()
-    with _processor_seconds(seconds):
+    with processor_seconds(seconds):
         pixels = np.stack([pyramid.read_tile(*(int(tile[name]) for name in ("level", "col", "row"))) for tile in tiles])
     return seconds[0] / len(tiles), (_bytes_read() - before) / len(tiles), pixels
 
@@ -249,7 +249,7 @@ def read_tiles(pyramid: SlidePyramid, tiles: TileArray) -> tuple[float, float, R
 def _measure_engine(library: str, package: ModelPackage, pixels: Sequence[RgbArray]) -> EngineCosts:
     loading: list[float] = []
     infer_s = []
-    with _processor_seconds(loading):
+    with processor_seconds(loading):
         engines = [load_engine(level, package, library) for level in package.levels]
         for engine in engines:
             engine.use_batch_shape(settle_batch_shape(engine, package.tile_size))
@@ -257,7 +257,7 @@ def _measure_engine(library: str, package: ModelPackage, pixels: Sequence[RgbArr
         engine.predict(here[: engine.batch_shape])  # warm
         seconds: list[float] = []
         for _ in range(REPETITIONS):
-            with _processor_seconds(seconds):
+            with processor_seconds(seconds):
                 for first in range(0, len(here), BATCH_SIZE):
                     engine.predict(here[first : first + BATCH_SIZE])
         infer_s.append(median(seconds) / len(here))
@@ -276,13 +276,13 @@ def _measure_writing(roots: int) -> float:
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for n in range(REPETITIONS):
-            with _processor_seconds(seconds):
+            with processor_seconds(seconds):
                 write_result(Path(folder) / f"{n}.h5", result)
     return median(seconds) / result.tree.n_tiles
 
 
 @contextmanager
-def _processor_seconds(seconds: list[float]) -> Iterator[None]:
+def processor_seconds(seconds: list[float]) -> Iterator[None]:
     """Append the processor time of this process and its finished children meanwhile."""
     before = _processor()
     yield
@@ -300,7 +300,8 @@ def _bytes_read() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The processor, and how many of them."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     name = models[0].split(":")[1].strip() if models else platform.machine()
     return f"{name}, {os.cpu_count()} processors"

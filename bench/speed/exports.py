@@ -41,6 +41,7 @@ _COMMANDS = {
     "overlay": ["--overlay", "overlay.png"],
     "deepzoom": ["--deepzoom", "deepzoom"],
     "clam": ["--clam", "clam"],
+    "report": ["--report", "report.html"],
 }
 
 
@@ -48,7 +49,7 @@ def made_result(root_cols: int, root_rows: int, seed: int = 0) -> Result:
     """A result in which all tiles of all levels were analysed."""
     rng = np.random.default_rng(seed)
     side = _TILE * 2 ** (_LEVELS - 1)
-    grid = Grid(root_cols * side, root_rows * side, _TILE, 2, _LEVELS, 1.0)
+    grid = Grid.of_tiles(root_cols * side, root_rows * side, _TILE, 2, _LEVELS, 1.0)
     levels: dict[int, TreeLevel] = {}
     for n in range(_LEVELS):
         cols, rows = grid.shape(n)
@@ -74,7 +75,7 @@ def made_result(root_cols: int, root_rows: int, seed: int = 0) -> Result:
             for n in range(_LEVELS)
         ),
         tree=ExecutionTree(levels),
-        l0_coords=tuple(grid.l0_corner(n, levels[n].index) for n in range(_LEVELS)),
+        l0_coords=tuple(grid.l0_cell_corners(n, levels[n].index) for n in range(_LEVELS)),
         failed=np.zeros(0, FAILED_DTYPE),
         mode="pyramid",
         n_reference_tiles=len(levels[0]),

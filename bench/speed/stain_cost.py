@@ -1,15 +1,22 @@
 """What stain normalisation costs: tiles per second of CPU with and without it, one thread, tiles in memory.
 
     python -m bench.speed.stain_cost SLIDE [--model DIR]... [--backend onnxruntime|openvino]... [--mpp X] [--json FILE]
+    python -m bench.speed.stain_cost SLIDE --per tile [--side 224]... [--model DIR] [--mpp X] [--json FILE]
 
 Level 0 of each model (default: the shipped one). A pass is all tiles, normalised one by one and classified in the
 engine's batches; ways in turn, medians of the ratios within a turn. What was tried instead: *in numpy*, the same map in
 float32; and with onnxruntime *merged*, the same operators as part of the network's graph.
+
+With ``--per tile``: each tile's own stain against the slide's, without a network, for tiles of each side, drawn from
+the slide's tissue at the spacing of the model's level 0. What it costs; how many tiles have too little tissue; and how
+much the pixels that two neighbouring windows share differ once each is normalised by itself, in grey levels: windows
+that lie half a side apart, and `NEAR` px, the stride of the FDA's maps. By the slide's stain they do not differ at all.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -27,7 +34,7 @@ from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.models.stain.engine import Normaliser, StainEngine
 from pyramidai_mpi.models.stain.graph import stain_graph
-from pyramidai_mpi.models.stain.map import MacenkoTarget, ReinhardTarget, colours_of, estimate
+from pyramidai_mpi.models.stain.map import MacenkoTarget, ReinhardTarget, StainError, colours_of, estimate
 from pyramidai_mpi.run.sampling import sample_tiles
 
 if TYPE_CHECKING:
@@ -37,11 +44,14 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
-    from pyramidai_mpi.models.package import ModelLevel
-    from pyramidai_mpi.models.stain.map import StainMap
+    from pyramidai_mpi.models.package import ModelLevel, ModelPackage
+    from pyramidai_mpi.models.stain.map import StainMap, StainTarget
 
     Normalise = Callable[[RgbArray], RgbArray]
     Classify = Callable[[RgbArray], npt.NDArray[np.float32]]
+
+NEAR = 16
+"""Pixels between neighbouring windows of a dense map."""
 
 
 def parse_arguments() -> Options:
@@ -53,6 +63,8 @@ def parse_arguments() -> Options:
     parser.add_argument("--mpp", type=float, default=None)
     parser.add_argument("--tiles", type=int, default=32)
     parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--per", choices=["slide", "tile"], default="slide")
+    parser.add_argument("--side", type=int, action="append", help="of --per tile")
     return parser.parse_args()
 
 
@@ -111,14 +123,19 @@ def merged(level: ModelLevel, normaliser: Normaliser, batch_shape: int) -> Class
     return classify
 
 
-def ways_of(tiles: RgbArray) -> dict[str, Normalise | None]:
-    """What is done to tiles before the network sees them."""
-    pixels = tiles[:, ::4, ::4].reshape(-1, 3)
+def targets_of(pixels: RgbArray) -> dict[str, StainTarget]:
+    """Macenko's own colours, and for Reinhard's method the slide's, somewhat brighter."""
     own = colours_of(pixels, "reinhard")
     assert isinstance(own, ReinhardTarget)
     brighter = ReinhardTarget((own.mean[0] + 0.05, own.mean[1], own.mean[2]), own.std)
+    return {"macenko": MacenkoTarget(), "reinhard": brighter}
+
+
+def ways_of(tiles: RgbArray) -> dict[str, Normalise | None]:
+    """What is done to tiles before the network sees them."""
+    pixels = tiles[:, ::4, ::4].reshape(-1, 3)
     ways: dict[str, Normalise | None] = {"nothing": None}
-    for method, target in (("macenko", MacenkoTarget()), ("reinhard", brighter)):
+    for method, target in targets_of(pixels).items():
         stain = estimate(pixels, target)
         ways[method] = StainEngine(stain_graph(mixes_channels=stain.mixes_channels)).normaliser(stain)
         ways[f"{method} in numpy"] = in_numpy(stain)
@@ -134,10 +151,92 @@ def passing(engine: FixedBatchEngine, normalise: Normalise | None) -> Classify:
     return classify
 
 
+def neighbours_differ(regions: RgbArray, side: int, shift: int, normalise: Normalise) -> list[float]:
+    """Of each region, mean absolute difference in grey levels of what two windows in it share, each normalised alone.
+
+    Parameters
+    ----------
+    regions
+        uint8 (n, height, width, 3), larger than two windows that are `shift` apart.
+    side, shift
+        Of the windows, and from one to the next to its right.
+    normalise
+        Regions in which it raises `StainError` for one of the windows are left out.
+    """
+    found = []
+    for region in regions:
+        try:
+            left, right = (normalise(np.ascontiguousarray(region[:side, x : x + side])) for x in (0, shift))
+        except StainError:
+            continue
+        found.append(float(np.abs(left[:, shift:].astype(int) - right[:, :-shift]).mean()))
+    return found
+
+
+def with_stain(tiles: RgbArray, normalise: Normalise) -> RgbArray:
+    """Those of tiles (n, T, T, 3) that can be normalised."""
+
+    def can_be(tile: RgbArray) -> bool:
+        try:
+            normalise(tile)
+        except StainError:
+            return False
+        return True
+
+    return tiles[[can_be(tile) for tile in tiles]]
+
+
+def of_each_tile(slide: Path, package: ModelPackage, side: int, arguments: Options) -> list[Figure]:
+    """Each tile's own stain against the slide's, for tiles of one side."""
+    wide = replace(package, tile_size=side + side // 2, stain="none", stain_target=None)
+    regions = sample_tiles([slide], wide, arguments.tiles, 0, mpp=arguments.mpp)[0][0]
+    drawn = np.ascontiguousarray(regions[:, :side, :side])
+    pixels = regions[:, ::4, ::4].reshape(-1, 3)
+    figures = []
+    for method, target in targets_of(pixels).items():
+        stain = estimate(pixels, target)
+        engine = StainEngine(stain_graph(mixes_channels=stain.mixes_channels))
+        ways: dict[str, Normalise] = {"slide": engine.normaliser(stain), "tile": engine.tile_normaliser(target)}
+        tiles = with_stain(drawn, ways["tile"])
+        setting = {"side": side, "tiles": len(tiles)}
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        for turn in range(arguments.repetitions + 1):
+            for way, normalise in ways.items():
+                started = time.process_time()
+                for tile in tiles:
+                    normalise(tile)
+                if turn:  # the first warms up
+                    seconds[way].append((time.process_time() - started) / len(tiles))
+        for way, taken in seconds.items():
+            figures.append(Figure(f"{method} per {way}", 1e3 * median(taken), "ms/tile", setting))
+        changed = [float(np.abs(ways["slide"](tile).astype(int) - tile).mean()) for tile in tiles]
+        apart = [float(np.abs(ways["slide"](tile).astype(int) - ways["tile"](tile)).mean()) for tile in tiles]
+        figures += [
+            Figure(f"{method} per tile: unreadable", 100 * (1 - len(tiles) / len(drawn)), "% of tiles", setting),
+            Figure(f"{method} per slide changes", float(np.mean(changed)), "grey", setting),
+            Figure(f"{method} per tile differs from per slide", float(np.mean(apart)), "grey", setting),
+        ]
+        for shift in (NEAR, side // 2):
+            assert not any(neighbours_differ(regions, side, shift, ways["slide"]))
+            found = neighbours_differ(regions, side, shift, ways["tile"])
+            at = {"side": side, "pairs": len(found), "px apart": shift}
+            figures += [
+                Figure(f"{method} per tile: neighbours differ, mean", float(np.mean(found)), "grey", at),
+                Figure(f"{method} per tile: neighbours differ, 90 %", float(np.percentile(found, 90)), "grey", at),
+            ]
+    return figures
+
+
 def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
     figures: list[Figure] = []
+    if arguments.per == "tile":
+        for folder in arguments.model or [default_model()]:
+            for side in arguments.side or [224, 448]:
+                figures += of_each_tile(arguments.slide, read_package(folder), side, arguments)
+        report(figures, arguments.json)
+        return
     for folder in arguments.model or [default_model()]:
         package = read_package(folder)
         tiles = sample_tiles([arguments.slide], package, arguments.tiles, 0, mpp=arguments.mpp)[0][0]

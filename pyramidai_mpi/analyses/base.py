@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.settings import SlideInput
     from pyramidai_mpi.base.types import TileArray
-    from pyramidai_mpi.models.stain.map import StainMap
+    from pyramidai_mpi.models.stain.map import StainMap, StainTarget
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.slides.pyramid import SlidePyramid
     from pyramidai_mpi.slides.source import Found
@@ -45,7 +45,12 @@ class OpenSlide:
     quickhash
         See `slides.identity.quickhash`.
     stain
-        How its stain is normalised; None does nothing.
+        How its stain is normalised, where it is the slide's; None does nothing.
+    tile_stain
+        What the stain of each tile is brought to, estimated of that tile alone; None does nothing.
+    raw_because
+        Why an extraction of patches keeps decoded pixels of it, where its stored tiles were asked for; empty where it
+        keeps what was asked for.
     """
 
     source: SlideInput
@@ -53,6 +58,8 @@ class OpenSlide:
     mpp: float
     quickhash: str
     stain: StainMap | None = None
+    tile_stain: StainTarget | None = None
+    raw_because: str = ""
 
 
 class Seconds(NamedTuple):
@@ -82,6 +89,9 @@ class Look:
         float32 (n, F), what else is kept of each tile; None where nothing is.
     seconds
         What it took.
+    kept
+        What else is kept in bytes, tile after tile: pictures, say. How many are a tile's, the field `KEPT_BYTES` of its
+        record says; records without that field keep none.
     """
 
     records: npt.NDArray[np.void]
@@ -89,6 +99,7 @@ class Look:
     failed: npt.NDArray[np.void]
     features: npt.NDArray[np.float32] | None = None
     seconds: Seconds = NO_TIME
+    kept: bytes = b""
 
 
 class SlideAnalysis(Protocol):
@@ -104,7 +115,7 @@ class SlideAnalysis(Protocol):
         Parameters
         ----------
         tiles
-            `TILE_DTYPE` records that share one level.
+            Records of `Analysis.task` that share one level.
         prepared
             One entry a tile of what `prepare` has found, None for what is to be read now.
 
@@ -127,12 +138,17 @@ class Analysis(Protocol):
     ----------
     record
         One tile's record: a packed type with the fields of `TILE_DTYPE` and more, written and sent as it is.
+    task
+        What is said of a tile before it is done: `TILE_DTYPE`, or these fields and more that follow from the record of
+        the tile over it. Of this type are `first`, `closer`, and the tiles that `SlideAnalysis` is given.
     widths
         Length F of the feature vectors kept of each tile, by level, 0 for none.
     """
 
     @property
     def record(self) -> np.dtype[np.void]: ...  # noqa: D102
+    @property
+    def task(self) -> np.dtype[np.void]: ...  # noqa: D102
     @property
     def widths(self) -> tuple[int, ...]: ...  # noqa: D102
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyramidai_mpi.analyses.base import Look, Seconds, failed_records
 from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode, prediction_dtype
+from pyramidai_mpi.models.stain.map import StainError
 from pyramidai_mpi.pyramid.decision import decide
 from pyramidai_mpi.pyramid.rule import zooms_in
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
@@ -66,6 +67,11 @@ class Classify:
         return prediction_dtype(self.n_classes)
 
     @property
+    def task(self) -> np.dtype[np.void]:
+        """Nothing is said of a tile beside its place."""
+        return TILE_DTYPE
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Length of each level's feature vectors, 0 where none are kept."""
         return tuple(engine.n_features if self.features else 0 for engine in self.engines)
@@ -89,10 +95,16 @@ class Classify:
 
 
 def normaliser_of(slide: OpenSlide, stain_engine: StainEngine | None) -> Callable[[RgbArray], RgbArray] | None:
-    """What normalises the slide's stain, None where that is not asked for."""
-    if slide.stain is None:
+    """What normalises the stain of whatever is read of a slide at a time; None where that is not asked for.
+
+    Where each tile's own stain is normalised, it raises `StainError` for pixels whose stain cannot be estimated.
+    """
+    if slide.stain is None and slide.tile_stain is None:
         return None
     assert stain_engine is not None
+    if slide.tile_stain is not None:
+        return stain_engine.tile_normaliser(slide.tile_stain)
+    assert slide.stain is not None
     return stain_engine.normaliser(slide.stain)
 
 
@@ -108,7 +120,9 @@ class SlideClassifier:
     rule
         Which of its tiles exist.
     normalise
-        Gives a tile's pixels with the slide's stain normalised; None leaves them as they are.
+        See `normaliser_of`; None leaves pixels as they are.
+    source
+        Where tiles are read, of an analysis that reads more of the slide; None makes one.
     """
 
     def __init__(
@@ -117,12 +131,13 @@ class SlideClassifier:
         pyramid: SlidePyramid,
         rule: TileRule,
         normalise: Callable[[RgbArray], RgbArray] | None = None,
+        source: TileSource | None = None,
     ) -> None:
         self._classify = classify
         self._rule = rule
         self._normalise = normalise
-        self._tile_size = pyramid.grid.tile_size
-        self._source = TileSource(pyramid, classify.read_ahead)
+        self._tile_size = pyramid.grid.window
+        self._source = source or TileSource(pyramid, classify.read_ahead)
 
     def prepare(self, tiles: TileArray) -> list[Found | None]:
         """Begin to read tiles of one level, for `look` to be given what comes of it; from another thread."""
@@ -146,15 +161,14 @@ class SlideClassifier:
         Returns
         -------
         Look
-            `prediction_dtype` records. As failed count tiles that could not be read or gave no finite probability.
+            `prediction_dtype` records. As failed count tiles that could not be read, whose stain cannot be estimated
+            where it is each tile's own, or that gave no finite probability.
         """
         level = int(tiles["level"][0])
         started = time.perf_counter()
         pixels, readable, reasons = self._read(level, tiles, prepared)
         read = time.perf_counter()
-        if self._normalise is not None:
-            for k in range(len(readable)):
-                pixels[k] = self._normalise(pixels[k])
+        readable = self._normalise_stain(pixels, readable, reasons)
         normalised = time.perf_counter()
         classify = self._classify
         probability = np.full((len(tiles), classify.n_classes), np.nan, np.float32)
@@ -198,6 +212,20 @@ class SlideClassifier:
                 pixels[len(readable)] = found
                 readable.append(position)
         return pixels, readable, reasons
+
+    def _normalise_stain(self, pixels: RgbArray, readable: list[int], reasons: dict[int, str]) -> list[int]:
+        """Normalise, in place, and leave out tiles whose stain cannot be estimated: the positions of the others."""
+        if self._normalise is None:
+            return readable
+        kept: list[int] = []
+        for k, position in enumerate(readable):
+            try:
+                pixels[len(kept)] = self._normalise(pixels[k])
+            except StainError as error:
+                reasons[position] = str(error)
+            else:
+                kept.append(position)
+        return kept
 
 
 def _predictions(

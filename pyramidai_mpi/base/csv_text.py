@@ -23,16 +23,21 @@ def csv_row(cells: Iterable[object]) -> str:
     it; a number is none.
     """
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(
-        "" if cell is None else _harmless(printable(str(cell))) for cell in cells
-    )
+    csv.writer(line, lineterminator="\n").writerow("" if cell is None else shown_in_csv(str(cell)) for cell in cells)
     return line.getvalue()
 
 
-def _harmless(text: str) -> str:
+def shown_in_csv(text: str) -> str:
+    """What a cell of `csv_row` says for a text, before it is quoted: how a name is found again in such a table."""
+    text = printable(text)
     if not text.lstrip().startswith(_FORMULA):
         return text
     with suppress(ValueError):
         float(text)
         return text
     return f"'{text}"
+
+
+def meant_in_csv(cell: str) -> str:
+    """The text that a cell was made of, as far as the apostrophe of `shown_in_csv` goes."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].lstrip().startswith(_FORMULA) else cell

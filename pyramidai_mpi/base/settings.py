@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pyramidai_mpi.base.errors import UsageError
-from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.base.mode import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from pyramidai_mpi.base.part import Part
 
 DEFAULT_BATCH_SIZE = 16
 MOST_BATCH_SIZE = 4096
@@ -69,7 +71,7 @@ class Regions:
                 )
 
 
-READERS = ("auto", "image", "openslide", "tiff")
+READERS = ("auto", "image", "openslide", "patches", "tiff")
 """Those of `slides.readers.choice`, as tests see; so are the policies those of `sched.policy`."""
 READ_AHEAD = ("auto", "always", "never")
 LEVELS = ("mpp", "scale")
@@ -122,6 +124,8 @@ class SlideInput:
         How tissue is found, of `TISSUE_METHODS`, unless the regions say where it is.
     tissue_limit
         Least optical density of tissue, of method ``od``; None takes the method's own.
+    part
+        Which part of the slide's roots this run does; None does all.
 
     Raises
     ------
@@ -139,6 +143,7 @@ class SlideInput:
     sha256: bool = False
     tissue: str = TISSUE_METHODS[0]
     tissue_limit: float | None = None
+    part: Part | None = None
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
@@ -199,6 +204,66 @@ class ModelChoice:
             raise UsageError(f"--precision {self.precision}: only with --backend openvino")
 
 
+STRIDE_MODES = ("window", "shared", "adaptive", "adaptive-shared")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How far apart the windows of the model's level 0 lie.
+
+    Attributes
+    ----------
+    stride
+        Pixels of the model's level 0 from one window to the next; None lays them side by side.
+    overlap
+        The same as a share of the window's side, in [0, 1); None where `stride` says it, or nothing.
+    mode
+        ``window``: each by itself. ``shared``: those of a block in one pass of the network. ``adaptive``: coarser
+        strides first, and closer only where scores leave doubt. ``adaptive-shared``: this, in one pass where that
+        costs less.
+    allow_approximate
+        Take shared passes of networks whose answers they change.
+
+    Raises
+    ------
+    UsageError
+        When a value is none of those.
+    """
+
+    stride: int | None = None
+    overlap: float | None = None
+    mode: str = STRIDE_MODES[0]
+    allow_approximate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stride is not None and self.overlap is not None:
+            raise UsageError("--stride and --overlap say the same in two ways; give one")
+        if self.stride is not None and self.stride < 1:
+            raise UsageError(f"--stride {self.stride}: expected a number of pixels from 1")
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise UsageError(f"--overlap {self.overlap:g}: expected a share of the window's side in [0, 1)")
+        check_choice("--stride-mode", self.mode, STRIDE_MODES)
+        if not self.given and self.mode != STRIDE_MODES[0]:
+            raise UsageError(f"--stride-mode {self.mode}: says how windows at a stride are computed; give --stride too")
+        if self.allow_approximate and not self.is_shared:
+            raise UsageError("--allow-approximate: expected with --stride-mode shared or adaptive-shared")
+
+    @property
+    def given(self) -> bool:
+        """Whether a stride is asked for."""
+        return self.stride is not None or self.overlap is not None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether windows may be computed together."""
+        return self.mode in {"shared", "adaptive-shared"}
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether coarser strides come first."""
+        return self.mode in {"adaptive", "adaptive-shared"}
+
+
 @dataclass(frozen=True)
 class Output:
     """A result file, and what may lie there already.
@@ -219,6 +284,8 @@ class Output:
         The command that the user gave, which the result records.
     accept_mixed
         Go on from a journal, and leave a finished result alone, though versions of what computes differ.
+    share
+        Which part of several slides this run does, for the names of its records; None does all.
 
     Raises
     ------
@@ -233,6 +300,7 @@ class Output:
     writer: str = "auto"
     command_line: str = ""
     accept_mixed: bool = False
+    share: Part | None = None
 
     def __post_init__(self) -> None:
         check_choice("--writer", self.writer, WRITERS)
@@ -275,28 +343,34 @@ class Schedule:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """One slide's run, as every rank is told: slide, model, output, schedule, and which tiles are analysed."""
+    """One slide's run, as every rank is told: slide, model, output, schedule, and which tiles and windows."""
 
     slide: SlideInput
     model: ModelChoice
     output: Output
     schedule: Schedule = field(default_factory=Schedule)
     mode: Mode = Mode.PYRAMID
+    windows: Windows = field(default_factory=Windows)
 
     @classmethod
     def of(cls, slide: Path, model: Path, output: Path, **others: Any) -> Self:
-        """Settings from one flat list of values, each under the name that its part has for it; ``mode`` besides."""
+        """Settings from one flat list of values, each under the name that its part has for it.
+
+        ``mode`` and ``windows`` besides.
+        """
 
         def taken(part: type) -> dict[str, Any]:
             return {one.name: others.pop(one.name) for one in fields(part) if one.name in others}
 
         mode = others.pop("mode", Mode.PYRAMID)
+        windows = others.pop("windows", Windows())
         return cls(
             SlideInput(slide, **taken(SlideInput)),
             ModelChoice(model, **taken(ModelChoice)),
             Output(output, **taken(Output)),
             Schedule(**others),
             mode,
+            windows,
         )
 
     def paths(self) -> list[Path]:

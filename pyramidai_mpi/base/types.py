@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
+
+from pyramidai_mpi.base.mode import Mode as Mode  # the other words, beside which it stands in results
 
 TILE_DTYPE = np.dtype([("level", "u1"), ("col", "<u4"), ("row", "<u4")])
 """One tile as a packed 9-byte record: analysis level (0 = finest), column and row in that level's tile grid."""
@@ -16,22 +18,14 @@ MOST_LEVELS = 16
 TileArray = npt.NDArray[np.void]
 """Array of `TILE_DTYPE` records."""
 
+KEPT_BYTES = "kept_bytes"
+"""Field of a record that says how many bytes an analysis keeps of its tile, beside the record."""
+
 PredictionArray = npt.NDArray[np.void]
 """Array of `prediction_dtype(C)` records."""
 
 RgbArray = npt.NDArray[np.uint8]
 """Pixels, shape (H, W, 3) or (B, H, W, 3), red, green, blue."""
-
-
-class Mode(StrEnum):
-    """Which tiles a run analyses."""
-
-    PYRAMID = "pyramid"
-    """The roots, and the children of every tile that the decision block zooms into."""
-    REFERENCE = "reference"
-    """All level-0 descendants of the roots and nothing else: what a program without a pyramid does."""
-    EXHAUSTIVE = "exhaustive"
-    """The roots and all their descendants at every level."""
 
 
 class Decision(IntEnum):
@@ -42,6 +36,34 @@ class Decision(IntEnum):
     """Zoom in; at level 0: positive."""
     UNREADABLE = 2
     """No probability could be had; above level 0 the children are analysed all the same."""
+
+
+class WindowState(IntEnum):
+    """What is known of a cell of a block; the numbers are those of the result file."""
+
+    NOTHING = 0
+    """Outside the slide, or without tissue: not looked at."""
+    LOOKED = 1
+    """Its window was looked at."""
+    SAME = 2
+    """Its window is that of the coarser cell over it, whose score it has."""
+    COARSER = 3
+    """Not looked at: the score is that of the coarser cell over it, which was not to be refined."""
+    UNREADABLE = 4
+    """No score could be had."""
+
+
+OWN_SCORE = (WindowState.LOOKED, WindowState.SAME)
+"""States of cells whose score is that of their own window."""
+ANY_SCORE = (*OWN_SCORE, WindowState.COARSER)
+"""States of cells that have a score."""
+LOOKED_AT = (WindowState.LOOKED, WindowState.UNREADABLE)
+"""States of cells that cost a window of their level."""
+
+
+def outcome_names(level: int) -> tuple[str, str, str]:
+    """What each decision at a level means, in words for people, indexed by `Decision`."""
+    return ("stopped", "zoomed into", "unreadable") if level else ("negative", "positive", "unreadable")
 
 
 def prediction_dtype(n_classes: int) -> np.dtype[np.void]:
@@ -76,6 +98,18 @@ def tiles_only(records: npt.NDArray[np.void]) -> TileArray:
     for name in TILE_DTYPE.names or ():
         tiles[name] = records[name]
     return tiles
+
+
+def kept_lengths(records: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    """How many bytes are kept of the tile of each record, int64 (n,); 0 where the records do not say."""
+    if KEPT_BYTES not in (records.dtype.names or ()):
+        return np.zeros(len(records), np.int64)
+    return np.asarray(records[KEPT_BYTES].astype(np.int64))
+
+
+def index_of(tiles: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
+    """Column and row of tiles, uint32 (N, 2)."""
+    return np.stack([tiles["col"], tiles["row"]], axis=1)
 
 
 def index_keys(index: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

@@ -76,7 +76,7 @@ class SlideClassifier:
 
 def describe(maps: Sequence[ScoreMap], kind: FeatureKind, bins: int) -> Floats:
     """Features of slides, float64 (M, F)."""
-    return np.array([features_of(one.score, kind, bins) for one in maps])
+    return np.array([features_of(one.score, kind, bins, one.cell) for one in maps])
 
 
 def fit_classifier(

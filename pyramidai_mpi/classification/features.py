@@ -7,7 +7,8 @@ cancer"). For thresholds 0.5, 0.6 ... 0.9: the share of the tissue with at least
 ``score - threshold`` there over the tissue. For the two largest regions of score >= 0.5 (tiles that touch, corners
 included): area, eccentricity, extent, area of the bounding box, major axis, largest, smallest and mean score, aspect
 (height over width of the bounding box), solidity; 0 where there is no such region. Areas and lengths are in level-0
-tiles, which have the same size in µm on all slides of a model. (Counts of 31 add the label.)
+tiles, which have the same size in µm on all slides of a model; in windows' sides where a map's cells are smaller than
+its windows, so that a classifier can be used at other strides. (Counts of 31 add the label.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from skimage import measure
+
+from pyramidai_mpi.pyramid.decision import passes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,7 +58,7 @@ def feature_names(kind: FeatureKind, bins: int) -> tuple[str, ...]:
     return (*over, *(f"region{n + 1}_{name}" for n in range(_N_REGIONS) for name in _REGION_FEATURES))
 
 
-def features_of(score: npt.NDArray[np.float32], kind: FeatureKind, bins: int) -> Floats:
+def features_of(score: npt.NDArray[np.float32], kind: FeatureKind, bins: int, cell: float = 1.0) -> Floats:
     """Describe a slide.
 
     Parameters
@@ -66,6 +69,8 @@ def features_of(score: npt.NDArray[np.float32], kind: FeatureKind, bins: int) ->
         Which features.
     bins
         Number of bins of the histogram.
+    cell
+        Side of a cell of the map in sides of a level-0 tile.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def features_of(score: npt.NDArray[np.float32], kind: FeatureKind, bins: int) ->
     """
     if kind is FeatureKind.HISTOGRAM:
         return histogram_features(score, bins)
-    return heatmap_features(score)
+    return heatmap_features(score, cell)
 
 
 def histogram_features(score: npt.NDArray[np.float32], bins: int) -> Floats:
@@ -84,29 +89,33 @@ def histogram_features(score: npt.NDArray[np.float32], bins: int) -> Floats:
     return np.asarray(counts / max(len(values), 1), np.float64)
 
 
-def heatmap_features(score: npt.NDArray[np.float32]) -> Floats:
-    """The 30 features of the module's description, float64 (30,)."""
-    known = np.nan_to_num(score.astype(np.float64), nan=-1.0)
-    n_tissue = max(int((known >= 0).sum()), 1)
+def heatmap_features(score: npt.NDArray[np.float32], cell: float = 1.0) -> Floats:
+    """The 30 features of the module's description, float64 (30,); arguments as of `features_of`."""
+    known = score[~np.isnan(score)]
+    n_tissue = max(len(known), 1)
     found: list[float] = []
     for threshold in THRESHOLDS:
-        over = known[known >= threshold]
+        over = known[passes(known, threshold)].astype(np.float64)
         found += [len(over) / n_tissue, float((over - threshold).sum()) / n_tissue]
-    labels = measure.label(known >= _REGION_THRESHOLD, connectivity=2)  # type: ignore[no-untyped-call]
-    regions = measure.regionprops(labels, intensity_image=known)  # type: ignore[no-untyped-call]
-    largest = sorted(regions, key=lambda region: (-region.area, region.label))[:_N_REGIONS]
-    for region in largest:
-        top, left, bottom, right = region.bbox
+    labels = measure.label(passes(score, _REGION_THRESHOLD), connectivity=2)  # type: ignore[no-untyped-call]
+    area = np.bincount(labels.ravel())[1:]
+    largest = np.argsort(-area, kind="stable")[:_N_REGIONS]
+    for label in (largest + 1).tolist():
+        # of its own box alone: a map at a fine stride has 10^7 cells
+        rows, cols = (np.flatnonzero((labels == label).any(axis=axis)) for axis in (1, 0))
+        box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+        inside = (labels[box] == label).astype(np.uint8)
+        (region,) = measure.regionprops(inside, score[box].astype(np.float64))  # type: ignore[no-untyped-call]
         found += [
-            float(region.area),
+            float(region.area) * cell**2,
             float(region.eccentricity),
             float(region.extent),
-            float(region.area_bbox),
-            float(region.axis_major_length),
+            float(region.area_bbox) * cell**2,
+            float(region.axis_major_length) * cell,
             float(region.intensity_max),
             float(region.intensity_min),
             float(region.intensity_mean),
-            (bottom - top) / (right - left),
+            inside.shape[0] / inside.shape[1],
             float(region.solidity),
         ]
     found += [0.0] * (len(_REGION_FEATURES) * (_N_REGIONS - len(largest)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.csv_reading import read_csv
+from pyramidai_mpi.base.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from pyramidai_mpi.base.csv_reading import Row
 
 _WORDS = {
     **dict.fromkeys(("tumor", "tumour", "positive", "true", "yes", "1"), True),
@@ -56,21 +59,17 @@ def read_labels(path: Path) -> SlideLabels:
     """Read a table of slides: name, then tumor or normal (or true/false, 1/0, yes/no); more columns are left alone.
 
     A first row whose second column is none of these words is a header. Names are compared without case and without
-    endings, so that CAMELYON16's ``normal_001.tif.npy`` and a slide ``normal_001.tif`` are one.
+    endings, so that CAMELYON16's ``normal_001.tif.npy`` and a slide ``normal_001.tif`` are one. See `read_csv`.
 
     Raises
     ------
     InputError
         When it cannot be read, or a row says neither.
     """
-    with input_errors(path), path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        try:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
-        except csv.Error as error:
-            raise InputError(f"{path}: not a readable CSV file: {error}") from error
+    rows = read_csv(path, _has_labels).rows
     tumor: dict[str, bool | None] = {}
     for position, (number, row) in enumerate(rows):
-        word = row[1].strip().casefold() if len(row) > 1 else ""
+        word = _word(row)
         if word not in _WORDS:
             if position == 0:
                 continue
@@ -80,6 +79,15 @@ def read_labels(path: Path) -> SlideLabels:
     if not tumor:
         raise InputError(f"{path}: names no slide; expected rows such as slide_001,tumor")
     return SlideLabels(path, tumor)
+
+
+def _has_labels(rows: Sequence[Row]) -> bool:
+    words = [_word(row.cells) in _WORDS for row in rows]
+    return any(words) and all(words[1:])
+
+
+def _word(cells: Sequence[str]) -> str:
+    return cells[1].strip().casefold() if len(cells) > 1 else ""
 
 
 def _names_of(name: str) -> list[str]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.extras import require_extra
 from pyramidai_mpi.classification.classifier import SlideClassifier
 from pyramidai_mpi.classification.features import FeatureKind, feature_names
 from pyramidai_mpi.classification.forest import Forest
@@ -82,22 +83,10 @@ def load_classifier(path: Path) -> SlideClassifier:
         raise InputError(f"{path}: no usable slide classifier: {reason}; fit it again with classify fit") from error
 
 
-def require_extra() -> None:
-    """See that the libraries of the extra are there, before any work.
-
-    Raises
-    ------
-    UsageError
-        When they are not.
-    """
-    _skops()
-
-
 def _skops() -> Any:
-    try:
-        import skops.io
-    except ImportError as error:
-        raise UsageError("classify needs scikit-learn and skops: pip install 'pyramidai-mpi[classify]'") from error
+    require_extra("classify", "a slide classifier")
+    import skops.io
+
     return skops.io
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyramidai_mpi.base.errors import UsageError, printable
+from pyramidai_mpi.base.extras import require_extra
 from pyramidai_mpi.cli.truth_options import PATH, RESULTS, truth_options
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def _common(function: Callable[..., int]) -> Callable[..., int]:
         click.option(
             "--threshold", multiple=True, metavar="LEVEL=VALUE", help="With these thresholds in place of its own."
         ),
+        click.option(
+            "--stride",
+            type=click.IntRange(1),
+            metavar="S",
+            help="Use windows at every S pixels, of results of run --stride that has them among its own.",
+        ),
         click.option("--csv", "table", type=PATH, metavar="F.csv", help="Write each slide's probability."),
         click.option("--resamples", type=click.IntRange(10), default=2000, show_default=True, help="For intervals."),
         click.option("--overwrite", is_flag=True, help="Replace existing files."),
@@ -41,7 +48,7 @@ def _common(function: Callable[..., int]) -> Callable[..., int]:
     return function
 
 
-@click.group("classify")
+@click.group("classify", no_args_is_help=False)
 def command() -> None:
     """Tell tumour slides from normal ones by the results of their analysis.
 
@@ -78,6 +85,7 @@ def fit(
     options: TruthOptions,
     pyramid: bool,
     threshold: tuple[str, ...],
+    stride: int | None,
     table: Path | None,
     resamples: int,
     overwrite: bool,
@@ -88,16 +96,16 @@ def fit(
     """
     from pyramidai_mpi.classification.classifier import cross_validate, fit_classifier, judge_slides
     from pyramidai_mpi.classification.features import FeatureKind
-    from pyramidai_mpi.classification.storage import require_extra, save_classifier
+    from pyramidai_mpi.classification.storage import save_classifier
     from pyramidai_mpi.store.files.placing import check_target
 
-    require_extra()
+    require_extra("classify", "fitting a classifier")
     for target in (output, table):
         if target is not None:
             check_target(target, overwrite=overwrite, inputs=results)
     if (labels is None) == (truth is None):
         raise UsageError("classify fit needs to know the slides: give either --labels or --truth")
-    maps = _read_maps(results, threshold, pyramid=pyramid)
+    maps = _read_maps(results, threshold, pyramid=pyramid, stride=stride)
     tumor = _tumor_slides(maps, labels, truth, options)
     kind = FeatureKind(features)
     classifier = fit_classifier(maps, tumor, kind, bins=bins, seed=seed, n_trees=trees)
@@ -125,6 +133,7 @@ def predict(
     options: TruthOptions,
     pyramid: bool,
     threshold: tuple[str, ...],
+    stride: int | None,
     table: Path | None,
     resamples: int,
     overwrite: bool,
@@ -142,7 +151,7 @@ def predict(
     if table is not None:
         check_target(table, overwrite=overwrite, inputs=[model, *results])
     classifier = load_classifier(model)
-    maps = _read_maps(results, threshold, pyramid=pyramid)
+    maps = _read_maps(results, threshold, pyramid=pyramid, stride=stride)
     tumor = None if labels is None and truth is None else _tumor_slides(maps, labels, truth, options)
     probability = classifier.predict(maps)
     for one, value in zip(maps, probability.tolist(), strict=True):
@@ -156,12 +165,14 @@ def predict(
     return 0
 
 
-def _read_maps(results: Sequence[Path], threshold: Sequence[str], *, pyramid: bool) -> list[ScoreMap]:
+def _read_maps(
+    results: Sequence[Path], threshold: Sequence[str], *, pyramid: bool, stride: int | None
+) -> list[ScoreMap]:
     from pyramidai_mpi.base.settings import parse_thresholds
     from pyramidai_mpi.classification.score_map import read_score_map
 
     thresholds = parse_thresholds(threshold)
-    return [read_score_map(path, thresholds, pyramid=pyramid) for path in results]
+    return [read_score_map(path, thresholds, pyramid=pyramid, stride=stride) for path in results]
 
 
 def _tumor_slides(

@@ -6,12 +6,38 @@ from pathlib import Path
 
 import click
 
+from pyramidai_mpi.base.errors import printable
+
 
 @click.command("digest")
-@click.argument("result", type=click.Path(path_type=Path), metavar="OUT.h5")
-def command(result: Path) -> int:
-    """Print the SHA-256 of what OUT.h5 says: the tiles, their probabilities and decisions."""
-    from pyramidai_mpi.store.results.reader import read_digest
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="OUT.h5|PATCHES.h5..."
+)
+def command(files: tuple[Path, ...]) -> int:
+    """Print the SHA-256 of what a result says, its tiles, their probabilities and decisions, or a file of patches.
 
-    click.echo(read_digest(result))
+    Of several files each line names its file, as sha256sum does.
+    """
+    for path in files:
+        digest = digest_of_file(path)
+        click.echo(digest if len(files) == 1 else printable(f"{digest}  {path}"))
     return 0
+
+
+def digest_of_file(path: Path) -> str:
+    """The digest of a result or of a file of patches, or of a part of either, computed from its content.
+
+    Raises
+    ------
+    InputError
+        When it is neither, or was changed.
+    """
+    from pyramidai_mpi.store.patches.reader import PatchFile
+    from pyramidai_mpi.store.patches.record import FORMAT, PART_FORMAT
+    from pyramidai_mpi.store.results.reader import format_of, read_digest
+
+    if format_of(path) not in {FORMAT, PART_FORMAT}:
+        return read_digest(path, may_be_part=True)
+    with PatchFile(path, may_be_part=True) as patches:
+        patches.check_tables()
+        return patches.header.digest

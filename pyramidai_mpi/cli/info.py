@@ -1,22 +1,28 @@
-"""``pyramidai info``: describe a slide, a result or a model."""
+"""``pyramidai info``: describe a slide, a result, a model or a file of patches."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.base.errors import input_errors, printable
+from pyramidai_mpi.base.counts import counted
+from pyramidai_mpi.base.errors import InputError, StorageError, input_errors, printable
+from pyramidai_mpi.base.intended_use import claim_of
+from pyramidai_mpi.base.part import named_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyramidai_mpi.store.results.tables import ResultFile
+
 
 @click.command("info")
-@click.argument("what", type=click.Path(path_type=Path), metavar="SLIDE|OUT.h5|MODEL")
+@click.argument("what", type=click.Path(path_type=Path, readable=False), metavar="SLIDE|OUT.h5|MODEL|PATCHES")
 def command(what: Path) -> int:
-    """Describe a slide, a result file or a model folder."""
+    """Describe a slide, a result file, a model folder or a file of patches."""
     for line in _describe(what):
         click.echo(printable(line))
     return 0
@@ -24,12 +30,34 @@ def command(what: Path) -> int:
 
 def _describe(what: Path) -> Iterator[str]:
     if what.is_dir():
-        return _model_lines(what)
+        from pyramidai_mpi.slides.dicom import file_of_slide
+
+        file = file_of_slide(what)
+        return _model_lines(what) if file == what else _slide_lines(file)
+    if shipped := _shipped(what):
+        return _model_lines(shipped)
     if what.name == "model.yaml":
         return _model_lines(what.parent)
+    if _whole(what).name.endswith(".patches.h5"):
+        from pyramidai_mpi.cli import patches
+
+        return patches.describe(what)
     if what.suffix.lower() in {".h5", ".hdf5"} or _is_hdf5(what):
         return _result_lines(what)
     return _slide_lines(what)
+
+
+def _whole(what: Path) -> Path:
+    """The file that it is a part of, else itself."""
+    named = named_part(what)
+    return what if named is None else named[0]
+
+
+def _shipped(what: Path) -> Path | None:
+    from pyramidai_mpi.models.shipped import shipped_models
+
+    # whatever is there under a name goes first, as with --model
+    return None if os.path.lexists(what) else shipped_models().get(os.fspath(what))
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -48,10 +76,14 @@ def _slide_lines(path: Path) -> Iterator[str]:
     reader.close()
     yield f"slide      {info.name} ({info.vendor})"
     yield f"size       {info.l0_size[0]} x {info.l0_size[1]} px"
-    spacing = f"{info.mpp:g} µm/px" if info.mpp else f"{info.mpp_flaw or 'not stored'}: runs need --mpp"
+    spacing = (
+        f"{info.mpp:g} µm/px" if info.mpp else f"{info.mpp_flaw or 'not stored'}: runs need --mpp, patches --slide-mpp"
+    )
     yield f"spacing    {spacing}"
     yield f"bounds     x {info.l0_bounds[0]}, y {info.l0_bounds[1]}"
     yield f"quickhash  {quickhash(path)}"
+    if info.openslide_quickhash1:
+        yield f"openslide  quickhash-1 {info.openslide_quickhash1}"
     for level, (size, downsample) in enumerate(zip(info.stored_sizes, info.stored_downsamples, strict=True)):
         spacing = f", {info.mpp * downsample:.4g} µm/px" if info.mpp else ""
         yield f"stored level {level}: {size[0]} x {size[1]} px, 1/{downsample:g}{spacing}"
@@ -60,14 +92,17 @@ def _slide_lines(path: Path) -> Iterator[str]:
 
 
 def _model_lines(folder: Path) -> Iterator[str]:
+    from pyramidai_mpi.models.dense.trial import sharing_in_words
     from pyramidai_mpi.run.networks import open_package
+    from pyramidai_mpi.tuning.tuned_package import tuning_in_words
 
     package = open_package(folder, check_networks=True)
     positive = "not said" if package.positive_class is None else package.classes[package.positive_class]
     yield f"model      {package.name}"
-    if package.random_weights:
-        yield "weights    RANDOM: for benchmarks only, its answers mean nothing"
+    yield from _claim_lines(package.intended_use)
     yield f"classes    {', '.join(package.classes)}; positive: {positive}"
+    if tuning := tuning_in_words(package):
+        yield f"tuning     {tuning}"
     yield f"tiles      {package.tile_size} x {package.tile_size} px, scale factor {package.scale_factor}"
     for level in package.levels:
         spacing = package.base_mpp * package.scale_factor**level.level
@@ -75,24 +110,73 @@ def _model_lines(folder: Path) -> Iterator[str]:
             f"level {level.level}: {spacing:g} µm/px, threshold {level.threshold:g}, {level.onnx_path.name}, "
             f"sha256 {level.sha256[:16]}..."
         )
+    try:
+        sharing = sharing_in_words(folder)
+    except (InputError, StorageError) as error:  # the package itself was tried before
+        yield f"sharing    whether overlapping windows can share its work could not be tried: {error}"
+        return
+    for level, words in zip(package.levels, sharing, strict=True):
+        yield f"level {level.level}: {words}"
+
+
+def _claim_lines(intended_use: str | None) -> Iterator[str]:
+    if claim := claim_of(intended_use):
+        yield f"use        {claim}"
 
 
 def _result_lines(path: Path) -> Iterator[str]:
-    from pyramidai_mpi.store.results.reader import digest_in, open_result, read_summary
+    from pyramidai_mpi.base.types import Decision, outcome_names
+    from pyramidai_mpi.store.results.reader import digest_in, open_result, read_part, read_summary
+    from pyramidai_mpi.store.results.tables import read_header
 
-    with open_result(path) as file:
-        summary, digest = read_summary(file), digest_in(file)
+    with open_result(path, may_be_part=True) as file:
+        summary, digest, slide, part = read_summary(file), digest_in(file), read_header(file).slide, read_part(file)
+        dense_lines = _dense_lines(file)
     yield f"result     {path} (complete, written {summary.created} by version {summary.software_version})"
+    if part is not None:
+        yield f"part       {part.part.number} of {part.part.of}: join them with pyramidai merge"
     yield f"slide      {summary.slide}, {summary.l0_size[0]} x {summary.l0_size[1]} px at {summary.mpp:g} µm/px"
+    yield f"quickhash  {slide.quickhash}"
+    if slide.openslide_quickhash1:
+        yield f"openslide  quickhash-1 {slide.openslide_quickhash1}"
     yield f"model      {summary.model}"
-    if summary.warning:
+    yield from _claim_lines(summary.intended_use)
+    if summary.warning and part is None:
         yield f"warning    {summary.warning}"
-    for level in reversed(summary.levels):
-        outcome = "zoomed into" if level.level else "positive"
+    yield from dense_lines
+    for level in () if dense_lines else reversed(summary.levels):
+        outcome = outcome_names(level.level)[Decision.ZOOM]
         yield (
             f"level {level.level}: {level.spacing_um_px:.3g} µm/px, threshold {level.threshold:g}: "
-            f"{level.analysed} tiles, {level.zoomed} {outcome}, {level.unreadable} unreadable"
+            f"{counted(level.analysed, 'tile')}, {level.zoomed} {outcome}, {level.unreadable} unreadable"
         )
     for name, value in summary.execution.items():
         yield f"  {name}: {value}"
     yield f"digest     {digest}"
+
+
+def _dense_lines(file: ResultFile) -> list[str]:
+    """The levels of a result with strides, the coarsest first; nothing of another."""
+    from pyramidai_mpi.export.cells import is_dense
+    from pyramidai_mpi.export.summary import level_figures
+    from pyramidai_mpi.store.results.tables import read_execution, read_header
+
+    header = read_header(file)
+    if not is_dense(header):
+        return []
+    way = str(read_execution(file).attributes.get("stride_mode", "not said"))
+    lines = []
+    for n, record in reversed(list(enumerate(header.levels))):
+        found = level_figures(file, header, n)
+        blocks = f"stride {record.cell}, " if record.block > 1 or record.cell != header.model.tile_size else ""
+        if record.block > 1:
+            blocks += (
+                f"{counted(header.n_tiles[n], 'block')} of {record.block} x {record.block} cells (computed by {way}), "
+            )
+        around = f" and {found.around} around the blocks" if found.around else ""
+        counts = f"{counted(found.analysed, 'window')}{around} looked at, {found.zoomed} {found.outcome}"
+        lines.append(
+            f"level {n}: {record.spacing_um_px:.3g} µm/px, threshold {record.threshold:g}: {blocks}{counts}, "
+            f"{found.unreadable} unreadable"
+        )
+    return lines

@@ -1,4 +1,4 @@
-"""What the process launcher tells through the environment, before and without MPI."""
+"""The process launcher: what it tells through the environment, before and without MPI, and becoming one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import os
 import sys
 from pathlib import Path
 
-from pyramidai_mpi.base.errors import InternalError
+from pyramidai_mpi.base.counts import counted
+from pyramidai_mpi.base.errors import InternalError, UsageError
+from pyramidai_mpi.process.cores import usable_cores
+from pyramidai_mpi.process.ranks import STARTED_RANKS, command_for_ranks, environment_for_ranks
 
 # MPICH and Slurm's pmi2; Open MPI; PMIx; Slurm steps
 _RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LAUNCHERS = frozenset({"mpirun", "mpiexec", "mpiexec.hydra", "orterun", "prterun", "srun"})
 _MOST_ANCESTORS = 8
+_USUAL_COLUMNS = 80
+"""Of terminals that do not tell, as in containers and under programs that imitate one."""
+_MOST_RANKS, _MOST_RANKS_A_CORE = 64, 8
+"""What ``--ranks`` starts at most, the larger of the two: 1000 processes on two cores leave no room for a Ctrl-C."""
+_MOST_DIGITS = 9
 _SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
@@ -35,6 +43,83 @@ def launched_rank() -> int:
 def launched_size() -> int:
     """How many processes the launcher started, 1 without a launcher."""
     return _first_number(_SIZE_VARIABLES, 1)
+
+
+def was_launched() -> bool:
+    """Whether a launcher has started this process as one of its ranks, if the only one.
+
+    The script of a SLURM batch job has a rank among SLURM's own variables, and is none.
+    """
+    return launched_size() > 1 or any(os.environ.get(variable, "").isdigit() for variable in _RANK_VARIABLES[:-1])
+
+
+def parse_ranks(asked: str) -> int:
+    """Number of ranks that ``--ranks`` asks for; ``auto`` is one a core.
+
+    Raises
+    ------
+    UsageError
+        It is neither, or more than this machine could hold.
+    """
+    cores = usable_cores()
+    if asked == "auto":
+        return cores
+    if not (asked.isascii() and asked.isdigit() and asked.strip("0")):
+        raise UsageError(f"--ranks {asked:.40}: expected a number from 1 on, or auto for one a core")
+    most = max(_MOST_RANKS, _MOST_RANKS_A_CORE * cores)
+    if len(asked) > _MOST_DIGITS or int(asked) > most:
+        raise UsageError(
+            f"--ranks {asked:.40}: more than {most} would bring this machine to a halt; "
+            f"it has {counted(cores, 'core')}, and one rank a core is fastest"
+        )
+    return int(asked)
+
+
+def become_ranks(asked: str) -> None:
+    """Let a launcher take this process's place, which starts the same command on as many ranks as asked for.
+
+    So signals, terminal and exit code are those of the launcher, as if the user had called it. Returns where this
+    process already is one of so many ranks, or is to be the only one.
+
+    Raises
+    ------
+    UsageError
+        A launcher has started another number of ranks; or there is no launcher that could be called.
+    InternalError
+        We have started ranks, and their launcher does not tell them so.
+    """
+    n = parse_ranks(asked)
+    if was_launched():
+        if asked != "auto" and n != launched_size():
+            raise UsageError(
+                f"--ranks {asked}: the launcher has started {launched_size()}; leave --ranks out, which starts ranks "
+                "where no launcher has"
+            )
+        return
+    if n == 1:
+        return
+    if STARTED_RANKS in os.environ:
+        raise InternalError(
+            f"the launcher was told to start {os.environ[STARTED_RANKS]} ranks and does not tell them; start them with "
+            "the launcher of your MPI, without --ranks"
+        )
+    # the very command: as a script, with -m, or with options of Python
+    command = command_for_ranks(n, [sys.executable, *sys.orig_argv[1:]])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(command[0], command, environment_for_ranks(n))
+
+
+def advice_on_cores() -> str:
+    """How a process that was started alone, without a word about ranks, could use the other cores; empty for no way."""
+    cores = usable_cores()
+    if was_launched() or cores < 2:
+        return ""
+    try:
+        command_for_ranks(cores, [])
+    except UsageError as error:
+        return f"1 of {cores} cores is used; more ranks would share the work ({error})"
+    return f"1 of {cores} cores is used; --ranks {cores} shares the work among all of them, with the same result"
 
 
 def check_world_size(size: int) -> None:
@@ -64,7 +149,7 @@ def terminal_width() -> int | None:
     tells; it is found among this process's ancestors.
     """
     if sys.stderr.isatty():
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
     for ancestor in _ancestors():
         try:
             if (ancestor / "comm").read_text().strip() not in _LAUNCHERS:
@@ -73,7 +158,7 @@ def terminal_width() -> int | None:
             if not str(device).startswith(("/dev/pts/", "/dev/tty")):
                 return None
             with device.open() as terminal:
-                return os.get_terminal_size(terminal.fileno()).columns
+                return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
         except OSError:  # another user's process, or one that has just ended
             return None
     return None

@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import ExitCode, PyramidError, StoppedError, UsageError, machine_failure, printable
 from pyramidai_mpi.cli.launcher import launched_rank, launched_size, prepare_environment
+from pyramidai_mpi.cli.mistyped import mistyped
 from pyramidai_mpi.cli.streams import ReaderGoneError, prepare_streams
 from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, tell_launcher_of_mpich
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 _COMMANDS = {
     "run": "Analyse slides (the default: `pyramidai SLIDE` is `pyramidai run SLIDE`).",
     "digest": "Print the digest of a result: equal results, equal digests.",
-    "info": "Describe a slide, a result or a model.",
+    "info": "Describe a slide, a result, a model or patches.",
     "tissue": "Show what of a slide is tissue, and so would be looked at.",
     "export": "Make tables, pictures and files for other programs out of a result.",
+    "view": "Show a result over its slide in the browser.",
     "tune": "Choose the thresholds from annotated slides.",
     "evaluate": "Compare results with ground truth: what the pyramid keeps, misses and gains.",
     "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
-    "models": "Build and quantise model packages.",
+    "models": "List, build, import and quantise model packages.",
     "train": "Train a model package on annotated slides.",
     "simulate": "Simulate the runs of results on other numbers of ranks; plan a cluster.",
+    "patches": "Cut patches out of slides, and look at files of them.",
+    "merge": "Join the parts that array jobs have made (run --part I/N); say which are missing.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
 
 
+_ASKED_BY_SHELL = "_PYRAMIDAI_COMPLETE"
+"""Set by the functions that complete words in a shell: click's name for it."""
+_DECIMAL_COMMA = re.compile(r"'(\d*),(\d+)' is not a valid float")
 _AS_BY_SIGPIPE = 128 + signal.SIGPIPE
 """What a shell reports of a program that the end of its reader has ended."""
 
@@ -54,6 +64,12 @@ class _LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        from click.shell_completion import CompletionItem
+
+        commands = [CompletionItem(name, help=says) for name, says in _COMMANDS.items() if name.startswith(incomplete)]
+        return [*commands, CompletionItem(incomplete, type="file")]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -63,7 +79,8 @@ _HELP = """Analyse gigapixel images level by level, on as many MPI ranks as you 
 
 \b
 pyramidai SLIDE                             one process
-mpirun -n 12 python -m pyramidai_mpi SLIDE  twelve on this machine
+pyramidai SLIDE --ranks 12                  twelve on this machine
+mpirun -n 12 python -m pyramidai_mpi SLIDE  the same, by your MPI's launcher
 srun -n 128 python -m pyramidai_mpi SLIDE   a SLURM cluster
 """
 
@@ -92,6 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_command_line(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
     prepare_environment()  # before any command's module loads numpy
+    if _ASKED_BY_SHELL in os.environ:
+        from pyramidai_mpi.cli.completion import prepare_completion
+
+        prepare_completion()
     first = arguments[0] if arguments else "--help"
     if first not in _COMMANDS and first not in {"-h", "--help", "--version"}:
         arguments = ["run", *arguments]
@@ -100,7 +121,7 @@ def run_command_line(arguments: list[str]) -> int:
     try:
         code = _call(arguments or ["--help"])
     except click.ClickException as error:
-        say_error(_usage_line(error))
+        say_error(_usage_line(error, arguments))
         return ExitCode.USAGE
     except StoppedError as error:
         if launched_rank() == 0:
@@ -128,17 +149,19 @@ def run_command_line(arguments: list[str]) -> int:
 
 def _is_job(arguments: list[str]) -> bool:
     """Whether this is one of several ranks of a command that they do together."""
-    return arguments[:1] == ["run"] and launched_size() > 1
+    return (arguments[:1] == ["run"] or arguments[:2] == ["patches", "extract"]) and launched_size() > 1
 
 
 def _call(arguments: list[str]) -> int | None:
     """Call the command; an error that only this rank may have met, before MPI started, becomes that of all ranks."""
     try:
+        if "" in arguments:  # as a path it would be the current folder, all slides of which would be analysed
+            raise UsageError("'': an empty word, as of a variable without a value; leave it out, or say what was meant")
         code: int | None = _pyramidai.main(arguments, prog_name="pyramidai", standalone_mode=False, obj=arguments)
     except Exception as error:
         if not _is_job(arguments) or (isinstance(error, PyramidError) and error.agreed):
             raise
-        trouble = UsageError(_usage_line(error)) if isinstance(error, click.ClickException) else error
+        trouble = UsageError(_usage_line(error, arguments)) if isinstance(error, click.ClickException) else error
         try:
             from pyramidai_mpi.cli.session import tell_other_ranks
 
@@ -161,9 +184,18 @@ def _end_job_without_mpi(trouble: Exception) -> ExitCode:
     return code
 
 
-def _usage_line(error: click.ClickException) -> str:
-    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pyramidai"
-    return f"{error.format_message()} (see {command} --help)"
+def _usage_line(error: click.ClickException, arguments: Sequence[str]) -> str:
+    if arguments[:1] == ["run"] and not "".join(arguments[1:2]).startswith("-"):
+        meant = mistyped(arguments[1:2], _COMMANDS)
+        if meant is not None:  # of a mistyped command, the options are unknown as well
+            return str(meant)
+    command = " ".join(["pyramidai", *arguments[:1]]) if arguments[:1] and arguments[0] in _COMMANDS else "pyramidai"
+    if isinstance(error, click.UsageError) and error.ctx:
+        command = error.ctx.command_path
+    message = error.format_message()
+    if comma := _DECIMAL_COMMA.search(message):
+        return f"{message} Write it with a point: {comma[1]}.{comma[2]}"
+    return f"{message} (see {command} --help)"
 
 
 def say_error(message: str) -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pyramidai_mpi.base.errors import InputError, UsageError, printable
+from pyramidai_mpi.base.extras import require_extra
+from pyramidai_mpi.base.intended_use import IntendedUse, claim_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyramidai_mpi.models.write import PackageText
     from pyramidai_mpi.training.convert.checked_package import Agreement
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 _TIMM = "timm:"
 LEVELS = 3
 
 
-@click.command("import")
+@click.command("import", short_help="Take over a network from elsewhere.")
 @click.argument("source", metavar="SOURCE")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder of the package.")
 @click.option("--arch", type=click.Choice(["inception_v3"]), help="Whose weights SOURCE holds, if it is a state dict.")
@@ -74,8 +75,9 @@ def import_model(
             raise UsageError("--weights and --random exclude each other; give one")
         if classes is None or base_mpp is None:
             raise UsageError(f"{source}: give --classes A,B and --base-mpp, which timm cannot know")
-        with _needing("timm"):
-            from pyramidai_mpi.training.convert.timm_package import TimmRequest, import_timm
+        require_extra("timm", "importing a network of timm")
+        from pyramidai_mpi.training.convert.timm_package import TimmRequest, import_timm
+
         request = TimmRequest(
             architecture=source.removeprefix(_TIMM),
             classes=tuple(classes.split(",")),
@@ -102,8 +104,9 @@ def import_model(
     path = Path(source)
     if path.is_dir():
         _refuse("is not for a folder of the WSInfer zoo, which has one level", {"--arch": arch, "--levels": levels})
-        with _needing("train"):
-            from pyramidai_mpi.training.convert.zoo import import_zoo_folder
+        require_extra("train", "importing TorchScript")
+        from pyramidai_mpi.training.convert.zoo import import_zoo_folder
+
         return _say(output, 1, *import_zoo_folder(path, output, positive_class=positive_class, threshold=threshold))
     if not path.is_file():
         raise InputError(f"{source}: no such file or folder; for a network of timm write timm:NAME")
@@ -120,8 +123,9 @@ def build_inception(output: Path, weights: Sequence[Path], levels: int, seed: in
     """Write a package of the paper's network: what ``models build`` does."""
     if len(weights) not in {0, 1, levels}:
         raise UsageError(f"--weights: {len(weights)} files for {levels} levels; give one, or one a level")
-    with _needing("train"):
-        from pyramidai_mpi.training.convert.paper_package import write_inception
+    require_extra("train", "building a network")
+    from pyramidai_mpi.training.convert.paper_package import write_inception
+
     return _say(output, levels, *write_inception(output, weights, levels, seed=seed, threshold=threshold))
 
 
@@ -131,14 +135,6 @@ def _refuse(why: str, options: Mapping[str, object]) -> None:
             raise UsageError(f"{name} {why}")
 
 
-@contextmanager
-def _needing(extra: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise InputError(f"this needs {error.name}; pip install 'pyramidai-mpi[{extra}]'") from error
-
-
 def _say(output: Path, levels: int, text: PackageText, agreement: Agreement) -> int:
     size = sum(path.stat().st_size for path in output.glob("*.onnx")) / 1e6
     click.echo(
@@ -146,6 +142,6 @@ def _say(output: Path, levels: int, text: PackageText, agreement: Agreement) -> 
         f"{text.base_mpp:g} µm/px, positive: {printable(text.positive_class)}, {size:.3g} MB"
     )
     click.echo(f"{output}: {agreement}")
-    if text.random_weights:
-        click.echo(f"{output}: random weights: for benchmarks only, its answers mean nothing")
+    claim = claim_of(IntendedUse.BENCHMARK if text.random_weights else text.intended_use)
+    click.echo(f"{output}: {claim or 'what it may be used for is not said; intended_use in its model.yaml can'}")
     return 0

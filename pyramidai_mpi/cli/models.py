@@ -1,26 +1,73 @@
-"""``pyramidai models``: make model packages."""
+"""``pyramidai models``: list and make model packages."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.cli.model_import import LEVELS, build_inception, import_model
+from pyramidai_mpi.cli.model_option import MODEL
 
-_PATH = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyramidai_mpi.models.package import ModelPackage
+
+_PATH = click.Path(path_type=Path, readable=False)
 
 
-@click.group("models", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("models", no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Build, import and quantise model packages."""
+    """List, build, import and quantise model packages."""
 
 
 command.add_command(import_model)
 
 
-@command.command("build")
-@click.argument("architecture", type=click.Choice(["inception_v3"]))
+@command.command("list", short_help="List models.")
+@click.argument("folders", nargs=-1, type=_PATH, metavar="[FOLDER]...")
+def list_models(folders: tuple[Path, ...]) -> int:
+    """List the models that came with the program, and those in each FOLDER: a package, or a folder of packages.
+
+    `--model` takes the names of those that came with the program, and the folders of all.
+    """
+    from pyramidai_mpi.base.errors import ExitCode, InputError, printable
+    from pyramidai_mpi.models.read import is_package, read_package
+    from pyramidai_mpi.models.shipped import shipped_models
+
+    found = [(f"{name} (shipped)", folder) for name, folder in shipped_models().items()]
+    for folder in folders:
+        inside = [folder] if is_package(folder) else sorted(filter(is_package, folder.glob("*/")))
+        if not inside:
+            raise InputError(f"{folder}: neither holds nor is a model package, a folder with model.yaml")
+        known = {each.resolve() for _, each in found}  # a shipped one may lie there
+        found += [(each.name, each) for each in inside if each.resolve() not in known]
+    code = ExitCode.OK
+    for heading, folder in found:
+        click.echo(printable(heading))
+        try:
+            lines = list(_lines_of(read_package(folder, check_files=False)))
+        except InputError as error:
+            lines, code = [f"unreadable  {error}"], ExitCode.BAD_INPUT
+        for line in (*lines, f"folder      {folder}"):
+            click.echo(f"  {printable(line)}")
+    return code
+
+
+def _lines_of(package: ModelPackage) -> Iterator[str]:
+    positive = "not said" if package.positive_class is None else package.classes[package.positive_class]
+    spacings = ", ".join(f"{package.base_mpp * package.scale_factor**level.level:g}" for level in package.levels)
+    if claim := claim_of(package.intended_use):
+        yield f"use         {claim}"
+    yield f"classes     {', '.join(package.classes)}; positive: {positive}"
+    yield f"levels      {spacings} µm/px, tiles of {package.tile_size} x {package.tile_size} px"
+
+
+@command.command("build", short_help="Make a package of the paper's networks.")
+@click.argument("architecture", type=click.Choice(["inception_v3"]), metavar="ARCHITECTURE")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder of the package.")
 @click.option(
     "--weights",
@@ -54,8 +101,8 @@ def build(
     return build_inception(output, weights, levels, seed, threshold)
 
 
-@command.command("quantize")
-@click.argument("model", type=_PATH, metavar="MODEL")
+@command.command("quantize", short_help="Copy a model in 8-bit integers.")
+@click.argument("model", type=MODEL, metavar="MODEL")
 @click.option(
     "--calibrate", type=_PATH, multiple=True, required=True, metavar="SLIDE", help="A slide whose tissue shows ranges."
 )
@@ -93,11 +140,12 @@ def quantize(
     from pyramidai_mpi.base.errors import InputError
     from pyramidai_mpi.models.engines.backends import installed_backends
     from pyramidai_mpi.models.quantisation.package import quantise, write_quantised
+    from pyramidai_mpi.models.shipped import find_model
     from pyramidai_mpi.run.networks import open_package
     from pyramidai_mpi.run.sampling import sample_tiles
     from pyramidai_mpi.store.files.placing import check_free
 
-    package = open_package(model, check_networks=True).with_positive_class(None)
+    package = open_package(find_model(model), check_networks=True).with_positive_class(None)
     folder = output or model.with_name(f"{model.name}-int8")
     check_free(folder)
     drawn = sample_tiles(calibrate, package, 2 * tiles, seed, mpp=mpp)

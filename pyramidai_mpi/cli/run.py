@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.base.errors import StorageError, UsageError
+from pyramidai_mpi.base.errors import ExitCode, UsageError
+from pyramidai_mpi.base.mode import Mode
+from pyramidai_mpi.base.part import parse_part
 from pyramidai_mpi.base.settings import (
     BACKENDS,
     DEFAULT_BATCH_SIZE,
@@ -30,8 +32,12 @@ from pyramidai_mpi.base.settings import (
     SlideInput,
     parse_thresholds,
 )
-from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.cli.command_line import recorded_command
+from pyramidai_mpi.cli.launcher import become_ranks, launched_size
+from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
+from pyramidai_mpi.cli.model_option import MODEL
+from pyramidai_mpi.cli.part_option import PART_HELP, check_exports, leave_without_slides
+from pyramidai_mpi.cli.window_options import window_options
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
 from pyramidai_mpi.process.stop import StopWish, parse_duration
 from pyramidai_mpi.run.selection import plan_outputs, select_slides
@@ -39,12 +45,14 @@ from pyramidai_mpi.run.selection import plan_outputs, select_slides
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyramidai_mpi.base.part import Part
+    from pyramidai_mpi.base.settings import Windows
     from pyramidai_mpi.export.formats import Format
     from pyramidai_mpi.run.selection import SlideEntry
 
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command("run")
@@ -57,9 +65,16 @@ _PATH = click.Path(path_type=Path)
     help="Table of slides: columns wsi and, if wanted, mpp and output (the result's file name). Relative paths are "
     "relative to it.",
 )
-@click.option("--model", type=_PATH, help="Folder of the model package.  [default: the shipped demonstration model]")
+@click.option(
+    "--model",
+    type=MODEL,
+    metavar="DIR|NAME",
+    help="Folder of the model package, or name of a shipped one.  [default: small, for demonstration]",
+)
 @click.option("-o", "--output", type=_PATH, metavar="OUT.h5", help="Result file.  [default: SLIDE-stem.h5 here]")
-@click.option("--results-dir", type=_PATH, metavar="DIR", help="Folder for the result files of several slides.")
+@click.option(
+    "--results-dir", type=_PATH, metavar="DIR", help="Folder for the result files; it is made where there is none."
+)
 @click.option(
     "--threshold", multiple=True, metavar="LEVEL=VALUE", help="Replace the model's threshold of a level. Repeatable."
 )
@@ -70,6 +85,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Zoom where the model says so; or all tiles of level 0; or all tiles of all levels.",
 )
+@window_options
 @click.option("--mpp", type=float, metavar="X", help="µm per pixel of the slide, where it does not say or is wrong.")
 @click.option(
     "--levels",
@@ -91,7 +107,8 @@ _PATH = click.Path(path_type=Path)
     "--tissue-mask",
     type=_PATH,
     metavar="FILE|DIR",
-    help="Tissue as found elsewhere: a PNG or TIFF of the slide's shape and any size, above 0 where there is tissue.",
+    help="Tissue as found elsewhere: a PNG or TIFF of the slide's shape and any size, above 0 where there is tissue; "
+    "or a file of patches, whose cells are tissue.",
 )
 @click.option(
     "--tissue",
@@ -189,6 +206,12 @@ _PATH = click.Path(path_type=Path)
     help="Stop a minute before this time is up, for --resume to go on: 30m, 2h, 1:30:00 or seconds. Under SLURM the "
     "job's own limit is known.",
 )
+@click.option(
+    "--ranks",
+    metavar="N|auto",
+    help="Start this many ranks on this machine, auto: one a core, where no launcher such as mpirun has. Same result.",
+)
+@click.option("--part", metavar="I/N", help=PART_HELP)
 @click.option("--no-progress", is_flag=True, help="No bar, even on a terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more: --log-level debug.")
 @click.option(
@@ -209,6 +232,7 @@ def command(
     results_dir: Path | None,
     threshold: tuple[str, ...],
     mode: str,
+    windows: Windows,
     mpp: float | None,
     levels: str,
     roi: Path | None,
@@ -235,6 +259,8 @@ def command(
     resume: bool,
     accept_mixed: bool,
     time_limit: str | None,
+    ranks: str | None,
+    part: str | None,
     no_progress: bool,
     verbose: bool,
     quiet: bool,
@@ -242,8 +268,8 @@ def command(
 ) -> int:
     """Analyse each SLIDE and write one result file for it. A SLIDE may be a folder of slides or a pattern in quotes.
 
-    Starts at the model's lowest resolution and zooms in where the model says so. Run it under mpirun or srun to share
-    the work among ranks; the result is the same for any number of them.
+    Starts at the model's lowest resolution and zooms in where the model says so. Ranks share the work: --ranks starts
+    them on this machine, mpirun or srun also on others. The result is the same for any number of them.
     """
     from pyramidai_mpi.cli.session import mpi_session
 
@@ -253,8 +279,13 @@ def command(
         raise click.UsageError("Missing argument 'SLIDE...', or --slides LIST.csv")
     if output is not None and (len(slides) > 1 or table is not None):
         raise UsageError("-o names the result of a single slide; use --results-dir for those of several")
+    if output is not None and not output.name:  # the current folder, or the root
+        raise UsageError(f"-o {output}: names no file; expected the result file to write")
     if output is not None and results_dir is not None:
         raise UsageError("-o and --results-dir exclude each other; give one")
+    root = click.get_current_context().find_root()
+    commands = root.command.list_commands(root) if isinstance(root.command, click.Group) else []
+    wrong_word = mistyped(slides, commands) or mistyped_choice("--tissue", tissue, TISSUE_METHODS)
     if tissue not in TISSUE_METHODS:
         if tissue_mask is not None:
             raise UsageError(f"--tissue {tissue} and --tissue-mask {tissue_mask} both name a mask; give one")
@@ -284,20 +315,33 @@ def command(
         ),
         Schedule(policy, seed, batch_size, read_ahead),
         Mode(mode),
+        windows,
     )
-    formats = parse_formats(export)
+    formats, own = parse_formats(export), None if part is None else parse_part(part)
+    if wrong_word is not None and launched_size() == 1:
+        raise wrong_word  # nobody else waits
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
+    if ranks is not None:
+        become_ranks(ranks)
     stop.listen()
-    arguments = click.get_current_context().find_root().obj
     farewell = "stopped; what was done is kept, and the same command with --resume goes on from there"
-    with mpi_session(farewell, arguments) as comm:
+    with mpi_session(farewell, root.obj) as comm:
         from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
         from pyramidai_mpi.ranks.alike import agree_on_folder
         from pyramidai_mpi.ranks.collectives import on_all, on_rank0
+        from pyramidai_mpi.store.files.placing import make_folder
 
         set_up_logging(comm.rank, "debug" if verbose else "warning" if quiet else log_level)
-        found = on_all(comm, lambda: _Found.by(slides, table, output, results_dir, model))
+        agree_on_words(comm, wrong_word)
+        found = on_all(comm, lambda: _Found.by(slides, table, output, results_dir, model, own))
         each = on_all(comm, lambda: found.settings(asked))
+        if own is not None:
+            check_exports(comm, formats, is_cohort=found.is_cohort)
+            if leave_without_slides(comm, each, own):
+                return ExitCode.OK
+        if results_dir is not None:
+            # by rank 0, before any other looks: a host would remember for a while that there was none
+            on_rank0(comm, lambda: make_folder(results_dir, "--results-dir"))
         agree_on_folder(comm, each[0].output.path.parent)  # before rank 0 looks for all at what lies there
         on_rank0(comm, lambda: _check_targets(each, formats, table))
         run = partial(
@@ -305,6 +349,7 @@ def command(
             formats=formats,
             stop=stop,
             bar_wanted=not (no_progress or quiet),
+            advice_wanted=ranks is None and not quiet and comm.size == 1,
         )
         return run_through_losses(comm, each, run)
 
@@ -314,9 +359,11 @@ class _Found:
     """What the words of a command line stand for on this host: slides, the results' files and the model."""
 
     entries: tuple[SlideEntry, ...]
+    n_slides: int
     outputs: tuple[Path, ...]
     is_cohort: bool
     model: Path
+    part: Part | None = None
 
     @classmethod
     def by(
@@ -326,25 +373,28 @@ class _Found:
         output: Path | None,
         results_dir: Path | None,
         model: Path | None,
+        part: Part | None = None,
     ) -> _Found:
-        """Look.
+        """Look; of several slides, only those of the part count.
 
         Raises
         ------
-        UsageError, InputError, StorageError
-            There is no slide, no model, no folder for results, or there are several slides for one result.
+        UsageError, InputError
+            There is no slide, no model, or there are several slides for one result.
         """
-        from pyramidai_mpi.models.shipped import default_model
+        from pyramidai_mpi.models.shipped import find_model
 
         selection = select_slides(slides, table)
-        entries = selection.entries
+        entries, n_slides = selection.entries, len(selection.entries)
         if output is not None and selection.is_cohort:
             raise UsageError("-o names the result of a single slide; use --results-dir for those of several")
         names = [entry.name for entry in entries]
         outputs = plan_outputs([entry.slide for entry in entries], output, results_dir, names)
-        if results_dir is not None and not results_dir.is_dir():
-            raise StorageError(f"{results_dir}: no such folder; make it first or name another with --results-dir")
-        return cls(entries, tuple(outputs), selection.is_cohort, model or default_model())
+        if part is not None and selection.is_cohort:
+            entries, outputs = tuple(part.share(entries)), [*part.share(outputs)]
+        elif part is not None:
+            outputs = [part.name_of(path) for path in outputs]
+        return cls(entries, n_slides, tuple(outputs), selection.is_cohort, find_model(model), part)
 
     def settings(self, asked: RunSettings) -> list[RunSettings]:
         """Settings of every slide's run.
@@ -356,11 +406,12 @@ class _Found:
         """
         if self.is_cohort and asked.output.writer == "mpio":
             raise UsageError("--writer mpio is for a single slide: of several, each is written by its owner")
-        asked.slide.regions.check_for_several(len(self.entries))
+        asked.slide.regions.check_for_several(self.n_slides)
+        share, part = (self.part, None) if self.is_cohort else (None, self.part)
         return [
             replace(
-                asked.with_model(path=self.model).with_output(path=path, leave_finished=self.is_cohort),
-                slide=replace(asked.slide, path=entry.slide, mpp=entry.mpp or asked.slide.mpp),
+                asked.with_model(path=self.model).with_output(path=path, leave_finished=self.is_cohort, share=share),
+                slide=replace(asked.slide, path=entry.slide, mpp=entry.mpp or asked.slide.mpp, part=part),
             )
             for entry, path in zip(self.entries, self.outputs, strict=True)
         ]
@@ -371,7 +422,7 @@ def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table
     outputs, overwrite = [settings.output.path for settings in each], each[0].output.overwrite
     is_cohort = each[0].output.leave_finished
     if is_cohort:
-        _check_records(outputs, formats, table, overwrite=overwrite)
+        _check_records(outputs, formats, table, each[0].output.share, overwrite=overwrite)
     if each[0].output.resume:
         return
     for settings, path in zip(each, outputs, strict=True):
@@ -380,11 +431,13 @@ def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table
             check_orders(orders_beside(path, formats), settings.slide.path.name, overwrite=overwrite)
 
 
-def _check_records(outputs: Sequence[Path], formats: Sequence[Format], table: Path | None, *, overwrite: bool) -> None:
+def _check_records(
+    outputs: Sequence[Path], formats: Sequence[Format], table: Path | None, share: Part | None, *, overwrite: bool
+) -> None:
     """See before the work that the table of the slides can be written, and is not one of the exports."""
-    from pyramidai_mpi.run.summary_table import SUMMARY_NAME, check_summary
+    from pyramidai_mpi.run.summary_table import check_summary, summary_name
 
-    summary = outputs[0].parent / SUMMARY_NAME
+    summary = outputs[0].parent / summary_name(share)
     for path in outputs:
         if any(order.target == summary for order in orders_beside(path, formats)):
             raise UsageError(f"{summary}: is the table of all slides, so {path.name} cannot be exported to it")

@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import ExitCode, PyramidError, exit_code_of, is_bug, printable, traceback_lines
 
 if TYPE_CHECKING:
@@ -67,13 +68,14 @@ def run_one(
     formats: Sequence[Format],
     stop: StopWish,
     bar_wanted: bool,
+    advice_wanted: bool = False,
 ) -> int:
     """Run a single slide, say what came of it, export it; the exit code, the same on all ranks. Collective."""
     from pyramidai_mpi.cli.progress import choose_view
     from pyramidai_mpi.ranks.collectives import share_bytes
     from pyramidai_mpi.run.run import run_slide
 
-    view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
+    view = choose_view(bar_wanted=bar_wanted, advice_wanted=advice_wanted) if comm.rank == 0 else None
     try:
         report = run_slide(comm, each[0], view.show if view else None, stop)
     finally:
@@ -100,6 +102,7 @@ def run_several(
     formats: Sequence[Format],
     stop: StopWish,
     bar_wanted: bool,
+    advice_wanted: bool = False,
 ) -> int:
     """Run several slides, with a line, a row of the table and exports for each; the exit code. Collective."""
     from pyramidai_mpi.cli.main import say_error
@@ -109,7 +112,7 @@ def run_several(
     from pyramidai_mpi.run.run import run_slides
 
     records = CohortRecords(each[0].output.path.parent, each)
-    view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
+    view = choose_view(bar_wanted=bar_wanted, advice_wanted=advice_wanted) if comm.rank == 0 else None
     ended = 0
 
     def say_slide(outcome: SlideOutcome) -> None:
@@ -117,7 +120,11 @@ def run_several(
         ended += 1
         is_well = outcome.exit_code is ExitCode.OK and not outcome.warning
         level = logging.INFO if is_well else logging.WARNING
-        log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
+        line = f"[{ended}/{len(each)}] {outcome.line}"
+        if view is None:
+            log.log(level, "%s", line)
+        else:
+            view.say(line, level)
         records.slide_ended(outcome)
 
     try:
@@ -133,14 +140,14 @@ def run_several(
         failed = [outcome for outcome in report.outcomes if not outcome.is_complete]
         if failed:
             reasons = "".join(f"\n  {outcome.line}" for outcome in failed)
-            log.error("%d of %d slides failed:%s", len(failed), len(each), reasons)
+            log.error("%d of %s failed:%s", len(failed), counted(len(each), "slide"), reasons)
         skipped = sum(outcome.was_finished for outcome in report.outcomes)
         log.info(
-            "%d slides%s, %.1f s on %d ranks, busiest/ideal %.2f",
-            len(each),
+            "%s%s, %.1f s on %s, busiest/ideal %.2f",
+            counted(len(each), "slide"),
             f" ({skipped} finished before)" if skipped else "",
             report.wall_s,
-            comm.size,
+            counted(comm.size, "rank"),
             report.balance,
         )
         # what an earlier start has made of the very result of a finished slide is left alone

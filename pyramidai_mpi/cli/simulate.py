@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pyramidai_mpi.simulate.planning import Plan
-    from pyramidai_mpi.simulate.stored import StoredRun
+    from pyramidai_mpi.simulate.stored import PlannedStride, StoredRun
     from pyramidai_mpi.simulate.study import Row, Setting, Work
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 _DEALINGS = ["round-robin", "random", "block", "slides"]
 _WORKERS = "1..64"
+_STRIDE_MODES = ["window", "shared", "adaptive", "adaptive-shared"]
 _BALANCINGS = ["none", "each-level", "steal-one", "steal-half", "oracle", "reference"]
 
 
@@ -32,6 +33,26 @@ _BALANCINGS = ["none", "each-level", "steal-one", "steal-half", "oracle", "refer
 @click.option("--balancing", type=click.Choice(_BALANCINGS), multiple=True, help="May be repeated.  [default: all]")
 @click.option("--apart", is_flag=True, help="One slide after the other: mean of tiles, sum of times; not one pool.")
 @click.option("--seconds", metavar="S[,S...]", help="Seconds a tile of level 0, 1, ...  [default: as the results took]")
+@click.option("--stride", type=int, metavar="PX", help="Plan windows at a stride, from results without.")
+@click.option(
+    "--stride-mode",
+    type=click.Choice(_STRIDE_MODES),
+    default=_STRIDE_MODES[0],
+    show_default=True,
+    help="How these are to be computed. For shared give --window-seconds; for the adaptive ones the result of such a "
+    "run, without --stride.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["pyramid", "reference"]),
+    help="Whether these windows are below positive tiles, or all over the tissue.  [default: as the results]",
+)
+@click.option(
+    "--window-seconds",
+    type=float,
+    metavar="S",
+    help="Seconds of one of these windows.  [default: of a tile of level 0]",
+)
 @click.option("--batch-size", type=int, metavar="N", help="Most tiles in one batch.  [default: of the results]")
 @click.option("--batch-seconds", type=float, default=0.0, metavar="S", help="Seconds a batch besides its tiles.")
 @click.option("--opening-seconds", type=float, metavar="S", help="To open a slide.  [default: as the results took]")
@@ -50,6 +71,10 @@ def command(
     balancing: tuple[str, ...],
     apart: bool,
     seconds: str | None,
+    stride: int | None,
+    stride_mode: str,
+    mode: str | None,
+    window_seconds: float | None,
     batch_size: int | None,
     batch_seconds: float,
     opening_seconds: float | None,
@@ -67,10 +92,15 @@ def command(
     Several results are one pool of work, as in `pyramidai SLIDE...`. The answer to --plan stands for the program as it
     is (steal-half; the roots of one slide dealt round-robin, many slides one by one); it comes without a table unless
     --workers asks for one.
+
+    Of a run with --stride a tile is a block of windows, which costs what its windows do.
     """
+    from dataclasses import replace
+
     from tqdm import tqdm
 
     from pyramidai_mpi.base.errors import UsageError
+    from pyramidai_mpi.base.extras import require_extra
     from pyramidai_mpi.simulate.costs import Network
     from pyramidai_mpi.simulate.dealing import Dealing
     from pyramidai_mpi.simulate.plot import plot_targets, write_plots
@@ -82,10 +112,13 @@ def command(
     targets = ([json_file] if json_file else []) + (plot_targets(plot) if plot else [])
     for target in targets:
         check_target(target, overwrite=overwrite, inputs=results)
+    if plot is not None:
+        require_extra("plots", "--plot")
     numbers = parse_workers(workers or _WORKERS)
     if plan is not None and (plan <= 0 or most < 1):
         raise UsageError(f"--plan {plan:g} --most {most}: expected more than 0 hours, and at least 1 rank")
-    runs = [read_run(path) for path in results]
+    planned = _planned(stride, stride_mode, mode, window_seconds)
+    runs = [read_run(path, planned) for path in results]
     costs = costs_from(
         runs,
         level_s=None if seconds is None else parse_seconds(seconds),
@@ -93,6 +126,8 @@ def command(
         batch_s=batch_seconds,
         opening_s=opening_seconds,
     )
+    if window_seconds is not None:
+        costs = replace(costs, level_s=(window_seconds, *(costs.level_s[1:] or costs.level_s)))
     setting = Setting(costs, Network(latency, bandwidth), seed)
     works = [run.work for run in runs] if apart else [pool(runs)]
     for line in _setting_lines(runs, works, setting):
@@ -144,18 +179,58 @@ def parse_seconds(text: str) -> tuple[float, ...]:
         raise UsageError(f"--seconds {text}: expected seconds such as 0.33 or 0.33,0.33,0.31") from None
 
 
+def _planned(
+    stride: int | None, stride_mode: str, mode: str | None, window_seconds: float | None
+) -> PlannedStride | None:
+    """The windows that are to be planned.
+
+    Raises
+    ------
+    UsageError
+        When no result can tell of them.
+    """
+    from pyramidai_mpi.base.errors import UsageError
+    from pyramidai_mpi.base.types import Mode
+    from pyramidai_mpi.simulate.stored import PlannedStride
+
+    if stride is None:
+        if stride_mode != _STRIDE_MODES[0] or mode is not None or window_seconds is not None:
+            raise UsageError(
+                "--stride-mode, --mode and --window-seconds say how --stride is planned; give --stride too"
+            )
+        return None
+    if stride_mode.startswith("adaptive"):
+        raise UsageError(
+            f"--stride-mode {stride_mode}: which windows it leaves out, a result without strides does not tell; give "
+            f"that of a run with --stride {stride} --stride-mode {stride_mode}, and no --stride here"
+        )
+    if stride_mode == "shared" and window_seconds is None:
+        raise UsageError(
+            "--stride-mode shared: what a window costs then, a result without strides does not tell; give it with "
+            "--window-seconds, or a result of such a run, and no --stride here"
+        )
+    return PlannedStride(stride, None if mode is None else Mode(mode))
+
+
 def _setting_lines(runs: Sequence[StoredRun], works: Sequence[Work], setting: Setting) -> Iterator[str]:
     """What is simulated, and with what."""
+    from pyramidai_mpi.simulate.study import seconds_alone
+
     costs = setting.costs
-    tiles = sum(work.forest.n_tiles for work in works)
+    tiles, windows = (sum(getattr(work.forest, name) for work in works) for name in ("n_tiles", "n_windows"))
+    has_blocks = any(work.forest.windows is not None for work in works)
     how = "" if len(runs) == 1 else ", as one pool of work" if len(works) == 1 else ", one after the other"
-    yield f"{len(runs)} slide{'s' if len(runs) > 1 else ''}{how}: {tiles} tiles"
+    of = f" of {windows} windows" if has_blocks else ""
+    yield f"{len(runs)} slide{'s' if len(runs) > 1 else ''}{how}: {tiles} tiles{of}"
     pruned = [run.name for run in runs if run.mode == "exhaustive"]
     if pruned:
         yield f"of exhaustive runs the part that their decisions zoom into: {', '.join(pruned)}"
     levels = ", ".join(f"{seconds:.4g}" for seconds in costs.level_s)
-    which = "a tile of any level" if len(costs.level_s) == 1 else "a tile of level 0, 1, ..."
+    what = "window" if has_blocks else "tile"
+    which = f"a {what} of any level" if len(costs.level_s) == 1 else f"a {what} of level 0, 1, ..."
     yield f"{levels} s {which}, batches of {costs.batch_size}, {costs.opening_s:.3g} s to open a slide"
+    hours = sum(seconds_alone(work, costs, opens=True) for work in works) / 3600
+    yield f"{hours:.4g} core-hours of work"
     yield ""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command("synth")
@@ -41,6 +41,7 @@ def command(
     """
     from tqdm import tqdm
 
+    from pyramidai_mpi.base.counts import counted
     from pyramidai_mpi.base.errors import UsageError
     from pyramidai_mpi.synth import SynthSpec, fit_regions, parse_size, read_regions, write_slide
 
@@ -64,7 +65,7 @@ def command(
         written = write_slide(spec, output, progress=show, threads=threads, overwrite=overwrite)
     if not quiet:
         click.echo(
-            f"{written.path}: {width} x {height} px at {mpp:g} µm/px, {len(written.level_sizes)} levels; "
-            f"{len(written.regions)} tumour regions in {written.truth_path}"
+            f"{written.path}: {width} x {height} px at {mpp:g} µm/px, {counted(len(written.level_sizes), 'level')}; "
+            f"{counted(len(written.regions), 'tumour region')} in {written.truth_path}"
         )
     return 0

@@ -9,7 +9,7 @@ import click
 from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.base.settings import READERS, TISSUE_METHODS, SlideInput
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command("tissue")
@@ -43,11 +43,13 @@ def command(
     """
     from pyramidai_mpi.base.errors import InputError, UsageError
     from pyramidai_mpi.export.tissue_picture import SlideTissue
+    from pyramidai_mpi.slides.dicom import file_of_slide
     from pyramidai_mpi.slides.readers.choice import open_slide
     from pyramidai_mpi.slides.readers.trial import try_opening
     from pyramidai_mpi.slides.segmentation import Segmentation
     from pyramidai_mpi.store.files.placing import check_target
 
+    slide = file_of_slide(slide)
     source = SlideInput(slide, mpp, reader=reader, tissue=tissue, tissue_limit=tissue_limit)
     if output is not None and output == mask:
         raise UsageError(f"{output}: is named for the picture and for the mask; name two files")

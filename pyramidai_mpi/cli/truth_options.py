@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)
 
 RESULTS = click.argument("results", type=PATH, nargs=-1, required=True, metavar="RESULT.h5...")
 

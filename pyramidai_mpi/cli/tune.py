@@ -1,4 +1,4 @@
-"""``pyramidai tune``: thresholds from annotated slides."""
+"""``pyramidai tune``: thresholds from annotated slides, or a band over strides."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.cli.truth_options import MIN_SHARE, PATH, RESULTS, TRUTH, truth_options
+from pyramidai_mpi.cli.model_option import MODEL
+from pyramidai_mpi.cli.truth_options import MIN_SHARE, PATH, RESULTS, truth_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,13 +23,22 @@ if TYPE_CHECKING:
 
 @click.command("tune")
 @RESULTS
-@TRUTH
+@click.option("--truth", type=PATH, metavar="DIR", help="Annotations, one file a slide; --band can do without.")
+@click.option(
+    "--band",
+    is_flag=True,
+    help="Choose which cells are refined where windows lie at strides in steps, from runs of all windows.",
+)
+@click.option(
+    "--strides",
+    multiple=True,
+    metavar="S,S,...",
+    help="--band: strides to try, the finest first. Repeatable.  [default: the results' and its doubles]",
+)
 @click.option(
     "--objective",
     type=click.FloatRange(0, 1, min_open=True),
-    default=0.9,
-    show_default=True,
-    help="Retention to keep, mean over slides.",
+    help="Retention to keep, mean over slides; --band: IoU with the map of all windows.  [default: 0.9; --band: 0.99]",
 )
 @click.option(
     "--strategy",
@@ -62,14 +72,18 @@ if TYPE_CHECKING:
     help="Above level 0, a tile is positive where any level-0 tile in it is: for small lesions.",
 )
 @truth_options
-@click.option("--model", type=PATH, metavar="DIR", help="Package that made the results.  [default: the shipped one]")
+@click.option(
+    "--model", type=MODEL, metavar="DIR|NAME", help="Package that made the results.  [default: the shipped one]"
+)
 @click.option("-o", "--output", type=PATH, metavar="OUT", help="Package to write: a folder, or its model.yaml.")
 @click.option("--plots", type=PATH, metavar="DIR", help="Write the figures there.")
 @click.option("--overwrite", is_flag=True, help="Replace existing figures and the thresholds of an existing package.")
 def command(
     results: tuple[Path, ...],
-    truth: Path,
-    objective: float,
+    truth: Path | None,
+    band: bool,
+    strides: tuple[str, ...],
+    objective: float | None,
     strategy: str | None,
     guarantee: float | None,
     calibration_share: float,
@@ -86,12 +100,15 @@ def command(
 ) -> int:
     """Choose the thresholds of levels 1 up from results of `run --mode exhaustive` (files, or folders of them).
 
+    With --band choose what `run --stride S --stride-mode adaptive` refines, from results of `run --mode reference
+    --stride S`.
+
     The truth is found by the slides' names: NAME.xml (ASAP), NAME.geojson (QuPath), NAME_mask.tif, or a line in
     negative.txt for a slide without tumour. A tile is positive when enough of its tissue is tumour.
     """
     from pyramidai_mpi.base.errors import UsageError
     from pyramidai_mpi.models.package import load_package
-    from pyramidai_mpi.models.shipped import default_model
+    from pyramidai_mpi.models.shipped import find_model
     from pyramidai_mpi.store.files.placing import check_target
     from pyramidai_mpi.tuning import report
     from pyramidai_mpi.tuning.comparison import Comparison
@@ -99,6 +116,34 @@ def command(
     from pyramidai_mpi.tuning.labelled_slides import read_labelled_slides
     from pyramidai_mpi.tuning.tuned_package import check_output, check_source, output_folder, write_tuned
 
+    request = None
+    if guarantee is not None:
+        request = GuaranteeRequest(guarantee, calibration_share, count_negative_slides, seed)
+    if band:
+        from pyramidai_mpi.cli.tune_band import DEFAULT_IOU, BandTuning, tune_band
+
+        for name, given in (("--strategy", strategy), ("--from-below", from_below), ("--plots", plots)):
+            if given:
+                raise UsageError(f"{name} is about thresholds and says nothing of a band; leave it away")
+        return tune_band(
+            BandTuning(
+                _files(results),
+                _files(tests),
+                truth,
+                options,
+                strides,
+                DEFAULT_IOU if objective is None else objective,
+                request,
+                model,
+                output,
+                overwrite,
+            )
+        )
+    if truth is None:
+        raise UsageError("--truth is needed: thresholds are chosen on annotated slides; name the folder of annotations")
+    if strides:
+        raise UsageError("--strides says with which strides a band is tried; add --band, or leave it away")
+    objective = 0.9 if objective is None else objective
     if guarantee is not None and strategy is not None:
         raise UsageError("--guarantee chooses thresholds its own way; leave --strategy away")
     if plots is not None:
@@ -108,7 +153,7 @@ def command(
             check_target(plots / name, overwrite=overwrite)
     package = folder = None
     if output is not None:
-        package, folder = load_package(model or default_model()), output_folder(output)
+        package, folder = load_package(find_model(model)), output_folder(output)
         check_output(package, folder, overwrite=overwrite)
     training = read_labelled_slides(_files(results), truth, min_share=min_share, from_below=from_below, options=options)
     if package is not None:
@@ -127,8 +172,7 @@ def command(
     attempts = comparison.attempts(objective)
     _say(["", *report.comparison_lines(attempts, training.cohort, comparison.test)])
     guaranteed = None
-    if guarantee is not None:
-        request = GuaranteeRequest(guarantee, calibration_share, count_negative_slides, seed)
+    if request is not None:
         guaranteed = guarantee_thresholds(training.cohort, request)
         _say(["", *report.guarantee_lines(guaranteed)])
     choice = _chosen(comparison, guaranteed, strategy or "optimal", objective)

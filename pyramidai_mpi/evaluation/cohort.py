@@ -140,8 +140,8 @@ def evaluate_cohort(
         time_speedup=both_means(seconds[:, 0], seconds[:, 1], counts),
         time_estimated=sum("estimated" in one.seconds.how for one in slides),
         roc=tuple(_level_roc(slides, level, counts) for level in range(max(len(one.scored) for one in slides))),
-        pyramid_froc=_froc([one.pyramid for one in slides], n_resamples, seed),
-        reference_froc=_froc([one.reference for one in slides], n_resamples, seed),
+        pyramid_froc=froc_of([one.pyramid for one in slides], n_resamples, seed),
+        reference_froc=froc_of([one.reference for one in slides], n_resamples, seed),
         rule=rule,
         n_resamples=n_resamples,
         seed=seed,
@@ -156,7 +156,8 @@ def _level_roc(slides: Sequence[SlideEvaluation], level: int, counts: Ints) -> L
     )
 
 
-def _froc(pointings: Sequence[Pointing | None], n_resamples: int, seed: int) -> Froc | None:
+def froc_of(pointings: Sequence[Pointing | None], n_resamples: int, seed: int) -> Froc | None:
+    """FROC of what the runs of several slides point at; None where there is none."""
     findings = [one.findings for one in pointings if one is not None]
     if not findings:
         return None

@@ -21,8 +21,12 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
+from pyramidai_mpi.truth.coverage import UNIT
+
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from pyramidai_mpi.truth.truth import Truth
 
 MASK_DOWNSAMPLE = 32
 """Level-0 pixels per pixel of the evaluation mask: level 5 of the challenge's slides."""
@@ -75,6 +79,13 @@ class Lesions:
 
 NO_LESIONS = Lesions(np.zeros((0, 0), np.int32), (0, 0), np.zeros(1, bool))
 """Of a slide without tumour."""
+
+
+def lesions_of(truth: Truth, l0_size: tuple[int, int], mpp: float) -> Lesions:
+    """Lesions of a slide of this width and height in level-0 pixels: mask pixels at least half of which are tumour."""
+    width, height = l0_size
+    shape = math.ceil(height / MASK_DOWNSAMPLE), math.ceil(width / MASK_DOWNSAMPLE)
+    return find_lesions(truth.coverage(shape, MASK_DOWNSAMPLE) * 2 >= UNIT, mpp)
 
 
 def find_lesions(tumor: npt.NDArray[np.bool_], mpp: float, downsample: float = MASK_DOWNSAMPLE) -> Lesions:

@@ -12,14 +12,19 @@ from pyramidai_mpi.evaluation.roc import roc_curve
 from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-    from pyramidai_mpi.evaluation.cohort import CohortEvaluation
+    from pyramidai_mpi.evaluation.cohort import CohortEvaluation, Froc
+    from pyramidai_mpi.evaluation.dense import DenseCohort
 
 NAMES = tuple(f"{name}.{ending}" for name in ("roc", "froc", "gain") for ending in ("png", "svg"))
 """Files that are written."""
+
+DENSE_NAMES = ("froc.png", "froc.svg")
+"""Files that are written of maps of windows."""
 
 _MOST_POINTS = 2000
 _MOST_RATE = 2 * FALSE_POSITIVES_A_SLIDE[-1]
@@ -33,21 +38,42 @@ def write_plots(cohort: CohortEvaluation, folder: Path, *, overwrite: bool = Fal
     OutputExistsError, StorageError
         When a file is in the way or cannot be written.
     """
-    for name, draw in (("roc", _draw_roc), ("froc", _draw_froc), ("gain", _draw_gain)):
-        figure = Figure(figsize=(5.2, 4.2), layout="constrained")
-        draw(figure.subplots(), cohort)
-        for ending in ("png", "svg"):
-            # no date and no random names: equal figures are equal files
-            with (
-                placed(folder / f"{name}.{ending}", overwrite=overwrite) as temporary,
-                rc_context({"svg.hashsalt": name}),
-            ):
-                figure.savefig(
-                    temporary,
-                    format=ending,
-                    dpi=150,
-                    metadata={"Date": None} if ending == "svg" else {"Software": None},
-                )
+    runs = (("pyramidal run", cohort.pyramid_froc), ("reference run", cohort.reference_froc))
+    for name, draw in (
+        ("roc", lambda axes: _draw_roc(axes, cohort)),
+        ("froc", lambda axes: _draw_froc(axes, runs)),
+        ("gain", lambda axes: _draw_gain(axes, cohort)),
+    ):
+        _write(name, draw, folder, overwrite=overwrite)
+
+
+def write_dense_plots(cohort: DenseCohort, folder: Path, *, overwrite: bool = False) -> None:
+    """Draw the FROC of every kind of map of windows: `DENSE_NAMES`.
+
+    Raises
+    ------
+    OutputExistsError, StorageError
+        When a file is in the way or cannot be written.
+    """
+    curves = [(one.name, one.froc) for one in cohort.maps]
+    _write("froc", lambda axes: _draw_froc(axes, curves), folder, overwrite=overwrite)
+
+
+def _write(name: str, draw: Callable[[Axes], None], folder: Path, *, overwrite: bool) -> None:
+    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    draw(figure.subplots())
+    for ending in ("png", "svg"):
+        # no date and no random names: equal figures are equal files
+        with (
+            placed(folder / f"{name}.{ending}", overwrite=overwrite) as temporary,
+            rc_context({"svg.hashsalt": name}),
+        ):
+            figure.savefig(
+                temporary,
+                format=ending,
+                dpi=150,
+                metadata={"Date": None} if ending == "svg" else {"Software": None},
+            )
 
 
 def _draw_roc(axes: Axes, cohort: CohortEvaluation) -> None:
@@ -70,8 +96,8 @@ def _draw_roc(axes: Axes, cohort: CohortEvaluation) -> None:
     _legend(axes)
 
 
-def _draw_froc(axes: Axes, cohort: CohortEvaluation) -> None:
-    for name, froc in (("pyramidal run", cohort.pyramid_froc), ("reference run", cohort.reference_froc)):
+def _draw_froc(axes: Axes, curves: Iterable[tuple[str, Froc | None]]) -> None:
+    for name, froc in curves:
         if froc is not None and froc.n_lesions:
             # past its last point the curve goes on level, as it is read off for the score
             false_positives = np.append(froc.curve.false_positives, max(froc.curve.false_positives[-1], _MOST_RATE))

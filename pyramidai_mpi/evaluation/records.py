@@ -30,14 +30,14 @@ def evaluation_json(cohort: CohortEvaluation) -> str:
         "tile_roc": [
             {
                 "level": one.level,
-                "auc": _estimate(one.pooled),
+                "auc": estimate_record(one.pooled),
                 "tumor_tiles": one.n_positive,
                 "other_tiles": one.n_negative,
-                "auc_per_slide": [_number(value) for value in one.per_slide.tolist()],
+                "auc_per_slide": [number_record(value) for value in one.per_slide.tolist()],
             }
             for one in cohort.roc
         ],
-        "froc": {"pyramid": _froc(cohort.pyramid_froc), "reference": _froc(cohort.reference_froc)},
+        "froc": {"pyramid": froc_record(cohort.pyramid_froc), "reference": froc_record(cohort.reference_froc)},
         "slides": [_slide(one) for one in cohort.slides],
     }
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -67,10 +67,11 @@ def _slide(one: SlideEvaluation) -> dict[str, Any]:
         "kept": cost.kept if cost and known else None,
         "retention": cost.retention if cost and known else None,
         "retention_unknown": one.retention_unknown or None,
-        "seconds": _number(one.seconds.pyramid),
-        "reference_seconds": _number(one.seconds.reference),
-        "speedup_seconds": _number(one.seconds.speedup),
+        "seconds": number_record(one.seconds.pyramid),
+        "reference_seconds": number_record(one.seconds.reference),
+        "speedup_seconds": number_record(one.seconds.speedup),
         "seconds_are": one.seconds.how or None,
+        "seconds_unknown": one.seconds.unknown or None,
         "lesions": one.n_lesions,
         "isolated_tumor_cells": one.n_isolated,
         "lesions_hit": pyramid and int((pyramid.findings.lesion_score > 0).sum()),
@@ -82,29 +83,40 @@ def _slide(one: SlideEvaluation) -> dict[str, Any]:
 
 
 def _means(means: BothMeans) -> dict[str, Any]:
-    return {"mean_of_ratios": _estimate(means.mean_of_ratios), "ratio_of_means": _estimate(means.ratio_of_means)}
+    return {
+        "mean_of_ratios": estimate_record(means.mean_of_ratios),
+        "ratio_of_means": estimate_record(means.ratio_of_means),
+    }
 
 
-def _estimate(one: Estimate) -> dict[str, Any]:
-    return {"value": _number(one.value), "low": _number(one.low), "high": _number(one.high), "slides": one.n_slides}
+def estimate_record(one: Estimate) -> dict[str, Any]:
+    """A figure with its interval."""
+    return {
+        "value": number_record(one.value),
+        "low": number_record(one.low),
+        "high": number_record(one.high),
+        "slides": one.n_slides,
+    }
 
 
-def _froc(froc: Froc | None) -> dict[str, Any] | None:
+def froc_record(froc: Froc | None) -> dict[str, Any] | None:
+    """A FROC with its curve; None where there is none."""
     if froc is None:
         return None
     return {
-        "score": _estimate(froc.score),
+        "score": estimate_record(froc.score),
         "lesions": froc.n_lesions,
         "sensitivity_at": {
-            f"{rate:g}": _number(value)
+            f"{rate:g}": number_record(value)
             for rate, value in zip(FALSE_POSITIVES_A_SLIDE, froc.curve.at_rates.tolist(), strict=True)
         },
         "curve": [
-            {"false_positives": x, "sensitivity": _number(y)}
+            {"false_positives": x, "sensitivity": number_record(y)}
             for x, y in zip(froc.curve.false_positives.tolist(), froc.curve.sensitivity.tolist(), strict=True)
         ],
     }
 
 
-def _number(value: float) -> float | None:
+def number_record(value: float) -> float | None:
+    """None for what is not finite, which JSON does not know."""
     return float(value) if math.isfinite(value) else None

@@ -32,12 +32,15 @@ class RunSeconds:
         Seconds; NaN where they are not known.
     pyramid_estimated, reference_estimated
         Whether they are tile counts times the seconds that a tile of each level took in an exhaustive run.
+    unknown
+        Why one of them, and so the speedup, is not known; "" when it is.
     """
 
     pyramid: float
     reference: float
     pyramid_estimated: bool = False
     reference_estimated: bool = False
+    unknown: str = ""
 
     @property
     def speedup(self) -> float:
@@ -56,7 +59,7 @@ class RunSeconds:
         return "measured"
 
 
-UNKNOWN_SECONDS = RunSeconds(float("nan"), float("nan"))
+NO_RUN_TO_TIME = RunSeconds(float("nan"), float("nan"), unknown="no pyramidal or exhaustive result")
 
 
 def seconds_of(runs: SlideRuns, cost: RunCost) -> RunSeconds:
@@ -70,7 +73,20 @@ def seconds_of(runs: SlideRuns, cost: RunCost) -> RunSeconds:
         pyramid = float(rates @ np.array(cost.analysed, np.float64))
     if rates is not None and reference_estimated:
         reference = float(rates[0] * cost.n_reference_tiles)
-    return RunSeconds(pyramid, reference, pyramid_estimated, reference_estimated)
+    missing = [
+        _why_unknown(kind, own, runs.exhaustive)
+        for kind, own, seconds in (("pyramidal", runs.pyramid, pyramid), ("reference", runs.reference, reference))
+        if np.isnan(seconds)
+    ]
+    unknown = "; ".join(dict.fromkeys(missing)) or ("" if pyramid > 0 else "the pyramidal run took none")
+    return RunSeconds(pyramid, reference, pyramid_estimated, reference_estimated, unknown)
+
+
+def _why_unknown(kind: str, own: LabelledResult | None, exhaustive: LabelledResult | None) -> str:
+    there = [name for name, result in ((kind, own), ("exhaustive", exhaustive)) if result is not None]
+    if not there:
+        return f"no {kind} or exhaustive result"
+    return f"the {' and the '.join(there)} result {'hold' if len(there) > 1 else 'holds'} no times, as after --resume"
 
 
 def _total(result: LabelledResult | None) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,8 @@ import numpy as np
 from pyramidai_mpi.base.types import index_keys
 from pyramidai_mpi.evaluation.detections import RADIUS_UM, find_detections
 from pyramidai_mpi.evaluation.froc import judge
-from pyramidai_mpi.evaluation.lesions import MASK_DOWNSAMPLE, find_lesions
-from pyramidai_mpi.evaluation.seconds import UNKNOWN_SECONDS, seconds_of
-from pyramidai_mpi.truth.coverage import UNIT
+from pyramidai_mpi.evaluation.lesions import lesions_of
+from pyramidai_mpi.evaluation.seconds import NO_RUN_TO_TIME, seconds_of
 from pyramidai_mpi.truth.labelled_tree import RunCost
 
 if TYPE_CHECKING:
@@ -131,8 +129,7 @@ def evaluate_slide(runs: SlideRuns, rule: DetectionRule, thresholds: Sequence[fl
         Of the pyramidal run to derive from an exhaustive result, level 0 first; None: the result's own.
     """
     widest = runs.widest
-    tumor = widest.truth.coverage(_mask_shape(widest.l0_size), MASK_DOWNSAMPLE) * 2 >= UNIT
-    lesions = find_lesions(tumor, widest.mpp)
+    lesions = lesions_of(widest.truth, widest.l0_size, widest.mpp)
     pyramid = runs.pyramidal_levels(thresholds)
     full = runs.full_level0
     decided_at = tuple(thresholds or runs.decided_by.thresholds)
@@ -145,7 +142,7 @@ def evaluate_slide(runs: SlideRuns, rule: DetectionRule, thresholds: Sequence[fl
             level.index,
             level.score,
             threshold=l0_threshold if rule.threshold is None else rule.threshold,
-            l0_tile_side=widest.rule.grid.l0_tile_side(0),
+            l0_tile_side=widest.rule.grid.l0_side(0),
             mpp=widest.mpp,
             radius_um=rule.radius_um,
         )
@@ -158,7 +155,7 @@ def evaluate_slide(runs: SlideRuns, rule: DetectionRule, thresholds: Sequence[fl
         thresholds=decided_at,
         cost=cost,
         retention_unknown=_why_no_retention(cost, full),
-        seconds=UNKNOWN_SECONDS if cost is None else seconds_of(runs, cost),
+        seconds=NO_RUN_TO_TIME if cost is None else seconds_of(runs, cost),
         n_tumor_tiles=int(widest.levels[0].positive.sum()),
         n_lesions=lesions.n_to_find,
         n_isolated=lesions.n_isolated,
@@ -168,11 +165,6 @@ def evaluate_slide(runs: SlideRuns, rule: DetectionRule, thresholds: Sequence[fl
         reference=points(full),
         notes=widest.notes,
     )
-
-
-def _mask_shape(l0_size: tuple[int, int]) -> tuple[int, int]:
-    width, height = l0_size
-    return math.ceil(height / MASK_DOWNSAMPLE), math.ceil(width / MASK_DOWNSAMPLE)
 
 
 def _cost(

@@ -6,10 +6,17 @@ import os
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, OutputExistsError
+from pyramidai_mpi.export.cells import cell_grid, count_cells, is_dense, iter_level_cells
+from pyramidai_mpi.export.coordinate_file import (
+    Rows,
+    clam_attributes,
+    nominal_magnification,
+    trident_attributes,
+    write_coordinate_file,
+)
 from pyramidai_mpi.store.files.placing import check_folder, check_target, discard, placed, storage_errors
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_column, read_header
@@ -17,11 +24,8 @@ from pyramidai_mpi.store.results.tables import iter_column, read_header
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyramidai_mpi.store.results.tables import Header
+    from pyramidai_mpi.store.results.tables import Header, ResultFile
 
-# TRIDENT's table (OpenSlideWSI._fetch_magnification): objective power by µm/px below
-_MAGNIFICATIONS = ((0.16, 80), (0.2, 60), (0.3, 40), (0.6, 20), (1.2, 10), (2.4, 5))
-_CHUNK_ROWS = 4096
 _LONGEST_NAME = 200
 """Bytes that leave room for what a temporary file adds."""
 
@@ -109,17 +113,13 @@ def _make_folder(folder: Path) -> None:
             raise OutputExistsError(f"{folder}: is no folder; name another output") from error
 
 
-def nominal_magnification(mpp: float) -> int:
-    """Objective power that goes with a pixel size, in the steps that TRIDENT uses; 2 beyond them."""
-    return next((power for below, power in _MAGNIFICATIONS if mpp < below), 2)
-
-
-def _write_level(source: h5py.File, header: Header, level: int, temporary: Path, target: Path) -> None:
+def _write_level(source: ResultFile, header: Header, level: int, temporary: Path, target: Path) -> None:
     """Write the tiles of one level as ``coords`` and, where the result has them, ``features``.
 
     ``coords`` int64 (N, 2) are level-0 pixels; its attributes are CLAM's (``patch_size`` pixels of the stored level
     ``patch_level``) and TRIDENT's (``patch_size`` pixels at ``target_magnification``), which is the stored level's, so
-    that both read the same area. ``features`` is float32 (N, F).
+    that both read the same area. ``features`` is float32 (N, F). Of a level whose tiles are blocks of windows, each
+    window is a patch; ``overlap`` and ``stride`` say how far apart they lie.
 
     Parameters
     ----------
@@ -141,32 +141,31 @@ def _write_level(source: h5py.File, header: Header, level: int, temporary: Path,
     OSError, RuntimeError
         When the file cannot be written.
     """
-    record, name = header.levels[level], PurePath(header.slide.name).stem
-    magnification = nominal_magnification(header.slide.mpp)
-    n_rows = header.n_tiles[level]
-    with h5py.File(temporary, "w", libver=("earliest", "v110")) as out:
-        for table, width, dtype in (("coords", 2, np.int64), ("features", record.n_features, np.float32)):
-            if not width:
-                continue
-            chunks = (min(max(n_rows, 1), _CHUNK_ROWS), width)
-            dataset = out.create_dataset(table, (n_rows, width), dtype, chunks=chunks, maxshape=(None, width))
-            first = 0
-            for block in iter_column(source, level, table):
-                dataset[first : first + len(block)] = block
-                first += len(block)
-            dataset.attrs.update(name=name, savetodir=target.parent.name)
-        width, height = header.slide.l0_size
-        out["coords"].attrs.update(
-            patch_size=record.patch_size,
-            patch_level=record.patch_level,
-            patch_size_level0=record.patch_size_level0,
-            downsample=np.array([record.patch_size_level0 / record.patch_size] * 2),
-            downsampled_level_dim=np.array(record.level_dim, np.int64),
-            level_dim=np.array(record.level_dim, np.int64),
-            level0_magnification=magnification,
-            target_magnification=magnification * record.patch_size / record.patch_size_level0,
-            level0_width=width,
-            level0_height=height,
-            overlap=0,
-            save_path=target.parent.name,
-        )
+    record, name, folder = header.levels[level], PurePath(header.slide.name).stem, target.parent.name
+    stored_power = nominal_magnification(header.slide.mpp) * record.patch_size / record.patch_size_level0
+    downsample = record.patch_size_level0 / record.patch_size
+    clam = clam_attributes(name, folder, record.patch_size, record.patch_level, downsample, record.level_dim)
+    grid = cell_grid(header)
+    stride = round(record.patch_size * grid.levels[level].cell / header.model.tile_size)
+    trident = trident_attributes(
+        name,
+        folder,
+        record.patch_size,
+        record.patch_size_level0,
+        header.slide.mpp,
+        stored_power,
+        header.slide.l0_size,
+        overlap=record.patch_size - stride,
+    )
+    if is_dense(header):
+        corners = (grid.l0_corners(level, cells.index) for cells in iter_level_cells(source, header, level))
+        n_windows = count_cells(source, header, level)
+        of_windows = {"stride": stride, "stride_level0": grid.l0_side(level)}
+        coords: dict[str, Rows] = {"coords": (2, np.int64, corners)}
+        write_coordinate_file(temporary, n_windows, coords, {"coords": clam | trident | of_windows})
+        return
+    tables: dict[str, Rows] = {"coords": (2, np.int64, iter_column(source, level, "coords"))}
+    if record.n_features:
+        tables["features"] = (record.n_features, np.float32, iter_column(source, level, "features"))
+    attributes = {"coords": clam | trident, "features": {"name": name, "savetodir": folder}}
+    write_coordinate_file(temporary, header.n_tiles[level], tables, attributes)

@@ -1,35 +1,47 @@
-"""The overlay as Deep Zoom: a folder of small pictures that OpenSeadragon and its like show in a browser."""
+"""The overlay and its layers as Deep Zoom: a folder of small pictures, and a page that shows them from the disk."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from pyramidai_mpi.base.errors import OutputExistsError
+from pyramidai_mpi.export.deepzoom_page import PAGE_NAMES, ZoomLayer, write_page
+from pyramidai_mpi.export.layers import painted_rows
 from pyramidai_mpi.export.picture import open_picture
-from pyramidai_mpi.store.files.placing import check_folder, storage_errors, sweep, temporary_name
+from pyramidai_mpi.export.replaced_folder import FolderKind, replaced_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyramidai_mpi.base.types import RgbArray
+    import numpy.typing as npt
+
+    from pyramidai_mpi.export.picture import Picture
 
 _TILE = 256
+_BAND = 64
+"""Rows that are drawn at once."""
+_PIECE = 4 * _TILE
+"""Columns that are halved at once."""
 _QUALITY = 85
 _DOWNSAMPLE = 8.0
-_NAME = "overlay"
+_FORMATS = {"overlay": "jpeg", "slide": "jpeg", "scores": "png", "look": "png"}
+_KIND = FolderKind(
+    "a Deep Zoom picture",
+    "overlay.dzi",
+    "|".join([rf"({'|'.join(_FORMATS)})(\.dzi|_files(/\d+(/\d+_\d+\.(jpeg|png))?)?)", *PAGE_NAMES]),
+)
 
 
 def write_deepzoom(result: Path, folder: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:
-    """Write ``folder/overlay.dzi`` and its tiles: the scores over the slide, at 8 level-0 pixels a pixel.
+    """Write a result as Deep Zoom pictures at 8 level-0 pixels a pixel, and ``folder/index.html``, which shows them.
 
-    Memory is that of a few rows of tiles. The format is Microsoft's Deep Zoom: level n is the picture reduced to at
-    most 2**n pixels a side, in JPEG tiles of 256 pixels without overlap.
+    ``overlay.dzi`` is the scores over the slide, for any viewer. The page lays ``scores.dzi`` or ``look.dzi``, clear
+    where nothing was looked at, over ``slide.dzi``. Memory is that of a few rows of tiles. The format is Microsoft's
+    Deep Zoom: level n is the picture reduced to at most 2**n pixels a side, in JPEG or PNG tiles of 256 pixels without
+    overlap. The page asks no server and no network for anything.
 
     Parameters
     ----------
@@ -50,35 +62,46 @@ def write_deepzoom(result: Path, folder: Path, slide: Path | None = None, *, ove
         When the folder is in the way or cannot be written.
     """
     check_deepzoom(folder, overwrite=overwrite)
-    for left_behind in (folder, _aside(folder)):
-        sweep(left_behind)
-    temporary = temporary_name(folder)
-    try:
-        downsample = None if slide is None else _DOWNSAMPLE
-        with open_picture(result, slide, downsample=downsample) as picture, storage_errors(temporary):
-            width, height = picture.size
-            temporary.mkdir()
-            deepest = _Level(temporary / f"{_NAME}_files", (max(width, height) - 1).bit_length())
-            (temporary / f"{_NAME}.dzi").write_text(_descriptor(width, height), encoding="utf-8")
-            for top in range(0, height, _TILE):
-                deepest.add(picture.overlay(top, min(top + _TILE, height)))
-            deepest.finish()
-            _place_folder(temporary, folder, overwrite=overwrite)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    downsample = None if slide is None else _DOWNSAMPLE
+    with (
+        open_picture(result, slide, downsample=downsample) as picture,
+        replaced_folder(folder, _KIND, overwrite=overwrite) as made,
+    ):
+        _write_pictures(picture, made)
+        base = "Tissue" if picture.reader is None else "Slide"
+        titles = {"slide": base, "scores": "Scores", "look": "Last look"}
+        layers = [ZoomLayer(name, title, _FORMATS[name]) for name, title in titles.items()]
+        write_page(picture, made, layers, _TILE)
+
+
+def _write_pictures(picture: Picture, folder: Path) -> None:
+    width, height = picture.size
+    deepest = {}
+    for name, kind in _FORMATS.items():
+        (folder / f"{name}.dzi").write_text(_descriptor(width, height, kind), encoding="utf-8")
+        deepest[name] = _Level(folder / f"{name}_files", (max(width, height) - 1).bit_length(), kind)
+    for top in range(0, height, _BAND):
+        rows = top, min(top + _BAND, height)
+        slide = picture.slide(*rows)
+        deepest["slide"].add(slide)
+        deepest["overlay"].add(picture.overlay(*rows, slide=slide))
+        deepest["scores"].add(painted_rows(picture, "scores", *rows))
+        deepest["look"].add(painted_rows(picture, "looks", *rows))
+    for level in deepest.values():
+        level.finish()
 
 
 class _Level:
     """One level of the pyramid: takes rows, writes full rows of tiles, and passes their halves on to the next level."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        self._folder, self._number = folder / str(number), number
+    def __init__(self, folder: Path, number: int, kind: str) -> None:
+        self._folder, self._number, self._kind = folder / str(number), number, kind
         self._folder.mkdir(parents=True)
-        self._next = _Level(folder, number - 1) if number else None
-        self._waiting: list[RgbArray] = []
+        self._next = _Level(folder, number - 1, kind) if number else None
+        self._waiting: list[npt.NDArray[np.uint8]] = []
         self._tile_row = 0
 
-    def add(self, rows: RgbArray) -> None:
+    def add(self, rows: npt.NDArray[np.uint8]) -> None:
         """Take the next rows of the picture, at most a tile's height."""
         self._waiting.append(rows)
         if sum(map(len, self._waiting)) >= _TILE:
@@ -94,26 +117,39 @@ class _Level:
         if self._next is not None:
             self._next.finish()
 
-    def _write(self, band: RgbArray) -> None:
+    def _write(self, band: npt.NDArray[np.uint8]) -> None:
         for col, left in enumerate(range(0, band.shape[1], _TILE)):
             tile = Image.fromarray(np.ascontiguousarray(band[:, left : left + _TILE]))
-            tile.save(self._folder / f"{col}_{self._tile_row}.jpeg", quality=_QUALITY)
+            tile.save(self._folder / f"{col}_{self._tile_row}.{self._kind}", quality=_QUALITY)
         self._tile_row += 1
         if self._next is not None:
             self._next.add(_halved(band))
 
 
-def _halved(band: RgbArray) -> RgbArray:
-    """2 x 2 means; an odd last row or column counts twice."""
-    padded = np.pad(band, ((0, len(band) % 2), (0, band.shape[1] % 2), (0, 0)), mode="edge").astype(np.uint16)
-    total = padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2]
-    return ((total + 2) // 4).astype(np.uint8)
+def _halved(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """2 x 2 means, an odd last row or column counted twice; of four channels the last is the weight of the others."""
+    pieces = [_piece_halved(band[:, left : left + _PIECE]) for left in range(0, band.shape[1], _PIECE)]
+    return np.concatenate(pieces, axis=1)
 
 
-def _descriptor(width: int, height: int) -> str:
+def _piece_halved(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    padded = np.pad(band, ((0, len(band) % 2), (0, band.shape[1] % 2), (0, 0)), mode="edge").astype(np.uint32)
+    if band.shape[2] == 3:
+        return ((_sum_of_four(padded) + 2) // 4).astype(np.uint8)
+    weight = padded[..., 3:]
+    total = _sum_of_four(weight)
+    colour = (_sum_of_four(padded[..., :3] * weight) + total // 2) // np.maximum(total, 1)
+    return np.concatenate([colour, (total + 2) // 4], axis=2).astype(np.uint8)
+
+
+def _sum_of_four(pixels: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    return pixels[::2, ::2] + pixels[1::2, ::2] + pixels[::2, 1::2] + pixels[1::2, 1::2]
+
+
+def _descriptor(width: int, height: int, kind: str) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpeg" Overlap="0" TileSize="{_TILE}">'
+        f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="{kind}" Overlap="0" TileSize="{_TILE}">'
         f'<Size Width="{width}" Height="{height}"/></Image>\n'
     )
 
@@ -123,34 +159,6 @@ def files_of_deepzoom(folder: Path, slide_name: str = "") -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def _aside(folder: Path) -> Path:
-    """Where the older folder goes while the new one takes its name."""
-    return folder.with_name(f"{folder.name}.old")
-
-
 def check_deepzoom(folder: Path, slide_name: str = "", *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
-    """Find out before the work whether the folder could be made after it, whatever the slide is called.
-
-    No input is in danger, as only a Deep Zoom picture is ever replaced.
-
-    Raises
-    ------
-    OutputExistsError, StorageError
-        When something is in the way, or the folder that it is to lie in is missing or cannot be written.
-    """
-    check_folder(folder.parent)
-    if os.path.lexists(folder) and not (folder.is_dir() and (overwrite or not any(folder.iterdir()))):
-        raise OutputExistsError(f"{folder}: exists already; use --overwrite to replace it or name another folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / f"{_NAME}.dzi").is_file():
-        raise OutputExistsError(f"{folder}: holds something else than a Deep Zoom picture; name another folder")
-
-
-def _place_folder(temporary: Path, folder: Path, *, overwrite: bool) -> None:
-    check_deepzoom(folder, overwrite=overwrite)
-    if folder.exists() and any(folder.iterdir()):
-        old = temporary_name(_aside(folder))
-        folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(folder)  # replaces an empty folder
+    """As `FolderKind.check`, whatever the slide is called."""
+    _KIND.check(folder, overwrite=overwrite)

@@ -14,6 +14,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What writers can be told beside their target, by an option of ``pyramidai export``.
+
+    Attributes
+    ----------
+    name
+        Of the option, and of the writers' keyword.
+    parse
+        Function ``(text)`` in a module of this room that makes the keyword's value of the option's text; raises
+        `UsageError`.
+    metavar, help
+        Of the option.
+    """
+
+    name: str
+    parse: str
+    metavar: str
+    help: str
+
+
+@dataclass(frozen=True)
 class Variant:
     """Another way to write a format, by a switch of ``pyramidai export``; those of one format exclude each other.
 
@@ -25,11 +46,14 @@ class Variant:
         As a format's; is not given the slide.
     help
         Of the switch.
+    settings
+        What its writer can be told.
     """
 
     name: str
     writer: str
     help: str
+    settings: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,10 @@ class Format:
         Of what makes a folder: function ``(folder, slide_name)`` that gives all files there that are of the slide.
     variants
         Other ways to write it.
+    settings
+        What its writer can be told.
+    needs_slide
+        Nothing can be written without the slide.
     """
 
     name: str
@@ -66,13 +94,19 @@ class Format:
     check: str = ""
     files: str = ""
     variants: tuple[Variant, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    needs_slide: bool = False
 
     def __str__(self) -> str:
         return self.name
 
 
+_LEVELS = Setting("levels", "levels.parse_levels", "N,...", "CSV and GeoJSON hold tiles of these levels only.")
+_TOP = Setting("top", "top_tiles.parse_top", "N", "How many tiles --tiles writes, 50 unless given.")
 _MERGE = Variant("merge", "outlines.write_outlines", "GeoJSON holds the outlines of positive regions instead.")
-_FLAT = Variant("flat", "geojson.write_flat", "GeoJSON holds tiles side by side, for programs other than QuPath.")
+_FLAT = Variant(
+    "flat", "geojson.write_flat", "GeoJSON holds tiles side by side, for programs other than QuPath.", (_LEVELS,)
+)
 FORMATS = (
     Format(
         "geojson",
@@ -81,8 +115,9 @@ FORMATS = (
         "F",
         "Tiles for QuPath, children within parents; .gz compresses.",
         variants=(_MERGE, _FLAT),
+        settings=(_LEVELS,),
     ),
-    Format("csv", ".csv", "csv_table.write_csv", "F", "Tiles, with WSInfer's columns first."),
+    Format("csv", ".csv", "csv_table.write_csv", "F", "Tiles, with WSInfer's columns first.", settings=(_LEVELS,)),
     Format("heatmap", ".heatmap.tif", "heatmap.write_heatmap", "F.tif", "Scores as pyramidal OME BigTIFF."),
     Format(
         "overlay",
@@ -101,6 +136,18 @@ FORMATS = (
         draws_slide=True,
         check="deepzoom.check_deepzoom",
         files="deepzoom.files_of_deepzoom",
+    ),
+    Format(
+        "tiles",
+        ".tiles",
+        "tiles.write_tiles",
+        "DIR",
+        "The highest-scored tiles as PNG, with a table; needs --slide.",
+        draws_slide=True,
+        check="tiles.check_tiles",
+        files="tiles.files_of_tiles",
+        settings=(_TOP,),
+        needs_slide=True,
     ),
     Format(
         "clam",
@@ -134,11 +181,30 @@ class Order:
         File, or folder where the format has a ``check``.
     variant
         Another way to write it.
+    settings
+        What its writer is told, each with the option's text.
     """
 
     format: Format
     target: Path
     variant: Variant | None = None
+    settings: tuple[tuple[Setting, str], ...] = ()
+
+    @property
+    def way(self) -> str:
+        """How it is made, in words for the record of exports; empty for the plain format."""
+        variant = [] if self.variant is None else [self.variant.name]
+        return " ".join([*variant, *(f"{setting.name}={text}" for setting, text in self.settings)])
+
+    def keywords(self) -> dict[str, Any]:
+        """What its writer is told.
+
+        Raises
+        ------
+        UsageError
+            When an option's text makes no sense.
+        """
+        return {setting.name: load(setting.parse)(text) for setting, text in self.settings}
 
 
 def parse_formats(words: str) -> tuple[Format, ...]:
@@ -179,7 +245,7 @@ def check_orders(
     Raises
     ------
     UsageError
-        When a target is one of the inputs, or two orders have the same one.
+        When a target is one of the inputs, two orders have the same one, or a setting makes no sense.
     OutputExistsError, StorageError
         When a target is in the way or cannot be written.
     """
@@ -190,6 +256,7 @@ def check_orders(
         if other := taken.get(order.target):
             raise UsageError(f"{order.target}: is named for {other} and for {order.format}; name two outputs")
         taken[order.target] = order.format
+        order.keywords()
         if order.format.check:
             load(order.format.check)(order.target, slide_name, overwrite=overwrite, inputs=inputs)
         else:
@@ -227,7 +294,7 @@ def make(
         raise UsageError(f"{order.target}: is the name of the record of exports; name another output")
     record = ExportRecord(result)
     over_slide = slide is not None and order.format.draws_slide and order.variant is None
-    origin = record.origin(order.format.name, order.variant.name if order.variant else "", over_slide=over_slide)
+    origin = record.origin(order.format.name, order.way, over_slide=over_slide)
     standing = record.standing(order.target, origin, _files_of(order, record.slide_name))
     if resume and standing is Standing.CURRENT:
         return False
@@ -264,7 +331,8 @@ def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrit
         When the target is in the way or cannot be written.
     """
     given = (slide,) if order.format.draws_slide and order.variant is None else ()
-    load((order.variant or order.format).writer)(result, order.target, *given, overwrite=overwrite)
+    write = load((order.variant or order.format).writer)
+    write(result, order.target, *given, overwrite=overwrite, **order.keywords())
 
 
 def load(function: str) -> Callable[..., Any]:

@@ -9,15 +9,25 @@ their bounds on (``OpenslideImageServer``), so that corner is taken off the coor
 
 from __future__ import annotations
 
-import gzip
 import json
-from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.types import Decision
-from pyramidai_mpi.store.files.placing import placed
+from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.types import Decision, outcome_names
+from pyramidai_mpi.export.cell_squares import square_texts
+from pyramidai_mpi.export.cells import is_dense
+from pyramidai_mpi.export.features import (
+    OTHERS,
+    UNREADABLE,
+    ZOOMED,
+    classification,
+    feature_collection,
+    positive_classification,
+)
+from pyramidai_mpi.export.levels import chosen_levels
+from pyramidai_mpi.export.outlines import write_outlines
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_column, read_header, read_rows
 
@@ -29,15 +39,17 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.store.results.tables import Header, ResultFile, TileRows
 
-_POSITIVE = (200, 0, 0)
-_UNREADABLE = (128, 128, 128)
-# One for each further class, told apart with the common colour-vision deficiencies (Okabe and Ito 2008).
-_OTHERS = ((0, 114, 178), (0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66))
-_GZIP_LEVEL = 3
 
-
-def write_geojson(result: Path, target: Path, *, overwrite: bool = False, flat: bool = False) -> None:
+def write_geojson(
+    result: Path, target: Path, *, overwrite: bool = False, flat: bool = False, levels: Sequence[int] | None = None
+) -> None:
     """Write all analysed tiles as a GeoJSON FeatureCollection, children within their parents.
+
+    Of a result with strides, the outlines of `export.outlines` instead, or when `flat` a square for each window's cell,
+    with its score and stride.
+
+    The positive class is that of positive tiles of level 0 alone: their number is that of the run's summary. A tile
+    above level 0 that was zoomed into has a class of that name, all others the most probable of the other classes.
 
     Coordinates are level-0 pixels from the corner of the slide's bounds, exterior rings counter-clockwise in terms of
     the numbers (RFC 7946). Unreadable tiles have no measurements. Memory is that of one row of root tiles.
@@ -52,9 +64,14 @@ def write_geojson(result: Path, target: Path, *, overwrite: bool = False, flat: 
         Replace an existing file.
     flat
         All tiles side by side instead, for programs that do not know QuPath's children.
+    levels
+        Only tiles of these levels; None for all.
 
     Raises
     ------
+    UsageError
+        When the result has no such level; of one with strides, when levels are given without `flat`, or there are more
+        squares than programs open.
     InputError
         When the result cannot be read.
     OutputExistsError, StorageError
@@ -62,67 +79,41 @@ def write_geojson(result: Path, target: Path, *, overwrite: bool = False, flat: 
     """
     with open_result(result) as file:
         header = read_header(file)
-        texts = _FeatureTexts(header)
-        with feature_collection(target, overwrite=overwrite, inputs=[result]) as collection:
-            for band in _bands(file, header):
+        if is_dense(header):
+            _write_dense(file, header, result, target, overwrite=overwrite, flat=flat, levels=levels)
+            return
+        texts, chosen = _FeatureTexts(header), chosen_levels(header, levels)
+        with feature_collection(target, header, overwrite=overwrite, inputs=[result]) as collection:
+            for band in _bands(file, header, chosen):
                 features = texts.flat(band) if flat else texts.nested(band)
                 collection.add(features)
 
 
-def write_flat(result: Path, target: Path, *, overwrite: bool = False) -> None:
+def _write_dense(
+    file: ResultFile,
+    header: Header,
+    result: Path,
+    target: Path,
+    *,
+    overwrite: bool,
+    flat: bool,
+    levels: Sequence[int] | None,
+) -> None:
+    """Outlines of a result with strides, or squares."""
+    if not flat:
+        if levels is not None:
+            raise UsageError(f"--levels: {result} has strides and is written as outlines of all; give --flat as well")
+        write_outlines(result, target, overwrite=overwrite)
+        return
+    texts = square_texts(file, header, chosen_levels(header, levels))
+    with feature_collection(target, header, overwrite=overwrite, inputs=[result]) as collection:
+        for features in texts:
+            collection.add(features)
+
+
+def write_flat(result: Path, target: Path, *, overwrite: bool = False, levels: Sequence[int] | None = None) -> None:
     """As `write_geojson`, all tiles side by side."""
-    write_geojson(result, target, overwrite=overwrite, flat=True)
-
-
-class FeatureCollection:
-    """Features on their way to a file.
-
-    Parameters
-    ----------
-    out
-        Takes the bytes.
-    """
-
-    def __init__(self, out: IO[bytes]) -> None:
-        self._out = out
-        self._separator = b"\n"
-
-    def add(self, features: Sequence[str]) -> None:
-        """Append features, each a JSON text."""
-        if features:
-            self._out.write(self._separator + ",\n".join(features).encode())
-            self._separator = b",\n"
-
-
-@contextmanager
-def feature_collection(target: Path, *, overwrite: bool, inputs: Sequence[Path]) -> Iterator[FeatureCollection]:
-    """Open a GeoJSON file, compressed when its name ends in ``.gz``; it gets its name when all is written.
-
-    Raises
-    ------
-    OutputExistsError, StorageError
-        When the target is in the way or cannot be written.
-    """
-    with ExitStack() as stack:
-        temporary = stack.enter_context(placed(target, overwrite=overwrite, inputs=inputs))
-        out: IO[bytes] = stack.enter_context(temporary.open("wb"))
-        if target.suffix == ".gz":
-            # neither name nor time within: equal results give equal files
-            zipped = gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=out, mtime=0)
-            out = cast("IO[bytes]", stack.enter_context(zipped))
-        out.write(b'{"type":"FeatureCollection","features":[')
-        yield FeatureCollection(out)
-        out.write(b"\n]}\n")
-
-
-def classification(name: str, colour: tuple[int, int, int]) -> str:
-    """QuPath's classification as a JSON text."""
-    return json.dumps({"name": name, "color": list(colour)}, ensure_ascii=False, separators=(",", ":"))
-
-
-def positive_classification(header: Header) -> str:
-    """The positive class as a classification."""
-    return classification(header.model.positive_class, _POSITIVE)
+    write_geojson(result, target, overwrite=overwrite, flat=True, levels=levels)
 
 
 class _FeatureTexts:
@@ -132,7 +123,7 @@ class _FeatureTexts:
         self._bounds = np.array(header.slide.l0_bounds, np.int64)
         self._sides = [record.patch_size_level0 for record in header.levels]
         self._positive = header.score_column
-        others = iter(_OTHERS * len(header.model.classes))
+        others = iter(OTHERS * len(header.model.classes))
         self._classes = [
             positive_classification(header)
             if name == header.model.positive_class
@@ -146,17 +137,19 @@ class _FeatureTexts:
         return [opening + "}}" for rows in band for opening in self._openings(rows)]
 
     def nested(self, band: list[TileRows]) -> list[str]:
-        """One feature a tile without parent, with its descendants inside."""
+        """One feature a tile without parent in the band, with its descendants inside."""
         tops: list[str] = []
         children: dict[int, list[str]] = {}
+        levels = {rows.level for rows in band}
         for rows in band:
+            has_parents = rows.level + 1 in levels
             texts = [
                 f'{opening},"childObjects":[{",".join(children[row])}]}}}}' if row in children else opening + "}}"
                 for row, opening in enumerate(self._openings(rows), rows.first_row)
             ]
             children = {}
             for text, parent in zip(texts, rows.parent.tolist(), strict=True):
-                if parent < 0:
+                if parent < 0 or not has_parents:
                     tops.append(text)
                 else:
                     children.setdefault(parent, []).append(text)
@@ -167,7 +160,10 @@ class _FeatureTexts:
         low = rows.l0_coords - self._bounds
         high = low + self._sides[rows.level]
         x0, y0, x1, y1 = (values.tolist() for values in (*low.T, *high.T))
-        classes = [self._classes[column] for column in self._decided_class(rows).tolist()]
+        of_columns = [*self._classes]
+        if rows.level:
+            of_columns[self._positive] = classification(outcome_names(rows.level)[Decision.ZOOM], ZOOMED)
+        classes = [of_columns[column] for column in self._decided_class(rows).tolist()]
         place = (
             '{"type":"Feature","geometry":{"type":"Polygon","coordinates":[[[%d,%d],[%d,%d],[%d,%d],[%d,%d],[%d,%d]]]},'
             '"properties":{"objectType":"tile","classification":%s'
@@ -180,29 +176,29 @@ class _FeatureTexts:
         )
         for i in np.flatnonzero(rows.decision == Decision.UNREADABLE).tolist():
             corners = (x0[i], y0[i], x1[i], y0[i], x1[i], y1[i], x0[i], y1[i], x0[i], y0[i])
-            texts[i] = place % (*corners, classification("unreadable", _UNREADABLE))
+            texts[i] = place % (*corners, classification("unreadable", UNREADABLE))
         return texts
 
     def _decided_class(self, rows: TileRows) -> npt.NDArray[np.int64]:
-        """The positive class where the decision says so, else the most probable of the others."""
+        """Column of the positive class where the decision says so, else of the most probable of the others."""
         others = np.where(np.isnan(rows.probability), -1, rows.probability)
         others[:, self._positive] = -2
         return np.where(rows.decision == Decision.ZOOM, self._positive, others.argmax(axis=1))
 
 
-def _bands(file: ResultFile, header: Header) -> Iterator[list[TileRows]]:
-    """The tiles of each row of roots with all their descendants, level 0 first.
+def _bands(file: ResultFile, header: Header, levels: Sequence[int]) -> Iterator[list[TileRows]]:
+    """The tiles of some levels that lie in each row of roots or below it, level 0 first.
 
     Tiles are stored row by row, so a band is a slice of every level's tables.
     """
     grid = header.grid
     _, n_bands = grid.shape(grid.n_levels - 1)
-    ends = []
-    for level in range(grid.n_levels):
-        rows_a_band = grid.scale_factor ** (grid.n_levels - 1 - level)
+    ends = {}
+    for level in levels:
+        rows_a_band = grid.span(grid.n_levels - 1) // grid.span(level)
         counts = np.zeros(n_bands, np.int64)
         for index in iter_column(file, level, "index"):
             counts += np.bincount(index[:, 1] // rows_a_band, minlength=n_bands)
-        ends.append([0, *np.cumsum(counts).tolist()])
+        ends[level] = [0, *np.cumsum(counts).tolist()]
     for band in range(n_bands):
-        yield [read_rows(file, level, end[band], end[band + 1]) for level, end in enumerate(ends)]
+        yield [read_rows(file, level, end[band], end[band + 1]) for level, end in ends.items()]

@@ -18,13 +18,16 @@ import tempfile
 from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import tifffile
 
 from pyramidai_mpi.base.errors import printable
-from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
+from pyramidai_mpi.base.intended_use import claim_of
+from pyramidai_mpi.export.cell_look import CellLook, looks_of
+from pyramidai_mpi.export.cells import is_dense
+from pyramidai_mpi.export.last_look import tissue_rows
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import read_header
@@ -48,6 +51,10 @@ def write_heatmap(result: Path, target: Path, *, overwrite: bool = False) -> Non
     Where the pyramid did not zoom in, the last tile's score stands for all of its tissue. Memory is that of a band of
     rows beside one number for each level-0 tile.
 
+    Of a result with strides a pixel is a cell of the finest one, with the score of the finest window over it that was
+    looked at, and tissue where its middle is; memory is that of a band of rows. The description in the file says where
+    in a pixel the centre of its window lies, which is where the score belongs.
+
     Raises
     ------
     InputError
@@ -57,7 +64,7 @@ def write_heatmap(result: Path, target: Path, *, overwrite: bool = False) -> Non
     """
     with open_result(result) as file:
         header = read_header(file)
-        last_look = read_last_look(file, header)
+        last_look = looks_of(file, header)
         with (
             placed(target, overwrite=overwrite, inputs=[result]) as temporary,
             closing(_Picture(file, header, last_look, target.parent)) as picture,
@@ -87,10 +94,12 @@ class _Picture:
     Reduced levels are made while the next finer one is read for the first time, and wait in nameless files.
     """
 
-    def __init__(self, file: ResultFile, header: Header, last_look: LastLook, folder: Path) -> None:
+    def __init__(self, file: ResultFile, header: Header, last_look: LastLook | CellLook, folder: Path) -> None:
         self._file, self.header, self._last_look = file, header, last_look
-        self.shape = header.mask_shape
-        self.mpp = header.slide.mpp * header.mask_downsample
+        self.shape, self._downsample = header.mask_shape, header.mask_downsample
+        if isinstance(last_look, CellLook):
+            self.shape, self._downsample = last_look.shape, last_look.l0_tile_side
+        self.mpp = header.slide.mpp * self._downsample
         self._reduced = [tempfile.TemporaryFile(dir=folder) for _ in range(1, self.n_levels)]  # noqa: SIM115
 
     @property
@@ -127,7 +136,7 @@ class _Picture:
             file.seek(top * width * np.dtype(np.float32).itemsize)
             data = file.read((bottom - top) * width * np.dtype(np.float32).itemsize)
             return np.frombuffer(data, np.float32).reshape(bottom - top, width)
-        downsample = self.header.mask_downsample
+        downsample = self._downsample
         score = self._last_look.scores(top, bottom, width, downsample)
         tissue = tissue_rows(self._file, self.header, top, bottom, width, downsample)
         return np.where(tissue, score, np.float32(np.nan))
@@ -180,17 +189,38 @@ def _chain_reduced_levels(path: Path) -> None:
             file.write(struct.pack("<Q", following))
 
 
+def where_scores_belong(header: Header) -> str:
+    """How a pixel lies to its window, of a result with strides, else nothing."""
+    if not is_dense(header):
+        return ""
+    finest, window = header.levels[0], header.model.tile_size
+    cell, margin = finest.cell or window, finest.margin
+    l0_side, l0_shift = cell * finest.downsample, (window / 2 - margin) * finest.downsample
+    return (
+        f"A pixel is the cell of a window of {window} px at stride {cell} ({finest.spacing_um_px:g} µm/px): pixel "
+        f"(x, y) covers the slide's level-0 pixels from ({l0_side:g} x, {l0_side:g} y) on, {l0_side:g} a side. Its "
+        f"score belongs to the centre of the window, level-0 pixel ({l0_side:g} x + {l0_shift:g}, {l0_side:g} y + "
+        f"{l0_shift:g}). Where only coarser windows were looked at, it is the score of the finest of them over it."
+    )
+
+
 def _ome_xml(picture: _Picture) -> str:
-    """Description of both images; the exact one is image 0 and stands behind the view's directories."""
+    """Description of both images; the exact one is image 0 and stands behind the view's directories.
+
+    It says what the model is for, where the result does, and how pixels lie to windows, where these overlap.
+    """
     height, width = picture.shape
     name = printable(picture.header.model.positive_class)  # XML knows no way to write control characters
+    said = " ".join(filter(None, [claim_of(picture.header.model.intended_use), where_scores_belong(picture.header)]))
+    description = f"<Description>{escape(printable(said))}</Description>" if said else ""
     images = []
     for number, (title, kind, directory) in enumerate(
         [("probability", "float", picture.n_levels), ("view", "uint8", 0)]
     ):
         images.append(
-            f'<Image ID="Image:{number}" Name="{title}"><Pixels ID="Pixels:{number}" DimensionOrder="XYCZT" '
-            f'Type="{kind}" SizeX="{width}" SizeY="{height}" SizeC="1" SizeZ="1" SizeT="1" '
+            f'<Image ID="Image:{number}" Name="{title}">{description}'
+            f'<Pixels ID="Pixels:{number}" DimensionOrder="XYCZT" Type="{kind}" '
+            f'SizeX="{width}" SizeY="{height}" SizeC="1" SizeZ="1" SizeT="1" '
             f'PhysicalSizeX="{picture.mpp!r}" PhysicalSizeXUnit="µm" '
             f'PhysicalSizeY="{picture.mpp!r}" PhysicalSizeYUnit="µm">'
             f'<Channel ID="Channel:{number}:0" Name={quoteattr(name)} SamplesPerPixel="1"/>'

@@ -29,7 +29,13 @@ def read_last_look(file: ResultFile, header: Header) -> LastLook:
 
 
 def tissue_rows(
-    file: ResultFile, header: Header, top: int, bottom: int, width: int, downsample: float
+    file: ResultFile,
+    header: Header,
+    top: int,
+    bottom: int,
+    width: int,
+    downsample: float,
+    packed_mask: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Where a picture's pixels are tissue: rows `top` to `bottom` (excluded) of `width` pixels, bool.
 
@@ -37,6 +43,8 @@ def tissue_rows(
     ----------
     downsample
         Level-0 pixels per pixel of the picture.
+    packed_mask
+        The whole mask, rows packed by `numpy.packbits`, where it is at hand: each reading of the file unpacks it all.
 
     Raises
     ------
@@ -47,4 +55,9 @@ def tissue_rows(
     mask_height, mask_width = header.mask_shape
     y = np.minimum(((np.arange(top, bottom) + 0.5) * ratio).astype(np.int64), mask_height - 1)
     x = np.minimum(((np.arange(width) + 0.5) * ratio).astype(np.int64), mask_width - 1)
-    return np.asarray(read_mask_rows(file, int(y[0]), int(y[-1]) + 1)[np.ix_(y - y[0], x)])
+    first, last = int(y[0]), int(y[-1]) + 1
+    if packed_mask is None:
+        rows = read_mask_rows(file, first, last)
+    else:
+        rows = np.unpackbits(packed_mask[first:last], axis=1, count=mask_width).view(np.bool_)
+    return np.asarray(rows[np.ix_(y - first, x)])

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from pyramidai_mpi.base.types import Decision
-from pyramidai_mpi.export.contour import CONTOUR
+from pyramidai_mpi.export.cells import cell_grid, iter_level_cells
+from pyramidai_mpi.export.contour import CONTOUR, POSITIVE
 from pyramidai_mpi.export.picture import look_colour, score_colour
 from pyramidai_mpi.pyramid.last_look import NEVER
-from pyramidai_mpi.store.results.tables import iter_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _BAND = 512
 _UNREADABLE = (120, 120, 120)
+_STEPS = 240
+_MOST_CELLS_A_SIDE = 2000
+"""Of a level's picture where tiles are blocks of windows."""
 _STRIP, _MOST_STRIPS_APART = 8, 64
 
 
@@ -68,7 +71,7 @@ def tissue_layer(picture: Picture) -> Layer:
 
 
 def score_layer(picture: Picture) -> Layer:
-    """Scores of the last look, over tissue only."""
+    """Scores of the last look, over tissue only, and the outline of positive tiles."""
     return Layer("scores", "Scores", _uri(_painted(picture, "scores"), "PNG"), *_whole(picture))
 
 
@@ -78,21 +81,44 @@ def look_layer(picture: Picture) -> Layer:
 
 
 def level_layer(picture: Picture, level: int) -> Layer:
-    """All tiles that were analysed at a level, one pixel each, by score; grey where unreadable."""
+    """All tiles or windows that were analysed at a level, one pixel each, by score; grey where unreadable."""
     header = picture.header
-    grid = header.grid
+    grid, record = cell_grid(header), header.levels[level]
     cols, rows = grid.shape(level)
-    pixels = np.zeros((rows, cols, 4), np.uint8)
-    for block in iter_rows(picture.file, level):
-        col, row = block.index.T
-        score = np.nan_to_num(block.probability[:, header.score_column])
-        colour = np.where((block.decision == Decision.UNREADABLE)[:, None], _UNREADABLE, score_colour(score))
-        pixels[row, col, :3] = np.rint(colour)
-        pixels[row, col, 3] = 255
-    side = grid.l0_tile_side(level)
-    title = f"Level {level} ({header.levels[level].spacing_um_px:.2g} µm/px)"
+    stride = "" if record.block == 1 else f", stride {record.cell}"
+    title = f"Level {level} ({record.spacing_um_px:.2g} µm/px{stride})"
+    if record.block == 1:
+        pixels = np.zeros((rows, cols, 4), np.uint8)
+        for block in iter_level_cells(picture.file, header, level):
+            col, row = block.index.T
+            score = _in_steps(np.nan_to_num(block.score))
+            colour = np.where((block.decision == Decision.UNREADABLE)[:, None], _UNREADABLE, score_colour(score))
+            pixels[row, col, :3] = np.rint(colour)
+            pixels[row, col, 3] = 255
+        side = grid.l0_side(level)
+    else:
+        pixels, step = _cell_pixels(picture, level)
+        (rows, cols), side = pixels.shape[:2], step * grid.l0_side(level)
     covered = cols * side / grid.l0_width, rows * side / grid.l0_height
-    return Layer(f"level{level}", title, _uri(Image.fromarray(pixels), "PNG"), *covered)
+    return Layer(f"level{level}", title, _uri(_with_palette(pixels), "PNG"), *covered)
+
+
+def _cell_pixels(picture: Picture, level: int) -> tuple[npt.NDArray[np.uint8], int]:
+    """The cells of a level one pixel each, RGBA (rows, cols, 4), or the highest of so many by so many."""
+    header = picture.header
+    cols, rows = cell_grid(header).shape(level)
+    step = -(-max(cols, rows) // _MOST_CELLS_A_SIDE)
+    # 0 nothing, 1 unreadable, then the scores in steps, which the colours have too
+    codes = np.zeros((-(-rows // step), -(-cols // step)), np.uint8)
+    for cells in iter_level_cells(picture.file, header, level):
+        col, row = cells.index.T // step
+        code = 2 + np.rint(np.clip(np.nan_to_num(cells.score), 0, 1) * _STEPS).astype(np.uint8)
+        np.maximum.at(codes, (row, col), np.where(cells.decision == Decision.UNREADABLE, np.uint8(1), code))
+    palette = np.zeros((256, 4), np.uint8)
+    palette[1:, 3] = 255
+    palette[1, :3] = _UNREADABLE
+    palette[2 : 3 + _STEPS, :3] = np.rint(score_colour(np.arange(_STEPS + 1) / _STEPS))
+    return palette[codes], step
 
 
 def gantt_uri(batches: npt.NDArray[np.void], n_ranks: int, n_levels: int, width: int = 1200) -> str:
@@ -119,23 +145,26 @@ def gantt_uri(batches: npt.NDArray[np.void], n_ranks: int, n_levels: int, width:
     return _uri(Image.fromarray(pixels), "PNG")
 
 
-def _painted(picture: Picture, what: str) -> Image.Image:
-    """Tissue coloured by score or look, clear elsewhere."""
-    bands = []
+def painted_rows(picture: Picture, what: str, top: int, bottom: int) -> npt.NDArray[np.uint8]:
+    """Tissue coloured by ``scores``, positives outlined, or by ``looks``: RGBA, uint8 (bottom - top, width, 4)."""
     width = picture.size[0]
-    for top, bottom in _bands(picture):
-        if what == "scores":
-            values = picture.last_look.scores(top, bottom, width, picture.downsample)
-            shown, colour = np.isfinite(values), score_colour(np.nan_to_num(values).ravel())
-        else:
-            looks = picture.last_look.looks(top, bottom, width, picture.downsample)
-            shown, colour = looks != NEVER, look_colour(looks.ravel(), len(picture.header.levels))
-        band = np.zeros((*shown.shape, 4), np.uint8)
-        band[..., :3] = np.rint(np.clip(colour, 0, 255)).reshape(*shown.shape, 3)
-        band[..., 3] = 255
-        band[~(shown & picture.tissue(top, bottom))] = 0
-        bands.append(band)
-    return Image.fromarray(np.concatenate(bands))
+    if what == "scores":
+        values = picture.last_look.scores(top, bottom, width, picture.downsample)
+        shown, colour = np.isfinite(values), score_colour(_in_steps(np.nan_to_num(values).ravel()))
+    else:
+        looks = picture.last_look.looks(top, bottom, width, picture.downsample)
+        shown, colour = looks != NEVER, look_colour(looks.ravel(), len(picture.header.levels))
+    band = np.zeros((*shown.shape, 4), np.uint8)
+    band[..., :3] = np.rint(np.clip(colour, 0, 255)).reshape(*shown.shape, 3)
+    band[..., 3] = 255
+    band[~(shown & picture.tissue(top, bottom))] = 0
+    if what == "scores":
+        band[picture.positive_contour(top, bottom)] = (*POSITIVE, 255)
+    return band
+
+
+def _painted(picture: Picture, what: str) -> Image.Image:
+    return _with_palette(np.concatenate([painted_rows(picture, what, *rows) for rows in _bands(picture)]))
 
 
 def _bands(picture: Picture) -> list[tuple[int, int]]:
@@ -148,6 +177,22 @@ def _whole(picture: Picture) -> tuple[float, float]:
     width, height = picture.size
     l0_width, l0_height = picture.header.slide.l0_size
     return width * picture.downsample / l0_width, height * picture.downsample / l0_height
+
+
+def _in_steps(score: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Scores of which a picture has few enough colours for a palette, and no eye tells two that follow each other."""
+    return np.asarray(np.rint(score * _STEPS) / _STEPS)
+
+
+def _with_palette(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    """The same picture, RGBA (H, W, 4), with a palette where it has few colours: a third of the bytes."""
+    colours, index = np.unique(np.ascontiguousarray(pixels).view(np.uint32)[..., 0], return_inverse=True)
+    if len(colours) > 256:
+        return Image.fromarray(pixels)
+    rgba = colours.view(np.uint8).reshape(-1, 4)
+    image = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+    image.putpalette(rgba.tobytes(), "RGBA")
+    return image
 
 
 def _uri(image: Image.Image, kind: str, **options: int) -> str:

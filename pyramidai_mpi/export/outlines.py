@@ -1,4 +1,4 @@
-"""Positive regions as smooth outlines: the level-0 tiles that share sides, merged."""
+"""Positive regions as smooth outlines: the level-0 tiles, or cells where there are strides, that share sides."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import numpy as np
 import shapely
 from shapely.geometry.polygon import orient
 
+from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
 from pyramidai_mpi.base.types import Decision
-from pyramidai_mpi.export.geojson import feature_collection, positive_classification
+from pyramidai_mpi.export.cell_look import BAND, CellLook
+from pyramidai_mpi.export.cells import is_dense
+from pyramidai_mpi.export.features import feature_collection, positive_classification
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_rows, read_header
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Region:
-    """Positive level-0 tiles that hang together by their sides.
+    """Positive level-0 tiles, or cells of the finest stride, that hang together by their sides.
 
     Attributes
     ----------
@@ -34,9 +37,9 @@ class Region:
         In level-0 pixels of the file: the union of the tiles, its corners cut; exterior counter-clockwise in terms of
         the numbers, holes clockwise.
     n_tiles
-        Number of tiles.
+        Number of tiles or cells.
     area_um2
-        Area of the tiles in µm², before any corner is cut.
+        Area of these in µm², before any corner is cut.
     max_probability
         The largest score among them.
     """
@@ -46,9 +49,18 @@ class Region:
     area_um2: float
     max_probability: float
 
+    @property
+    def rings(self) -> tuple[npt.NDArray[np.float64], ...]:
+        """The outline's exterior and holes, float64 (N, 2) each, the last point the first one again."""
+        return tuple(shapely.get_coordinates(ring) for ring in (self.outline.exterior, *self.outline.interiors))
+
 
 def write_outlines(result: Path, target: Path, *, overwrite: bool = False) -> None:
     """Write the positive regions as QuPath annotations with area and maximum probability, the largest first.
+
+    They are the positive tiles of level 0. Of a result with strides they are the cells of the finest one over which the
+    finest window that was looked at is positive. Where the model's scores mean nothing, each annotation's description,
+    which QuPath shows beside it, says so.
 
     Parameters
     ----------
@@ -69,7 +81,7 @@ def write_outlines(result: Path, target: Path, *, overwrite: bool = False) -> No
     with open_result(result) as file:
         header = read_header(file)
         text = positive_classification(header)
-        with feature_collection(target, overwrite=overwrite, inputs=[result]) as collection:
+        with feature_collection(target, header, overwrite=overwrite, inputs=[result]) as collection:
             for region in find_regions(file, header):
                 collection.add([_feature(region, header, text)])
 
@@ -82,22 +94,27 @@ def find_regions(file: ResultFile, header: Header) -> Iterator[Region]:
     InputError
         When the result is damaged.
     """
-    found = [
-        (rows.index[positive], rows.probability[positive, header.score_column])
-        for rows in iter_rows(file, 0)
-        if (positive := rows.decision == Decision.ZOOM).any()
-    ]
-    if not found:
-        return
-    runs = _runs(
-        np.concatenate([index for index, _ in found]).astype(np.int64), np.concatenate([score for _, score in found])
-    )
-    found.clear()
+    if is_dense(header):
+        look = CellLook(file, header)
+        parts = list(_runs_of_cells(look))
+        if not parts:
+            return
+        runs, side = np.concatenate(parts), look.l0_tile_side
+    else:
+        found = [
+            (rows.index[positive], rows.probability[positive, header.score_column])
+            for rows in iter_rows(file, 0)
+            if (positive := rows.decision == Decision.ZOOM).any()
+        ]
+        if not found:
+            return
+        index, score = (np.concatenate(column) for column in zip(*found, strict=True))
+        found.clear()
+        runs, side = _runs(index.astype(np.int64), score), header.grid.l0_side(0)
     region = _connected(runs)
     _, region, n_runs = np.unique(region, return_inverse=True, return_counts=True)
     n_tiles = np.bincount(region, weights=runs["last"] - runs["first"]).astype(np.int64)
     members = np.split(np.argsort(region, kind="stable"), np.cumsum(n_runs)[:-1])
-    side = header.grid.l0_tile_side(0)
     for number in np.argsort(-n_tiles, kind="stable").tolist():
         own = runs[members[number]]
         boxes = shapely.box(own["first"], own["row"], own["last"], own["row"] + 1)
@@ -119,6 +136,16 @@ def _runs(index: npt.NDArray[np.int64], score: npt.NDArray[np.float32]) -> npt.N
     runs["row"], runs["first"], runs["last"] = row[starts], col[starts], col[ends] + 1
     runs["score"] = np.maximum.reduceat(score, starts)
     return runs
+
+
+def _runs_of_cells(look: CellLook) -> Iterator[npt.NDArray[np.void]]:
+    """The same of the cells of a map, a band of rows at a time."""
+    rows = look.shape[0]
+    for top in range(0, rows, BAND):
+        found = look.rows(top, min(top + BAND, rows))
+        row, col = np.nonzero(found.positive)
+        if len(row):
+            yield _runs(np.stack([col, row + top], axis=1), found.score[row, col])
 
 
 def _connected(runs: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
@@ -170,16 +197,27 @@ def smoothed(outline: shapely.Polygon, scale: float) -> shapely.Polygon:
     return orient(shapely.Polygon(smooth(outline.exterior), holes), 1.0)
 
 
+def _description(header: Header) -> str:
+    """A further member of an annotation's properties, with a comma before it; empty where there is nothing to say.
+
+    QuPath keeps descriptions among its metadata, under this name (``PathAnnotationObject``).
+    """
+    intended_use = header.model.intended_use
+    if not scores_mean_nothing(intended_use):
+        return ""
+    return f',"metadata":{json.dumps({"ANNOTATION_DESCRIPTION": claim_of(intended_use)})}'
+
+
 def _feature(region: Region, header: Header, text: str) -> str:
     bounds = np.array(header.slide.l0_bounds)
-    rings = [region.outline.exterior, *region.outline.interiors]
-    coordinates = [np.round(shapely.get_coordinates(ring) - bounds, 2).tolist() for ring in rings]
+    coordinates = [np.round(ring - bounds, 2).tolist() for ring in region.rings]
     measurements = {
         "area_um2": round(region.area_um2, 3),
         "max_probability": float(f"{region.max_probability:.9g}"),
-        "n_tiles": region.n_tiles,
+        "n_cells" if is_dense(header) else "n_tiles": region.n_tiles,
     }
     return (
         f'{{"type":"Feature","geometry":{json.dumps({"type": "Polygon", "coordinates": coordinates})},'
-        f'"properties":{{"objectType":"annotation","classification":{text},"measurements":{json.dumps(measurements)}}}}}'
+        f'"properties":{{"objectType":"annotation","classification":{text},"measurements":{json.dumps(measurements)}'
+        f"{_description(header)}}}}}"
     )

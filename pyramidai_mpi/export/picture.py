@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.export.contour import CONTOUR, outline
-from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
+from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.export.cell_look import looks_of
+from pyramidai_mpi.export.contour import CONTOUR, POSITIVE, outline, surround
+from pyramidai_mpi.export.last_look import tissue_rows
 from pyramidai_mpi.pyramid.last_look import NEVER
-from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.slides.pyramid import read_thumbnail
+from pyramidai_mpi.slides.readers.base import check_can_be_opened
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.store.results.reader import open_result
-from pyramidai_mpi.store.results.tables import read_header
+from pyramidai_mpi.store.results.tables import read_header, read_mask_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.export.cell_look import CellLook
     from pyramidai_mpi.pyramid.last_look import LastLook
     from pyramidai_mpi.slides.readers.base import SlideReader
     from pyramidai_mpi.store.results.tables import Header, ResultFile
@@ -54,7 +58,7 @@ class Picture:
 
     file: ResultFile
     header: Header
-    last_look: LastLook
+    last_look: LastLook | CellLook
     reader: SlideReader | None
     downsample: float
 
@@ -70,12 +74,14 @@ class Picture:
             return read_thumbnail(self.reader, self.downsample, (top, bottom))[0]
         return np.where(self.tissue(top, bottom)[..., None], _TISSUE, _BACKGROUND).astype(np.uint8)
 
-    def overlay(self, top: int, bottom: int) -> RgbArray:
-        """Rows of the slide with its tissue coloured by score."""
+    def overlay(self, top: int, bottom: int, slide: RgbArray | None = None) -> RgbArray:
+        """Rows of the slide, which are `slide` where they are at hand, coloured by score, with both outlines."""
         score = self.last_look.scores(top, bottom, self.size[0], self.downsample)
         shown = self.tissue(top, bottom) & np.isfinite(score)
-        tinted = _tinted(self.slide(top, bottom), shown, score_colour(score[shown]))
+        pixels = self.slide(top, bottom) if slide is None else slide
+        tinted = _tinted(pixels, shown, score_colour(score[shown]))
         tinted[self.contour(top, bottom)] = CONTOUR
+        tinted[self.positive_contour(top, bottom)] = POSITIVE
         return tinted
 
     def look(self, top: int, bottom: int) -> RgbArray:
@@ -89,9 +95,32 @@ class Picture:
         first, last = max(0, top - 1), min(self.size[1], bottom + 1)
         return outline(self.tissue(first, last))[top - first : bottom - first]
 
+    def positive_contour(self, top: int, bottom: int) -> npt.NDArray[np.bool_]:
+        """Where rows show the outline round positive tiles of level 0, or cells: bool (bottom - top, width)."""
+        first, last = max(0, top - 1), min(self.size[1], bottom + 1)
+        positive = self.last_look.positives(first, last, self.size[0], self.downsample)
+        return surround(positive)[top - first : bottom - first]
+
     def tissue(self, top: int, bottom: int) -> npt.NDArray[np.bool_]:
         """Where rows are tissue, bool (bottom - top, width)."""
-        return tissue_rows(self.file, self.header, top, bottom, self.size[0], self.downsample)
+        return tissue_rows(self.file, self.header, top, bottom, self.size[0], self.downsample, self._packed_mask)
+
+    @cached_property
+    def _packed_mask(self) -> npt.NDArray[np.uint8]:
+        return np.packbits(read_mask_rows(self.file, 0, self.header.mask_shape[0]), axis=1)
+
+
+def is_slide_of(slide: Path, header: Header) -> bool:
+    """Whether a file is the slide of a result, or keeps patches of it.
+
+    Raises
+    ------
+    InputError
+        When it is not there, or cannot be read.
+    """
+    check_can_be_opened(slide)
+    with input_errors(slide):
+        return slide.is_file() and slide_quickhash(slide) == header.slide.quickhash
 
 
 @contextmanager
@@ -118,13 +147,13 @@ def open_picture(
     """
     with open_result(result) as file:
         header = read_header(file)
-        if slide is not None and (not slide.is_file() or quickhash(slide) != header.slide.quickhash):
+        if slide is not None and not is_slide_of(slide, header):
             raise InputError(f"{slide}: is not the slide that {result} was made from ({header.slide.name})")
         if long_side is not None:
             downsample = max(1.0, max(header.slide.l0_size) / long_side)
         reader = None if slide is None else open_slide(slide)
         try:
-            yield Picture(file, header, read_last_look(file, header), reader, downsample or header.mask_downsample)
+            yield Picture(file, header, looks_of(file, header), reader, downsample or header.mask_downsample)
         finally:
             if reader is not None:
                 reader.close()

@@ -55,7 +55,7 @@ class Origin:
     digest, created
         Of the result: its digest, and when it was written.
     format, variant
-        Names of the format and, "" for none, of its variant.
+        Name of the format and, "" for the plain one, in which other way it was written (`formats.Order.way`).
     over_slide
         It was drawn over the slide.
     """

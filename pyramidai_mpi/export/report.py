@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import jinja2
 import numpy as np
 
-from pyramidai_mpi import __version__
+from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.export.layers import gantt_uri, level_layer, look_layer, score_layer, slide_layer, tissue_layer
-from pyramidai_mpi.export.overlay import scale_bar
-from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour
+from pyramidai_mpi.export.page import look_colours, page_of, score_colours
+from pyramidai_mpi.export.picture import open_picture
 from pyramidai_mpi.export.summary import N_BINS, read_report_summary
+from pyramidai_mpi.export.tile_table import level_table
+from pyramidai_mpi.export.top_cards import top_cards
+from pyramidai_mpi.export.zooms import zooms_of
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.summary import read_areas
 
@@ -44,7 +46,7 @@ class Fact:
 
 
 def write_report(result: Path, target: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:
-    """Write an HTML page of a result: pictures to zoom into, scores and time by level, work by rank, provenance.
+    """Write an HTML page of a result: pictures to zoom into, the highest-scored tiles, figures by level and by rank.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def write_report(result: Path, target: Path, slide: Path | None = None, *, overw
     target
         HTML file to write; it refers to nothing outside itself.
     slide
-        The slide it was made from; without it the tissue mask is shown instead.
+        The slide it was made from; without it the tissue mask is shown, and no pictures of tiles.
     overwrite
         Replace an existing file.
 
@@ -76,13 +78,8 @@ def _page(picture: Picture) -> str:
     summary = read_report_summary(picture.file, header)
     n_levels = len(header.levels)
     batches = summary.execution.batches
-    bar_px, bar_label = scale_bar(header.slide.mpp * picture.downsample, picture.size[0])
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pyramidai_mpi.export"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", "\u202f")
-    environment.filters["seconds"] = _in_seconds
-    return environment.get_template("report.html").render(
+    return page_of(
+        "report.html",
         header=header,
         summary=summary,
         areas=read_areas(picture.file, header),
@@ -94,46 +91,32 @@ def _page(picture: Picture) -> str:
             tissue_layer(picture),
             *(level_layer(picture, n) for n in reversed(range(n_levels))),
         ],
-        aspect=header.slide.l0_size[0] / header.slide.l0_size[1],
-        scale_bar_share=bar_px / picture.size[0],
-        scale_bar_label=bar_label.replace("um", "µm"),
-        score_ramp=[_css(colour) for colour in score_colour(np.linspace(0, 1, 5))],
-        look_colours=[_css(colour) for colour in look_colour(np.arange(n_levels), n_levels)],
+        tables=[level_table(picture.file, header, n) for n in range(n_levels)],
+        cards=top_cards(picture),
+        zooms=zooms_of(picture),
+        score_ramp=score_colours(np.linspace(0, 1, 5).tolist()),
+        look_colours=look_colours(n_levels),
         histograms={level.number: histogram(level) for level in summary.levels},
         gantt=gantt_uri(batches, len(summary.ranks), n_levels) if len(batches) else None,
         gantt_end_s=float(batches["end_s"].max()) if len(batches) else 0.0,
         ranks=summary.ranks[:_MOST_RANKS_LISTED],
         longest_s=max((rank.wall_s or rank.busy_s for rank in summary.ranks), default=0.0) or 1.0,
         facts=_facts(picture, summary),
-        version=__version__,
     )
 
 
 def histogram(level: LevelFigures) -> list[Bar]:
     """Bars of a level's scores."""
     tallest = max(map(sum, zip(level.stopped_scores, level.zoomed_scores, strict=True))) or 1
-    word = "zoomed into" if level.number else "positive"
     return [
         Bar(
             stopped / tallest,
             zoomed / tallest,
-            f"{i / N_BINS:.2f} to {(i + 1) / N_BINS:.2f}: {stopped + zoomed} tiles, {zoomed} {word}",
+            f"{i / N_BINS:.2f} to {(i + 1) / N_BINS:.2f}: {counted(stopped + zoomed, level.noun)}, "
+            f"{zoomed} {level.outcome}",
         )
         for i, (stopped, zoomed) in enumerate(zip(level.stopped_scores, level.zoomed_scores, strict=True))
     ]
-
-
-def _in_seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return "not told"
-    if seconds >= 120:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
-def _css(colour: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
-    red, green, blue = np.rint(colour).astype(int).tolist()
-    return f"rgb({red} {green} {blue})"
 
 
 def _facts(picture: Picture, summary: ReportSummary) -> list[Fact]:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.base.types import LOOKED_AT, Decision, Mode, outcome_names
+from pyramidai_mpi.export.cells import cell_grid, count_cells, is_dense, iter_level_cells
 from pyramidai_mpi.pyramid.looked_at import warning_of
-from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
+from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, tiles_against_reference
 from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.store.results.tables import (
     damage_is_named,
+    iter_cells,
     iter_column,
-    iter_rows,
     read_execution,
     read_level_seconds,
     read_mask_rows,
@@ -38,11 +39,15 @@ class LevelFigures:
     spacing_um_px, threshold
         Spacing and threshold, as in the result.
     analysed, zoomed, unreadable
-        Tiles; at level 0 `zoomed` are the positive ones.
+        Tiles, or the windows of blocks that were looked at; at level 0 and of these `zoomed` are the positive ones.
     stopped_scores, zoomed_scores
-        Tiles by score, `N_BINS` equal bins of 0 to 1, by decision.
+        The same by score, `N_BINS` equal bins of 0 to 1, by decision.
     seconds
         Working seconds of all ranks, None where the result does not tell.
+    stride
+        Pixels of the level between the windows of blocks; None where tiles are single windows.
+    around
+        Further windows that blocks looked at right around them, to see borders.
     """
 
     number: int
@@ -54,6 +59,18 @@ class LevelFigures:
     stopped_scores: tuple[int, ...]
     zoomed_scores: tuple[int, ...]
     seconds: float | None
+    stride: int | None = None
+    around: int = 0
+
+    @property
+    def noun(self) -> str:
+        """What is counted."""
+        return "tile" if self.stride is None else "window"
+
+    @property
+    def outcome(self) -> str:
+        """What `zoomed` ones are."""
+        return outcome_names(self.number if self.stride is None else 0)[Decision.ZOOM]
 
     @property
     def tiles_per_second(self) -> float | None:
@@ -96,8 +113,13 @@ class ReportSummary:
 
     @property
     def n_tiles(self) -> int:
-        """Analysed tiles."""
-        return sum(level.analysed for level in self.levels)
+        """Analysed tiles or windows."""
+        return sum(level.analysed + level.around for level in self.levels)
+
+    @property
+    def noun(self) -> str:
+        """What is counted: windows, where tiles are blocks of them."""
+        return "window" if any(level.stride for level in self.levels) else "tile"
 
     @property
     def warning(self) -> str:
@@ -106,9 +128,9 @@ class ReportSummary:
         return warning_of([level.analysed for level in finest_first], [level.unreadable for level in finest_first])
 
     @property
-    def speedup(self) -> float:
-        """Tiles of the reference run over tiles of this run."""
-        return speedup_in_tiles(self.n_reference, self.n_tiles)
+    def saving(self) -> tuple[float, str]:
+        """Tiles of this run against the reference run, see `pyramid.metrics.tiles_against_reference`."""
+        return tiles_against_reference(self.n_reference, self.n_tiles)
 
     @property
     def balance(self) -> float:
@@ -127,7 +149,7 @@ def read_report_summary(file: ResultFile, header: Header) -> ReportSummary:
     execution = read_execution(file)
     seconds = read_level_seconds(file)
     levels = tuple(
-        _level_figures(file, header, n, None if seconds is None else float(seconds[n]))
+        level_figures(file, header, n, None if seconds is None else float(seconds[n]))
         for n in range(len(header.levels) - 1, -1, -1)
     )
     n_reference = _count_reference(file, header, str(execution.attributes.get("mode", "")))
@@ -150,13 +172,20 @@ def _check_batches(execution: Execution, n_levels: int) -> None:
         raise ValueError("its batches are of no rank, level or time of this run")
 
 
-def _level_figures(file: ResultFile, header: Header, level: int, seconds: float | None) -> LevelFigures:
+def level_figures(file: ResultFile, header: Header, level: int, seconds: float | None = None) -> LevelFigures:
+    """Count what was analysed at a level.
+
+    Raises
+    ------
+    InputError
+        When the result is damaged.
+    """
     decisions = np.zeros(len(Decision), np.int64)
     scores = np.zeros((len(Decision), N_BINS), np.int64)
-    for rows in iter_rows(file, level):
-        decisions += np.bincount(rows.decision, minlength=len(Decision))
+    for cells in iter_level_cells(file, header, level, LOOKED_AT):
+        decisions += np.bincount(cells.decision, minlength=len(Decision))
         for decision in (Decision.STOP, Decision.ZOOM):
-            score = rows.probability[rows.decision == decision, header.score_column]
+            score = cells.score[cells.decision == decision]
             scores[decision] += np.histogram(np.clip(score, 0, 1), N_BINS, (0, 1))[0]
     record = header.levels[level]
     return LevelFigures(
@@ -169,11 +198,22 @@ def _level_figures(file: ResultFile, header: Header, level: int, seconds: float 
         stopped_scores=tuple(scores[Decision.STOP].tolist()),
         zoomed_scores=tuple(scores[Decision.ZOOM].tolist()),
         seconds=seconds,
+        stride=record.cell if record.block > 1 else None,
+        around=_count_around(file, header, level),
     )
 
 
+def _count_around(file: ResultFile, header: Header, level: int) -> int:
+    if header.levels[level].side == header.levels[level].block:
+        return 0
+    looked_at = sum(int(np.isin(state, LOOKED_AT).sum()) for _, _, state in iter_cells(file, level))
+    return looked_at - count_cells(file, header, level, LOOKED_AT)
+
+
 def _count_reference(file: ResultFile, header: Header, mode: str) -> int:
-    """Level-0 tiles with tissue under the roots, as `tree.TileRule.reference_tiles` has them."""
+    """Level-0 tiles with tissue under the roots, as `tree.TileRule.reference_tiles` has them, or their windows."""
+    if is_dense(header):
+        return _count_windows_of_reference(file, header)
     if mode == Mode.REFERENCE:
         return header.n_tiles[0]
     grid = header.grid
@@ -183,10 +223,32 @@ def _count_reference(file: ResultFile, header: Header, mode: str) -> int:
     for index in iter_column(file, top, "index"):
         roots[index[:, 1], index[:, 0]] = True
     mask = read_mask_rows(file, 0, header.mask_shape[0])
-    tissue = TissueMap(grid, mask, round(grid.l0_tile_side(0) / header.mask_downsample)).counts[0] > 0
-    times = grid.scale_factor**top
+    tissue = TissueMap(grid, mask, round(grid.l0_side(0) / header.mask_downsample)).counts[0] > 0
+    times = grid.span(top)
     under = roots.repeat(times, axis=0)[: tissue.shape[0]].repeat(times, axis=1)[:, : tissue.shape[1]]
     return int((under & tissue).sum())
+
+
+def _count_windows_of_reference(file: ResultFile, header: Header) -> int:
+    """Windows of the finest stride in squares with tissue under the roots."""
+    if not any(header.n_tiles[1:]):  # without roots there is nothing else
+        return count_cells(file, header, 0, LOOKED_AT)
+    grid, cells = header.grid, cell_grid(header)
+    top = grid.n_levels - 1
+    cols, rows = grid.shape(top)
+    roots = np.zeros((rows, cols), bool)
+    for index in iter_column(file, top, "index"):
+        roots[index[:, 1], index[:, 0]] = True
+    mask = read_mask_rows(file, 0, header.mask_shape[0])
+    squares = TissueMap(grid, mask, round(grid.l0_side(0) / header.mask_downsample)).squares
+    times = grid.span(top) * grid.bases
+    under = roots.repeat(times, axis=0)[: squares.shape[0]].repeat(times, axis=1)[:, : squares.shape[1]]
+    cells_a_square = round(grid.l0_side(0) / grid.bases / cells.l0_side(0))
+    down, across = (
+        np.clip(extent - np.arange(n) * cells_a_square, 0, cells_a_square)
+        for extent, n in zip(cells.shape(0)[::-1], squares.shape, strict=True)
+    )
+    return int(down @ (under & squares).astype(np.int64) @ across)
 
 
 def _rank_figures(record: np.void) -> RankFigures:

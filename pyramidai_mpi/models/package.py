@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.base.hashes import file_sha256
+from pyramidai_mpi.base.intended_use import IntendedUse
+from pyramidai_mpi.models.decision_entry import parse_decision
 from pyramidai_mpi.models.stain.entry import parse_stain
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyramidai_mpi.models.stain.map import StainTarget
+    from pyramidai_mpi.pyramid.refining import Band
 
 FORMAT = "pyramidai-model/1"
 YAML_NAME = "model.yaml"
@@ -25,7 +28,19 @@ _MAX_YAML_BYTES = 1 << 20
 _REQUIRED = frozenset(
     {"format", "name", "classes", "positive_class", "tile_size", "scale_factor", "base_mpp", "levels"}
 )
-_OPTIONAL = frozenset({"stain", "input", "inputs", "decision", "description", "weights", "tuning", "quantisation"})
+_OPTIONAL = frozenset(
+    {
+        "stain",
+        "input",
+        "inputs",
+        "decision",
+        "description",
+        "intended_use",
+        "weights",
+        "tuning",
+        "quantisation",
+    }
+)
 _LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
 
 
@@ -58,8 +73,7 @@ class ModelLevel:
         InputError
             When it cannot be read.
         """
-        with input_errors(self.onnx_path), self.onnx_path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self.onnx_path)
 
 
 @dataclass(frozen=True)
@@ -101,12 +115,19 @@ class ModelPackage:
         The description as it was read, for the result file.
     float_input
         How the input is made for networks that take floats; None for uint8 NHWC.
-    random_weights
-        Whether the networks were never trained, so that their answers mean nothing.
+    intended_use
+        What the model is for, a value of `IntendedUse`; None where the package does not say. Networks that were never
+        trained are for benchmarks.
     stain_target
-        What the slide's stain is brought to, None for no normalisation.
+        What the stain is brought to, None for no normalisation.
+    stain_per
+        Whose stain that is: ``slide``, estimated once, or ``tile``, each tile's own.
     quantisation_difference
         Of a network in integers: how far its probabilities were from those of the original; None in floats.
+    band
+        Which scores leave doubt where a run has strides in steps; None where the package does not say.
+    band_strides
+        The strides that this was chosen for, in pixels of level 0, the finest first; None where it does not say.
     """
 
     folder: Path
@@ -120,9 +141,17 @@ class ModelPackage:
     levels: tuple[ModelLevel, ...]
     yaml_text: str
     float_input: FloatInput | None = None
-    random_weights: bool = False
+    intended_use: str | None = None
     stain_target: StainTarget | None = None
+    stain_per: str = "slide"
     quantisation_difference: float | None = None
+    band: Band | None = None
+    band_strides: tuple[int, ...] | None = None
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the networks were never trained, so that their answers mean nothing."""
+        return self.intended_use == IntendedUse.BENCHMARK
 
     @property
     def n_levels(self) -> int:
@@ -261,25 +290,29 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
     if entries["positive_class"] not in classes:
         raise InputError(f"{path}: positive_class is {entries['positive_class']!r}, expected one of {classes!r}")
     _expect(path, "input", entries.get("input", {}), {"layout": "NHWC", "dtype": "uint8"})
-    _expect(path, "decision", entries.get("decision", {}), {"type": "threshold"})
     _mapping(path, "tuning", entries.get("tuning", {}), frozenset(), None)
     if entries.get("inputs"):
         raise InputError(f"{path}: inputs is {entries['inputs']!r}, expected []: further graph inputs are reserved")
-    method, stain_target = parse_stain(path, entries.get("stain", {"method": "none"}))
+    stain = parse_stain(path, entries.get("stain", {"method": "none"}))
+    tile_size = _whole(path, "tile_size", entries["tile_size"], 8, 8192)
+    band, band_strides = parse_decision(path, entries.get("decision", {}), tile_size)
     return ModelPackage(
         folder=folder,
         name=_text(path, "name", entries["name"]),
         classes=tuple(classes),
         positive_class=classes.index(entries["positive_class"]),
-        tile_size=_whole(path, "tile_size", entries["tile_size"], 8, 8192),
+        tile_size=tile_size,
         scale_factor=_whole(path, "scale_factor", entries["scale_factor"], 2, 16),
         base_mpp=_number(path, "base_mpp", entries["base_mpp"], above=0.0, at_most=1e6),
-        stain=method,
+        stain=stain.method,
         levels=_levels(folder, path, entries["levels"]),
         yaml_text=text,
-        stain_target=stain_target,
-        random_weights=_weights(path, entries.get("weights", "trained")) == "random",
+        stain_target=stain.target,
+        stain_per=stain.per,
+        intended_use=_intended_use(path, entries.get("intended_use"), entries.get("weights", "trained")),
         quantisation_difference=_quantisation(path, entries.get("quantisation")),
+        band=band,
+        band_strides=band_strides,
     )
 
 
@@ -327,10 +360,16 @@ def _expect(path: Path, key: str, value: Any, expected: dict[str, str]) -> None:
         raise InputError(f"{path}: {key} is {value!r}, expected {expected}")
 
 
-def _weights(path: Path, value: Any) -> str:
-    if value not in ("trained", "random"):
-        raise InputError(f"{path}: weights is {value!r:.80}, expected trained or random")
-    return str(value)
+def _intended_use(path: Path, value: Any, weights: Any) -> str | None:
+    if weights not in ("trained", "random"):
+        raise InputError(f"{path}: weights is {weights!r:.80}, expected trained or random")
+    if value is not None and (not isinstance(value, str) or value not in set(IntendedUse)):
+        raise InputError(f"{path}: intended_use is {value!r:.80}, expected one of {', '.join(IntendedUse)}, or nothing")
+    if weights == "trained":
+        return value
+    if value not in (None, IntendedUse.BENCHMARK):
+        raise InputError(f"{path}: intended_use is {value}, but its weights are random, so expected benchmark")
+    return str(IntendedUse.BENCHMARK)
 
 
 def _quantisation(path: Path, value: Any) -> float | None:

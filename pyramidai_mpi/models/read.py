@@ -1,4 +1,4 @@
-"""Choosing the parser of a model's folder."""
+"""Telling model packages, and choosing the parser of one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from pyramidai_mpi.models.wsinfer import CONFIG_NAME, load_wsinfer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def is_package(folder: Path) -> bool:
+    """Whether a folder looks like a model package, ours or WSInfer's."""
+    return (folder / YAML_NAME).is_file() or (folder / CONFIG_NAME).is_file()
 
 
 def read_package(folder: Path, *, check_files: bool = True) -> ModelPackage:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pyramidai_mpi.base.errors import input_errors
+from pyramidai_mpi.models.decision_entry import decision_entry
 from pyramidai_mpi.models.package import FORMAT, YAML_NAME
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.store.files.placing import placed, storage_errors
@@ -44,9 +45,13 @@ class PackageText:
     threshold
         The threshold that every level has until the package is tuned.
     random_weights
-        Whether any weights were drawn at random, which ``model.yaml`` then says.
+        Whether any weights were drawn at random, which ``model.yaml`` then says; the package is for benchmarks.
+    intended_use
+        What the model is for, a value of `IntendedUse`; None to say nothing.
     stain_target
         What the colours of the tiles are brought to; None for no normalisation.
+    stain_per
+        Whose colours those are: ``slide`` or ``tile``.
     """
 
     name: str
@@ -57,7 +62,9 @@ class PackageText:
     base_mpp: float = BASE_MPP
     threshold: float = 0.5
     random_weights: bool = False
+    intended_use: str | None = None
     stain_target: StainTarget | None = None
+    stain_per: str = "slide"
 
     def document(self, n_levels: int) -> dict[str, Any]:
         """The content of ``model.yaml`` for so many levels, all but the networks' hashes."""
@@ -65,16 +72,17 @@ class PackageText:
             "format": FORMAT,
             "name": self.name,
             **({"description": self.description} if self.description else {}),
+            **({"intended_use": str(self.intended_use)} if self.intended_use else {}),
             **({"weights": "random"} if self.random_weights else {}),
             "classes": list(self.classes),
             "positive_class": self.positive_class,
             "tile_size": self.tile_size,
             "scale_factor": SCALE_FACTOR,
             "base_mpp": self.base_mpp,
-            "stain": stain_entry(self.stain_target),
+            "stain": stain_entry(self.stain_target, self.stain_per),
             "input": {"layout": "NHWC", "dtype": "uint8"},
             "inputs": [],
-            "decision": {"type": "threshold"},
+            "decision": decision_entry(None),
             "levels": [{"level": n, "onnx": onnx_name(n), "threshold": self.threshold} for n in range(n_levels)],
         }
 

@@ -7,12 +7,13 @@ networks take normalised float pixels, NCHW, and give logits. The zoo's own file
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.hashes import file_sha256
+from pyramidai_mpi.base.intended_use import IntendedUse
 from pyramidai_mpi.models.package import FloatInput, ModelLevel, ModelPackage
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ def load_wsinfer(folder: Path) -> ModelPackage:
     config = read_config(folder)
     if len(config.classes) < 2:
         raise InputError(f"{folder / CONFIG_NAME}: class_names has one name; an ONNX file needs two or more")
-    with input_errors(networks[0]), networks[0].open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(networks[0])
     return ModelPackage(
         folder=folder,
         name=config.name,
@@ -85,6 +85,7 @@ def load_wsinfer(folder: Path) -> ModelPackage:
         levels=(ModelLevel(0, networks[0], _THRESHOLD, sha256),),
         yaml_text=config.text,
         float_input=config.float_input,
+        intended_use=IntendedUse.RESEARCH,
     )
 
 

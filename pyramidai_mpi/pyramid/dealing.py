@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from pyramidai_mpi.base.types import TileArray
     from pyramidai_mpi.pyramid.grid import Grid
+
+
+_FEWEST_BLOCKS = 100
+_LARGEST_BLOCK = 4
 
 
 def by_root(tiles: TileArray, grid: Grid) -> tuple[TileArray, np.ndarray[tuple[int], np.dtype[np.int64]]]:
@@ -17,11 +24,42 @@ def by_root(tiles: TileArray, grid: Grid) -> tuple[TileArray, np.ndarray[tuple[i
     Roots in row-major order, counted from 0; tiles of one root as they came. Neighbours lie in the same stored tiles of
     the slide, which are decoded once where they are read one after the other by the same rank.
     """
-    span = np.int64(grid.scale_factor) ** (grid.n_levels - 1 - tiles["level"].astype(np.int64))
+    span = _cells_a_root(grid)[tiles["level"]]
     root = np.stack([tiles["row"] // span, tiles["col"] // span], axis=1)
     order = np.lexsort((root[:, 1], root[:, 0]))
     changes = (np.diff(root[order], axis=0) != 0).any(axis=1)
     return tiles[order], np.concatenate([np.zeros(min(len(tiles), 1), np.int64), np.cumsum(changes)])
+
+
+def evenly_spread(tiles: TileArray, grid: Grid) -> TileArray:
+    """The same tiles (n,), those under one root together, in an order of which every part covers the slide evenly.
+
+    Square blocks of roots stay together, as neighbours share stored tiles of the slide; there are a hundred or more.
+    Of the blocks come first those of every second column and row, of them those of every fourth, and so on: the binary
+    digits of columns and rows taken alternately, the lowest weighing most. So what was done at any moment tells of the
+    whole slide, also where tumour lies at one end of it.
+
+    In the order of rows reading takes less on one rank; of several, neighbours are different ranks' anyway. With the
+    shipped network, which takes 1 ms a tile, that was 8 % of a run's processor time on a slide of 428 roots, and 20 %
+    on one of 207; networks that take 100 ms do not notice.
+    """
+    tiles, root = by_root(tiles, grid)
+    n_roots = int(root[-1]) + 1 if len(root) else 0
+    side = max(1, min(_LARGEST_BLOCK, math.isqrt(n_roots // _FEWEST_BLOCKS)))
+    span = side * _cells_a_root(grid)[tiles["level"]]
+    col, row = tiles["col"] // span, tiles["row"] // span
+    weight = np.zeros(len(tiles), np.uint64)
+    digits = max(grid.shape(grid.n_levels - 1)).bit_length()
+    for digit in range(digits):
+        for which, place in enumerate((row, col)):
+            weight |= ((place >> digit) & 1).astype(np.uint64) << np.uint64(2 * (digits - digit) - 1 - which)
+    return np.asarray(tiles[np.argsort(weight, kind="stable")])
+
+
+def _cells_a_root(grid: Grid) -> npt.NDArray[np.int64]:
+    """Cells of each level along the side of a root, int64 (levels,)."""
+    spans = np.array([grid.span(level) for level in range(grid.n_levels)], np.int64)
+    return np.asarray(spans[-1] // spans)
 
 
 def deal_by_root(tiles: TileArray, grid: Grid, rank: int, size: int) -> TileArray:

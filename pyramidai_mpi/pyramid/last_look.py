@@ -54,13 +54,21 @@ class LastLook:
         float32 (rows, cols) of level-0 tiles; NaN where nothing was analysed, or only unreadable tiles.
     look
         int8 (rows, cols): level of the tile that gave the score, `NEVER` where there is none.
+    positive
+        bool (rows, cols): where a level-0 tile is positive.
     l0_tile_side
         Side of a level-0 tile in level-0 pixels.
     """
 
     score: npt.NDArray[np.float32]
     look: npt.NDArray[np.int8]
+    positive: npt.NDArray[np.bool_]
     l0_tile_side: float
+
+    @property
+    def n_positive(self) -> int:
+        """Positive tiles of level 0."""
+        return int(self.positive.sum())
 
     def tiles_at(self, first: int, last: int, downsample: float, axis: int) -> npt.NDArray[np.int64]:
         """Level-0 tile row (axis 0) or column (axis 1) under the centre of each picture pixel `first` to `last`."""
@@ -81,6 +89,10 @@ class LastLook:
     def looks(self, top: int, bottom: int, width: int, downsample: float) -> npt.NDArray[np.int8]:
         """Like `scores`, of `look`."""
         return self.look[np.ix_(self.tiles_at(top, bottom, downsample, 0), self.tiles_at(0, width, downsample, 1))]
+
+    def positives(self, top: int, bottom: int, width: int, downsample: float) -> npt.NDArray[np.bool_]:
+        """Like `scores`, of `positive`."""
+        return self.positive[np.ix_(self.tiles_at(top, bottom, downsample, 0), self.tiles_at(0, width, downsample, 1))]
 
 
 def paint_last_look(grid: Grid, tiles_of: Callable[[int], Iterable[AnalysedTiles]], score_column: int) -> LastLook:
@@ -103,6 +115,7 @@ def paint_last_look(grid: Grid, tiles_of: Callable[[int], Iterable[AnalysedTiles
     cols, rows = grid.shape(0)
     score = np.full((rows, cols), np.nan, np.float32)
     look = np.full((rows, cols), NEVER, np.int8)
+    positive = np.zeros((rows, cols), bool)
     for level in range(grid.n_levels - 1, -1, -1):
         level_cols, level_rows = grid.shape(level)
         own = np.full((level_rows, level_cols), np.nan, np.float32)
@@ -112,9 +125,11 @@ def paint_last_look(grid: Grid, tiles_of: Callable[[int], Iterable[AnalysedTiles
             readable = block.decision != Decision.UNREADABLE
             index = block.index[readable]
             own[index[:, 1], index[:, 0]] = block.probability[readable, score_column]
-        times = grid.scale_factor**level
+            if level == 0:
+                positive[index[:, 1], index[:, 0]] = block.decision[readable] == Decision.ZOOM
+        times = grid.span(level)
         own = own.repeat(times, axis=0)[:rows].repeat(times, axis=1)[:, :cols]
         seen = np.isfinite(own)
         score[seen] = own[seen]
         look[seen] = level
-    return LastLook(score, look, grid.l0_tile_side(0))
+    return LastLook(score, look, positive, grid.l0_side(0))

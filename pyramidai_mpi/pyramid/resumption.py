@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.types import TILE_DTYPE, tile_keys
+from pyramidai_mpi.base.types import tile_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def find_frontier(
     found, last = np.unique(tile_keys(records)[::-1], return_index=True)
     latest = len(records) - 1 - last
     kept = np.zeros(len(records), bool)
-    frontier = [np.empty(0, TILE_DTYPE)]
+    frontier = [first[:0]]
     expected = first
     while len(expected):
         keys = tile_keys(expected)

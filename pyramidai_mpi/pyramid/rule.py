@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from pyramidai_mpi.pyramid.decision import looks_closer
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from pyramidai_mpi.base.part import Part
     from pyramidai_mpi.base.types import PredictionArray, TileArray
     from pyramidai_mpi.pyramid.grid import Grid
     from pyramidai_mpi.pyramid.tissue import TissueMap
@@ -28,18 +29,42 @@ class TileRule:
         Tissue of every tile.
     min_root_share
         A lowest-level tile is a root when its tissue share is at least this, and above 0.
+    part
+        Of the slide: of its roots, only those of this part count. None for the whole slide.
     """
 
     tissue: TissueMap
     min_root_share: float
+    part: Part | None = field(default=None, kw_only=True)
 
     @property
     def grid(self) -> Grid:
         """Tile geometry."""
         return self.tissue.grid
 
+    def whole(self) -> Self:
+        """The same rule for the whole slide."""
+        return replace(self, part=None)
+
     def root_map(self) -> npt.NDArray[np.bool_]:
         """Roots as bool (rows, cols) of the lowest level."""
+        found = self.roots_of_slide()
+        if self.part is None:
+            return found
+        places = np.flatnonzero(found)  # row-major
+        own = np.zeros(found.size, bool)
+        own[places[self.share_of(self.part, len(places))]] = True
+        return own.reshape(found.shape)
+
+    def share_of(self, part: Part, n_roots: int) -> slice:
+        """Which of the slide's roots, in row-major order, are a part's.
+
+        One in N: how much lies under a root is unknown, and alike under neighbours.
+        """
+        return part.every_nth()
+
+    def roots_of_slide(self) -> npt.NDArray[np.bool_]:
+        """Roots of all parts, as `root_map`."""
         lowest = self.grid.n_levels - 1
         return np.asarray((self.tissue.share(lowest) >= self.min_root_share) & (self.tissue.counts[lowest] > 0))
 
@@ -64,10 +89,25 @@ class TileRule:
         present = self.root_map()
         for level in range(self.grid.n_levels - 2, -1, -1):
             cols, rows = self.grid.shape(level)
-            f = self.grid.scale_factor
+            f = self.grid.factor(level + 1)
             under = present.repeat(f, axis=0).repeat(f, axis=1)[:rows, :cols]
             present = under & (self.tissue.counts[level] > 0)
         return tiles_at(0, np.argwhere(present)[:, ::-1])
+
+    def count_under(self, tiles: TileArray) -> npt.NDArray[np.int64]:
+        """Of each level, how many tiles these and all their descendants are: int64 (levels,), level 0 first."""
+        levels = range(self.grid.n_levels)
+        counts = np.zeros(self.grid.n_levels, np.int64)
+        present = np.zeros(self.tissue.counts[-1].shape, bool)
+        for level in reversed(levels):
+            cols, rows = self.grid.shape(level)
+            if level < levels[-1]:
+                f = self.grid.factor(level + 1)
+                present = present.repeat(f, axis=0).repeat(f, axis=1)[:rows, :cols] & (self.tissue.counts[level] > 0)
+            of_level = tiles[tiles["level"] == level]
+            present[of_level["row"], of_level["col"]] = True
+            counts[level] = np.count_nonzero(present)
+        return counts
 
     def first_tiles(self, mode: Mode) -> TileArray:
         """What a run of this mode begins with: its roots, or the reference tiles."""

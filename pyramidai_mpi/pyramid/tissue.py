@@ -25,13 +25,16 @@ METHODS = {"od": "od-1", "hsv-otsu": "otsu-hsv-1"}
 
 REGION_ROLES = ("roi", "exclude", "tissue_mask")
 """Files that may have a say in a mask."""
+CELL_ROLES = ("truth", "places")
+"""Files that may have a say, beside these, in which patches there are and what they are."""
 
 TARGET_DOWNSAMPLE = 32.0
+_BAND_ROWS = 64
 
 
 @dataclass(frozen=True)
 class RegionFile:
-    """A file that had a say in a mask: its role (of `REGION_ROLES`), name and SHA-256."""
+    """A file that had a say: its role (of `REGION_ROLES`, in a mask; of `CELL_ROLES`, in patches), name and SHA-256."""
 
     role: str
     name: str
@@ -69,12 +72,12 @@ def found_by(method: str, limit: float | None = None) -> str:
 
 def mask_pixels_per_tile(grid: Grid) -> int:
     """Mask pixels along the side of a level-0 tile, so that one is about 32 level-0 pixels wide."""
-    return max(1, round(grid.l0_tile_side(0) / TARGET_DOWNSAMPLE))
+    return grid.bases * max(1, round(grid.l0_side(0) / grid.bases / TARGET_DOWNSAMPLE))
 
 
 def mask_downsample(grid: Grid) -> float:
     """Level-0 pixels per mask pixel."""
-    return grid.l0_tile_side(0) / mask_pixels_per_tile(grid)
+    return grid.l0_side(0) / mask_pixels_per_tile(grid)
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,33 @@ class TissueMap:
     @cached_property
     def counts(self) -> tuple[npt.NDArray[np.int64], ...]:
         """Mask pixels of tissue per tile: for each level int64 (rows, cols)."""
-        q, f = self.pixels_per_tile, self.grid.scale_factor
-        levels = [block_sums(self.mask, q, self.grid.shape(0))]
+        levels = [block_sums(self.mask, self.pixels_per_tile, self.grid.shape(0))]
         for level in range(1, self.grid.n_levels):
-            levels.append(block_sums(levels[-1], f, self.grid.shape(level)))
+            levels.append(block_sums(levels[-1], self.grid.factor(level), self.grid.shape(level)))
         return tuple(levels)
+
+    @cached_property
+    def squares(self) -> npt.NDArray[np.bool_]:
+        """Which squares of `Grid.base` hold tissue, bool (rows, cols)."""
+        if self.grid.bases == 1:
+            return np.asarray(self.counts[0] > 0)
+        cols, rows = (extent * self.grid.bases for extent in self.grid.shape(0))
+        return np.asarray(block_sums(self.mask, self.pixels_per_tile // self.grid.bases, (cols, rows)) > 0)
+
+    @cached_property
+    def squares_near(self) -> npt.NDArray[np.bool_]:
+        """Which squares of `Grid.base` have tissue within half a window of them, bool (rows, cols).
+
+        Windows of the cells elsewhere see none of the mask's tissue.
+        """
+        per_square = self.pixels_per_tile // self.grid.bases
+        reach = self.grid.window * self.grid.downsample(0) / 2 / mask_downsample(self.grid)
+        cols, rows = (extent * self.grid.bases for extent in self.grid.shape(0))
+        return squares_with(self.mask, per_square, reach, (rows, cols))
 
     def share(self, level: int) -> npt.NDArray[np.float64]:
         """Tissue area over the area of the tile's part inside the slide, float64 (rows, cols)."""
-        side = self.pixels_per_tile * self.grid.scale_factor**level
+        side = self.pixels_per_tile * self.grid.span(level)
         cols, rows = self.grid.shape(level)
         inside_x, inside_y = (
             # a mask may end short of a last tile that meets the slide by less than a pixel
@@ -124,11 +145,47 @@ def block_sums(
 ) -> npt.NDArray[np.int64]:
     """Sums over squares of `block` cells, int64 (rows, cols) for `shape` (cols, rows); 0 past the end of `values`."""
     cols, rows = shape
-    padded = np.zeros((rows * block, cols * block), np.int64)
-    # a mask may end one pixel past the last tile when the tile side is not a whole number of level-0 pixels
-    height, width = min(values.shape[0], padded.shape[0]), min(values.shape[1], padded.shape[1])
-    padded[:height, :width] = values[:height, :width]
-    return np.asarray(padded.reshape(rows, block, cols, block).sum(axis=(1, 3)))
+    sums = np.empty((rows, cols), np.int64)
+    for first in range(0, rows, _BAND_ROWS):  # the whole of a large mask as int64 would be 300 MB
+        count = min(_BAND_ROWS, rows - first)
+        padded = np.zeros((count * block, cols * block), np.int64)
+        # a mask may end one pixel past the last tile when the tile side is not a whole number of level-0 pixels
+        band = values[first * block : (first + count) * block, : cols * block]
+        padded[: band.shape[0], : band.shape[1]] = band
+        sums[first : first + count] = padded.reshape(count, block, cols, block).sum(axis=(1, 3))
+    return sums
+
+
+def squares_with(
+    mask: npt.NDArray[np.bool_], step: float, reach: float, shape: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """Which squares of a grid have something of a mask in them or near them.
+
+    Parameters
+    ----------
+    mask
+        bool (H, W).
+    step
+        Side of a square in pixels of the mask; the first one's corner is the mask's.
+    reach
+        How far beyond its sides counts, in the same pixels.
+    shape
+        Rows and columns of the grid.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool of `shape`. Pixels count that have an area in a square grown by `reach`.
+    """
+    # sums from the corner on, int32: a mask has fewer than 2^31 pixels
+    sums = np.pad(mask.astype(np.int32).cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32), ((1, 0), (1, 0)))
+    edges = []
+    for n_squares, extent in zip(shape, mask.shape, strict=True):
+        first = np.arange(n_squares) * step
+        ends = np.floor(first - reach + 1e-6), np.ceil(first + step + reach - 1e-6)
+        edges.append([np.clip(end, 0, extent).astype(np.int64) for end in ends])
+    (top, bottom), (left, right) = ([end[:, None] for end in edges[0]], edges[1])
+    return np.asarray(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left] > 0)
 
 
 def pack_mask(mask: npt.NDArray[np.bool_]) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import InternalError
-from pyramidai_mpi.base.types import Decision, Mode, index_keys, tile_keys
+from pyramidai_mpi.base.types import LOOKED_AT, Decision, Mode, WindowState, index_keys, tile_keys
 from pyramidai_mpi.pyramid.rule import zooms_in
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import PredictionArray, TileArray
+    from pyramidai_mpi.pyramid.blocks import BlockRule
+    from pyramidai_mpi.pyramid.grid import Grid
     from pyramidai_mpi.pyramid.rule import TileRule
 
 
@@ -34,12 +36,17 @@ class TreeLevel:
         uint8 (N,), values of `Decision`.
     parent
         int64 (N,): row in the next coarser level, -1 where there is none.
+    score, state
+        Of levels whose tiles are blocks of windows: float32 (N, S, S), score of each cell of block and ring by row and
+        column, NaN where there is none; uint8 (N, S, S), values of `WindowState`.
     """
 
     index: npt.NDArray[np.uint32]
     probability: npt.NDArray[np.float32]
     decision: npt.NDArray[np.uint8]
     parent: npt.NDArray[np.int64]
+    score: npt.NDArray[np.float32] | None = None
+    state: npt.NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -62,8 +69,22 @@ class ExecutionTree:
 
     @property
     def n_failed(self) -> int:
-        """Unreadable tiles."""
-        return sum(self.count(Decision.UNREADABLE).values())
+        """Unreadable tiles, and blocks some of whose windows are."""
+        damaged = [
+            int((level.state == WindowState.UNREADABLE).any(axis=(1, 2)).sum())
+            if level.state is not None
+            else int((level.decision == Decision.UNREADABLE).sum())
+            for level in self.levels.values()
+        ]
+        return sum(damaged)
+
+    @property
+    def n_windows(self) -> int:
+        """Windows that were looked at, unreadable ones included."""
+        return sum(
+            len(level) if level.state is None else int(np.isin(level.state, LOOKED_AT).sum())
+            for level in self.levels.values()
+        )
 
 
 def build_tree(predictions: PredictionArray, rule: TileRule, mode: Mode) -> ExecutionTree:
@@ -84,12 +105,38 @@ def build_tree(predictions: PredictionArray, rule: TileRule, mode: Mode) -> Exec
         When a root or a child of a zoomed tile is missing, a tile is there twice, one is there without reason, or one
         has no probability without being unreadable.
     """
+    expected = np.concatenate([rule.first_tiles(mode), rule.children(predictions[zooms_in(predictions, mode)])])
+    return tree_of(predictions, rule.grid, expected, has_parents=mode is not Mode.REFERENCE)
+
+
+def tree_of(
+    predictions: PredictionArray, grid: Grid, expected: TileArray, *, has_parents: bool, blocks: BlockRule | None = None
+) -> ExecutionTree:
+    """The same of any analysis whose records are those of `prediction_dtype`, or of blocks of windows.
+
+    Parameters
+    ----------
+    predictions
+        In any order; of blocks with ``score`` and ``state`` (see `pyramid.blocks.BlockRule.record`).
+    grid
+        The slide's tiles.
+    expected
+        Tiles that there are to be, in any order.
+    has_parents
+        Whether tiles follow from those of the next coarser level.
+    blocks
+        By which rule there are blocks of windows; None where each tile is one.
+
+    Raises
+    ------
+    InternalError
+        As `build_tree`.
+    """
     blank = ~np.isfinite(predictions["probability"]).all(axis=1)
     if not np.array_equal(blank, predictions["decision"] == Decision.UNREADABLE):
         raise InternalError(
             "tiles without a probability are not those that are unreadable; this is a bug, please report it"
         )
-    expected = np.concatenate([rule.first_tiles(mode), rule.children(predictions[zooms_in(predictions, mode)])])
     expected_keys, found_keys = np.sort(tile_keys(expected)), tile_keys(predictions)
     order = np.argsort(found_keys)
     if not np.array_equal(expected_keys, found_keys[order]):
@@ -101,12 +148,12 @@ def build_tree(predictions: PredictionArray, rule: TileRule, mode: Mode) -> Exec
             "this is a bug, please report it"
         )
     ordered = predictions[order]
-    f = rule.grid.scale_factor
     levels: dict[int, TreeLevel] = {}
-    for n in range(rule.grid.n_levels - 1, -1, -1):
+    for n in range(grid.n_levels - 1, -1, -1):
         rows = ordered[ordered["level"] == n]
         parent = np.full(len(rows), -1, np.int64)
-        if n + 1 in levels and len(levels[n + 1]) and mode is not Mode.REFERENCE:
+        if n + 1 in levels and len(levels[n + 1]) and has_parents:
+            f = grid.factor(n + 1)
             own = np.stack([rows["col"] // f, rows["row"] // f], axis=1)
             parent = np.searchsorted(index_keys(levels[n + 1].index), index_keys(own)).astype(np.int64)
         levels[n] = TreeLevel(
@@ -114,8 +161,17 @@ def build_tree(predictions: PredictionArray, rule: TileRule, mode: Mode) -> Exec
             probability=np.ascontiguousarray(rows["probability"]),
             decision=rows["decision"].copy(),
             parent=parent,
+            **_cells(rows, n, blocks),
         )
     return ExecutionTree(dict(sorted(levels.items())))
+
+
+def _cells(rows: PredictionArray, level: int, blocks: BlockRule | None) -> dict[str, npt.NDArray[Any]]:
+    """Scores and states of the cells of a level's blocks; none where a tile is one window."""
+    if blocks is None or level >= blocks.levels.n_blocks:
+        return {}
+    side = blocks.side(level)
+    return {name: np.ascontiguousarray(rows[name][:, :side, :side]) for name in ("score", "state")}
 
 
 def canonical_rows(tiles: TileArray | PredictionArray) -> npt.NDArray[np.int64]:

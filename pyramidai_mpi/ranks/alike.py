@@ -86,7 +86,8 @@ def agree_on_folder(comm: MPI.Intracomm, folder: Path) -> None:
     if len(ranks_alike(comm, seen)) == comm.size:
         return  # where none has it, whoever is to write there says so
     missing = StorageError(f"{folder}: no such folder here, though other ranks see it; make it there or name another")
-    agree(comm, None if seen else missing)
+    # a folder that was just made may be late here
+    agree(comm, None if seen or _appears(folder) else missing)
     mark = folder / f".pyramidai-{secrets.token_hex(8)}.part"
     told = ""
     if comm.rank == 0:

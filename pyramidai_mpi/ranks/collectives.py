@@ -27,10 +27,21 @@ T = TypeVar("T")
 _PIECE_BYTES = 64 << 20
 
 
+def _wait(comm: MPI.Intracomm, request: MPI.Request) -> None:
+    """Wait asleep for what all ranks do together."""
+    try:
+        wait_until(request.Test)
+    except Exception as failure:
+        from pyramidai_mpi.sched.transport import call_it_a_loss
+
+        call_it_a_loss(comm, failure)
+        raise
+
+
 def allgather(comm: MPI.Intracomm, own: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Every rank's (n,) integers on every rank, int64 (ranks, n). Collective."""
     everyone = np.empty((comm.size, len(own)), np.int64)
-    wait_until(comm.Iallgather(own.astype(np.int64), everyone).Test)
+    _wait(comm, comm.Iallgather(own.astype(np.int64), everyone))
     return everyone
 
 
@@ -108,12 +119,12 @@ def on_all(comm: MPI.Intracomm, action: Callable[[], T]) -> T:
 def share_bytes(comm: MPI.Intracomm, data: bytes | None, root: int = 0) -> bytes:
     """The root's bytes on every rank; the others pass None."""
     length = np.array([len(data) if data is not None else 0], np.int64)
-    wait_until(comm.Ibcast(length, root).Test)
+    _wait(comm, comm.Ibcast(length, root))
     buffer = np.empty(int(length[0]), np.uint8)
     if data is not None:
         buffer[:] = np.frombuffer(data, np.uint8)
     for start in range(0, len(buffer), _PIECE_BYTES):
-        wait_until(comm.Ibcast(buffer[start : start + _PIECE_BYTES], root).Test)
+        _wait(comm, comm.Ibcast(buffer[start : start + _PIECE_BYTES], root))
     return buffer.tobytes()
 
 
@@ -214,7 +225,7 @@ def scatter_rows(
     counts = np.zeros(comm.size, np.int64)
     if parts is not None:
         counts[:] = [len(part) for part in parts]
-    wait_until(comm.Ibcast(counts, 0).Test)
+    _wait(comm, comm.Ibcast(counts, 0))
     if parts is not None:
         for dest in range(1, comm.size):
             for piece in _pieces(np.ascontiguousarray(parts[dest])):
@@ -245,14 +256,14 @@ def all_to_all_rows(
     """
     outgoing = np.asarray(counts, np.int64)
     incoming = np.empty(comm.size, np.int64)
-    wait_until(comm.Ialltoall(outgoing, incoming).Test)
+    _wait(comm, comm.Ialltoall(outgoing, incoming))
     received = np.empty((int(incoming.sum()), rows.shape[1]), rows.dtype)
     row_bytes = rows.shape[1] * rows.itemsize
     request = comm.Ialltoallv(
         [np.ascontiguousarray(rows).reshape(-1).view(np.uint8), outgoing * row_bytes],
         [received.reshape(-1).view(np.uint8), incoming * row_bytes],
     )
-    wait_until(request.Test)
+    _wait(comm, request)
     return received
 
 

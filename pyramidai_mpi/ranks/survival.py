@@ -100,5 +100,6 @@ def _survivors(comm: MPI.Intracomm) -> MPI.Intracomm:
     left: MPI.Intracomm = comm.Shrink()  # type: ignore[assignment]  # declared for any kind of communicator
     if left.rank == 0:
         lost = comm.size - left.size
-        log.warning("%d of %d ranks died; the other %d go on from the journal", lost, comm.size, left.size)
+        others = f"the other {left.size} go" if left.size > 1 else "the last one goes"
+        log.warning("%d of %d ranks died; %s on from the journal", lost, comm.size, others)
     return left

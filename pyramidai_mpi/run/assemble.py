@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.base.types import MOST_LEVELS
+from pyramidai_mpi.base.counts import counted
+from pyramidai_mpi.base.types import MOST_LEVELS, Mode
 from pyramidai_mpi.process.host import cpu_description, host_name
 from pyramidai_mpi.process.memory import peak_resident_bytes
+from pyramidai_mpi.pyramid.refining import Ring
 from pyramidai_mpi.pyramid.tissue import mask_downsample
-from pyramidai_mpi.pyramid.tree import build_tree
+from pyramidai_mpi.pyramid.tree import build_tree, tree_of
 from pyramidai_mpi.ranks.collectives import gather_records, share_bytes
 from pyramidai_mpi.store.results.result import (
     Execution,
@@ -32,8 +34,12 @@ if TYPE_CHECKING:
     from pyramidai_mpi.analyses.base import OpenSlide
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.pyramid.blocks import BlockRule
     from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.pyramid.tree import ExecutionTree
+    from pyramidai_mpi.run.strides import LevelPlan
     from pyramidai_mpi.sched import Stats
+    from pyramidai_mpi.store.results.result import PartRecord
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +124,13 @@ def assemble_result(
     package: ModelPackage,
     slide: OpenSlide,
     rule: TileRule,
+    plan: LevelPlan,
     predictions: npt.NDArray[np.void],
     failed: npt.NDArray[np.void],
     execution: Execution,
     n_features: Sequence[int],
     sha256: str | None = None,
+    part: PartRecord | None = None,
 ) -> Result:
     """Put the predictions of one slide, in any order, into canonical order beside what they were made with.
 
@@ -131,10 +139,20 @@ def assemble_result(
     InternalError
         When the tiles do not add up (see `build_tree`).
     """
-    tree = build_tree(predictions, rule, settings.mode)
+    tree = tree_by(plan.rule, predictions, rule, settings.mode)
+    thresholds = package.thresholds(settings.model.thresholds)
     grid, info = rule.grid, slide.pyramid.reader.info
     return Result(
-        slide=SlideRecord(info.name, slide.quickhash, info.vendor, info.l0_size, slide.mpp, info.l0_bounds, sha256),
+        slide=SlideRecord(
+            info.name,
+            slide.quickhash,
+            info.vendor,
+            info.l0_size,
+            slide.mpp,
+            info.l0_bounds,
+            sha256,
+            info.openslide_quickhash1,
+        ),
         model=ModelRecord(
             name=package.name,
             classes=package.classes,
@@ -145,30 +163,64 @@ def assemble_result(
             stain=package.stain,
             level_sha256=tuple(level.sha256 for level in package.levels),
             yaml_text=package.yaml_text,
+            intended_use=package.intended_use,
         ),
         tissue=TissueRecord(rule.tissue.mask, mask_downsample(grid), rule.tissue.source.method),
         levels=tuple(
             LevelRecord(
-                patch_size=round(grid.tile_size * plan.ratio),
-                patch_size_level0=round(grid.l0_tile_side(plan.level)),
-                patch_level=info.level_in_file(plan.stored_level),
-                downsample=grid.downsample(plan.level),
-                level_dim=grid.level_dimensions(plan.level),
-                spacing_um_px=plan.spacing,
-                threshold=threshold,
+                patch_size=round(grid.window * read.ratio),
+                patch_size_level0=round(grid.window * grid.downsample(read.level)),
+                patch_level=info.level_in_file(read.stored_level),
+                downsample=grid.downsample(read.level),
+                level_dim=grid.level_dimensions(read.level),
+                spacing_um_px=read.spacing,
+                threshold=thresholds[one.network],
                 n_features=width,
+                **_cells_of(plan, n),
             )
-            for plan, threshold, width in zip(
-                slide.pyramid.plans, package.thresholds(settings.model.thresholds), n_features, strict=True
-            )
+            for n, (one, read, width) in enumerate(zip(plan.levels.each, slide.pyramid.plans, n_features, strict=True))
         ),
         tree=tree,
-        l0_coords=tuple(grid.l0_corner(n, tree.levels[n].index) for n in range(grid.n_levels)),
+        l0_coords=tuple(grid.l0_corners(n, tree.levels[n].index) for n in range(grid.n_levels)),
         failed=np.sort(failed, order=["level", "row", "col"]),
         mode=str(settings.mode),
-        n_reference_tiles=len(rule.reference_tiles()),
+        n_reference_tiles=n_reference(plan.rule, rule),
         execution=replace(execution, attributes={**execution.attributes, **rule.tissue.source.facts()}),
+        part=part,
     )
+
+
+def _cells_of(plan: LevelPlan, level: int) -> dict[str, Any]:
+    """Fields of `LevelRecord` for tiles that are not windows side by side."""
+    if plan.levels.is_plain:
+        return {}
+    one, ring = plan.levels.each[level], Ring() if plan.rule is None else plan.rule.ring(level)
+    return {
+        "network": one.network,
+        "cell": one.cell,
+        "block": one.block,
+        "margin": one.margin,
+        "base": plan.levels.base,
+        "ring_before": ring.before,
+        "ring_after": ring.after,
+    }
+
+
+def tree_by(blocks: BlockRule | None, predictions: npt.NDArray[np.void], rule: TileRule, mode: Mode) -> ExecutionTree:
+    """The tree of a slide's predictions, of blocks of windows or of tiles that are one; raises as `build_tree`."""
+    if blocks is None:
+        return build_tree(predictions, rule, mode)
+    expected = np.concatenate([blocks.first(rule), blocks.closer(rule, predictions)])
+    return tree_of(predictions, rule.grid, expected, has_parents=blocks.start is not Mode.REFERENCE, blocks=blocks)
+
+
+def n_reference(blocks: BlockRule | None, rule: TileRule) -> int:
+    """Windows of the finest stride that a run without a pyramid would look at."""
+    tiles = rule.reference_tiles()
+    if blocks is None:
+        return len(tiles)
+    some = (tiles[first : first + 1024] for first in range(0, len(tiles), 1024))
+    return sum(int(blocks.cells(rule, 0, part).sum()) for part in some)
 
 
 def _name_mixed_hosts(ranks: npt.NDArray[np.void]) -> None:
@@ -176,6 +228,11 @@ def _name_mixed_hosts(ranks: npt.NDArray[np.void]) -> None:
     if len({cpu for cpu, _ in kinds}) > 1:
         listed = "; ".join(f"{host.decode()}: {cpu.decode()}" for cpu, host in sorted(kinds))
         log.warning("hosts have different processors, so the last bits of probabilities may differ (%s)", listed)
+
+
+def looked_at_in_words(result: Result) -> str:
+    """How many tiles were looked at, or of a run with strides how many windows."""
+    return counted(result.tree.n_windows, "tile" if result.levels[0].cell is None else "window")
 
 
 def failed_lines(result: Result) -> Iterator[str]:
@@ -190,4 +247,5 @@ def failed_lines(result: Result) -> Iterator[str]:
             f"{record['reason'].decode(errors='replace')}"
         )
     if len(failed) > _MOST_FAILED_LISTED:
-        yield f"... and {len(failed) - _MOST_FAILED_LISTED} more unreadable tiles; all are in /failed of the result"
+        more = counted(len(failed) - _MOST_FAILED_LISTED, "more unreadable tile")
+        yield f"... and {more}; all are in /failed of the result"

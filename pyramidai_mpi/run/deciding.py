@@ -12,9 +12,8 @@ import hashlib
 import json
 import secrets
 import sys
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import InputError
@@ -22,6 +21,8 @@ from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.tissue import METHODS, REGION_ROLES, pack_mask
+from pyramidai_mpi.run.facts import Difference, Fact, Facts, Kind
+from pyramidai_mpi.run.strides import FACTS_OF_STRIDES, NO_STRIDE, plan_levels_of_run
 from pyramidai_mpi.slides.readers.choice import READERS
 from pyramidai_mpi.store.journal.manifest import Manifest
 
@@ -33,14 +34,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.analyses.base import OpenSlide
-    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.base.settings import RunSettings, SlideInput
     from pyramidai_mpi.models.engines.base import Engine
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.pyramid.tissue import TissueSource
     from pyramidai_mpi.store.results.reader import ResultOrigin
 
-_MOST_SHOWN = 60
+_SLIDES_STAIN = {"stain_per": "slide"}
+"""The fact that stands in the table only where it is another: older journals and results do not know of it."""
 _LIBRARIES = (
     "numpy",
     "onnxruntime",
@@ -56,61 +58,6 @@ _LIBRARIES = (
 """Libraries that can change a result. Of these only the ones that compute in a run are facts of it."""
 
 
-class Kind(Enum):
-    """What a fact is of, which says what is done where it differs."""
-
-    SLIDE = "slide"
-    MODEL = "model"
-    SETTING = "setting"
-    VERSION = "version"
-    """Of what computes. May differ within a result where the user accepts that, as the last bits then may."""
-    PROCESSOR = "processor"
-    """May differ, and is told: the ranks of one job may run on several kinds, too."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name
-        In the manifest, and among the attributes of `/execution`.
-    words
-        For messages.
-    value
-        As JSON has it: text, number, bool or a list of them. A text is empty where there is nothing.
-    kind
-        What it is of.
-    has_own_place
-        The result file holds it outside the attributes of `/execution` that the table makes.
-    """
-
-    name: str
-    words: str
-    value: Any
-    kind: Kind
-    has_own_place: bool = False
-
-
-Facts: TypeAlias = tuple[Fact, ...]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A fact of this run, and the other value that was found."""
-
-    fact: Fact
-    found: Any
-
-    def __str__(self) -> str:
-        values = _shown(self.found), _shown(self.fact.value)
-        # a hash tells nobody anything
-        if max(map(len, values)) > _MOST_SHOWN:
-            return self.fact.words
-        return f"{self.fact.words} ({values[0]}, now {values[1]})"
-
-
 def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
     """What settings and model alone say. A backend that is left to the program is no fact yet.
 
@@ -118,17 +65,20 @@ def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
     not how it is read.
     """
     model, positive_class = settings.model, package.classes[package.score_column]
+    plan = plan_levels_of_run(settings, package)
     target = "none" if package.stain_target is None else json.dumps(stain_entry(package.stain_target)["target"])
+    stain_per = Fact("stain_per", "unit of the stain normalisation", package.stain_per, Kind.MODEL)
     facts = [
         Fact("level_sha256", "model", [level.sha256 for level in package.levels], Kind.MODEL, has_own_place=True),
         Fact("stain", "stain normalisation", package.stain, Kind.MODEL, has_own_place=True),
         Fact("stain_target", "target of the stain normalisation", target, Kind.MODEL),
-        Fact("model_yaml_sha256", "model.yaml", _sha256(package.yaml_text.encode()), Kind.MODEL, has_own_place=True),
+        *([] if package.stain_per == _SLIDES_STAIN["stain_per"] else [stain_per]),
+        Fact("model_yaml_sha256", "model.yaml", _description_hash(package.yaml_text), Kind.MODEL, has_own_place=True),
         Fact("positive_class", "positive class", positive_class, Kind.MODEL, has_own_place=True),
         Fact(
             "thresholds",
             "thresholds",
-            [float(value) for value in package.thresholds(model.thresholds)],
+            [package.thresholds(model.thresholds)[n] for n in plan.levels.networks],
             Kind.SETTING,
             has_own_place=True,
         ),
@@ -137,16 +87,26 @@ def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
         Fact("min_tissue", "least tissue share", float(settings.slide.min_tissue), Kind.SETTING),
         Fact("features", "features", model.features, Kind.SETTING, has_own_place=True),
         Fact("precision", "precision", model.precision, Kind.SETTING),
+        *part_facts(settings.slide),
+        *plan.facts(settings.windows),
     ]
     return (*facts, *([] if model.backend == "auto" else [_backend(model.backend)]))
+
+
+def part_facts(source: SlideInput) -> Facts:
+    """Which part of the slide it is, where it is one: the journals of whole runs do not know of it."""
+    return () if source.part is None else (Fact("part", "--part", str(source.part), Kind.SETTING),)
 
 
 def facts_of_slide(slide: OpenSlide, source: TissueSource) -> Facts:
     """What the open slide says. Which tissue it has is known only at work, how that is found before."""
     hashes = {file.role: file.sha256 for file in source.files}
+    info = slide.pyramid.reader.info
     return (
         Fact("quickhash", "slide", slide.quickhash, Kind.SLIDE, has_own_place=True),
         Fact("mpp", "µm/px", float(slide.mpp), Kind.SLIDE, has_own_place=True),
+        # its reduced levels are resampled, where the slide's may be stored
+        Fact("patches_digest", "file of patches in the slide's place", info.patches_digest, Kind.SLIDE),
         Fact("tissue_method", "tissue", source.method, Kind.SLIDE, has_own_place=True),
         *(Fact(_hash_of(role), _option(role), hashes.get(role, ""), Kind.SLIDE, True) for role in REGION_ROLES),
     )
@@ -186,7 +146,7 @@ def facts_at_work(
     shapes = " ".join(str(engine.batch_shape) for engine in engines)
     return (
         *facts_of_slide(slide, source),
-        Fact("mask_sha256", "tissue that was found", _mask_hash(rule.tissue.mask), Kind.SLIDE, has_own_place=True),
+        Fact("mask_sha256", "tissue that was found", mask_hash(rule.tissue.mask), Kind.SLIDE, has_own_place=True),
         Fact("stain_map", "stain of the slide", stain_map, Kind.SLIDE),
         *asked,
         _backend(backend),
@@ -210,13 +170,16 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
     count as finished whatever is installed now.
     """
     values = {name: value for name, value in origin.execution.items() if name not in {*_LIBRARIES, "cpu"}}
+    # of a whole result, which is none of any part, and of one whose tiles are windows side by side
+    values = {"part": "", NO_STRIDE.name: NO_STRIDE.value, **_SLIDES_STAIN} | values
     values |= {
         "quickhash": origin.quickhash,
         "mpp": origin.mpp,
+        "patches_digest": origin.execution.get("patches_digest", ""),
         "tissue_method": origin.tissue_method,
         "level_sha256": list(origin.level_sha256),
         "stain": origin.stain,
-        "model_yaml_sha256": _sha256(origin.model_yaml.encode()),
+        "model_yaml_sha256": _description_hash(origin.model_yaml),
         "positive_class": origin.positive_class,
         "thresholds": list(origin.thresholds),
         "features": any(origin.feature_widths),
@@ -229,8 +192,12 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
 
 
 def differences(found: Mapping[str, Any], wanted: Iterable[Fact]) -> list[Difference]:
-    """In what a run differs from what was found, of all that both sides know."""
-    return [Difference(fact, found[fact.name]) for fact in wanted if found.get(fact.name, fact.value) != fact.value]
+    """In what a run differs from what was found, of all that both sides know.
+
+    A run whose tiles are windows side by side does not name its stride, but differs from one that does.
+    """
+    asked = {fact.name: fact for fact in (NO_STRIDE, *wanted)}.values()
+    return [Difference(fact, found[fact.name]) for fact in asked if found.get(fact.name, fact.value) != fact.value]
 
 
 def check_same(
@@ -293,13 +260,13 @@ def joined_manifest(path: Path, found: Manifest, facts: Facts, *, accept_mixed: 
         When the journal at `path` is of another run, or knows other facts.
     """
     names = {fact.name for fact in facts}
-    if (names ^ found.facts.keys()) - set(_LIBRARIES):
+    if (names ^ found.facts.keys()) - {*_LIBRARIES, *_SLIDES_STAIN, *FACTS_OF_STRIDES}:
         raise InputError(
             f"{path}: written by another version of this program; finish with that one, or use --overwrite"
         )
     check_same(
         f"{path}: is the journal of a run with",
-        found.facts,
+        {**_SLIDES_STAIN, NO_STRIDE.name: NO_STRIDE.value, **found.facts},
         facts,
         accept_mixed=accept_mixed,
         otherwise="resume with the same, or start afresh with --overwrite",
@@ -351,9 +318,13 @@ def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.voi
 
 def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, backends: Sequence[str]) -> list[Fact]:
     """Versions of the program, and of the libraries that compute in a run with any of these backends."""
-    used = {"numpy", *READERS[slide.pyramid.reader.info.reader].libraries, *backends}
-    if package.stain_target is not None:
-        used.add("onnxruntime")  # runs the graph that normalises
+    # onnxruntime runs the graph that normalises
+    return versions_of(slide, source, [*backends, *([] if package.stain_target is None else ["onnxruntime"])])
+
+
+def versions_of(slide: OpenSlide, source: TissueSource, others: Iterable[str] = ()) -> list[Fact]:
+    """Versions of the program, and of the libraries that read a slide and find its tissue, and of others."""
+    used = {"numpy", *READERS[slide.pyramid.reader.info.reader].libraries, *others}
     if source.method.startswith(tuple(METHODS.values())):
         used |= {"scikit-image", "scipy"}
     versions = library_versions()
@@ -379,15 +350,19 @@ def _option(role: str) -> str:
     return f"--{role.replace('_', '-')}"
 
 
-def _mask_hash(mask: npt.NDArray[np.bool_]) -> str:
+def mask_hash(mask: npt.NDArray[np.bool_]) -> str:
+    """SHA-256 of a tissue mask."""
     return _sha256(pack_mask(mask))
+
+
+def _description_hash(yaml_text: str) -> str:
+    """Hash of a model's description without the line that says what it is for.
+
+    No score depends on that line, and the journals and results of a package live on when it is added.
+    """
+    lines = yaml_text.splitlines(keepends=True)
+    return _sha256("".join(line for line in lines if not line.startswith("intended_use:")).encode())
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(str, value))}]"
-    return str(value) or "none"

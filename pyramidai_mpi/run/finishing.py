@@ -5,22 +5,21 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pyramidai_mpi.base.errors import ExitCode, PyramidError
-from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
-from pyramidai_mpi.pyramid.tree import canonical_rows
-from pyramidai_mpi.run.assemble import assemble_result, failed_lines, with_work
+from pyramidai_mpi.run.assemble import assemble_result, failed_lines, looked_at_in_words, with_work
 from pyramidai_mpi.run.deciding import facts_at_work, run_facts
 from pyramidai_mpi.run.opening import known_from
 from pyramidai_mpi.run.output import lock_output
+from pyramidai_mpi.run.parts import part_record
 from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.run.resume import begin_slide
-from pyramidai_mpi.run.write import FEATURE_BLOCK_BYTES, write_result_alone
+from pyramidai_mpi.run.shared_passes import error_in, error_in_words
+from pyramidai_mpi.run.write import fill_features, write_result_alone
 from pyramidai_mpi.slides.identity import FullHash
 from pyramidai_mpi.store.results.result import Execution
 from pyramidai_mpi.store.results.summary import account_of
@@ -28,19 +27,20 @@ from pyramidai_mpi.store.results.summary import account_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from pyramidai_mpi.analyses.classify import Classify
+    from pyramidai_mpi.analyses.dense import Dense
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.resume import Journals
-    from pyramidai_mpi.store.files.feature_spool import FeatureSpool
+    from pyramidai_mpi.run.strides import LevelPlan
     from pyramidai_mpi.store.files.lock import OutputLock
-    from pyramidai_mpi.store.results.result import Result
+    from pyramidai_mpi.store.results.result import PartRecord, Result
     from pyramidai_mpi.store.results.summary import SlideAccount
-    from pyramidai_mpi.store.results.writer import FeatureWriter
 
 
 class Finisher:
@@ -50,8 +50,8 @@ class Finisher:
     ----------
     each
         Settings of every slide's run.
-    package, analysis
-        The model, and what is done with it.
+    package, analysis, plan
+        The model, what is done with it, and the levels of the run.
     journals
         Where they are journalled.
     locks
@@ -64,7 +64,8 @@ class Finisher:
         self,
         each: Sequence[RunSettings],
         package: ModelPackage,
-        analysis: Classify,
+        analysis: Classify | Dense,
+        plan: LevelPlan,
         journals: Journals,
         locks: dict[int, OutputLock],
         ranks: npt.NDArray[np.void],
@@ -72,10 +73,12 @@ class Finisher:
         self._each = each
         self._package = package
         self._analysis = analysis
+        self._plan = plan
         self._journals = journals
         self._locks = locks
         self._ranks = ranks
         self._hashes: dict[int, FullHash] = {}
+        self._parts: dict[int, PartRecord | None] = {}
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -91,12 +94,13 @@ class Finisher:
             Another run is at work there, the journal is of another run, the disk fails.
         """
         settings, analysis = self._each[number], self._analysis
-        slide, rule = known_from(settings.slide, self._package, description)
+        slide, rule = known_from(settings.slide, self._package, description, self._plan.levels)
         lock = self._locks.pop(number, None) or lock_output(settings, patient=False)
         try:
             if settings.slide.sha256:
                 self._hashes[number] = FullHash(settings.slide.path)
             deciding = facts_at_work(settings, self._package, slide, rule, analysis.engines, analysis.widths)
+            self._parts[number] = part_record(settings.slide.part, deciding)
             return begin_slide(settings, slide, rule, analysis, deciding, self._journals, lock)
         except BaseException:
             lock.release()
@@ -115,7 +119,7 @@ class Finisher:
             seconds = time.perf_counter() - collected.started
             facts: dict[str, str | int | float] = {"writer": "serial", "cohort_slide_s": seconds}
             result = self.assemble(number, collected, facts, self._ranks)
-            fill = partial(_fill_features, collected.spool, collected.all_records(self._analysis.record), self.widths)
+            fill = partial(fill_features, collected.spool, collected.all_records(self._analysis.record), self.widths)
             write_result_alone(
                 result,
                 settings.output.path,
@@ -148,6 +152,7 @@ class Finisher:
         facts = {
             **run_facts(settings, slide, ranks),
             **collected.beginning.output.attributes,
+            **self._approximate_error(collected),
             "tiles_from_journal": collected.n_restored,
             **facts,
         }
@@ -156,35 +161,32 @@ class Finisher:
             self._package,
             slide,
             collected.beginning.rule,
+            self._plan,
             collected.all_records(self._analysis.record),
             collected.all_failed(),
             Execution(facts, ranks, collected.all_batches()),
             self.widths,
             self._hashes.pop(number).result() if number in self._hashes else None,
+            self._parts.pop(number),
         )
+
+    def _approximate_error(self, collected: Collected) -> dict[str, float | int]:
+        if self._plan.rule is None or not self._plan.rule.n_compared:
+            return {}
+        return error_in(collected.all_records(self._analysis.record), self._analysis.thresholds)
 
     def end_of(self, number: int, result: Result, seconds: float) -> SlideEnd:
         """How a slide has ended whose result is in its place."""
-        account = account_of(result, seconds)
-        if account.is_unreadable:
+        account, part = account_of(result, seconds), self._each[number].slide.part
+        if part is not None:
+            account = replace(account, warning="")  # it is the whole slide of which that is to be said
+        elif account.is_unreadable:
             return SlideEnd(ExitCode.BAD_INPUT, unreadable_line(self._each[number], account, result), account)
         code = ExitCode.TILES_FAILED if result.tree.n_failed else ExitCode.OK
         lines = [_summary(self._each[number], result, account.warning), *failed_lines(result)]
+        if approximate := error_in_words(result.execution.attributes):
+            lines.insert(1, approximate)
         return SlideEnd(code, "\n  ".join(lines), account)
-
-
-def _fill_features(
-    spool: FeatureSpool, records: npt.NDArray[np.void], widths: Sequence[int], writer: FeatureWriter
-) -> None:
-    """Write a slide's features in blocks of canonical rows; the spool holds them in the order of the records."""
-    rows = canonical_rows(records)
-    for level, width in enumerate(widths):
-        if not width:
-            continue
-        spool_row_of = np.argsort(rows[records["level"] == level])
-        block = max(1, FEATURE_BLOCK_BYTES // (4 * width))
-        for first in range(0, len(spool_row_of), block):
-            writer.write(level, first, spool.read(level, spool_row_of[first : first + block], width))
 
 
 def unreadable_line(settings: RunSettings, account: SlideAccount, result: Result | None = None) -> str:
@@ -200,13 +202,16 @@ def unreadable_line(settings: RunSettings, account: SlideAccount, result: Result
 
 
 def _summary(settings: RunSettings, result: Result, warning: str) -> str:
-    tree, name = result.tree, settings.slide.path.name
+    tree, name, part = result.tree, settings.slide.path.name, settings.slide.part
+    if part is not None:
+        unreadable = f", {tree.n_failed} unreadable" if tree.n_failed else ""
+        return f"{name}: {part.words}: {looked_at_in_words(result)}{unreadable}: {settings.output.path}"
     if tree.n_tiles == 0:
         where = " in the regions given" if settings.slide.regions.given else ""
         return f"{name}: {warning}{where}: the result is valid and empty: {settings.output.path}"
     failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
     said = f"; {warning}" if warning else ""
     return (
-        f"{name}: {tree.n_tiles} tiles, {tree.count(Decision.ZOOM)[0]} positive{failed}, "
-        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_tiles):.2f}: {settings.output.path}{said}"
+        f"{name}: {looked_at_in_words(result)}, {result.n_positive} positive{failed}, "
+        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_windows):.2f}: {settings.output.path}{said}"
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
+from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
 from pyramidai_mpi.models.engines.backends import SHARING, choose_backend, load_engine
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
 from pyramidai_mpi.models.engines.trial import found_in_trial, try_loading
@@ -19,6 +20,7 @@ from pyramidai_mpi.models.shipped import is_shipped
 from pyramidai_mpi.process.host import cpu_description, machine_id
 from pyramidai_mpi.process.memory import trim_heap
 from pyramidai_mpi.ranks.collectives import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
+from pyramidai_mpi.run.strides import plan_levels_of_run
 from pyramidai_mpi.store.journal.folder import JournalFolder
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage
             settings.model.positive_class
         )
         thresholds = package.thresholds(settings.model.thresholds)
+        plan_levels_of_run(settings, package)
         if settings.slide.regions.no_tissue and package.stain_target is not None:
             raise UsageError(
                 f"{settings.model.path}: normalises the stain of tissue, and --no-tissue leaves that out; use a model "
@@ -84,8 +87,6 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage
         error = caught
     agree(comm, error)
     assert package is not None
-    if package.random_weights and comm.rank == 0:
-        log.warning("model %s has random weights: for benchmarks only, its answers mean nothing", package.name)
     facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
     agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model.path}: the model")
     _check_files(comm, package)
@@ -167,6 +168,9 @@ def build_engines(
             path = package.levels[n].onnx_path
             error = InputError(f"{path}: has no second output, so no features; run without --features")
     agree(comm, error)
+    # not before: what ends a run that has looked at nothing is told alone
+    if comm.rank == 0 and scores_mean_nothing(package.intended_use):
+        log.warning("model %s: %s", package.name, claim_of(package.intended_use))
     return engines
 
 

@@ -14,24 +14,29 @@ from pyramidai_mpi.pyramid.tissue import TissueMap, TissueSource, found_by, mask
 from pyramidai_mpi.ranks.collectives import other_files
 from pyramidai_mpi.run.pool.messages import SlideDescription
 from pyramidai_mpi.run.stain import estimate_stain
-from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import ClosedReader
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.readers.trial import try_opening
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
     from pyramidai_mpi.base.settings import SlideInput
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.pyramid.run_levels import RunLevels
     from pyramidai_mpi.slides.readers.base import SlideInfo, SlideReader
 
 log = logging.getLogger(__name__)
 
 
-def open_under(source: SlideInput, package: ModelPackage, known: SlideInfo | None = None) -> OpenSlide:
+def open_under(
+    source: SlideInput, package: ModelPackage, known: SlideInfo | None = None, levels: RunLevels | None = None
+) -> OpenSlide:
     """Open a slide under a model's levels.
 
     Parameters
@@ -40,6 +45,8 @@ def open_under(source: SlideInput, package: ModelPackage, known: SlideInfo | Non
         The slide and the model.
     known
         Description of the slide by another rank.
+    levels
+        Of the run; None for those of the model.
 
     Raises
     ------
@@ -54,12 +61,19 @@ def open_under(source: SlideInput, package: ModelPackage, known: SlideInfo | Non
             "--mpp, or take them as the model's level 0 with --levels scale"
         )
     with input_errors(source.path):
-        slide_hash = quickhash(source.path)
-    return lay_under(reader, source, package, mpp, slide_hash)
+        slide_hash = slide_quickhash(source.path)
+    return lay_under(reader, source, package, mpp, slide_hash, levels)
 
 
-def lay_under(reader: SlideReader, source: SlideInput, package: ModelPackage, mpp: float, slide_hash: str) -> OpenSlide:
-    """Lay a model's levels over a slide that is open, or known from elsewhere.
+def lay_under(
+    reader: SlideReader,
+    source: SlideInput,
+    package: ModelPackage,
+    mpp: float,
+    slide_hash: str,
+    levels: RunLevels | None = None,
+) -> OpenSlide:
+    """Lay the levels of a run, or of a model, over a slide that is open, or known from elsewhere.
 
     Raises
     ------
@@ -74,11 +88,15 @@ def lay_under(reader: SlideReader, source: SlideInput, package: ModelPackage, mp
         scale_factor=package.scale_factor,
         n_levels=package.n_levels,
         allow_upsampling=source.allow_upsampling,
+        levels=levels,
     )
-    return OpenSlide(source, pyramid, mpp, slide_hash)
+    tile_stain = package.stain_target if package.stain_per == "tile" else None
+    return OpenSlide(source, pyramid, mpp, slide_hash, tile_stain=tile_stain)
 
 
-def describe(source: SlideInput, package: ModelPackage) -> tuple[OpenSlide, TileRule, SlideDescription]:
+def describe(
+    source: SlideInput, package: ModelPackage, levels: RunLevels | None = None
+) -> tuple[OpenSlide, TileRule, SlideDescription]:
     """Open a slide that no rank has opened before, after a child process has survived that, and find its tissue.
 
     Raises
@@ -88,15 +106,17 @@ def describe(source: SlideInput, package: ModelPackage) -> tuple[OpenSlide, Tile
     """
     with try_opening(source.path, source.reader) as trial:
         trial.check()
-    slide = open_under(source, package)
+    slide = open_under(source, package, levels=levels)
     mask, mask_source = tissue_of(slide)
     rule = rule_of(slide, mask, mask_source)
-    slide = estimate_stain(slide, rule, package)
+    slide = estimate_stain(slide, rule.whole(), package)
     info = slide.pyramid.reader.info
     return slide, rule, SlideDescription(info, slide.quickhash, slide.mpp, host_name(), mask, slide.stain, mask_source)
 
 
-def follow(source: SlideInput, package: ModelPackage, description: SlideDescription) -> tuple[OpenSlide, TileRule]:
+def follow(
+    source: SlideInput, package: ModelPackage, description: SlideDescription, levels: RunLevels | None = None
+) -> tuple[OpenSlide, TileRule]:
     """Open a slide that another rank has described.
 
     Raises
@@ -104,20 +124,36 @@ def follow(source: SlideInput, package: ModelPackage, description: SlideDescript
     InputError
         When this host cannot open it, or sees another file.
     """
+    slide = open_as_described(source, description, lambda info: open_under(source, package, info, levels))
+    return replace(slide, stain=description.stain), rule_of(slide, description.mask, description.source)
+
+
+def open_as_described(
+    source: SlideInput, description: SlideDescription, open_known: Callable[[SlideInfo], OpenSlide]
+) -> OpenSlide:
+    """Open what another rank has described, and see that it is the same slide.
+
+    Raises
+    ------
+    InputError
+        When this host cannot open it, or sees another file.
+    """
     try:
-        slide = open_under(source, package, description.info)
+        slide = open_known(description.info)
     except InputError as error:
         raise InputError(f"{error} on host {host_name()}, though host {description.host} could open it") from error
     if (slide.quickhash, slide.mpp) != (description.quickhash, description.mpp):
         slide.pyramid.reader.close()
         raise other_files(f"{source.path}: the slide", description.host)
-    return replace(slide, stain=description.stain), rule_of(slide, description.mask, description.source)
+    return slide
 
 
-def known_from(source: SlideInput, package: ModelPackage, description: SlideDescription) -> tuple[OpenSlide, TileRule]:
+def known_from(
+    source: SlideInput, package: ModelPackage, description: SlideDescription, levels: RunLevels | None = None
+) -> tuple[OpenSlide, TileRule]:
     """A slide as another rank has described it, for a rank that reads no pixels of it."""
     reader = ClosedReader(replace(description.info, path=source.path))
-    slide = lay_under(reader, source, package, description.mpp, description.quickhash)
+    slide = lay_under(reader, source, package, description.mpp, description.quickhash, levels)
     return replace(slide, stain=description.stain), rule_of(slide, description.mask, description.source)
 
 
@@ -137,7 +173,7 @@ def tissue_of(slide: OpenSlide) -> tuple[npt.NDArray[np.bool_], TissueSource]:
 
     files = RegionFiles.find(source)
     mask = files.mask(slide.pyramid.reader.info, mask_downsample(slide.pyramid.grid), lambda: segment_slide(slide))
-    if mask.any() and not len(rule_of(slide, mask).roots()):
+    if mask.any() and not len(rule_of(slide, mask).whole().roots()):
         log.warning(
             "%s: holds tissue within the regions given, but less than %g of any tile of the lowest resolution; "
             "--min-tissue 0 looks at it",
@@ -157,7 +193,7 @@ def segment_slide(slide: OpenSlide) -> npt.NDArray[np.bool_]:
 
 
 def rule_of(slide: OpenSlide, mask: npt.NDArray[np.bool_], source: TissueSource | None = None) -> TileRule:
-    """Which tiles of a slide exist, from its tissue mask."""
+    """Which tiles of a slide, or of the part of it that is asked for, exist, from its tissue mask."""
     grid = slide.pyramid.grid
     tissue = TissueMap(grid, mask, mask_pixels_per_tile(grid), source or TissueSource())
-    return TileRule(tissue, slide.source.min_tissue)
+    return TileRule(tissue, slide.source.min_tissue, part=slide.source.part)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, StorageError, input_errors
 from pyramidai_mpi.pyramid.tissue import TissueSource, found_by
-from pyramidai_mpi.run.deciding import Fact, Kind, check_same, facts_before, values_in_result
+from pyramidai_mpi.run.deciding import check_same, facts_before, values_in_result
+from pyramidai_mpi.run.facts import Fact, Kind
 from pyramidai_mpi.run.opening import open_under
-from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.run.strides import plan_levels_of_run
+from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.store.files.lock import STALE_AFTER_S, OutputLock
 from pyramidai_mpi.store.files.placing import (
     check_length,
@@ -24,11 +26,12 @@ from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.results.reader import read_origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.run.deciding import Facts
+    from pyramidai_mpi.run.facts import Difference, Facts
     from pyramidai_mpi.store.files.lock import LockWatch
     from pyramidai_mpi.store.results.reader import ResultOrigin
 
@@ -108,6 +111,35 @@ def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | 
     InputError, OutputExistsError
         The result there is of other inputs or settings.
     """
+
+    def compare() -> tuple[list[Difference], ExitCode]:
+        origin = read_origin(settings.output.path, may_be_part=settings.slide.part is not None)
+        mixed = check_same(
+            f"{settings.output.path}: is the finished result of a run with",
+            values_in_result(origin),
+            _facts_of(settings, package, origin),
+            accept_mixed=settings.output.accept_mixed,
+            otherwise="name another output, or replace it with --overwrite",
+        )
+        return mixed, ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
+
+    return finished_output(settings, compare)
+
+
+def finished_output(settings: RunSettings, compare: Callable[[], tuple[list[Difference], ExitCode]]) -> ExitCode | None:
+    """As `finished_before`, of any analysis.
+
+    Parameters
+    ----------
+    compare
+        Sees that the file there is of this very run: what differs though it is, and the exit code that it had. Raises
+        `InputError` where it is not.
+
+    Raises
+    ------
+    PyramidError
+        As there.
+    """
     output = settings.output
     if output.overwrite or not output.path.is_file() or not (output.resume or output.leave_finished):
         return None
@@ -115,14 +147,7 @@ def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | 
         return None
     check_no_input(output.path, _inputs(settings))
     try:
-        origin = read_origin(output.path)
-        mixed = check_same(
-            f"{output.path}: is the finished result of a run with",
-            values_in_result(origin),
-            _facts_of(settings, package, origin),
-            accept_mixed=output.accept_mixed,
-            otherwise="name another output, or replace it with --overwrite",
-        )
+        mixed, code = compare()
         if mixed:
             log.warning("%s: is left as it is, made with other %s", output.path, "; ".join(map(str, mixed)))
     except InputError as error:
@@ -130,7 +155,7 @@ def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | 
             raise
         raise OutputExistsError(f"{output.path}: exists already; {error}") from error
     _tidy(output.path)
-    return ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
+    return code
 
 
 def _tidy(output: Path) -> None:
@@ -147,16 +172,16 @@ def _tidy(output: Path) -> None:
 def _facts_of(settings: RunSettings, package: ModelPackage, origin: ResultOrigin) -> Facts:
     """What decides a run's result, as known before the work; of another slide than the result's, its hash alone."""
     with input_errors(settings.slide.path):
-        slide_hash = quickhash(settings.slide.path)
+        slide_hash = slide_quickhash(settings.slide.path)
     if slide_hash != origin.quickhash:
         return (Fact("quickhash", "slide", slide_hash, Kind.SLIDE),)
     # needs no trial: it is the file that was analysed
-    slide = open_under(settings.slide, package)
+    slide = open_under(settings.slide, package, levels=plan_levels_of_run(settings, package).levels)
     slide.pyramid.reader.close()
-    return facts_before(settings, package, slide, _source_of(settings))
+    return facts_before(settings, package, slide, source_of(settings))
 
 
-def _source_of(settings: RunSettings) -> TissueSource:
+def source_of(settings: RunSettings) -> TissueSource:
     """How the run's tissue mask would come about, without making it."""
     slide = settings.slide
     if not slide.regions.given:

@@ -13,8 +13,9 @@ from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError
 from pyramidai_mpi.base.names import name_of
 from pyramidai_mpi.process.host import cpu_description, git_revision, library_versions
-from pyramidai_mpi.run.deciding import Kind, facts_asked, values_of
-from pyramidai_mpi.run.summary_table import SUMMARY_NAME, SummaryTable, status_of
+from pyramidai_mpi.run.deciding import facts_asked, values_of
+from pyramidai_mpi.run.facts import Kind
+from pyramidai_mpi.run.summary_table import SummaryTable, status_of, summary_name
 from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class CohortRecords:
 
     def begin(self, package: ModelPackage, ranks: npt.NDArray[np.void]) -> None:
         """The model is loaded and the slides are next; `ranks` are `RANK_DTYPE` records."""
-        self._table = SummaryTable(self._folder / SUMMARY_NAME, self._each, package.n_levels)
         common = self._each[0]
+        self._table = SummaryTable(self._folder / summary_name(common.output.share), self._each, package.n_levels)
         facts = facts_asked(common, package)
         self._facts = {
             "command_line": common.output.command_line,
@@ -100,7 +101,8 @@ class CohortRecords:
             self.error = self.error or error
 
     def _begin_metadata(self) -> None:
-        stem = f"run_metadata_{self._started:%Y%m%dT%H%M%SZ}"
+        share = self._each[0].output.share
+        stem = f"run_metadata_{self._started:%Y%m%dT%H%M%SZ}{'' if share is None else share.suffix}"
         for number in range(_MOST_OF_ONE_SECOND):
             path = self._folder / (f"{stem}_{number}.json" if number else f"{stem}.json")
             try:
@@ -153,7 +155,9 @@ def _other_settings(common: RunSettings) -> dict[str, Any]:
         (common.model, ("backend",)),
         (common.output, ("overwrite", "resume", "accept_mixed")),
     ]
+    share = common.output.share
     return {
+        **({} if share is None else {"part": str(share)}),
         **{name: getattr(part, name) for part, names in parts for name in names},
         "slide_sha256": common.slide.sha256,
     }

@@ -4,7 +4,9 @@ All that a caller may say is a change of the mask, made by the rank that finds t
 region of interest and not excluded. So it decides which tiles exist and nothing else, and whoever reads the mask from
 the result need not know. A mask pixel belongs to an outline that covers any of it: nothing that was asked for is missed
 and nothing that was ruled out is looked at, at the price of a mask pixel around; where both meet, exclusion wins. A
-given mask counts where it covers at least half of the pixel's part inside the slide, so areas stay what they are.
+given mask counts where it covers at least half of the pixel's part inside the slide, so areas stay what they are. A
+file of patches will do as a mask: its cells are the tissue, and a run on the file in its slide's place then looks at
+each of them, where looking for tissue anew, in fewer pixels, would find somewhat less here and more there.
 
 A file must be there for each slide, so that a misspelt name is never the whole slide; where there is nothing to exclude
 it has no outlines. Points of GeoJSON are taken from the corner of the slide's bounds, as QuPath shows it, those of ASAP
@@ -13,7 +15,6 @@ XML from the slide's.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from dataclasses import dataclass
@@ -22,9 +23,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.hashes import file_sha256
+from pyramidai_mpi.base.patch_order import ENDING, is_patch_file, slide_stem
 from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource, found_by
+from pyramidai_mpi.store.patches.reader import PatchFile
+from pyramidai_mpi.store.patches.record import PLACES
 from pyramidai_mpi.truth.asap import read_asap
-from pyramidai_mpi.truth.coverage import UNIT, cover_rings
+from pyramidai_mpi.truth.coverage import UNIT, cover_blocks, cover_rings
 from pyramidai_mpi.truth.geojson import outlines_of_geojson, read_json
 from pyramidai_mpi.truth.geometry import outlined_area
 from pyramidai_mpi.truth.label_mask import open_mask
@@ -42,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _OUTLINES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".xml")
-_MASKS = ("_mask.png", "_mask.tif", "_mask.tiff", ".png", ".tif", ".tiff")
+_MASKS = ("_mask.png", "_mask.tif", "_mask.tiff", ".png", ".tif", ".tiff", ENDING)
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,8 @@ class RegionFiles:
         """
         method = "none" if self.no_tissue else "given" if "tissue_mask" in self.paths else self.method
         method += ", within roi" * ("roi" in self.paths) + ", without excluded" * ("exclude" in self.paths)
-        files = []
-        for role, path in self.paths.items():
-            with input_errors(path), path.open("rb") as file:
-                files.append(RegionFile(role, path.name, hashlib.file_digest(file, "sha256").hexdigest()))
-        return TissueSource(method, tuple(files))
+        files = tuple(RegionFile(role, path.name, file_sha256(path)) for role, path in self.paths.items())
+        return TissueSource(method, files)
 
     def mask(
         self, info: SlideInfo, downsample: float, segment: Callable[[], npt.NDArray[np.bool_]]
@@ -154,10 +156,13 @@ class RegionFiles:
 def _given_tissue(
     path: Path, l0_size: tuple[int, int], shape: tuple[int, int], downsample: float
 ) -> npt.NDArray[np.bool_]:
-    with input_errors(path), path.open("rb") as file:
-        is_png = file.read(8) == b"\x89PNG\r\n\x1a\n"
-    mask = open_png_mask(path, l0_size) if is_png else open_mask(path, l0_size)
-    covered = mask.coverage(shape, downsample)
+    if is_patch_file(path):
+        covered = _covered_by_cells(path, l0_size, shape, downsample)
+    else:
+        with input_errors(path), path.open("rb") as file:
+            is_png = file.read(8) == b"\x89PNG\r\n\x1a\n"
+        mask = open_png_mask(path, l0_size) if is_png else open_mask(path, l0_size)
+        covered = mask.coverage(shape, downsample)
     # the last row and column may reach beyond the slide
     inside_x, inside_y = (
         np.clip(extent / downsample - np.arange(n), 0, 1) for extent, n in zip(l0_size, shape[::-1], strict=True)
@@ -165,25 +170,52 @@ def _given_tissue(
     return np.asarray(covered >= np.floor(0.5 * UNIT * inside_y[:, None] * inside_x[None, :]).clip(1))
 
 
+def _covered_by_cells(
+    path: Path, l0_size: tuple[int, int], shape: tuple[int, int], downsample: float
+) -> npt.NDArray[np.int32]:
+    """As `LabelMask.coverage`, by the cells of a file of patches."""
+    with PatchFile(path) as file:
+        settings, slide = file.header.settings, file.header.slide
+        if settings.places != PLACES[0]:
+            raise InputError(f"{path}: its patches are no cells of a grid over the slide; give a mask of the tissue")
+        if slide.l0_size != l0_size:
+            raise InputError(
+                f"{path}: has patches of {slide.name}, of {slide.l0_size[0]} x {slide.l0_size[1]} px, and this slide "
+                f"has {l0_size[0]} x {l0_size[1]}; give the slide's own"
+            )
+        patches = file.patches
+    side = settings.stride * settings.downsample
+    cells = np.zeros([math.ceil(extent / side) for extent in reversed(l0_size)], bool)
+    cells[patches["row"], patches["col"]] = True
+    covered = np.zeros(shape, np.float64)
+    cover_blocks(cells, (0, 0), (side / downsample, side / downsample), covered)
+    return np.clip(np.rint(covered * UNIT), 0, UNIT).astype(np.int32)
+
+
 def _named_like(slide: Path, folder: Path, endings: tuple[str, ...]) -> Path:
     """The file of a folder that is named like a slide, without regard to case; the slide itself is none.
 
-    Of masks ``NAME_mask`` goes before ``NAME``, which may be another slide's picture.
+    Of masks ``NAME_mask`` goes before ``NAME``, which may be another slide's picture, and a file of patches comes last.
     """
+    stem = slide_stem(slide)
     with input_errors(folder):
         present = {path.name.casefold(): path for path in sorted(folder.iterdir()) if path.is_file()}
         found = [
             path
             for ending in endings
-            if (path := present.get(f"{slide.stem}{ending}".casefold())) is not None and not path.samefile(slide)
+            # a file of patches says where its own tissue is
+            if (path := present.get(f"{stem}{ending}".casefold())) is not None
+            and (ending == ENDING or not path.samefile(slide))
         ]
+    if len(found) > 1 and is_patch_file(found[-1]):
+        found.pop()
     if masks := [path for path in found if path.stem.casefold().endswith("_mask")]:
         found = masks
     if len(found) > 1:
         raise InputError(f"{folder}: {found[0].name} and {found[1].name} are both named like {slide.name}; keep one")
     if not found:
         raise InputError(
-            f"{folder}: has no file for {slide.name}: looked for {slide.stem} + {', '.join(endings)}; every slide "
+            f"{folder}: has no file for {slide.name}: looked for {stem} + {', '.join(endings)}; every slide "
             "needs its own, one with nothing to exclude a file without outlines"
         )
     return found[0]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.analyses.base import FAILED_DTYPE
+from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
 from pyramidai_mpi.pyramid.resumption import find_frontier
 from pyramidai_mpi.ranks.collectives import agree, gather_records, on_rank0, share_bytes
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.analyses.base import Analysis, OpenSlide
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.pyramid.rule import TileRule
-    from pyramidai_mpi.run.deciding import Facts
+    from pyramidai_mpi.run.facts import Facts
     from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
     from pyramidai_mpi.store.journal.manifest import Manifest
 
@@ -176,6 +177,8 @@ class SlideOutput:
 
     Attributes
     ----------
+    path
+        The result to be.
     lock, folder
         Both are given back at the end.
     replaces
@@ -184,6 +187,7 @@ class SlideOutput:
         What `/execution` is to say of what decides the result.
     """
 
+    path: Path
     lock: OutputLock
     folder: JournalFolder
     replaces: bool
@@ -239,21 +243,21 @@ def begin_slide(
     resumption = find_frontier(records, analysis.first(rule), partial(analysis.closer, rule))
     n_restored = int(resumption.kept.sum())
     if n_restored:
-        left = len(resumption.frontier)
-        log.info("%s: going on from the journal: %d tiles are done, %d wait", slide.source.path.name, n_restored, left)
+        done, left = counted(n_restored, "tile"), len(resumption.frontier)
+        log.info("%s: going on from the journal: %s done, %d waiting", slide.source.path.name, done, left)
     return Beginning(
         slide,
         rule,
         tag,
         resumption.frontier,
         _restored(frames, resumption.kept),
-        SlideOutput(lock, folder, manifest.replaces is not None, attributes_of(facts, mixed)),
+        SlideOutput(settings.output.path, lock, folder, manifest.replaces is not None, attributes_of(facts, mixed)),
     )
 
 
 def _restored(frames: SlideFrames, kept: npt.NDArray[np.bool_]) -> Iterator[Batch]:
-    for records, failed, features in frames.batches(kept):
-        yield Batch(records, failed, features)
+    for records, failed, features, kept_bytes in frames.batches(kept):
+        yield Batch(records, failed, features, kept=kept_bytes)
 
 
 def _refuse_contradictions(folder: JournalFolder, analysis: Analysis, records: npt.NDArray[np.void]) -> None:

@@ -2,52 +2,60 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pyramidai_mpi.analyses.classify import Classify
+from pyramidai_mpi.analyses.dense import Dense
+from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError, StoppedError, is_bug
+from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.stop import StopWish, stopped_error
-from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles
-from pyramidai_mpi.ranks.collectives import allgather, gather_messages, gather_records, on_rank0
+from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, tiles_against_reference
+from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
+from pyramidai_mpi.run.left_to_do import slides_left
 from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, settle_backend
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
-from pyramidai_mpi.run.pool.messages import Kind, SlideEnd, decode, encode
+from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.run.pool.pool import PoolJob, open_by_all, run_pool
 from pyramidai_mpi.run.pool.workload import SlideOpener
+from pyramidai_mpi.run.progress import PhaseClock, ProgressReport
 from pyramidai_mpi.run.resume import read_journals
+from pyramidai_mpi.run.shared_passes import load_passes
 from pyramidai_mpi.run.stain import share_stain_engine
-from pyramidai_mpi.run.start import check_start
+from pyramidai_mpi.run.start import check_start, private
+from pyramidai_mpi.run.strides import plan_levels_of_run
 from pyramidai_mpi.run.write import choose_parallel, locate_features, write_result
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.results.summary import read_account
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
     from mpi4py import MPI
 
-    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.base.settings import RunSettings, Schedule
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.process.sandbox import Trial
     from pyramidai_mpi.run.pool.pool import PoolOutcome
+    from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.resume import Journals
-    from pyramidai_mpi.sched import Progress
     from pyramidai_mpi.store.results.result import Result
     from pyramidai_mpi.store.results.summary import SlideAccount
 
 
 T = TypeVar("T")
+
+_MOST_BLOCKS_AT_ONCE = 4
+"""Blocks of windows in a batch."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +121,18 @@ class RunReport:
     @property
     def speedup(self) -> float:
         """Tiles of the reference run of the only slide over tiles of this run."""
-        return speedup_in_tiles(self.result.n_reference_tiles, self.result.tree.n_tiles)
+        return speedup_in_tiles(self.result.n_reference_tiles, self.result.tree.n_windows)
+
+    @property
+    def against_reference(self) -> tuple[float, str]:
+        """The same as people say it, see `tiles_against_reference`."""
+        return tiles_against_reference(self.result.n_reference_tiles, self.result.tree.n_windows)
 
 
 def run_slide(
     comm: MPI.Intracomm,
     settings: RunSettings,
-    report_progress: Callable[[Progress], None] | None = None,
+    report_progress: Callable[[RunProgress], None] | None = None,
     stop: StopWish | None = None,
 ) -> RunReport | None:
     """Analyse one slide on all ranks and write its result file, as `run_slides`. Collective.
@@ -144,7 +157,7 @@ def run_slide(
 def run_slides(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
-    report_progress: Callable[[Progress], None] | None = None,
+    report_progress: Callable[[RunProgress], None] | None = None,
     report_slide: Callable[[SlideOutcome], None] = lambda _outcome: None,
     stop: StopWish | None = None,
     report_begin: Callable[[ModelPackage, npt.NDArray[np.void]], None] = lambda _package, _ranks: None,
@@ -178,10 +191,11 @@ def run_slides(
     PyramidError
         The same on all ranks, for what concerns all slides, such as a model that cannot be used.
     """
-    with _private(comm) as own:
+    with private(comm) as own:
         check_start(own, each)
         with begin_trial(own, each[0]) as trial:
-            return _Run(own, each, report_slide, stop or StopWish()).to_the_end(trial, report_progress, report_begin)
+            report = ProgressReport(report_progress if own.rank == 0 else None)
+            return _Run(own, each, report_slide, stop or StopWish()).to_the_end(trial, report, report_begin)
 
 
 class _Run:
@@ -196,7 +210,7 @@ class _Run:
     ) -> None:
         self._comm, self._each, self._stop = comm, each, stop
         self._report_slide = report_slide
-        self._clock = _PhaseClock()
+        self._clock = PhaseClock()
         self._outcomes: dict[int, SlideOutcome] = {}
         self._locks: dict[int, OutputLock] = {}
         self._watch = LockWatch()
@@ -205,20 +219,23 @@ class _Run:
     def to_the_end(
         self,
         trial: Trial | None,
-        report_progress: Callable[[Progress], None] | None,
+        progress: ProgressReport,
         report_begin: Callable[[ModelPackage, npt.NDArray[np.void]], None],
     ) -> RunReport | None:
         """Model, slides that are left to do, the pool, and what rank 0 can say at the end."""
         comm = self._comm
         busy_s, result = 0.0, None
+        progress.phase("reading the model")
         try:
             package = agree_on_package(comm, self._each[0])
             ranks = hosts_of_ranks(comm)
             if comm.rank == 0:
                 report_begin(package, ranks)
-            slides = self._left_to_do(package)
+            slides = slides_left(
+                comm, self._each, self._watch, lambda slide: self._end_before(slide, package), self._ended
+            )
             if len(slides):
-                busy_s, result = self._do(package, ranks, slides, trial, report_progress)
+                busy_s, result = self._do(package, ranks, slides, trial, progress)
             elif comm.rank == 0 and not self._is_alone and self._each[0].output.resume:
                 # a start that was killed after its last slide's end may have left them
                 self._shared.remove_files(self._watch)
@@ -233,36 +250,18 @@ class _Run:
         outcomes = tuple(self._outcomes[slide] for slide in range(len(self._each)))
         return RunReport(outcomes, self._clock.total(), busiest_over_ideal(busy["busy_s"].tolist()), result)
 
-    def _left_to_do(self, package: ModelPackage) -> npt.NDArray[np.int64]:
-        """End slides that are finished already or whose result cannot be placed; numbers of the others. Collective."""
-        comm = self._comm
-        ends = []
-        left = np.zeros(len(self._each), np.int64)
-        own = range(comm.rank, len(self._each), comm.size)
-        for slide in own:  # all before the first is waited for: their minutes pass at once
-            self._watch.look(self._each[slide].output.path)
-        if comm.rank == 0:
-            self._shared.watch_starts(self._watch)
-        for slide in own:
-            end = self._end_before(slide, package)
-            if end is None:
-                left[slide] = 1
-            else:
-                ends.append(encode(Kind.DONE, slide, end.to_bytes()))
-        for message in gather_messages(comm, ends):
-            _, slide, payload = decode(message)
-            self._ended(slide, SlideEnd.from_bytes(payload))
-        return np.flatnonzero(allgather(comm, left).sum(axis=0))
-
     def _end_before(self, slide: int, package: ModelPackage) -> SlideEnd | None:
         """How a slide ends before anything is done, None where there is something to do."""
         settings = self._each[slide]
         try:
             code = finished_before(settings, package)
             if code is not None:
-                account, output = read_account(settings.output.path), settings.output.path
+                output, is_part = settings.output.path, settings.slide.part is not None
+                account = read_account(output, may_be_part=is_part)
+                if is_part:
+                    account = replace(account, warning="")
                 said = f"; {account.warning}" if account.warning else ""
-                if account.is_unreadable:
+                if account.is_unreadable and not is_part:
                     return SlideEnd(ExitCode.BAD_INPUT, unreadable_line(settings, account), account, was_finished=True)
                 line = f"{settings.slide.path.name}: is there already, complete: {output}{said}"
                 return SlideEnd(code, line, account, was_finished=True)
@@ -299,23 +298,28 @@ class _Run:
         ranks: npt.NDArray[np.void],
         slides: npt.NDArray[np.int64],
         trial: Trial | None,
-        report_progress: Callable[[Progress], None] | None,
+        progress: ProgressReport,
     ) -> tuple[float, Result | None]:
         """Do the slides that are left; this rank's working time, and the result of the only slide. Collective."""
         comm, each = self._comm, self._each
+        plan = plan_levels_of_run(each[0], package)
         opener = SlideOpener(
-            lambda slide: _on_this_host(lambda: describe(each[slide].slide, package), ranks),
-            lambda slide, description: follow(each[slide].slide, package, description),
+            lambda slide: _on_this_host(lambda: describe(each[slide].slide, package, plan.levels), ranks),
+            lambda slide, description: follow(each[slide].slide, package, description, plan.levels),
             lambda slide: str(each[slide].slide.path),
         )
         try:
+            if self._is_alone:
+                progress.phase("finding tissue")
             opened = open_by_all(comm, opener, 0) if self._is_alone else None
             self._clock.ends("tissue")
+            progress.phase("loading the networks")
             common = settle_backend(comm, each[0], package, trial)
             engines = build_engines(comm, package, common, trial)
-            analysis = Classify(
-                engines,
-                package.thresholds(common.model.thresholds),
+            thresholds = package.thresholds(common.model.thresholds)
+            classify = Classify(
+                [engines[n] for n in plan.levels.networks],
+                [thresholds[n] for n in plan.levels.networks],
                 len(package.classes),
                 package.score_column,
                 common.mode,
@@ -323,21 +327,25 @@ class _Run:
                 common.schedule.read_ahead,
                 share_stain_engine(comm, package),
             )
+            analysis: Classify | Dense = classify
+            if plan.rule is not None:
+                analysis = Dense(classify, plan.rule, load_passes(comm, common, package, plan))
             left = [each[slide] for slide in slides]
             journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone, watch=self._watch)
             self._journals = journals
             parallel = self._is_alone and choose_parallel(comm, common.output.writer)
             self._clock.ends("load")
-            finisher = Finisher(each, package, analysis, journals, self._locks, ranks)
+            finisher = Finisher(each, package, analysis, plan, journals, self._locks, ranks)
+            progress.tiles_begin(all_follow=common.mode is not Mode.PYRAMID and plan.band is None)
             outcome = run_pool(
                 comm,
                 PoolJob(analysis, opener, finisher.begin, finisher.write),
                 slides,
                 journals,
-                common.schedule,
+                common.schedule if plan.rule is None else _in_small_batches(common.schedule),
                 self._stop,
                 opened=opened,
-                report_progress=report_progress,
+                report_progress=progress.take if progress.is_wanted else None,
                 report_end=self._ended,
             )
             self._clock.ends("analyse")
@@ -349,6 +357,8 @@ class _Run:
             return 0.0, None
         if outcome.stopped:
             raise stopped_error(self._kept_in_words(outcome), self._stop.reason)
+        if self._is_alone:
+            progress.phase("writing the result")
         result = self._write_together(outcome, finisher, parallel=parallel) if self._is_alone else None
         if comm.rank == 0:
             journals.remove_shared()
@@ -358,8 +368,8 @@ class _Run:
         """What a run that stops has kept. Collective."""
         n_done = int(allgather(self._comm, np.array([outcome.n_done])).sum())
         if self._is_alone:
-            return f"{n_done} tiles are done and kept in {JournalFolder.of(self._each[0].output.path).path}"
-        return f"{len(self._outcomes)} of {len(self._each)} slides have ended, {n_done} tiles of others are kept"
+            return f"{counted(n_done, 'tile')} done and kept in {JournalFolder.of(self._each[0].output.path).path}"
+        return f"{len(self._outcomes)} of {len(self._each)} slides ended, {counted(n_done, 'tile')} of others kept"
 
     def _write_together(self, outcome: PoolOutcome, finisher: Finisher, *, parallel: bool) -> Result | None:
         """Write the result of the only slide, if it did not fail; it is on rank 0. Collective."""
@@ -395,6 +405,11 @@ class _Run:
         return result
 
 
+def _in_small_batches(schedule: Schedule) -> Schedule:
+    """Of blocks, each as much as a batch of tiles, few at a time: they are stopped, stolen and journalled between."""
+    return replace(schedule, batch_size=min(schedule.batch_size, _MOST_BLOCKS_AT_ONCE))
+
+
 def _on_this_host(action: Callable[[], T], ranks: npt.NDArray[np.void]) -> T:
     """Do something; where the ranks are on several hosts, an error says on which it was met."""
     try:
@@ -403,42 +418,3 @@ def _on_this_host(action: Callable[[], T], ranks: npt.NDArray[np.void]) -> T:
         if len(np.unique(ranks["host"])) == 1 or isinstance(error, InternalError):
             raise
         raise type(error)(f"{error} (on host {host_name()})") from error
-
-
-@contextmanager
-def _private(comm: MPI.Intracomm) -> Iterator[MPI.Intracomm]:
-    """A communicator on which no message of the caller's can be met; freed by all ranks together or not at all."""
-    from pyramidai_mpi.sched.transport import is_loss  # MPI starts with its import
-
-    own = comm.Dup()
-    try:
-        yield own
-    except PyramidError as error:
-        if error.agreed or own.size == 1:
-            own.Free()
-        raise
-    except BaseException as failure:
-        if is_loss(failure):
-            own.Revoke()  # whoever waits in it for a rank that has left learns of it
-        elif own.size == 1:
-            own.Free()
-        raise
-    own.Free()
-
-
-class _PhaseClock:
-    """Wall seconds per phase."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.perf_counter()
-        self.seconds: dict[str, str | int | float] = {}
-
-    def ends(self, phase: str) -> None:
-        """Book the time since the last phase on this one."""
-        now = time.perf_counter()
-        self.seconds[f"{phase}_s"] = now - self._last
-        self._last = now
-
-    def total(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self._started

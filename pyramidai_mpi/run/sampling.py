@@ -10,6 +10,7 @@ from pyramidai_mpi.analyses.classify import normaliser_of
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.base.types import tiles_at
+from pyramidai_mpi.models.stain.map import StainError
 from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
@@ -74,7 +75,7 @@ def sample_tiles(
 def read_tiles(
     pyramid: SlidePyramid, tiles: TileArray, normalise: Callable[[RgbArray], RgbArray] | None = None
 ) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
-    """Read tiles, normalise their stain if told how, and leave out those that cannot be read.
+    """Read tiles, normalise their stain if told how, and leave out those of which one or the other cannot be done.
 
     Returns
     -------
@@ -83,14 +84,13 @@ def read_tiles(
     readable
         bool (n,), which of the n tiles these are.
     """
-    side = pyramid.grid.tile_size
+    side = pyramid.grid.region(int(tiles["level"][0])) if len(tiles) else pyramid.grid.window
     pixels = np.empty((len(tiles), side, side, 3), np.uint8)
     readable = np.ones(len(tiles), bool)
     for position, tile in enumerate(tiles):
         try:
             found = pyramid.read_tile(int(tile["level"]), int(tile["col"]), int(tile["row"]))
-        except UnreadableRegionError:
-            readable[position] = False
-        else:
             pixels[position] = found if normalise is None else normalise(found)
+        except (UnreadableRegionError, StainError):
+            readable[position] = False
     return pixels[readable], readable

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 import glob
 import math
 import os
@@ -11,19 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyramidai_mpi.base.csv_reading import SEPARATORS, read_csv, read_number
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.base.patch_order import ENDING, is_patch_file, slide_stem
+from pyramidai_mpi.slides.dicom import dicom_slide_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
+
+    from pyramidai_mpi.base.csv_reading import Row
 
 SLIDE_ENDINGS = (".bif", ".czi", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu")
-"""What counts as a slide in a folder, without regard to case. A DICOM slide is several files: one is given by name. So
-is a PNG or JPEG, which beside slides is mostly a picture of one."""
+"""What counts as a slide in a folder, without regard to case. A DICOM slide is a folder of its own, or is given by one
+of its files. A PNG or JPEG is given by name: beside slides it is mostly a picture of one."""
 
 _NO_SLIDES = (".heatmap.tif",)
 """Endings of what ``run --export`` makes, which may lie beside the slides."""
 
-_HEAD_BYTES = 4096
 _COLUMNS = ("wsi", "mpp", "output")
 
 
@@ -68,8 +70,8 @@ def select_slides(words: Sequence[Path], table: Path | None) -> Selection:
     Parameters
     ----------
     words
-        Files, folders, and patterns that the shell has left alone. A file that is not there is kept: whoever opens it
-        says so.
+        Files, folders of slides, folders that are a DICOM slide each, and patterns that the shell has left alone. A
+        file that is not there is kept: whoever opens it says so.
     table
         See `read_slide_table`.
 
@@ -78,7 +80,7 @@ def select_slides(words: Sequence[Path], table: Path | None) -> Selection:
     UsageError
         When nothing is named.
     InputError
-        When a folder, pattern or table holds no slide or cannot be read.
+        When a folder, pattern or table holds no slide or cannot be read, or a folder several DICOM slides.
     """
     if not words and table is None:
         raise UsageError("Missing argument 'SLIDE...', or --slides LIST.csv")
@@ -87,6 +89,10 @@ def select_slides(words: Sequence[Path], table: Path | None) -> Selection:
     for word in words:
         # os.path says no where pathlib raises: a name that is too long, a folder that cannot be entered
         if os.path.isdir(word):  # noqa: PTH112
+            if (dicom := dicom_slide_in(word)) is not None:
+                # its files are named by numbers
+                entries.append(SlideEntry(dicom, name=f"{word.resolve().name}.h5"))
+                continue
             found = _slides_in(word)
         elif glob.has_magic(os.fspath(word)) and not os.path.lexists(word):
             found = _slides_like(word)
@@ -102,9 +108,12 @@ def select_slides(words: Sequence[Path], table: Path | None) -> Selection:
 
 def _slides_in(folder: Path) -> list[Path]:
     with input_errors(folder):
-        found = sorted(path for path in folder.iterdir() if _is_slide_name(path.name) and path.is_file())
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+    found = [path for path in files if _is_slide_name(path.name)]
+    # files of patches beside slides are of these slides, most likely
+    found = found or [path for path in files if is_patch_file(path) and not path.name.startswith(".")]
     if not found:
-        raise InputError(f"{folder}: holds no slide; looked for *{', *'.join(SLIDE_ENDINGS)}")
+        raise InputError(f"{folder}: holds no slide; looked for *{', *'.join((*SLIDE_ENDINGS, ENDING))}")
     return found
 
 
@@ -122,7 +131,7 @@ def _slides_like(pattern: Path) -> list[Path]:
 
 
 def read_slide_table(path: Path) -> list[SlideEntry]:
-    """Read a table of slides: CSV with a line of names, column ``wsi`` and, if wanted, ``mpp`` and ``output``.
+    """Read a table of slides: a line of names, column ``wsi`` and, if wanted, ``mpp`` and ``output``; see `read_csv`.
 
     Relative paths are relative to the table's folder. ``output`` is a plain file name for the result, which goes to the
     results' folder whatever the table says; ``.h5`` is added where it lacks.
@@ -135,70 +144,44 @@ def read_slide_table(path: Path) -> list[SlideEntry]:
     UsageError
         Two slides have one output.
     """
-    _refuse_wide_characters(path)
-    with input_errors(path), path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = _rows(path, file)
-        line, names = next(rows, (0, []))
-        if not names:
-            raise InputError(f"{path}: is empty; expected a line wsi,mpp,output and then a line for each slide")
-        columns = _columns(f"{path}: line {line}", names)
-        entries: list[SlideEntry] = []
-        line_of_slide: dict[str, int] = {}
-        line_of_output: dict[str, int] = {}
-        for line, cells in rows:
-            where = f"{path}: line {line}"
-            entry = _entry(where, path.parent, columns, cells)
-            first = line_of_slide.setdefault(os.path.abspath(entry.slide), line)  # noqa: PTH100  (keeps links)
-            if first != line:
-                raise InputError(f"{where}: slide {entry.slide.name} is in line {first} already; keep one")
-            output = entry.name or result_name(entry.slide)
-            first = line_of_output.setdefault(output, line)
-            if first != line:
-                raise UsageError(
-                    f"{where}: its result would be {output}, as that of line {first}; "
-                    "give one of them another name in the column output"
-                )
-            entries.append(entry)
+    table = read_csv(path, _has_known_columns)
+    if not table.rows:
+        raise InputError(f"{path}: is empty; expected a line wsi,mpp,output and then a line for each slide")
+    (header, names), *rows = table.rows
+    columns = _columns(f"{path}: line {header}", names)
+    entries: list[SlideEntry] = []
+    line_of_slide: dict[str, int] = {}
+    line_of_output: dict[str, int] = {}
+    for line, cells in rows:
+        where = f"{path}: line {line}"
+        entry = _entry(where, path.parent, columns, cells, table.separator)
+        first = line_of_slide.setdefault(os.path.abspath(entry.slide), line)  # noqa: PTH100  (keeps links)
+        if first != line:
+            raise InputError(f"{where}: slide {entry.slide.name} is in line {first} already; keep one")
+        output = entry.name or result_name(entry.slide)
+        first = line_of_output.setdefault(output, line)
+        if first != line:
+            raise UsageError(
+                f"{where}: its result would be {output}, as that of line {first}; "
+                "give one of them another name in the column output"
+            )
+        entries.append(entry)
     if not entries:
-        raise InputError(f"{path}: names no slide; expected a line for each slide after line {line}")
+        raise InputError(f"{path}: names no slide; expected a line for each slide after line {header}")
     return entries
-
-
-def _refuse_wide_characters(path: Path) -> None:
-    """See that a table is no UTF-16, which spreadsheets call Unicode text: its every second byte is zero."""
-    if not path.is_file():
-        return  # a pipe can be read once only, and a folder not at all
-    with input_errors(path), path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head.partition(b"\n")[0]:
-        raise InputError(f"{path}: is UTF-16, or no text at all; save the table as CSV in UTF-8")
 
 
 def result_name(slide: Path) -> str:
     """File name of a slide's result where nothing else is said."""
-    return f"{slide.stem}.h5"
+    return f"{slide_stem(slide)}.h5"
 
 
-def _rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each with the number of its first line."""
-    reader = csv.reader(lines, strict=True, skipinitialspace=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(f"{path}: line {line}: cannot be read as CSV: {error}") from error
-        if any(cell.strip() for cell in cells):
-            yield line, cells
+def _has_known_columns(rows: Sequence[Row]) -> bool:
+    return bool(rows) and all(name.strip().casefold() in _COLUMNS for name in rows[0].cells)
 
 
 def _columns(where: str, names: Sequence[str]) -> list[str]:
     columns = [name.strip().casefold() for name in names]
-    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
-        if len(columns) == 1 and mark in columns[0]:
-            raise InputError(f"{where}: columns are separated by {word}; save it with commas, and points in numbers")
     for name in columns:
         if name not in _COLUMNS:
             raise InputError(f"{where}: unknown column {name!r}; expected wsi and, if wanted, mpp and output")
@@ -209,12 +192,10 @@ def _columns(where: str, names: Sequence[str]) -> list[str]:
     return columns
 
 
-def _entry(where: str, folder: Path, columns: Sequence[str], cells: Sequence[str]) -> SlideEntry:
-    while len(cells) > len(columns) and not cells[-1].strip():
-        cells = cells[:-1]  # a comma at the end of the line
+def _entry(where: str, folder: Path, columns: Sequence[str], cells: Sequence[str], separator: str) -> SlideEntry:
     if len(cells) > len(columns):
         raise InputError(
-            f"{where}: {len(cells)} cells for {len(columns)} columns; put a name that holds a comma in double quotes"
+            f"{where}: {len(cells)} cells for {len(columns)} columns; put what holds {separator!r} in double quotes"
         )
     row = dict(zip(columns, cells, strict=False))  # a row may end early
     if not row["wsi"].strip():
@@ -224,6 +205,9 @@ def _entry(where: str, folder: Path, columns: Sequence[str], cells: Sequence[str
     slide = folder / row["wsi"]
     if not os.path.lexists(slide):  # the blanks around a name are part of it only where there is such a file
         slide = folder / row["wsi"].strip()
+        others = [mark for mark in SEPARATORS if mark != separator and mark in row["wsi"]]
+        if others and not os.path.lexists(slide):
+            raise InputError(f"{where}: {row['wsi']!r} is no file; cells are separated by {separator!r} in this table")
     return SlideEntry(slide, _mpp(where, row.get("mpp", "")), _name(where, row.get("output", "")))
 
 
@@ -231,7 +215,7 @@ def _mpp(where: str, text: str) -> float | None:
     if not text.strip():
         return None
     try:
-        mpp = float(text)
+        mpp = read_number(text)
     except ValueError:
         mpp = math.nan
     if not (math.isfinite(mpp) and mpp > 0):
@@ -275,6 +259,8 @@ def plan_outputs(
     ]
     owners: dict[Path, Path] = {}
     for slide, path in zip(slides, outputs, strict=True):
+        if path in owners and os.path.abspath(owners[path]) == os.path.abspath(slide):  # noqa: PTH100  (keeps links)
+            raise UsageError(f"{slide}: is named twice; name it once")
         if path in owners:
             raise UsageError(f"{owners[path]} and {slide} would both be written to {path}; run them into two folders")
         owners[path] = slide

@@ -1,4 +1,4 @@
-"""A slide's stain, estimated once from tissue at low resolution, and what normalises it."""
+"""A slide's stain, estimated once from tissue at low resolution, and what normalises it, or each tile's own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STEP = 4
 
 
 def estimate_stain(slide: OpenSlide, rule: TileRule, package: ModelPackage) -> OpenSlide:
-    """The slide with the map of its slide's stain, where the model asks for one and there is tissue.
+    """The slide with the map of its stain, where the model asks for one of the slide and there is tissue.
 
     The same for the same slide and model, on whichever rank.
 
@@ -39,7 +39,7 @@ def estimate_stain(slide: OpenSlide, rule: TileRule, package: ModelPackage) -> O
         When the slide's stain cannot be normalised, or none of those tiles can be read.
     """
     target = package.stain_target
-    if target is None or not len(rule.roots()):
+    if target is None or package.stain_per != "slide" or not len(rule.roots()):
         return slide
     try:
         return replace(slide, stain=estimate(_tissue_pixels(slide, rule), target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from pyramidai_mpi.ranks.alike import agree_alike, agree_on_folder
 from pyramidai_mpi.slides.identity import quickhash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from mpi4py import MPI
@@ -40,6 +41,27 @@ def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> None:
         agree_on_folder(comm, folder)
 
 
+@contextmanager
+def private(comm: MPI.Intracomm) -> Iterator[MPI.Intracomm]:
+    """A communicator on which no message of the caller's can be met; freed by all ranks together or not at all."""
+    from pyramidai_mpi.sched.transport import is_loss  # MPI starts with its import
+
+    own = comm.Dup()
+    try:
+        yield own
+    except PyramidError as error:
+        if error.agreed or own.size == 1:
+            own.Free()
+        raise
+    except BaseException as failure:
+        if is_loss(failure):
+            own.Revoke()  # whoever waits in it for a rank that has left learns of it
+        elif own.size == 1:
+            own.Free()
+        raise
+    own.Free()
+
+
 def facts_of_start(each: Sequence[RunSettings]) -> dict[str, list[str]]:
     """What has to be alike, in words; models and slides are compared by those who read them."""
     common = each[0]
@@ -52,13 +74,13 @@ def facts_of_start(each: Sequence[RunSettings]) -> dict[str, list[str]]:
         **({"slide": [f"{common.slide.path.name} {_is_there(common.slide.path)}"]} if len(each) == 1 else {}),
         "settings": [
             f"{field.name} {getattr(part, field.name)}"
-            for part in (common.slide, common.model, common.output, common.schedule)
+            for part in (common.slide, common.model, common.output, common.schedule, common.windows)
             for field in fields(part)
             if field.name not in _COMPARED_ELSEWHERE
         ]
         + [f"mode {common.mode}"],
         "libraries": [f"{name} {version}" for name, version in library_versions().items() if name not in unused],
-        **{f"--{role.replace('_', '-')}": _content(path) for role, path in common.slide.regions.paths().items()},
+        **{f"--{role.replace('_', '-')}": content_words(path) for role, path in common.slide.regions.paths().items()},
     }
 
 
@@ -71,7 +93,7 @@ def _is_there(path: Path) -> str:
     return "is there" if os.path.lexists(path) else "is missing"
 
 
-def _content(path: Path) -> list[str]:
+def content_words(path: Path) -> list[str]:
     """What a rank sees of a file, or in a folder of files; whoever uses it says what is wrong with it."""
     try:
         if path.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.csv_text import csv_row
@@ -10,8 +11,8 @@ from pyramidai_mpi.store.files.placing import check_target, discard, placed, sto
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from pyramidai_mpi.base.part import Part
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.run.run import SlideOutcome
 
@@ -29,6 +30,11 @@ _COLUMNS = (
     "busiest_over_ideal",
     "digest",
 )
+
+
+def summary_name(share: Part | None) -> str:
+    """Name of the table, of a run that does a part of the slides that part's own."""
+    return SUMMARY_NAME if share is None else share.name_of(Path(SUMMARY_NAME)).name
 
 
 def check_summary(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:

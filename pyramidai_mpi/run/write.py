@@ -25,7 +25,6 @@ from pyramidai_mpi.ranks.collectives import (
 )
 from pyramidai_mpi.store.files.placing import discard, place, storage_errors, temporary_name
 from pyramidai_mpi.store.results.writer import (
-    TABLES,
     FeatureWriter,
     Slab,
     can_write_in_parallel,
@@ -182,6 +181,20 @@ def write_result_alone(
         raise
 
 
+def fill_features(
+    spool: FeatureSpool, records: npt.NDArray[np.void], widths: Sequence[int], writer: FeatureWriter
+) -> None:
+    """Write a slide's features in blocks of canonical rows; the spool holds them in the order of the records."""
+    rows = canonical_rows(records)
+    for level, width in enumerate(widths):
+        if not width:
+            continue
+        spool_row_of = np.argsort(rows[records["level"] == level])
+        block = max(1, FEATURE_BLOCK_BYTES // (4 * width))
+        for first in range(0, len(spool_row_of), block):
+            writer.write(level, first, spool.read(level, spool_row_of[first : first + block], width))
+
+
 def _create(temporary: Path, result: Result | None) -> None:
     assert result is not None
     with storage_errors(temporary):
@@ -239,7 +252,7 @@ def _scatter_slabs(comm: MPI.Intracomm, result: Result | None) -> Slab:
     tables: list[dict[str, npt.NDArray[Any]]] = []
     for n, level in enumerate(levels):
         tables.append({})
-        for name in TABLES:
+        for name in (key for key in level if key != "first_row"):
             parts = None if slabs is None else [slab.tables[n][name] for slab in slabs]
             dtype, row_shape = level[name]
             tables[n][name] = scatter_rows(comm, parts, np.dtype(dtype), tuple(row_shape))

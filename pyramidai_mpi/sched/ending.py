@@ -152,6 +152,7 @@ class Ending:
             known=max(total.created, total.completed),  # a wave is no instant, see `termination`
             idle_ranks=total.idle,
             ranks=self._size,
+            tally=total.tally,
         )
         self._act(ReportProgress(progress))
         verdict = judge(self._previous, total, self._size)

@@ -40,6 +40,7 @@ from pyramidai_mpi.sched.workload import (
     HearsOfLoss,
     IsPolled,
     ReportsProgress,
+    Tallies,
     Tasks,
     Workload,
     batch_field_of,
@@ -181,6 +182,7 @@ class _Run:
             batch_field_of(workload),
             checked_tasks(roots, dtype, "roots"),
             seed,
+            workload.tally if isinstance(workload, Tallies) else tuple,
         )
         self._lock = threading.Lock()
         self._bell = Bell()

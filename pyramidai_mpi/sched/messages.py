@@ -8,8 +8,9 @@ their dtype.
 from __future__ import annotations
 
 import struct
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -36,6 +37,8 @@ class Counts:
         1 if nothing is queued or computed here.
     frozen : int
         1 if the rank has heard of the stop and computes nothing: it will never again expand or send tasks.
+    tally : tuple of int
+        What the workload counts of its own, see `workload.Tallies`; empty for nothing.
     """
 
     created: int = 0
@@ -43,9 +46,22 @@ class Counts:
     queued: int = 0
     idle: int = 0
     frozen: int = 0
+    tally: tuple[int, ...] = ()
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Counts(
+            self.created + other.created,
+            self.completed + other.completed,
+            self.queued + other.queued,
+            self.idle + other.idle,
+            self.frozen + other.frozen,
+            tuple(a + b for a, b in zip_longest(self.tally, other.tally, fillvalue=0)),
+        )
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All of them, the tally last."""
+        return (self.created, self.completed, self.queued, self.idle, self.frozen, *self.tally)
 
     @property
     def outstanding(self) -> int:
@@ -133,7 +149,8 @@ class _Kind(IntEnum):
 
 
 _HEADER = struct.Struct("<BB6xQ")
-_COUNTS = struct.Struct(f"<{len(fields(Counts))}q")
+_COUNT_BYTES = 8
+_FEWEST_COUNTS = len(Counts().numbers)
 
 
 def encode(message: Message) -> bytes:
@@ -150,7 +167,7 @@ def encode(message: Message) -> bytes:
         case CensusAsk(wave, stopping):
             return _HEADER.pack(_Kind.CENSUS_ASK, stopping, wave)
         case CensusAnswer(wave, counts):
-            return _HEADER.pack(_Kind.CENSUS_ANSWER, 0, wave) + _COUNTS.pack(*astuple(counts))
+            return _HEADER.pack(_Kind.CENSUS_ANSWER, 0, wave) + struct.pack(f"<{len(counts.numbers)}q", *counts.numbers)
         case RankIsIdle():
             return _HEADER.pack(_Kind.RANK_IS_IDLE, 0, 0)
         case StopAsked():
@@ -176,7 +193,8 @@ def decode(data: bytes | bytearray, dtype: np.dtype[Any]) -> Message:
             raise InternalError(f"{len(payload)} bytes of tasks are no multiple of {dtype.itemsize}")
         tasks = np.frombuffer(payload, dtype)
         return StealReply(identity, tasks) if kind == _Kind.STEAL_REPLY else Push(tasks)
-    if len(payload) != (_COUNTS.size if kind == _Kind.CENSUS_ANSWER else 0):
+    n_counts, rest = divmod(len(payload), _COUNT_BYTES)
+    if rest or (n_counts < _FEWEST_COUNTS if kind == _Kind.CENSUS_ANSWER else n_counts):
         raise InternalError(f"a message of kind {kind} has a payload of {len(payload)} bytes")
     match kind:
         case _Kind.STEAL_REQUEST:
@@ -186,7 +204,9 @@ def decode(data: bytes | bytearray, dtype: np.dtype[Any]) -> Message:
         case _Kind.CENSUS_ASK:
             return CensusAsk(identity, bool(flag))
         case _Kind.CENSUS_ANSWER:
-            return CensusAnswer(identity, Counts(*_COUNTS.unpack(payload)))
+            numbers = struct.unpack(f"<{n_counts}q", payload)
+            created, completed, queued, idle, frozen, *tally = numbers
+            return CensusAnswer(identity, Counts(created, completed, queued, idle, frozen, tuple(tally)))
         case _Kind.RANK_IS_IDLE:
             return RankIsIdle()
         case _Kind.STOP_ASKED:

@@ -80,3 +80,9 @@ RULES: dict[Policy, Rules] = {
         batch_divisor=4,
     ),
 }
+
+
+def hypercube_neighbours(rank: int, size: int) -> list[int]:
+    """Ranks whose number differs from `rank` in one binary digit; the graph is connected for every `size`."""
+    neighbours = (rank ^ (1 << digit) for digit in range((size - 1).bit_length()))
+    return [neighbour for neighbour in neighbours if neighbour < size]

@@ -19,9 +19,12 @@ class Progress:
         Ranks that compute nothing and hold nothing.
     ranks : int
         All ranks.
+    tally : tuple of int
+        What the workload counts of its own, summed over all ranks; see `workload.Tallies`.
     """
 
     done: int
     known: int
     idle_ranks: int
     ranks: int
+    tally: tuple[int, ...] = ()

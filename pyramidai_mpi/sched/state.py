@@ -46,10 +46,11 @@ from pyramidai_mpi.sched.messages import (
     StealRequest,
     StopAsked,
 )
+from pyramidai_mpi.sched.policy import hypercube_neighbours
 from pyramidai_mpi.sched.task_queue import TaskQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -60,12 +61,6 @@ FIRST_REST_S = 0.01
 LONGEST_REST_S = 0.16
 PATIENCE_S = 0.25
 """How long a thief waits for an answer that should come at once; a hundred times what busy hosts take."""
-
-
-def hypercube_neighbours(rank: int, size: int) -> list[int]:
-    """Ranks whose number differs from `rank` in one binary digit; the graph is connected for every `size`."""
-    neighbours = (rank ^ (1 << digit) for digit in range((size - 1).bit_length()))
-    return [neighbour for neighbour in neighbours if neighbour < size]
 
 
 class RankState:
@@ -83,6 +78,8 @@ class RankState:
         This rank's share.
     seed : int
         Of the choice of victims; each rank derives its own sequence.
+    tally : callable
+        What the workload counts of its own at the instant of the call; the waves sum it, and nothing here reads it.
 
     Attributes
     ----------
@@ -104,6 +101,7 @@ class RankState:
         batch_by: str | None,
         roots: Tasks,
         seed: int = 0,
+        tally: Callable[[], tuple[int, ...]] = tuple,
     ) -> None:
         self.rank, self.size, self.rules = rank, size, rules
         self.tasks_done = self.batches = self.requests_sent = 0
@@ -133,6 +131,7 @@ class RankState:
         self._waiting: list[int] = []  # whose lifelines I hold, longest first
         self._postponed: list[tuple[int, int]] = []  # (thief, identity) until the batch is done
 
+        self._tally = tally
         self._idleness_is_known = False  # upwards in the tree, since this rank last worked
         self._ending = Ending(rank, size, self.counts, self._act)
 
@@ -253,6 +252,7 @@ class RankState:
             queued=queued,
             idle=int(not queued and not self._in_hand),
             frozen=int(self._ending.stopping and not self._in_hand),
+            tally=self._tally(),
         )
 
     def check(self) -> None:

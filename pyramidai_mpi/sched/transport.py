@@ -84,6 +84,23 @@ def is_loss(failure: BaseException) -> bool:
     return failure.Get_error_class() in {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}
 
 
+def call_it_a_loss(comm: MPI.Intracomm, failure: BaseException) -> None:
+    """Raise what says that a rank has died, where that is why a request of all ranks together has failed.
+
+    Of a rank that dies while one of its non-blocking collectives is under way, Open MPI 5 says "known error not in
+    list" (`MPI.ERR_OTHER`) now and then, and the right error from then on only.
+    """
+    if isinstance(failure, MPI.Exception) and not is_loss(failure) and _knows_of_a_loss(comm):
+        raise MPI.Exception(MPI.ERR_PROC_FAILED) from failure
+
+
+def _knows_of_a_loss(comm: MPI.Intracomm) -> bool:
+    try:
+        return comm.Is_revoked() or comm.Get_failed().Get_size() > 0
+    except (MPI.Exception, NotImplementedError):  # a library whose ranks do not outlive each other
+        return False
+
+
 def abort_job(comm: MPI.Intracomm, code: int) -> NoReturn:
     """End all ranks of the job at once, with this exit code, from any thread."""
     if MPI.Get_library_version().startswith("MPICH") and tell_launcher_of_mpich(code):
@@ -139,7 +156,11 @@ class MpiTransport:
 
     def barrier_passed(self) -> bool:
         """Whether all ranks have entered the barrier."""
-        return self._barrier is not None and self._barrier.Test()
+        try:
+            return self._barrier is not None and self._barrier.Test()
+        except MPI.Exception as failure:
+            call_it_a_loss(self._comm, failure)
+            raise
 
     def close(self) -> None:
         """Free the duplicate."""

@@ -21,8 +21,8 @@ class Workload(Protocol):
     """Tree-shaped work.
 
     A workload may also have an attribute ``batch_by`` (a field of `dtype`, or None): one batch then holds one value of
-    that field only; and methods ``on_progress(progress)`` (see `ReportsProgress`), ``on_poll()`` (see `IsPolled`),
-    ``on_loss()`` (see `HearsOfLoss`) and ``prepare(tasks)`` (see `Prepares`).
+    that field only; and methods ``on_progress(progress)`` (see `ReportsProgress`), ``tally()`` (see `Tallies`),
+    ``on_poll()`` (see `IsPolled`), ``on_loss()`` (see `HearsOfLoss`) and ``prepare(tasks)`` (see `Prepares`).
 
     Attributes
     ----------
@@ -78,6 +78,19 @@ class ReportsProgress(Protocol):
 
     def on_progress(self, progress: Progress) -> None:
         """Look at the counts; called on rank 0's main thread every 0.2 to 1 s, and once at the end."""
+        ...
+
+
+@runtime_checkable
+class Tallies(Protocol):
+    """A workload that counts something of its own, to be summed over all ranks and reported with the progress."""
+
+    def tally(self) -> tuple[int, ...]:
+        """Counts of this rank so far, as many on all ranks, each within 64 bits.
+
+        Called about ten times a second on the main thread, at the same time as `expand`; must be quick. Once `expand`
+        has returned, it says so.
+        """
         ...
 
 

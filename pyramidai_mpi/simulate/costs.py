@@ -23,7 +23,8 @@ class Costs:
     Attributes
     ----------
     level_s
-        Seconds a tile of each level, level 0 first; the last one also serves all levels above it.
+        Seconds a tile of each level, level 0 first; the last one also serves all levels above it. Of levels whose tiles
+        are blocks of windows, seconds a window.
     batch_size
         Most tiles computed together.
     batch_s
@@ -51,6 +52,8 @@ class Costs:
         """Seconds of each task, float64 (N,)."""
         by_level = np.array([self.level_s[min(n, len(self.level_s) - 1)] for n in range(int(np.iinfo(np.uint8).max))])
         seconds = by_level[forest.level]
+        if forest.windows is not None:
+            seconds *= forest.windows
         if forest.opening_level is not None:
             seconds[forest.level == forest.opening_level] = self.opening_s
         return np.asarray(seconds)

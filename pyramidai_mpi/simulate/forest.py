@@ -44,6 +44,9 @@ class Forest:
         int64 (N,), row of the task in the arrays that the forest was planted from, -1 for an opening.
     generations
         First task of each generation, and N.
+    windows
+        float64 (N,): of tasks that are blocks of windows, how many are computed, 1 for a plain tile; None where all are
+        plain.
     opening_level
         Level of tasks that open a slide and are no tiles; None when there are none.
     """
@@ -56,6 +59,7 @@ class Forest:
     origin: npt.NDArray[np.int64]
     generations: tuple[int, ...]
     opening_level: int | None = None
+    windows: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.level)
@@ -80,6 +84,11 @@ class Forest:
     def n_tiles(self) -> int:
         """Tasks that are tiles."""
         return int(self.is_tile.sum())
+
+    @property
+    def n_windows(self) -> int:
+        """Windows that are computed; the number of tiles where each is one."""
+        return self.n_tiles if self.windows is None else round(float(self.windows[self.is_tile].sum()))
 
     def tasks(self) -> npt.NDArray[Any]:
         """All tasks as records of `TASK`, (N,)."""
@@ -117,6 +126,7 @@ class Forest:
             parent,
             np.concatenate([slides, self.slide]),
             opening_level=level,
+            windows=None if self.windows is None else np.concatenate([np.zeros(len(slides)), self.windows]),
         )
         origin = np.concatenate([np.full(len(slides), -1), self.origin])[grown.origin]
         return Forest(**{**vars(grown), "origin": origin})
@@ -128,6 +138,7 @@ def plant(
     slide: npt.ArrayLike = 0,
     *,
     opening_level: int | None = None,
+    windows: npt.ArrayLike | None = None,
 ) -> Forest:
     """Make a forest of any tree-shaped work.
 
@@ -141,6 +152,8 @@ def plant(
         Whole numbers (N,), or one for all: batches hold tasks of one slide.
     opening_level
         See `Forest`.
+    windows
+        Numbers (N,): see `Forest`.
 
     Raises
     ------
@@ -182,6 +195,7 @@ def plant(
         origin=origin,
         generations=tuple(generations),
         opening_level=opening_level,
+        windows=None if windows is None else np.asarray(windows, np.float64)[origin],
     )
 
 
@@ -201,4 +215,7 @@ def join(forests: Sequence[Forest]) -> Forest:
             [empty, *(np.where(f.parent < 0, -1, f.parent + start) for f, start in zip(forests, starts, strict=False))]
         ),
         np.concatenate([empty, *(np.full(len(forest), slide) for slide, forest in enumerate(forests))]),
+        windows=None
+        if all(forest.windows is None for forest in forests)
+        else np.concatenate([np.ones(len(f)) if f.windows is None else f.windows for f in forests]),
     )

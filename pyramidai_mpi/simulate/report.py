@@ -64,10 +64,12 @@ def plan_lines(plan: Plan) -> Iterator[str]:
             f"efficiency {plan.answer.efficiency * plan.answer.makespan_s / whole:.3f}; "
             f"fewer than {plan.at_least} could not, however the work is shared"
         )
-    yield "  ranks         time  efficiency"
+    yield "  ranks         time  efficiency  core-hours"
     for row in plan.tried:
         whole = row.makespan_s + plan.serial_s
-        yield f"{row.workers:>7} {in_words(whole):>12} {row.efficiency * row.makespan_s / whole:>11.3f}"
+        core_hours = row.workers * whole / 3600
+        efficiency = row.efficiency * row.makespan_s / whole
+        yield f"{row.workers:>7} {in_words(whole):>12} {efficiency:>11.3f} {core_hours:>11.4g}"
 
 
 def as_json(rows: Sequence[Row], plan: Plan | None, setting: Setting) -> str:

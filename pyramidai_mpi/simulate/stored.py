@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import UsageError
-from pyramidai_mpi.base.types import Mode
-from pyramidai_mpi.pyramid.decision import reached
+from pyramidai_mpi.base.types import LOOKED_AT, Mode
+from pyramidai_mpi.pyramid.decision import looks_closer, reached
 from pyramidai_mpi.simulate.costs import Costs
 from pyramidai_mpi.simulate.forest import join, plant
 from pyramidai_mpi.simulate.study import Work
+from pyramidai_mpi.store.results.dense import read_block_rule
 from pyramidai_mpi.store.results.reader import open_result, read_levels, read_rule
-from pyramidai_mpi.store.results.tables import read_execution, read_level_seconds, read_mode
+from pyramidai_mpi.store.results.tables import read_execution, read_header, read_level_seconds, read_mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
+    from pyramidai_mpi.pyramid.blocks import BlockRule
+    from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.pyramid.tree import TreeLevel
     from pyramidai_mpi.simulate.forest import Forest
+
+_TILES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,8 @@ class Timings:
 
     Attributes
     ----------
-    level_tiles
-        Tiles analysed on each level, level 0 first.
+    level_windows
+        Windows computed on each level, level 0 first: tiles, where they are no blocks.
     level_s
         Seconds that all ranks together worked on each level, reading and batches included; None when the file does not
         tell.
@@ -39,7 +46,7 @@ class Timings:
         Seconds to open the slide and find its tissue, and to load the networks; 0 when the file does not tell.
     """
 
-    level_tiles: tuple[int, ...]
+    level_windows: tuple[float, ...]
     level_s: tuple[float, ...] | None
     opening_s: float
     loading_s: float
@@ -54,13 +61,15 @@ class StoredRun:
     name
         Name of the file.
     mode
-        Mode of the run.
+        Mode of the run, or of the one that is planned.
     work
         Its execution tree; of an exhaustive run, the part that a pyramidal run of its decisions would have analysed.
     batch_size
         Batch size of the run; None when the file does not tell.
     timings
         What the run took.
+    stride_mode
+        How blocks of windows were computed; empty where tiles are one window.
     """
 
     name: str
@@ -68,36 +77,139 @@ class StoredRun:
     work: Work
     batch_size: int | None
     timings: Timings
+    stride_mode: str = ""
 
 
-def read_run(path: Path) -> StoredRun:
+@dataclass(frozen=True)
+class PlannedStride:
+    """Windows at a stride, planned from a result without.
+
+    Attributes
+    ----------
+    stride
+        Pixels of level 0 from one window to the next.
+    mode
+        ``REFERENCE``: every level-0 tile with tissue is a block of windows. ``PYRAMID``: there is one below each
+        positive level-0 tile, as `run --stride` has it. None: as the result's own mode.
+    """
+
+    stride: int
+    mode: Mode | None = None
+
+
+def read_run(path: Path, planned: PlannedStride | None = None) -> StoredRun:
     """Read a result file.
+
+    Parameters
+    ----------
+    path
+        A result, of tiles that are one window, or of blocks of windows.
+    planned
+        Windows that its run would look at, too; a window costs what a tile of its level 0 does.
 
     Raises
     ------
     InputError
         It is no complete result.
+    UsageError
+        Windows at a stride are planned from a result that has such already, or further apart than they are wide.
     """
     with open_result(path) as file:
         levels, rule, mode = read_levels(file), read_rule(file), read_mode(file)
         facts, level_s = read_execution(file).attributes, read_level_seconds(file)
+        side, blocks = read_header(file).model.tile_size, read_block_rule(file)
     batch_size = facts.get("batch_size")
-    return StoredRun(
+    stride_mode = str(facts.get("stride_mode", ""))
+    by_pass = stride_mode == "shared"
+    windows = {n: _windows_in(level, by_pass=by_pass) for n, level in levels.items()}
+    run = StoredRun(
         name=path.name,
         mode=mode,
-        work=Work(forest_of(levels, prune=mode is Mode.EXHAUSTIVE), len(rule.reference_tiles())),
+        work=Work(
+            forest_of(levels, None if blocks is None else windows, prune=mode is Mode.EXHAUSTIVE),
+            reference_windows(rule, blocks),
+        ),
         batch_size=None if batch_size is None else int(batch_size),
         timings=Timings(
-            level_tiles=tuple(len(levels[n]) for n in sorted(levels)),
+            level_windows=tuple(float(windows[n].sum()) for n in sorted(levels)),
             level_s=None if level_s is None else tuple(level_s.tolist()),
             opening_s=float(facts.get("tissue_s", 0.0)),
             loading_s=float(facts.get("load_s", 0.0)),
         ),
+        stride_mode=stride_mode,
+    )
+    if planned is None:
+        return run
+    if blocks is not None:
+        raise UsageError(
+            f"--stride: {path.name} has windows at a stride already; leave it out, or give a result without"
+        )
+    if not 1 <= planned.stride <= side:
+        raise UsageError(f"--stride {planned.stride}: expected 1 to {side}, the side of the windows of {path.name}")
+    return _with_stride(run, levels, planned, side)
+
+
+def _windows_in(level: TreeLevel, *, by_pass: bool) -> npt.NDArray[np.float64]:
+    """Windows that are computed for each tile of a level, float64 (N,)."""
+    if level.state is None:
+        return np.ones(len(level))
+    looked = np.isin(level.state, LOOKED_AT).sum(axis=(1, 2))
+    # a pass costs the same whatever number of its windows exists
+    return np.where(looked > 0, level.state[0].size if by_pass and len(level) else looked, 0).astype(np.float64)
+
+
+def reference_windows(rule: TileRule, blocks: BlockRule | None) -> int:
+    """Windows of the finest stride that a run without a pyramid would look at; of plain tiles, those of level 0."""
+    tiles = rule.reference_tiles()
+    if blocks is None:
+        return len(tiles)
+    return sum(
+        int(blocks.cells(rule, 0, tiles[n : n + _TILES_AT_ONCE]).sum()) for n in range(0, len(tiles), _TILES_AT_ONCE)
     )
 
 
-def forest_of(levels: Mapping[int, TreeLevel], *, prune: bool) -> Forest:
-    """The tree of analysed tiles, rows from the highest level down; `prune` keeps what the decisions lead to."""
+def _with_stride(run: StoredRun, levels: Mapping[int, TreeLevel], planned: PlannedStride, side: int) -> StoredRun:
+    """What a run with windows at a stride would have to do."""
+    a_tile = (side / planned.stride) ** 2
+    n_tiles, seconds = run.work.n_reference_tiles or 0, run.timings.level_s
+    mode = planned.mode or run.mode
+    if mode is Mode.REFERENCE:
+        forest = plant(np.zeros(n_tiles), np.full(n_tiles, -1), windows=np.full(n_tiles, a_tile))
+        return replace(run, mode=mode, work=Work(forest, round(n_tiles * a_tile)))
+    own = run.work.forest
+    order = sorted(levels, reverse=True)
+    decisions = np.concatenate([levels[n].decision for n in order])
+    if run.mode is Mode.EXHAUSTIVE:
+        decisions = decisions[np.concatenate(_reached(levels)[::-1])]
+    closer = np.flatnonzero((own.level == 0) & looks_closer(decisions[own.origin]))
+    forest = plant(
+        np.concatenate([own.level + 1, np.zeros(len(closer), np.int64)]),
+        np.concatenate([own.parent, closer]),
+        windows=np.concatenate([np.ones(len(own)), np.full(len(closer), a_tile)]),
+    )
+    counts = run.timings.level_windows
+    timings = replace(
+        run.timings,
+        level_windows=(counts[0], *counts),
+        level_s=None if seconds is None else (seconds[0], *seconds),
+    )
+    return replace(run, mode=mode, work=Work(forest, round(n_tiles * a_tile)), timings=timings)
+
+
+def forest_of(
+    levels: Mapping[int, TreeLevel], windows: Mapping[int, npt.NDArray[np.float64]] | None = None, *, prune: bool
+) -> Forest:
+    """The tree of analysed tiles, rows from the highest level down.
+
+    Parameters
+    ----------
+    levels
+        The tiles.
+    windows
+        Of each level, how many windows its tiles are; None for one each.
+    prune
+        Whether to keep only what the decisions lead to.
+    """
     order = sorted(levels, reverse=True)
     starts = np.cumsum([0, *(len(levels[n]) for n in order)])
     empty = np.zeros(0, np.int64)
@@ -105,13 +217,22 @@ def forest_of(levels: Mapping[int, TreeLevel], *, prune: bool) -> Forest:
     parent = np.concatenate(
         [empty, *(np.where(levels[n].parent < 0, -1, levels[n].parent + starts[i - 1]) for i, n in enumerate(order))]
     )
+    count = None if windows is None else np.concatenate([np.zeros(0), *(windows[n] for n in order)])
     if not prune:
-        return plant(level, parent)
-    upwards = order[::-1]
-    masks = reached([levels[n].decision for n in upwards[1:]], [levels[n].parent for n in upwards])
-    kept = np.concatenate(masks[::-1])
+        return plant(level, parent, windows=count)
+    kept = np.concatenate(_reached(levels)[::-1])
     number = np.cumsum(kept) - 1
-    return plant(level[kept], np.where(parent < 0, -1, number[parent])[kept])
+    return plant(
+        level[kept],
+        np.where(parent < 0, -1, number[parent])[kept],
+        windows=None if count is None else count[kept],
+    )
+
+
+def _reached(levels: Mapping[int, TreeLevel]) -> Sequence[npt.NDArray[np.bool_]]:
+    """Of each level, level 0 first, the tiles that the decisions lead to, bool (N,)."""
+    upwards = sorted(levels)
+    return reached([levels[n].decision for n in upwards[1:]], [levels[n].parent for n in upwards])
 
 
 def pool(runs: Sequence[StoredRun]) -> Work:
@@ -133,8 +254,8 @@ def costs_from(
 ) -> Costs:
     """Costs as given, and the rest as the runs tell.
 
-    A tile of a level takes the mean over all runs that tell, with its part of what batches and reading cost; on a level
-    without tiles, the mean over all levels.
+    A tile of a level, or a window where tiles are blocks, takes the mean over all runs that tell, with its part of what
+    batches and reading cost; on a level without tiles, the mean over all levels.
 
     Raises
     ------
@@ -152,11 +273,11 @@ def costs_from(
 
 
 def _mean_seconds(runs: Sequence[StoredRun]) -> tuple[float, ...]:
-    depth = max(len(run.timings.level_tiles) for run in runs)
+    depth = max(len(run.timings.level_windows) for run in runs)
     tiles, seconds = np.zeros(depth), np.zeros(depth)
     for run in runs:
         if run.timings.level_s is not None:
-            tiles[: len(run.timings.level_tiles)] += run.timings.level_tiles
+            tiles[: len(run.timings.level_windows)] += run.timings.level_windows
             seconds[: len(run.timings.level_s)] += run.timings.level_s
     if not seconds.any():
         raise UsageError(

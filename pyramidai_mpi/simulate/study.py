@@ -53,7 +53,7 @@ class Work:
     forest
         Its tasks, without openings.
     n_reference_tiles
-        Level-0 tiles of a run without a pyramid; None when not known.
+        Level-0 tiles of a run without a pyramid, or windows where tiles are blocks of them; None when not known.
     """
 
     forest: Forest
@@ -143,7 +143,7 @@ def row_of(works: Sequence[Work], workers: int, balancing: Balancing, dealing: D
     loads = [load_of(work, workers, balancing, dealing, setting) for work in works]
     makespan_s = sum(load.makespan_s for load in loads)
     opens = dealing is Dealing.SLIDES
-    alone = sum(_seconds_alone(work, setting.costs, balancing, opens=opens) for work in works)
+    alone = sum(seconds_alone(work, setting.costs, balancing, opens=opens) for work in works)
     return Row(
         workers=workers,
         balancing=balancing,
@@ -154,7 +154,8 @@ def row_of(works: Sequence[Work], workers: int, balancing: Balancing, dealing: D
     )
 
 
-def _seconds_alone(work: Work, costs: Costs, balancing: Balancing, *, opens: bool) -> float:
+def seconds_alone(work: Work, costs: Costs, balancing: Balancing = Balancing.NONE, *, opens: bool) -> float:
+    """Seconds of work that there are, with the opening of slides or without; for the reference run, of its own."""
     if balancing is Balancing.REFERENCE:
         return load_reference(work.n_reference_tiles or 0, 1, costs).makespan_s
     forest = work.forest.with_openings() if opens else work.forest

@@ -1,3 +1,3 @@
 """Pixels of a slide at the spacing that a model asks for."""
 
-MAY_IMPORT = ("base", "process", "pyramid")
+MAY_IMPORT = ("base", "process", "pyramid", "store")

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.patch_order import is_patch_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,22 @@ def quickhash(path: Path) -> str:
             file.seek(max(size - _BLOCK, 0) * block // (_BLOCKS - 1))
             digest.update(file.read(_BLOCK))
     return digest.hexdigest()
+
+
+def slide_quickhash(path: Path) -> str:
+    """Quick hash of a slide; where a file of patches stands for it, that of the slide which they were taken from.
+
+    Raises
+    ------
+    InputError
+        When it is an HDF5 file and no file of patches.
+    """
+    if not is_patch_file(path):
+        return quickhash(path)
+    from pyramidai_mpi.store.patches.reader import PatchFile
+
+    with PatchFile(path) as file:
+        return file.header.slide.quickhash
 
 
 class FullHash:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.pyramid.grid import Grid
-from pyramidai_mpi.slides.readers.base import LEFT_OUT
+from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE
 from pyramidai_mpi.slides.resample import resample, source_range
 from pyramidai_mpi.slides.spacing import LevelPlan, plan_levels
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.pyramid.run_levels import RunLevels
     from pyramidai_mpi.slides.readers.base import SlideReader
 
 # Thumbnails are read in blocks of this many thumbnail pixels a side: a slide without reduced levels then needs no more
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # that of a stored tile, so that what can be read is read.
 _THUMBNAIL_BLOCK = 64
 _SMALLEST_BLOCK = 8
+_EXACT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class SlidePyramid:
         scale_factor: int,
         n_levels: int,
         allow_upsampling: bool = False,
+        levels: RunLevels | None = None,
     ) -> SlidePyramid:
-        """Lay a model's levels over a slide.
+        """Lay a run's levels over a slide: those of a model as they are, unless others are given.
 
         Raises
         ------
@@ -75,11 +78,16 @@ class SlidePyramid:
             allow_upsampling=allow_upsampling,
             name=str(info.path),
         )
-        grid = Grid(*info.l0_size, tile_size, scale_factor, n_levels, plans[0].downsample)
-        return cls(reader, grid, plans)
+        if levels is None or levels.is_plain:
+            grid = Grid.of_tiles(*info.l0_size, tile_size, scale_factor, n_levels, plans[0].downsample)
+            return cls(reader, grid, plans)
+        grid = levels.grid(info.l0_size, [plan.downsample for plan in plans])
+        return cls(reader, grid, tuple(replace(plans[n], level=k) for k, n in enumerate(levels.networks)))
 
     def read_tile(self, level: int, t_col: int, t_row: int) -> RgbArray:
-        """Pixels of one tile, uint8 (tile_size, tile_size, 3); white outside the slide.
+        """What is read for one tile: its window, of a block all windows together; white outside the slide.
+
+        As uint8 (side, side, 3), where side is `Grid.region` of the level.
 
         Raises
         ------
@@ -87,36 +95,97 @@ class SlidePyramid:
             When pixels inside the slide cannot be had.
         """
         plan = self.plans[level]
-        side = self.grid.tile_size
-        l0_corner, (first_x, first_y), size = self._source_of(plan, t_col, t_row)
+        side = self.grid.region(level)
+        corner, l0_corner, first, size = self._source_of(plan, t_col, t_row)
         source = self.reader.read(l0_corner, plan.stored_level, size)
+        return self._resampled(plan, source, first, corner, (side, side))
+
+    def read_window(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> RgbArray:
+        """Pixels of any region of a level, uint8 (height, width, 3); white outside the slide.
+
+        Parameters
+        ----------
+        level
+            Analysis level.
+        corner
+            x, y of its top-left corner in pixels of that level; may lie outside the slide.
+        size
+            Width and height in pixels of that level.
+
+        Raises
+        ------
+        UnreadableRegionError
+            As `read_tile`.
+        """
+        plan = self.plans[level]
+        if plan.ratio == 1:
+            l0_corner = (round(corner[0] * plan.downsample), round(corner[1] * plan.downsample))
+            return self.reader.read(l0_corner, plan.stored_level, size)
+        (first_x, last_x), (first_y, last_y) = (
+            stored_span(plan, corner[axis], corner[axis] + size[axis]) for axis in (0, 1)
+        )
+        l0_corner = (round(first_x * plan.stored_downsample), round(first_y * plan.stored_downsample))
+        source = self.reader.read(l0_corner, plan.stored_level, (last_x - first_x, last_y - first_y))
+        return self._resampled(plan, source, (first_x, first_y), corner, size)
+
+    def _resampled(
+        self,
+        plan: LevelPlan,
+        source: RgbArray,
+        first: tuple[int, int],
+        out_origin: tuple[int, int],
+        out_size: tuple[int, int],
+    ) -> RgbArray:
+        """A region of a level from the pixels of the stored level behind it, of which `first` is the top-left one."""
         if plan.ratio == 1:
             return source
-        out_origin = (t_col * side, t_row * side)
         if plan.ratio < 1:
             width, height = self.reader.info.stored_sizes[plan.stored_level]
-            _extend_edge(source, 1, first_x, width)
-            _extend_edge(source, 0, first_y, height)
-        return resample(source, (first_x, first_y), out_origin, (side, side), plan.ratio)
+            _extend_edge(source, 1, first[0], width)
+            _extend_edge(source, 0, first[1], height)
+        return resample(source, first, out_origin, out_size, plan.ratio)
 
     def expect_tile(self, level: int, t_col: int, t_row: int) -> None:
         """Say that a tile will be read soon."""
         plan = self.plans[level]
-        l0_corner, _, size = self._source_of(plan, t_col, t_row)
+        _, l0_corner, _, size = self._source_of(plan, t_col, t_row)
         self.reader.expect(l0_corner, plan.stored_level, size)
+
+    def on_slide(self, level: int, t_col: int, t_row: int) -> tuple[slice, slice]:
+        """Rows and columns of what is read for a tile whose pixels lie wholly on the slide.
+
+        Where there is none in one direction, as a window may meet the slide by less than a pixel, the one that meets it
+        most.
+        """
+        plan, side = self.plans[level], self.grid.region(level)
+        spans = []
+        corner = self.grid.corners(level, np.array([[t_col, t_row]]))[0].tolist()
+        for first, stored in zip(corner, self.reader.info.stored_sizes[plan.stored_level], strict=True):
+            whole = max(1, math.floor(stored / plan.ratio + _EXACT))
+            start = min(max(0, -first), side - 1)
+            spans.append(slice(start, max(start + 1, min(side, whole - first))))
+        return spans[1], spans[0]
 
     def _source_of(
         self, plan: LevelPlan, t_col: int, t_row: int
-    ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Region of the stored level behind a tile: corner in level-0 pixels, corner in its own pixels, size."""
-        side = self.grid.tile_size
+    ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Where what is read for a tile lies, and the region of the stored level behind it.
+
+        Its corner in pixels of the analysis level; the region's corner in level-0 pixels and in its own, and its size.
+        """
+        side = self.grid.region(plan.level)
+        x, y = self.grid.corner(plan.level, t_col, t_row)
         if plan.ratio == 1:
-            l0_x, l0_y = self.grid.l0_corner(plan.level, np.array([[t_col, t_row]]))[0]
-            return (int(l0_x), int(l0_y)), (t_col * side, t_row * side), (side, side)
-        first_x, last_x = source_range(t_col * side, (t_col + 1) * side, plan.ratio)
-        first_y, last_y = source_range(t_row * side, (t_row + 1) * side, plan.ratio)
+            return (x, y), self.grid.l0_corner(plan.level, t_col, t_row), (x, y), (side, side)
+        first_x, last_x = source_range(x, x + side, plan.ratio)
+        first_y, last_y = source_range(y, y + side, plan.ratio)
         l0_corner = (round(first_x * plan.stored_downsample), round(first_y * plan.stored_downsample))
-        return l0_corner, (first_x, first_y), (last_x - first_x, last_y - first_y)
+        return (x, y), l0_corner, (first_x, first_y), (last_x - first_x, last_y - first_y)
+
+
+def stored_span(plan: LevelPlan, start: int, stop: int) -> tuple[int, int]:
+    """First and last (excluded) pixel of the stored level that pixels [start, stop) of a level need, along one axis."""
+    return (start, stop) if plan.ratio == 1 else source_range(start, stop, plan.ratio)
 
 
 def _extend_edge(source: RgbArray, axis: int, first: int, extent: int) -> None:
@@ -128,9 +197,14 @@ def _extend_edge(source: RgbArray, axis: int, first: int, extent: int) -> None:
 
 
 def read_thumbnail(
-    reader: SlideReader, downsample: float, rows: tuple[int, int] | None = None
+    reader: SlideReader,
+    downsample: float,
+    rows: tuple[int, int] | None = None,
+    columns: tuple[int, int] | None = None,
+    *,
+    block: int = _THUMBNAIL_BLOCK,
 ) -> tuple[RgbArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """The whole slide, reduced, or a band of it.
+    """The whole slide, reduced, or a part of it.
 
     Parameters
     ----------
@@ -138,8 +212,10 @@ def read_thumbnail(
         The slide.
     downsample
         Level-0 pixels per pixel of the thumbnail.
-    rows
-        First row of the thumbnail and the one after the last; None reads all.
+    rows, columns
+        First row or column of the thumbnail and the one after the last; None reads all.
+    block
+        Pixels of the thumbnail a side that are read at once; larger ones take less time and more memory.
 
     Returns
     -------
@@ -153,13 +229,15 @@ def read_thumbnail(
     info = reader.info
     width, height = (math.ceil(extent / downsample) for extent in info.l0_size)
     first, last = (0, height) if rows is None else rows
+    first_col, last_col = (0, width) if columns is None else columns
     fine_enough = [i for i, d in enumerate(info.stored_downsamples) if d <= downsample * (1 + 1e-9)]
     stored_level = max(fine_enough, key=lambda i: info.stored_downsamples[i], default=0)
     stored = info.stored_downsamples[stored_level]
     ratio = downsample / stored
-    rgb = np.empty((last - first, width, 3), np.uint8)
-    readable = np.empty((last - first, width), bool)
-    left_out = np.empty((last - first, width), bool)
+    shape = (last - first, last_col - first_col)
+    rgb = np.empty((*shape, 3), np.uint8)
+    readable = np.empty(shape, bool)
+    left_out = np.empty(shape, bool)
 
     def fill(left: int, top: int, right: int, bottom: int) -> None:
         first_x, last_x = source_range(left, right, ratio)
@@ -175,15 +253,26 @@ def read_thumbnail(
                     if x[0] < x[1] and y[0] < y[1]:
                         fill(x[0], y[0], x[1], y[1])
             return
-        # what is known of the pixels travels as further channels: anything short of full is unreadable
-        known, scanned = (np.where(wanted, np.uint8(255), np.uint8(0)) for wanted in (there, there != LEFT_OUT))
-        source = np.dstack([pixels, known, scanned])
-        block = resample(source, (first_x, first_y), (left, top), (right - left, bottom - top), ratio)
-        rgb[top - first : bottom - first, left:right] = block[..., :3]
-        readable[top - first : bottom - first, left:right] = block[..., 3] == 255
-        left_out[top - first : bottom - first, left:right] = block[..., 4] < 255
+        place = np.s_[top - first : bottom - first, left - first_col : right - first_col]
+        if ratio == 1:
+            rgb[place], readable[place], left_out[place] = pixels, there != MISSING, there == LEFT_OUT
+            return
+        if (there == LEFT_OUT).all():
+            rgb[place], readable[place], left_out[place] = 255, True, True
+            return
 
-    for top in range(first, last, _THUMBNAIL_BLOCK):
-        for left in range(0, width, _THUMBNAIL_BLOCK):
-            fill(left, top, min(left + _THUMBNAIL_BLOCK, width), min(top + _THUMBNAIL_BLOCK, last))
+        def drawn(source: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+            return resample(source, (first_x, first_y), (left, top), (right - left, bottom - top), ratio)
+
+        rgb[place] = drawn(pixels)
+        readable[place], left_out[place] = True, False
+        if (there != THERE).any():
+            # what is known of the pixels is drawn like a colour: anything short of full is unreadable
+            known, scanned = (np.where(wanted, np.uint8(255), np.uint8(0)) for wanted in (there, there != LEFT_OUT))
+            readable[place] = drawn(known[..., np.newaxis])[..., 0] == 255
+            left_out[place] = drawn(scanned[..., np.newaxis])[..., 0] < 255
+
+    for top in range(first, last, block):
+        for left in range(first_col, last_col, block):
+            fill(left, top, min(left + block, last_col), min(top + block, last))
     return rgb, readable, left_out

@@ -50,6 +50,7 @@ class Segmentation:
         left_out: npt.NDArray[np.bool_] | None = None,
         *,
         um_px: float = BEST_UM_PX,
+        holes: bool = True,
     ) -> npt.NDArray[np.bool_]:
         """Tissue of a thumbnail.
 
@@ -65,6 +66,9 @@ class Segmentation:
             left out on purpose, and counts as what could not be read. None for nowhere.
         um_px
             µm per pixel of the thumbnail.
+        holes
+            Whether what was left out within tissue counts so. Of a file of patches it does not: what it does not keep,
+            nobody wanted.
 
         Returns
         -------
@@ -83,7 +87,7 @@ class Segmentation:
             stained = find_stained(rgb, scanned, um_px=um_px, limit=limit)
         else:
             stained = find_stained_by_hsv(rgb, scanned)
-        within = _enclosed(stained) & left_out if left_out.any() else left_out
+        within = _enclosed(stained) & left_out if holes and left_out.any() else np.zeros_like(left_out)
         return np.asarray(stained | within | ~readable)
 
 
@@ -115,7 +119,7 @@ def tissue_of_slide(reader: SlideReader, way: Segmentation, downsample: float, m
             "%s: most of it is dark, as of an image in fluorescence or an inverted one; this is made for bright ground",
             reader.info.path.name,
         )
-    mask = way.segment(rgb, readable, left_out, um_px=downsample / parts * mpp)
+    mask = way.segment(rgb, readable, left_out, um_px=downsample / parts * mpp, holes=not reader.info.patches_digest)
     if parts == 1:
         return mask
     height, width = (math.ceil(extent / downsample) for extent in reversed(reader.info.l0_size))

@@ -61,6 +61,14 @@ class TileSource:
         with self._lock:
             return self._read(level, t_col, t_row)
 
+    def read_window(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Found:
+        """Any region of a level, as `SlidePyramid.read_window`, or why it cannot be had."""
+        with self._lock:
+            try:
+                return self._pyramid.read_window(level, corner, size)
+            except UnreadableRegionError as error:
+                return error
+
     def prepare(self, level: int, tiles: Iterable[tuple[int, int]]) -> list[Found | None]:
         """What `read` will give for tiles (t_col, t_row) of a level; None for those left to `read`."""
         wanted = list(tiles)

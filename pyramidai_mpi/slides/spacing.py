@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SNAP_TOLERANCE = 0.02
 MPP_ANISOTROPY_TOLERANCE = 0.02
 UPSAMPLING_TOLERANCE = 0.10
+PIXELS_OF_A_MICROSCOPE = (0.02, 20.0)
+"""µm. What most pictures say is 72 or 96 pixels an inch, a screen's: 353 and 265 µm; converters say 10 a centimetre."""
 MOST_SOURCE_PIXELS = 16384
 """Stored pixels along the side of a tile: more is a mistaken µm/px, and 16384 of them squared take 1 GB as they are."""
 # Stored level sizes are rounded to whole pixels, so 7886 of 31544 columns gives 4.0002: nominally 4. A small image
@@ -62,13 +64,20 @@ class LevelPlan:
         return self.stored_downsample * self.ratio
 
 
+def overruled(own_mpp: float | None, given_mpp: float | None) -> str:
+    """What to say of a slide whose µm per level-0 pixel are given, and by its own word are others; else empty."""
+    if own_mpp is None or given_mpp is None or abs(own_mpp / given_mpp - 1) <= SNAP_TOLERANCE:
+        return ""
+    return f"says that its pixels are {own_mpp:g} µm; they are taken for {given_mpp:g} µm, as was asked for"
+
+
 def square_spacing(mpp_x: float, mpp_y: float) -> tuple[float | None, str]:
     """What µm per pixel across and down are together.
 
     Returns
     -------
     mpp : float or None
-        Their mean; None where they are no sizes of pixels that are about square.
+        Their mean; None where they are no sizes of pixels that are about square, or no microscope has.
     flaw : str
         What the file says instead; empty where it is fine.
     """
@@ -76,7 +85,10 @@ def square_spacing(mpp_x: float, mpp_y: float) -> tuple[float | None, str]:
         return None, f"says that its pixels are {mpp_x:g} x {mpp_y:g} µm"
     if abs(mpp_x / mpp_y - 1) > MPP_ANISOTROPY_TOLERANCE:
         return None, f"says that its pixels are not square ({mpp_x:g} x {mpp_y:g} µm)"
-    return (mpp_x if mpp_x == mpp_y else (mpp_x + mpp_y) / 2), ""
+    mpp = mpp_x if mpp_x == mpp_y else (mpp_x + mpp_y) / 2
+    if not PIXELS_OF_A_MICROSCOPE[0] <= mpp <= PIXELS_OF_A_MICROSCOPE[1]:
+        return None, f"says that its pixels are {mpp:.4g} µm, as no microscope's are"
+    return mpp, ""
 
 
 def nominal_downsample(downsample: float) -> float:
@@ -119,7 +131,7 @@ def plan_levels(
     Parameters
     ----------
     stored_downsamples
-        Nominal downsample of every stored level, finest (1.0) first.
+        Nominal downsample of every stored level, finest first: 1.0, unless a file keeps coarser levels alone.
     mpp
         µm per level-0 pixel of the file.
     base_mpp, scale_factor, n_levels
@@ -147,10 +159,11 @@ def plan_levels(
     """
     snapped = snapped_base_downsample(stored_downsamples, mpp, base_mpp, scale_factor)
     base_downsample = base_mpp / mpp if snapped is None else snapped
-    if 1 / base_downsample > 1 + UPSAMPLING_TOLERANCE and not allow_upsampling:
+    finest = stored_downsamples[0]
+    if finest / base_downsample > 1 + UPSAMPLING_TOLERANCE and not allow_upsampling:
         raise InputError(
-            f"{name}: its finest pixels are {mpp:g} µm, coarser than the {base_mpp:g} µm of the model's level 0; "
-            "use --allow-upsampling to enlarge them, or --mpp X if the slide's own µm/px is wrong"
+            f"{name}: its finest pixels are {mpp * finest:g} µm, coarser than the {base_mpp:g} µm of the model's level "
+            "0; use --allow-upsampling to enlarge them, or --mpp X if the slide's own µm/px is wrong"
         )
     plans = []
     for level in range(n_levels):

@@ -60,7 +60,8 @@ def _check_info(info: SlideInfo) -> None:
     n = len(info.stored_sizes)
     _claim(n >= 1, "there is a stored level")
     _claim(len(info.stored_downsamples) == len(info.stored_exact) == n, "every stored level is described")
-    _claim(info.l0_size == info.stored_sizes[0] and info.stored_downsamples[0] == 1, "stored level 0 is level 0")
+    is_level_0 = info.l0_size == info.stored_sizes[0] and info.stored_downsamples[0] == 1
+    _claim(is_level_0 or bool(info.patches_digest), "stored level 0 is level 0, but of a file of patches")
     _claim(list(info.stored_downsamples) == sorted(info.stored_downsamples), "stored levels come finest first")
     _claim(info.mpp is None or 0 < info.mpp < float("inf"), "the spacing is a number above 0, or None")
     _claim(bool(info.vendor) and bool(info.reader), "vendor and reader have names")

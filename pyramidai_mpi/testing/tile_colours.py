@@ -14,7 +14,7 @@ from pyramidai_mpi.analyses.base import Look, failed_records
 from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.base.types import TILE_DTYPE, tile_keys
 from pyramidai_mpi.process.stop import StopWish
-from pyramidai_mpi.run.deciding import Fact, Kind
+from pyramidai_mpi.run.facts import Fact, Kind
 from pyramidai_mpi.run.opening import describe, follow, known_from
 from pyramidai_mpi.run.output import lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
@@ -54,6 +54,11 @@ class TileColours:
     def record(self) -> np.dtype[np.void]:
         """`RECORD`."""
         return RECORD
+
+    @property
+    def task(self) -> np.dtype[np.void]:
+        """Nothing is said of a tile beside its place."""
+        return TILE_DTYPE
 
     @property
     def widths(self) -> tuple[int, ...]:

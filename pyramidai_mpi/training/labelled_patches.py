@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from pyramidai_mpi.analyses.classify import normaliser_of
 from pyramidai_mpi.base.errors import InputError, StorageError, UsageError
 from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.base.types import tiles_at
-from pyramidai_mpi.models.stain.entry import parse_stain, stain_entry
+from pyramidai_mpi.models.stain.entry import StainEntry, parse_stain, stain_entry
 from pyramidai_mpi.models.stain.map import MacenkoTarget
 from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.sampling import read_tiles
@@ -23,7 +23,7 @@ from pyramidai_mpi.truth.labels import label_levels
 from pyramidai_mpi.truth.truth import read_truth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -90,13 +90,27 @@ class TilePlan:
     mpp: float | None = None
 
     @property
+    def in_words(self) -> str:
+        """What is positive, for the package's card."""
+        return (
+            f"A tile is positive when at least {self.min_share:.0%} of its tissue is tumour. "
+            f"Stain normalisation: {self.model.stain}{', of each tile' if self.model.stain_per == 'tile' else ''}."
+        )
+
+    def draw(
+        self, slides: Sequence[Path], split: Split, folder: Path, progress: Callable[[Path], None] | None = None
+    ) -> list[LabelledTiles]:
+        """See `draw_split`."""
+        return draw_split(slides, self, split, folder, progress)
+
+    @property
     def stain_mark(self) -> str:
         """For names of files that depend on how stain is normalised; empty where it is not."""
         target = self.model.stain_target
-        digest = hashlib.sha256(json.dumps(stain_entry(target)).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(stain_entry(target, self.model.stain_per)).encode()).hexdigest()
         return "" if target is None else f"-{self.model.stain}-{digest[:8]}"
 
-    def with_stain(self, method: str, target: Path | None, first: Path) -> TilePlan:
+    def with_stain(self, method: str, target: Path | None, first: Path, per: str = "slide") -> TilePlan:
         """The plan with tiles of normalised stain.
 
         Parameters
@@ -108,6 +122,8 @@ class TilePlan:
             Macenko's own implementation for his.
         first
             A training slide.
+        per
+            Whose stain is normalised: ``slide``, or ``tile``, each tile's own.
 
         Raises
         ------
@@ -115,7 +131,7 @@ class TilePlan:
             When that slide's colours cannot be told.
         """
         if target is None and method == "macenko":
-            return replace(self, model=replace(self.model, stain=method, stain_target=MacenkoTarget()))
+            return self._brought_to(StainEntry(method, MacenkoTarget(), per))
         slide = target or first
         opened = open_under(SlideInput(slide, self.mpp), self.model)
         try:
@@ -123,14 +139,26 @@ class TilePlan:
         finally:
             opened.pyramid.reader.close()
         # as a package's reader will see it
-        method, checked = parse_stain(slide, stain_entry(found))
-        return replace(self, model=replace(self.model, stain=method, stain_target=checked))
+        return self._brought_to(parse_stain(slide, stain_entry(found, per)))
+
+    def _brought_to(self, stain: StainEntry) -> TilePlan:
+        model = replace(self.model, stain=stain.method, stain_target=stain.target, stain_per=stain.per)
+        return replace(self, model=model)
+
+
+Slide = TypeVar("Slide")
 
 
 def split_slides(
-    slides: Sequence[Path], has_tumor: Sequence[bool], seed: int, shares: tuple[float, float] = (0.6, 0.2)
-) -> dict[Split, list[Path]]:
-    """Deal slides to training, validation and test, with and without tumour apart.
+    slides: Sequence[Slide],
+    has_tumor: Sequence[bool],
+    seed: int,
+    shares: tuple[float, float] = (0.6, 0.2),
+    *,
+    what: str = "slides with tumour",
+    advice: str = "give more",
+) -> dict[Split, list[Slide]]:
+    """Deal slides, or whatever goes into one split, to training, validation and test, with and without tumour apart.
 
     Parameters
     ----------
@@ -140,6 +168,10 @@ def split_slides(
         Seed of the shuffling.
     shares
         Shares of the slides that train and that validate; the rest tests.
+    what
+        What those with tumour are called in the error.
+    advice
+        What to do about too few, for the error.
 
     Raises
     ------
@@ -147,8 +179,8 @@ def split_slides(
         With fewer than three slides with tumour: each split needs one.
     """
     if sum(has_tumor) < 3:
-        raise UsageError(f"{sum(has_tumor)} slides with tumour: training, validation and test need one each; give more")
-    split: dict[Split, list[Path]] = {kind: [] for kind in Split}
+        raise UsageError(f"{sum(has_tumor)} {what}: training, validation and test need one each; {advice}")
+    split: dict[Split, list[Slide]] = {kind: [] for kind in Split}
     rng = np.random.default_rng(seed)
     for wanted in (True, False):
         group = [slide for slide, tumor in zip(slides, has_tumor, strict=True) if tumor == wanted]
@@ -200,18 +232,13 @@ def draw_split(
         for level, (path, found) in enumerate(zip(paths, parts, strict=True)):
             pixels = np.concatenate([part[0] for part in found])
             positive = np.concatenate([part[1] for part in found])
-            kept = _balanced(positive, np.random.default_rng([plan.seed, level]))
+            kept = balanced(positive, np.random.default_rng([plan.seed, level]))
             if not len(kept):
                 raise InputError(
                     f"no tile of one of the classes at level {level} on the {split} slides; give more annotated slides"
                 )
-            _keep(path, pixels[kept], positive[kept])
-    return [
-        LabelledTiles(
-            np.load(path.with_suffix(".npy"), mmap_mode="r"), np.load(path.with_suffix(".npz"))["positive"], tag
-        )
-        for path in paths
-    ]
+            keep_tiles(path, [pixels[kept]], positive[kept])
+    return [kept_tiles(path, tag) for path in paths]
 
 
 def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.NDArray[np.bool_]]]:
@@ -223,7 +250,7 @@ def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.
         mask, tissue = rule.tissue.mask, rule.tissue
         info = opened.pyramid.reader.info
         truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
-        step = rule.grid.l0_tile_side(0) / tissue.pixels_per_tile
+        step = rule.grid.l0_side(0) / tissue.pixels_per_tile
         covered = truth.coverage((mask.shape[0], mask.shape[1]), step)
         tiles = [rule.roots()]
         for _ in range(plan.model.n_levels - 1):
@@ -243,17 +270,44 @@ def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.
         opened.pyramid.reader.close()
 
 
-def _balanced(positive: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def balanced(positive: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Rows with equally many of both classes, in order."""
     classes = [np.flatnonzero(positive), np.flatnonzero(~positive)]
     n = min(len(rows) for rows in classes)
     return np.sort(np.concatenate([rng.permutation(rows)[:n] for rows in classes]))
 
 
-def _keep(path: Path, pixels: RgbArray, positive: npt.NDArray[np.bool_]) -> None:
-    """Write pixels, then labels: the labels' file says that both are whole."""
+def kept_tiles(path: Path, mark: str) -> LabelledTiles:
+    """Tiles that `keep_tiles` has written."""
+    pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
+    return LabelledTiles(pixels, np.load(path.with_suffix(".npz"))["positive"], mark)
+
+
+def keep_tiles(path: Path, blocks: Iterable[RgbArray], positive: npt.NDArray[np.bool_]) -> None:
+    """Write pixels, then labels: the labels' file says that both are whole.
+
+    Parameters
+    ----------
+    path
+        Of both, without ending.
+    blocks
+        Pixels, uint8 (n, T, T, 3) each, of all N tiles together.
+    positive
+        bool (N,).
+
+    Raises
+    ------
+    StorageError
+        When they cannot be written.
+    """
     try:
-        np.save(path.with_suffix(".npy"), pixels)
+        # not through a mapped file: of a full disk that would be a signal, and no error
+        with path.with_suffix(".npy").open("wb") as file:
+            for number, block in enumerate(blocks):
+                if number == 0:
+                    said = {"descr": "|u1", "fortran_order": False, "shape": (len(positive), *block.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, said)
+                file.write(np.ascontiguousarray(block).data)
         partial = path.with_name(f"partial-{path.name}.npz")
         np.savez(partial, positive=positive)
         partial.replace(path.with_suffix(".npz"))

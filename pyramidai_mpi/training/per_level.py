@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.models.write import PackageText, write_package
 from pyramidai_mpi.store.files.placing import placed_folder
 from pyramidai_mpi.training.architectures import check_weights, new_network
 from pyramidai_mpi.training.fitting import FitSettings, accuracy, fit, score
-from pyramidai_mpi.training.labelled_patches import Split, draw_split
+from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.networks.export import to_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pyramidai_mpi.training.labelled_patches import LabelledTiles, TilePlan
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.training.labelled_patches import LabelledTiles
     from pyramidai_mpi.training.networks.tile_network import TileNetwork
 
 
@@ -45,6 +47,31 @@ class LevelResult:
     epochs: int
 
 
+class Material(Protocol):
+    """What is learnt: tiles of annotated slides (`labelled_patches.TilePlan`), or of files of patches."""
+
+    @property
+    def model(self) -> ModelPackage:
+        """Tile size, spacing, classes and levels of the package to be."""
+        ...
+
+    @property
+    def stain_mark(self) -> str:
+        """For names of files that depend on how stain is normalised; empty where it is not."""
+        ...
+
+    @property
+    def in_words(self) -> str:
+        """What is positive, for the package's card."""
+        ...
+
+    def draw(
+        self, slides: Sequence[Path], split: Split, folder: Path, progress: Callable[[Path], None] | None = None
+    ) -> list[LabelledTiles]:
+        """Tiles of a split for every level, level 0 first; read once, then kept in `folder`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where a training stands: what is being done, and how much of it."""
@@ -56,7 +83,7 @@ class Progress:
 
 def train_levels(
     split: Mapping[Split, list[Path]],
-    plan: TilePlan,
+    plan: Material,
     architecture: str,
     settings: FitSettings,
     start: Path | None,
@@ -96,7 +123,7 @@ def train_levels(
             seen.append(slide)
             progress(Progress(f"tiles, {kind}", len(seen), total))
 
-        tiles[kind] = draw_split(slides, plan, kind, work, say)
+        tiles[kind] = plan.draw(slides, kind, work, say)
     results = []
     weights = "random" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()[:12]
     finer: TileNetwork | None = None
@@ -121,7 +148,7 @@ def train_levels(
         results.append(
             LevelResult(
                 level=level,
-                graph=to_onnx(network),
+                graph=to_onnx(network, plan.model.tile_size),
                 tiles={kind: len(found) for kind, found in of_level.items()},
                 accuracies={
                     kind: accuracy(score(network, found.pixels, on_cpu), found.positive)
@@ -150,7 +177,12 @@ def accuracy_table(results: list[LevelResult]) -> list[str]:
 
 
 def write_trained(
-    folder: Path, command: str, split: Mapping[Split, list[Path]], plan: TilePlan, results: list[LevelResult]
+    folder: Path,
+    command: str,
+    split: Mapping[Split, list[Path]],
+    plan: Material,
+    results: list[LevelResult],
+    intended_use: str | None = None,
 ) -> None:
     """Write the trained networks as a package with its card.
 
@@ -162,35 +194,47 @@ def write_trained(
         The command that made it, for the card.
     split, plan, results
         What `train_levels` was given, and what it returned.
+    intended_use
+        What the model may be used for, see `base.intended_use`; None to say nothing.
 
     Raises
     ------
     OutputExistsError, StorageError
         When something has the folder's name, or it cannot be written.
     """
-    text = PackageText(folder.name, base_mpp=plan.model.base_mpp, stain_target=plan.model.stain_target)
+    negative, positive = plan.model.classes
+    text = PackageText(
+        folder.name,
+        classes=(negative, positive),
+        positive_class=positive,
+        tile_size=plan.model.tile_size,
+        base_mpp=plan.model.base_mpp,
+        stain_target=plan.model.stain_target,
+        stain_per=plan.model.stain_per,
+        intended_use=intended_use,
+    )
     with placed_folder(folder) as partial:
         write_package(partial, text.document(len(results)), [result.graph for result in results])
-        (partial / "README.md").write_text(_card(folder.name, command, split, plan, results), encoding="utf-8")
+        card = _card(text, command, split, plan, results)
+        (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def _card(
-    name: str, command: str, split: Mapping[Split, list[Path]], plan: TilePlan, results: list[LevelResult]
+    package: PackageText, command: str, split: Mapping[Split, list[Path]], plan: Material, results: list[LevelResult]
 ) -> str:
     """The model card in Markdown: what the networks were trained on and how well they tell the classes apart."""
     slides = [f"- {kind}: {', '.join(slide.name for slide in slides)}" for kind, slides in split.items()]
     text = [
-        f"# Model `{name}`",
+        f"# Model `{package.name}`",
         "",
-        "For research. Not for diagnosis.",
+        f"Intended use: {claim_of(package.intended_use) or 'not stated; not for diagnosis'}.",
         "",
         "Made by",
         "",
         f"    {command}",
         "",
         f"One network a level, at {plan.model.base_mpp:g} µm per pixel and coarser by {plan.model.scale_factor} from "
-        f"level to level. A tile is positive when at least {plan.min_share:.0%} of its tissue is tumour. "
-        f"Stain normalisation: {plan.model.stain}.",
+        f"level to level. {plan.in_words}",
         "",
         "Slides, none in two splits:",
         "",

@@ -67,13 +67,17 @@ class LabelledTree:
         File name of the slide.
     levels
         Level 0 first.
-    scale_factor
-        Children along each side.
+    spans
+        Tiles of level 0 along the side of a tile of each level; powers of two unless given.
     """
 
     slide: str
     levels: tuple[LabelledLevel, ...]
-    scale_factor: int = 2
+    spans: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.spans:
+            object.__setattr__(self, "spans", tuple(2**level for level in range(len(self.levels))))
 
     @property
     def n_levels(self) -> int:

@@ -18,7 +18,7 @@ from pyramidai_mpi.truth.labelled_tree import LabelledLevel, LabelledTree
 from pyramidai_mpi.truth.truth import Truth, read_truth
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -113,7 +113,8 @@ class LabelledResult:
                 f"{self.path}: is the result of a {self.mode} run, which has not looked at every tile; run the slide "
                 "with --mode exhaustive"
             )
-        return LabelledTree(self.slide, self.levels, self.rule.grid.scale_factor)
+        grid = self.rule.grid
+        return LabelledTree(self.slide, self.levels, tuple(grid.span(n) for n in range(grid.n_levels)))
 
 
 def label_result(
@@ -142,10 +143,17 @@ def read_labelled(
     Raises
     ------
     InputError
-        When the result or its truth cannot be used.
+        When the result or its truth cannot be used, or the result is of a run with strides: its tiles are blocks of
+        windows, and its levels are not numbered as the model's are.
     """
     with open_result(path) as file:
-        header, rule, tables = read_header(file), read_rule(file), read_levels(file)
+        header = read_header(file)
+        if header.levels[0].cell is not None:
+            raise InputError(
+                f"{path}: is of a run with --stride, whose levels are not those of its model; give the result of a run "
+                "without"
+            )
+        rule, tables = read_rule(file), read_levels(file)
         mode, level_seconds = read_mode(file), read_level_seconds(file)
     slide, mask = header.slide, rule.tissue.mask
     found = read_truth(truth, slide.name, slide.l0_size, options, slide.l0_bounds)
@@ -164,7 +172,7 @@ def read_labelled(
         levels=_label_tables(tables, header.score_column, rule.tissue, covered, min_share),
         truth=found,
         min_share=min_share,
-        notes=(*found.notes, *_doubts(mask, covered)),
+        notes=(*found.notes, *doubts(mask, covered)),
         level_seconds=level_seconds,
     )
 
@@ -193,14 +201,32 @@ def label_levels(
     """
     if not 0 < min_share <= 1:
         raise ValueError(f"min_share is {min_share}, expected above 0 and at most 1")
-    tumor = np.where(tissue.mask, covered, 0).astype(np.int64)
-    block, labels = tissue.pixels_per_tile, []
-    for n, tiles in enumerate(index):
-        tumor = block_sums(tumor, block, tissue.grid.shape(n))
-        block = tissue.grid.scale_factor
+    labels = []
+    for n, (tiles, tumor) in enumerate(zip(index, tumor_of_tiles(tissue, covered), strict=False)):
         held, whole = tumor[tiles[:, 1], tiles[:, 0]], tissue.counts[n][tiles[:, 1], tiles[:, 0]]
         labels.append(np.asarray((whole > 0) & (held >= min_share * UNIT * whole)))
     return tuple(labels)
+
+
+def tumor_of_tiles(tissue: TissueMap, covered: npt.NDArray[np.integer]) -> Iterator[npt.NDArray[np.int64]]:
+    """Tumour in the tissue of every tile, level by level, level 0 first.
+
+    Parameters
+    ----------
+    tissue, covered
+        As of `label_levels`.
+
+    Yields
+    ------
+    numpy.ndarray
+        int64 (rows, cols), in parts of `coverage.UNIT` of a mask pixel; `tissue.counts` times `coverage.UNIT` is a tile
+        that is all tumour.
+    """
+    tumor = np.where(tissue.mask, covered, 0).astype(np.int64)
+    for n in range(tissue.grid.n_levels):
+        block = tissue.grid.factor(n) if n else tissue.pixels_per_tile
+        tumor = block_sums(tumor, block, tissue.grid.shape(n))
+        yield tumor
 
 
 def _label_tables(
@@ -225,8 +251,8 @@ def _label_tables(
     )
 
 
-def _doubts(mask: npt.NDArray[np.bool_], covered: npt.NDArray[np.int32]) -> list[str]:
-    """A slide's outlines lie on its tissue; another slide's of the same size often do not."""
+def doubts(mask: npt.NDArray[np.bool_], covered: npt.NDArray[np.int32]) -> list[str]:
+    """What looks odd, in words: a slide's outlines lie on its tissue, another slide's of the same size often do not."""
     total = int(covered.sum(dtype=np.int64))
     if not total:
         return []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyramidai_mpi.base.csv_reading import read_plain_text
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.patch_order import slide_stem
 from pyramidai_mpi.truth.asap import read_asap
 from pyramidai_mpi.truth.coverage import cover_rings
 from pyramidai_mpi.truth.geojson import is_collection, outlines_of_collection, outlines_of_geojson, read_json
@@ -15,6 +16,8 @@ from pyramidai_mpi.truth.label_mask import LabelMask, open_mask
 from pyramidai_mpi.truth.outlines import ClassNames, OutlineFile
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
@@ -122,6 +125,35 @@ def read_truth(
     return Truth(path, tumor_area(path, outlines, options.classes, l0_size))
 
 
+def read_outlines(where: Path, slide: str, l0_bounds: tuple[int, int] = (0, 0)) -> OutlineFile:
+    """All outlines of a slide as they were drawn, of any class: nothing is repaired, joined or left out.
+
+    Parameters
+    ----------
+    where
+        A folder in which `find_annotation` looks, a CAMELYON16 collection of many slides, or this slide's own file,
+        whatever its name.
+    slide, l0_bounds
+        As of `read_truth`.
+
+    Raises
+    ------
+    InputError
+        When there is no file for the slide, or it holds no outlines by its kind or cannot be read.
+    """
+    path = find_annotation(where, slide) if where.is_dir() else where
+    if path.name == NEGATIVE_LIST:
+        return OutlineFile(())
+    if path.suffix.lower() in (".tif", ".tiff", ".png"):
+        raise InputError(f"{path}: is a mask; outlines are in GeoJSON or ASAP's XML")
+    if path.suffix.lower() == ".xml":
+        return read_asap(path)
+    document = read_json(path)
+    if is_collection(document):
+        return outlines_of_collection(path, document, _stem(slide))
+    return outlines_of_geojson(path, document).shifted(l0_bounds)
+
+
 def _read_outlines(path: Path, stem: str, classes: ClassNames, l0_bounds: tuple[int, int]) -> OutlineFile:
     if path.suffix.lower() == ".xml":
         _check_name(path, stem)
@@ -175,12 +207,10 @@ def find_annotation(folder: Path, slide: str) -> Path:
 def _names_in(path: Path) -> set[str]:
     if not path.is_file():
         return set()
-    with input_errors(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    # a name is there with its ending or without
-    named = {line.partition("#")[0].strip() for line in lines} - {""}
+    # a name is there with its ending or without; a spreadsheet leaves empty cells behind it
+    named = {line.partition("#")[0].strip().rstrip(",; \t") for line in read_plain_text(path).splitlines()} - {""}
     return {name.casefold() for name in named} | {_stem(name).casefold() for name in named}
 
 
 def _stem(slide: str) -> str:
-    return Path(slide).stem
+    return slide_stem(slide)

@@ -1,3 +1,3 @@
-"""Thresholds from annotated slides."""
+"""Thresholds, and which cells to refine, from annotated slides."""
 
 MAY_IMPORT = ("base", "pyramid", "models", "store", "truth")

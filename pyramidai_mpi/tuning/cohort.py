@@ -79,7 +79,7 @@ class Cohort:
     def __post_init__(self) -> None:
         if not self.trees:
             raise ValueError("a cohort needs at least one slide")
-        if len({(tree.n_levels, tree.scale_factor) for tree in self.trees}) > 1:
+        if len({tree.spans for tree in self.trees}) > 1:
             raise InputError("the results have different numbers of levels or scale factors; tune one model at a time")
 
     @property

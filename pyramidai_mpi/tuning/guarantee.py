@@ -11,6 +11,8 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.tuning.conformal import calibrate, draw_path, fewest_slides
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from pyramidai_mpi.tuning.cohort import Cohort
     from pyramidai_mpi.tuning.conformal import Guarantee
 
@@ -59,7 +61,27 @@ def guarantee_thresholds(cohort: Cohort, request: GuaranteeRequest) -> Guarantee
     InputError
         When there are too few slides.
     """
-    positive = cohort.has_positives
+    path_slides, calibration = split_slides(cohort.has_positives, request)
+    path = draw_path(cohort.subset(path_slides), request.alpha)
+    guarantee = calibrate(path, cohort.subset(calibration), request.alpha)
+    return GuaranteedThresholds(request, guarantee, path_slides, calibration)
+
+
+def split_slides(positive: npt.NDArray[np.bool_], request: GuaranteeRequest) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split slides at random into those that draw a path and those that calibrate it, each in rising order.
+
+    Parameters
+    ----------
+    positive
+        bool (slides,): which have true positives, and so something to miss.
+    request
+        What is to be guaranteed.
+
+    Raises
+    ------
+    InputError
+        When there are too few slides.
+    """
     eligible = np.arange(len(positive)) if request.count_negative else np.flatnonzero(positive)
     needed = fewest_slides(request.alpha)
     if len(eligible) <= needed or not positive.any():
@@ -77,6 +99,4 @@ def guarantee_thresholds(cohort: Cohort, request: GuaranteeRequest) -> Guarantee
             "no slide with true positives is left to draw the path; give more slides, or another --seed or "
             "--calibration-share"
         )
-    path = draw_path(cohort.subset(path_slides.tolist()), request.alpha)
-    guarantee = calibrate(path, cohort.subset(calibration.tolist()), request.alpha)
-    return GuaranteedThresholds(request, guarantee, tuple(path_slides.tolist()), tuple(calibration.tolist()))
+    return tuple(path_slides.tolist()), tuple(calibration.tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.truth.labelled_tree import PASS_THROUGH
@@ -30,16 +31,19 @@ def labelled_slides_lines(slides: LabelledSlides, kind: str) -> Iterator[str]:
 
 
 def beta_lines(table: BetaTable) -> Iterator[str]:
-    """Retention and speedup against beta: each level alone, and all together."""
+    """Retention and speedup against beta: each level alone, and all together; one row where betas choose the same."""
     yield "F_beta thresholds: one level alone (all others pass through), and all levels together"
     heads = "".join(f" | {f'level {rows[0].level}':>9}   ret. speedup" for rows in table.isolated)
-    yield f"  beta{heads} | all: ret. speedup"
-    for k, joint in enumerate(table.joint):
+    yield f"  {'beta':>7}{heads} | all: ret. speedup"
+    for _, alike in groupby(range(len(table.joint)), key=lambda k: [rows[k].threshold for rows in table.isolated]):
+        numbers = list(alike)
+        joint, last = table.joint[numbers[0]], table.joint[numbers[-1]]
         cells = "".join(
             f" | {row.threshold:9.5f} {row.measured.retention:6.4f} {row.measured.speedup:7.2f}"
-            for row in (rows[k] for rows in table.isolated)
+            for row in (rows[numbers[0]] for rows in table.isolated)
         )
-        yield f"  {joint.beta:4g}{cells} | {joint.measured.retention:9.4f} {joint.measured.speedup:7.2f}"
+        betas = f"{joint.beta:g}" if joint is last else f"{joint.beta:g} to {last.beta:g}"
+        yield f"  {betas:>7}{cells} | {joint.measured.retention:9.4f} {joint.measured.speedup:7.2f}"
 
 
 def comparison_lines(attempts: tuple[Attempt, ...], cohort: Cohort, test: Cohort | None) -> Iterator[str]:

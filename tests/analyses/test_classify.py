@@ -12,12 +12,16 @@ from pyramidai_mpi.analyses.classify import Classify, SlideClassifier
 from pyramidai_mpi.base.types import Decision, Mode, tiles_at
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.package import load_package
+from pyramidai_mpi.models.stain.engine import StainEngine
+from pyramidai_mpi.models.stain.graph import stain_graph
+from pyramidai_mpi.models.stain.map import MacenkoTarget, StainError
 from pyramidai_mpi.pyramid.rule import TileRule
 from pyramidai_mpi.pyramid.tissue import TissueMap, mask_pixels_per_tile
 from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from tests.packages import colour_probability, write_package
+from tests.stains import plain_macenko, stained
 from tests.tiffs import drop_tile, zero_tile
 
 
@@ -197,3 +201,53 @@ def test_networks_see_the_readable_tiles_of_normalised_stain_in_order(slide):
     classifier_of(slide, [normalising] * 3, normalise=lambda pixels: pixels // 2 + 128).look(tiles)
     assert len(plain.seen) == 2
     assert (normalising.seen == plain.seen // 2 + 128).all()
+
+
+def test_a_tile_whose_stain_cannot_be_estimated_is_unreadable_and_no_other(slide):
+    class Watcher(FixedEngine):
+        def predict(self, pixels, *, features=False):
+            self.seen = pixels.copy()
+            return super().predict(pixels)
+
+    zero_tile(slide, 0, 0)
+    tiles = tiles_at(0, np.array([[4, 4], [0, 0], [6, 4], [5, 5]]))
+    plain, normalising = Watcher([[0.9, 0.1]] * 3), Watcher([[0.9, 0.1], [0.2, 0.8]])
+    classifier_of(slide, [plain] * 3).look(tiles)
+
+    def normalise(pixels):
+        if (pixels == plain.seen[1]).all():
+            raise StainError("its stain cannot be estimated: for a test")
+        return pixels // 2 + 128
+
+    look = classifier_of(slide, [normalising] * 3, normalise=normalise).look(tiles)
+    assert (normalising.seen == plain.seen[[0, 2]] // 2 + 128).all()
+    assert look.records["decision"].tolist() == [Decision.STOP, Decision.UNREADABLE, Decision.UNREADABLE, Decision.ZOOM]
+    assert np.isnan(look.records["probability"]).all(axis=1).tolist() == [False, True, True, False]
+    assert look.failed[["col", "row"]].tolist() == [(0, 0), (6, 4)]
+    assert look.failed["reason"][1] == b"its stain cannot be estimated: for a test"
+
+
+def test_a_blank_tile_and_its_neighbours_by_each_tiles_own_stain(lossless_slide, engines):
+    class Drawn:
+        grid = pyramid_of(lossless_slide).grid
+        pixels = np.stack([stained(seed=seed, n=64 * 64).reshape(64, 64, 3) for seed in range(3)])
+
+        def read_tile(self, level, col, row):
+            return self.pixels[col]
+
+    drawn = Drawn()
+    drawn.pixels[1] = 244
+    drawn.pixels[2] = drawn.pixels[2] // 2 + 30
+    normalise = StainEngine(stain_graph(mixes_channels=False)).tile_normaliser(MacenkoTarget())
+    classifier = SlideClassifier(Classify(engines, (0.5, 0.4, 0.3), 2, 1), drawn, all_tissue(drawn.grid), normalise)
+    looks = [classifier.look(tiles_at(0, np.array(index))) for index in ([[0, 0], [1, 0], [2, 0]], [[2, 0]], [[0, 0]])]
+    probability = looks[0].records["probability"]
+    seen = [plain_macenko(drawn.pixels[k], drawn.pixels[k].reshape(-1, 3), MacenkoTarget()) for k in (0, 2)]
+    assert np.abs(probability[[0, 2]] - colour_probability(np.rint(seen))).max() < 0.02
+    assert np.isnan(probability[1]).all()
+    assert looks[0].failed["reason"].tolist() == [
+        b"its stain cannot be estimated: 0 stained pixels in its tissue are too few, it takes 1000"
+    ]
+    # alone or with others, in any order
+    np.testing.assert_array_equal(looks[1].records["probability"][0], probability[2])
+    np.testing.assert_array_equal(looks[2].records["probability"][0], probability[0])

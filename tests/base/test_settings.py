@@ -61,7 +61,7 @@ def test_one_slide_may_have_a_name_of_its_own():
     ("slides", "output", "folder", "named"),
     [
         (["x/a.svs", "y/a.tif"], None, None, "a.h5"),
-        (["a.svs", "a.svs"], None, "results", "a.h5"),
+        (["a.svs", "a.svs"], None, "results", "a.svs: is named twice"),
         (["a.svs", "b.svs"], "out.h5", None, "--results-dir"),
         (["a.svs"], "out.h5", "results", "--results-dir"),
     ],

@@ -13,7 +13,7 @@ import pytest
 from bench.paper.lesions import load_outlines
 from bench.paper.slide_geometry import TILE_PX, TissueModel, build_geometry
 from bench.scale.camelyon_cohort import SimulatedCohort, SlideTiles, build_cohort, play_cohort
-from bench.scale.scaled_cohort import SLIDE_GIGAPIXELS, alone_s, scale
+from bench.scale.scaled_cohort import SLIDE_GIGAPIXELS, alone_s, at_stride, scale
 from bench.scale.scaling_tables import MARK, comparison_lines, cost_lines, file_system_lines, put_into, scaled_lines
 from bench.scale.tile_costs import EngineCosts, MeasuredCosts, SlideCosts
 from tests.bench.small_cohort import small_cohort
@@ -210,3 +210,17 @@ def test_a_tile_of_the_published_run_has_the_core_seconds_of_18_years(cohort) ->
 
 def scaled_once(cohort):
     return scale(cohort.pyramid(), "pyramid", cohort.analysed, COSTS, ENGINE, 2)
+
+
+def test_a_tile_of_windows_at_a_stride_costs_them_all(cohort) -> None:
+    dense = at_stride(COSTS, 16)
+    # 14 x 14 windows in a square of 13 * 16 + 224 pixels
+    assert dense.tile_s(dense.engines[0]) == (pytest.approx(0.001 * (432 / 224) ** 2 + 196 * 0.02),)
+    assert at_stride(COSTS, 224).tile_s(ENGINE)[0] == pytest.approx(COSTS.tile_s(ENGINE)[0])
+    plain, strided = (
+        scale(cohort.reference(), "reference", (cohort.n_reference,), costs, costs.engines[0], 1)
+        for costs in (COSTS, dense)
+    )
+    seconds = cohort.n_reference * 1.05 * (dense.tile_s(dense.engines[0])[0] - COSTS.tile_s(ENGINE)[0])
+    written = cohort.n_reference * 195 * SLIDE.writing_s * (1 + 1 / len(cohort.slides))
+    assert strided.makespan_s - plain.makespan_s == pytest.approx(seconds + written, rel=1e-6)

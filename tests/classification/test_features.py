@@ -105,3 +105,16 @@ def test_the_histogram_is_numpys_over_the_tiles():
     expected = np.histogram(values.astype(float), bins=8, range=(0, 1))[0] / len(values)
     np.testing.assert_allclose(histogram_features(score, 8), expected, atol=1e-12)
     assert len(feature_names(FeatureKind.HISTOGRAM, 8)) == 8
+
+
+@pytest.mark.parametrize("times", [2, 5])
+def test_of_finer_cells_areas_and_lengths_are_those_in_windows(two_regions, times):
+    whole = named(two_regions)
+    fine = np.kron(two_regions, np.ones((times, times))).astype(np.float32)
+    found = dict(zip(NAMES, heatmap_features(fine, 1 / times).tolist(), strict=True))
+    for name, value in whole.items():
+        if name.endswith(("major_axis", "eccentricity")):
+            continue
+        assert found[name] == pytest.approx(value, abs=1e-6), name
+    # the bar's cells have the variances of (a k)^2 - 1 over 12, in cells of 1 / k
+    assert found["region1_major_axis"] == pytest.approx(4 * np.sqrt((64 - 1 / times**2) / 12), abs=1e-9)

@@ -55,6 +55,19 @@ def test_a_table_that_does_not_say_is_refused(tmp_path, text, part):
     assert "l.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["slide;label\r\na.tif;tumor\r\nb.tif;normal\r\n", "a.tif\ttumor\nb.tif\tnormal", "a.tif;tumor;a, b\nb.tif;0;;;\n",
+     "slide,label,note; more\na.tif,1,x\nb.tif , no , y; z\n", "sep=;\nslide;label\na.tif;yes\nb.tif;no\n"],
+    ids=["semicolons", "tabs", "commas in what is left alone", "semicolons in what is left alone", "told"],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_tables_of_any_spreadsheet_say_the_same(tmp_path, text, encoding):
+    (tmp_path / "l.csv").write_bytes(text.encode(encoding))
+    labels = read_labels(tmp_path / "l.csv")
+    assert (labels.is_tumor("a.tif"), labels.is_tumor("b.tif")) == (True, False)
+
+
 def test_a_missing_table_is_bad_input(tmp_path):
     with pytest.raises(InputError, match=r"l\.csv"):
         read_labels(tmp_path / "l.csv")

@@ -133,6 +133,24 @@ def test_without_any_tumour_it_is_said_that_there_is_nothing_to_find(call, folde
     assert re.search(r"positive retention +- +- +0\n", out)
 
 
+def test_why_seconds_are_missing_is_said_once_for_all_slides_alike(call, folder, tmp_path):
+    for scores in SLIDES:
+        result = scored_result(scores, mpp=1.0)  # as of a resumed run: without times
+        write_file(tmp_path / result.slide.name.replace(".tif", ".h5"), result)
+    words = ["--truth", folder / "truth", "--resamples", 20]
+    _, out, _ = call(*sorted(tmp_path.glob("*.h5")), *words, "--json", tmp_path / "e.json")
+    assert out.count("not in speedup in seconds") == 1
+    assert "all slides: the exhaustive result holds no times, as after --resume: not in speedup in seconds" in out
+    (reason,) = {one["seconds_unknown"] for one in json.loads((tmp_path / "e.json").read_text())["slides"]}
+    assert "no times" in reason
+    timed = sorted(folder.glob("*.h5"))[:1]
+    _, out, _ = call(*timed, *sorted(tmp_path.glob("*.h5"))[1:], *words)
+    assert re.search(
+        r"^normal_002.tif, tumor_001.tif, tumor_002.tif and 1 more: the exhaustive result holds", out, re.M
+    )
+    assert "not in speedup in seconds" not in call(*sorted(folder.glob("*.h5")), *words)[1]
+
+
 def test_a_pyramidal_result_alone_tells_what_it_can(call, folder, tmp_path):
     path = write_file(tmp_path / "p.h5", scored_result(SLIDES[0], Mode.PYRAMID, mpp=1.0))
     code, out, _ = call(path, "--truth", folder / "truth")

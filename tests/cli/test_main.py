@@ -9,15 +9,19 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import click
 import h5py
 import numpy as np
+import openslide
 import pytest
 from PIL import Image
 
 from pyramidai_mpi import __version__
-from pyramidai_mpi.cli.main import run_command_line
+from pyramidai_mpi.cli.main import _pyramidai, run_command_line
+from pyramidai_mpi.patches.database import open_patches
 from pyramidai_mpi.slides.identity import quickhash
 from tests.packages import write_package
+from tests.patch_files import order_of, write_patches_of
 from tests.results import result_of, write_file
 from tests.tiffs import textured, write_slide
 
@@ -102,17 +106,22 @@ def test_other_ranks_keep_silent(call, monkeypatch):
         (["a.tif", "--policy", "steal-all"], "steal-all"),
         (["a.tif", "--mpp", "0"], "--mpp"),
         (["a.tif", "--mpp", "fine"], "fine"),
+        (["a.tif", "--mpp", "0,25"], "Write it with a point: 0.25"),
         (["a.tif", "--batch-size", "0"], "--batch-size"),
         (["a.tif", "--batch-size", "2.5"], "2.5"),
         (["a.tif", "--min-tissue", "2"], "--min-tissue"),
         (["a.tif", "-v", "-q"], "-v"),
+        (["a.tif", "-o", "."], "-o .: names no file"),
+        (["a.tif", "-o", "/"], "-o /: names no file"),
         (["a.tif", "b.tif", "-o", "out.h5"], "--results-dir"),
         (["x/a.tif", "y/a.tif"], "a.h5"),
         (["a.tif", "-o", "out.h5", "--results-dir", "."], "--results-dir"),
-        (["digest"], "OUT.h5"),
+        (["digest"], "OUT.h5|PATCHES.h5"),
         (["export", "out.h5"], "--overlay"),
         (["export", "out.h5", "--merge"], "--geojson"),
         (["export", "out.h5", "--geojson", "f", "--merge", "--flat"], "--flat"),
+        (["export", "out.h5", "--overlay", "f", "--levels", "0"], "--levels goes with --geojson or --csv or --flat"),
+        (["export", "out.h5", "--geojson", "f", "--merge", "--levels", "0"], "--levels goes with"),
         (["a.tif", "--export", "csv,word"], "word"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -135,10 +144,18 @@ def test_a_wrong_option_or_value_is_usage(call, tmp_path, words, part):
         ("wsi\na.tif\n", ["x/a.tif"], 64, "a.h5"),
         ("wsi\na.tif\n", ["-o", "out.h5"], 64, "--results-dir"),
         ("wsi\na.tif\n", ["--writer", "mpio"], 64, "mpio"),
-        ("wsi\na.tif\n", ["--results-dir", "gone"], 74, "gone"),
+        ("wsi\na.tif\n", ["--results-dir", "list.csv"], 74, "list.csv"),
         ("wsi\na.tif\nsummary.tif\n", ["--export", "csv"], 64, "summary.csv"),
     ],
-    ids=["bad value", "one output for two", "also on the command line", "-o", "mpio", "no folder", "export in the way"],
+    ids=[
+        "bad value",
+        "one output for two",
+        "also on the command line",
+        "-o",
+        "mpio",
+        "a file there",
+        "export in the way",
+    ],
 )
 def test_a_table_of_slides_that_cannot_be_run_is_told_before_the_work(call, tmp_path, text, options, code, part):
     (tmp_path / "list.csv").write_text(text)
@@ -169,6 +186,17 @@ def test_the_digest_of_a_result_is_one_line(call, tmp_path):
     assert (code, out, err) == (0, result.digest() + "\n", "")
 
 
+def test_digests_of_several_files_name_their_files_and_patches_have_one_too(call, tmp_path):
+    result = result_of()
+    write_file(tmp_path / "out.h5", result)
+    slide = write_slide(tmp_path / "slide.tif", [textured(256, 256)])
+    with open_patches(write_patches_of(slide, tmp_path / "a.patches.h5", order_of(128, 128))) as patches:
+        digest = patches.digest
+    assert call("digest", "a.patches.h5") == (0, f"{digest}\n", "")
+    assert call("digest", "out.h5", "a.patches.h5") == (0, f"{result.digest()}  out.h5\n{digest}  a.patches.h5\n", "")
+    assert call("digest", "out.h5", "slide.tif")[0] == 65
+
+
 def test_info_describes_a_result(call, tmp_path):
     result = result_of()
     code, out, _ = call("info", write_file(tmp_path / "out.h5", result))
@@ -195,6 +223,7 @@ def test_info_describes_a_slide(call, slide):
     assert "1024 x 768 px" in out
     assert "0.25 µm/px" in out
     assert quickhash(slide) in out
+    assert f"quickhash-1 {openslide.OpenSlide(slide).properties['openslide.quickhash-1']}\n" in out
     assert "stored level 2: 256 x 192 px, 1/4, 1 µm/px" in out
 
 
@@ -208,6 +237,23 @@ def test_info_describes_a_model(call, tmp_path):
     assert code == 0
     assert "normal, tumor; positive: tumor" in out
     assert "level 2: 1 µm/px, threshold 0.3, level2.onnx" in out
+    assert "level 2: overlapping windows can share its work" in out
+
+
+def test_info_says_why_windows_cannot_share_a_network(call):
+    code, out, _ = call("info", "small")
+    assert code == 0
+    assert "level 0: overlapping windows cannot share its work: pads its maps: probabilities change by" in out
+
+
+@pytest.mark.parametrize("use", [None, "demonstration"])
+def test_info_says_what_a_model_is_for_and_a_result_of_it_too(call, tmp_path, use):
+    stated = {} if use is None else {"intended_use": use}
+    _, of_model, _ = call("info", write_package(tmp_path / "model", yaml_changes=stated))
+    model = replace(result_of().model, intended_use=use)
+    _, of_result, _ = call("info", write_file(tmp_path / "out.h5", result_of(model=model)))
+    for out in (of_model, of_result):
+        assert ("use        demonstration model: scores mean nothing on real slides" in out) == (use is not None)
 
 
 def test_info_on_a_model_that_does_not_fit_its_description_is_bad_input(call, tmp_path):
@@ -233,6 +279,19 @@ def test_export_makes_everything_that_is_asked_for_in_one_go(call, tmp_path):
     assert call("export", path, "--geojson", "regions.geojson", "--merge")[0] == 0
     features = json.loads((tmp_path / "regions.geojson").read_text())["features"]
     assert {feature["properties"]["objectType"] for feature in features} == {"annotation"}
+
+
+def test_some_levels_are_exported_to_whatever_takes_them(call, tmp_path):
+    path = write_file(tmp_path / "out.h5", result_of())
+    words = ["--csv", "tiles.csv", "--geojson", "tiles.geojson", "--flat", "--overlay", "o.png", "--levels", "0"]
+    assert call("export", path, *words) == (0, "", "")
+    n_tiles = len(result_of().tree.levels[0])
+    assert (tmp_path / "tiles.csv").read_text().count("\n") == n_tiles + 1
+    assert len(json.loads((tmp_path / "tiles.geojson").read_text())["features"]) == n_tiles
+    code, _, err = call("export", path, "--csv", "others.csv", "--levels", "0,7")
+    assert code == 64
+    assert_one_line(err, "levels 0 to 2, not 7")
+    assert not (tmp_path / "others.csv").exists()
 
 
 @pytest.mark.parametrize("option", ["--geojson", "--csv", "--heatmap", "--overlay", "--deepzoom", "--report"])
@@ -308,3 +367,18 @@ def test_export_draws_an_overlay(call, tmp_path, slide):
     assert code == 73
     assert_one_line(err, "o.png", "--overwrite")
     assert call(*words, "--overwrite")[0] == 0
+
+
+def all_parameters(command, context):
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from all_parameters(command.get_command(context, name), click.Context(command, context, name))
+    else:
+        yield from command.params
+
+
+def test_who_opens_a_file_says_that_it_may_not_be_read():
+    """click would say so as of a wrong option, 64, before the program looks at it."""
+    paths = [one for one in all_parameters(_pyramidai, click.Context(_pyramidai)) if isinstance(one.type, click.Path)]
+    assert len(paths) > 40
+    assert [one.name for one in paths if one.type.readable] == []

@@ -12,6 +12,7 @@ from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.cli.summary import summary_lines
 from pyramidai_mpi.run.assemble import failed_lines
 from pyramidai_mpi.run.run import RunReport, SlideOutcome
+from pyramidai_mpi.store.results.result import Execution
 from pyramidai_mpi.store.results.summary import account_of
 from tests.results import result_of
 
@@ -43,7 +44,7 @@ def test_what_the_pyramid_saved_is_told_against_the_reference_run(report):
     result = report.result
     analysed = sum(len(level) for level in result.tree.levels.values())
     assert f"{analysed} tiles analysed, {result.n_reference_tiles} in a run without pyramid" in text
-    assert f"speedup {result.n_reference_tiles / analysed:.2f}" in text
+    assert f"{result.n_reference_tiles / analysed:.2f} times fewer tiles" in text
     assert f"{result.n_reference_tiles - len(result.tree.levels[0])} level-0 tiles not read" in text
 
 
@@ -78,3 +79,28 @@ def test_unreadable_tiles_are_listed_with_place_and_reason(report):
         assert any(place in line for place in places)
         assert line.endswith("Größe nicht lesbar")
     assert report.exit_code == ExitCode.TILES_FAILED == 3
+
+
+@pytest.mark.parametrize(
+    ("more_than_finest", "said"),
+    [
+        (2, "tiles (2 level-0 tiles not read)"),
+        (1, "tiles (1 level-0 tile not read)"),
+        (0, "tiles (no level-0 tile saved)"),
+        (-1, "tiles (1 level-0 tile more than that)"),
+    ],
+)
+def test_what_the_pyramid_cost_is_never_called_a_saving(more_than_finest, said):
+    tree = result_of().tree
+    reference = len(tree.levels[0]) + more_than_finest
+    lines = summary_lines(SETTINGS, report_of(result_of(n_reference_tiles=reference), 1.0))
+    (line,) = [line for line in lines if "without pyramid" in line]
+    assert f"{tree.n_tiles / reference:.2f} times as many {said}" in line
+    assert "fewer" not in line
+
+
+def test_one_of_anything_is_one():
+    alone = result_of(np.pad(np.ones((8, 8), bool), ((0, 27), (0, 37))), execution=Execution({}, np.zeros(1)))
+    lines = list(summary_lines(SETTINGS, report_of(alone, 1.0)))
+    assert lines[0].startswith("level 2 (1.01 µm/px): 1 tile, ")
+    assert lines[-2].startswith("1.0 s on 1 rank, ")

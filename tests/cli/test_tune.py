@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.store.results.result import SlideRecord
 from pyramidai_mpi.truth.labels import label_result
-from tests.results import result_of
+from tests.dense import dense_result, uniform
+from tests.packages import write_package
+from tests.results import result_of, write_file
 from tests.tuning.files import make_clinic, write_case
 
 
@@ -52,6 +55,39 @@ def test_the_package_written_keeps_the_objective_and_says_how(clinic, tmp_path, 
     said = capsys.readouterr().out
     assert "1 of them have no true positive tile: they count for the speedup, not for the retention" in said
     assert f"pooled {replayed(clinic, (0.5, 0, 0))[1] * 16 / 21 / tiles:.2f}" in said
+
+
+def info_line(folder, capsys) -> str:
+    """What ``info`` says of the tuning of a package; empty for nothing."""
+    capsys.readouterr()
+    assert run_command_line(["info", str(folder)]) == ExitCode.OK
+    return "".join(line for line in capsys.readouterr().out.splitlines() if line.startswith("tuning "))
+
+
+def test_info_says_how_a_package_was_tuned(clinic, tmp_path, capsys) -> None:
+    assert info_line(clinic.model, capsys) == ""
+    assert tune(clinic, "--model", clinic.model, "--objective", "0.9", "-o", tmp_path / "tuned") == ExitCode.OK
+    retention, _ = replayed(clinic, load_package(tmp_path / "tuned").thresholds({}))
+    line = info_line(tmp_path / "tuned", capsys)
+    assert line.startswith("tuning     optimal; mean retention of at least 0.9 wanted; chosen on 4 slides; ")
+    assert f"retention there {retention:.4g}, speedup in tiles " in line
+    assert tune(clinic, "--model", clinic.model, "--guarantee", "0.5", "-o", tmp_path / "safe") == ExitCode.OK
+    line = info_line(tmp_path / "safe", capsys)
+    promise = "at most 0.5 of a new slide's positive tiles missed in expectation, calibrated on 2 slides"
+    assert line.startswith(f"tuning     guarantee; {promise}; chosen on 4 slides; ")
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"by": "hand"}, "by a method that it does not name"),
+        ({"strategy": 3, "objective": "high", "slides": "many", "guaranteed_miss_rate": True}, "3"),
+        ({"strategy": "mine", "slides": ["one"], "created": date(2026, 11, 29)}, "mine; chosen on 1 slide; 2026-11-29"),
+    ],
+)
+def test_info_takes_from_a_block_written_by_hand_what_it_understands(tmp_path, capsys, block, said) -> None:
+    folder = write_package(tmp_path / "model", yaml_changes={"tuning": block})
+    assert info_line(folder, capsys) == f"tuning     {said}"
 
 
 def test_from_below_the_best_f_beta_is_that_of_labels_from_below(clinic, tmp_path) -> None:
@@ -180,6 +216,12 @@ def test_results_that_do_not_go_together_are_refused(clinic, tmp_path, capsys, c
     odd = write_case(tmp_path / "odd.h5", clinic.model, 0, 500, **changes)
     assert tune(replace(clinic, results=[*clinic.results, odd])) == ExitCode.BAD_INPUT
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_results_of_strides_have_other_levels_than_the_model(clinic, tmp_path, capsys) -> None:
+    strided = write_file(tmp_path / "strided.h5", dense_result(uniform(16, Mode.EXHAUSTIVE)))
+    assert tune(replace(clinic, results=[*clinic.results, strided])) == ExitCode.BAD_INPUT
+    assert "strided.h5: is of a run with --stride" in capsys.readouterr().err
 
 
 def test_a_folder_of_results_is_all_of_them(clinic, capsys) -> None:

@@ -17,6 +17,8 @@ from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.end_to_end.strided import Made
+
 REAL_SLIDES = REPOSITORY.parent / "shared" / "data" / "slides"
 
 
@@ -79,3 +81,29 @@ def real_slide(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"the real slide {name} is not in ../shared/data/slides")
     return path
+
+
+@pytest.fixture(scope="session")
+def sized_slides(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Path]:
+    """Generated slides by width and height, on which windows at a stride take no longer than a few seconds."""
+    from tests.end_to_end.strided import UNIFORM
+
+    folder = tmp_path_factory.mktemp("sized")
+    paths = {size: folder / f"{size[0]}.tif" for size in set(UNIFORM.values())}
+    for (width, height), path in paths.items():
+        write_slide(SynthSpec(width, height, seed=2, tumor_share=0.2), path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def small_slide(sized_slides: dict[tuple[int, int], Path]) -> Path:
+    """The larger of these."""
+    return sized_slides[1500, 1200]
+
+
+@pytest.fixture(scope="session")
+def made(small_slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Its results, each made when it is first asked for."""
+    from tests.end_to_end.strided import Made
+
+    return Made(tmp_path_factory.mktemp("made"), small_slide)

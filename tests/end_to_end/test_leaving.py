@@ -40,7 +40,7 @@ def results(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_of_two_ranks_with_a_model_of_ones_own_and_all_exports(slides: Path, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     model = write_package(tmp_path / "model", side=64, thresholds=(0.5, 0.3, 0.2))  # is tried in a child
-    exports = "csv,geojson,heatmap,overlay,deepzoom,clam,report"
+    exports = "csv,geojson,heatmap,overlay,deepzoom,tiles,clam,report"
     words = [slides, "--model", model, "--results-dir", tmp_path / "results", "--export", exports]
     assert_nothing(left_by(words, tmp_path / "watched", ranks=2))
 
@@ -117,7 +117,7 @@ def test_results_and_records_name_files_without_the_users_folders(slides: Path, 
     shutil.copytree(slides, mine)
     (mine / "broken.tif").write_text("no slide")
     model = shutil.copytree(default_model(), folder.parent / "model")
-    exports = "csv,geojson,overlay,deepzoom,clam,report"
+    exports = "csv,geojson,overlay,deepzoom,tiles,clam,report"
     words = [mine, "--model", model, "--results-dir", folder, "--export", exports, "--threshold", "1=0.4"]
     assert pyramidai(*words).returncode == 4
     made = [path for path in folder.rglob("*") if path.is_file()]

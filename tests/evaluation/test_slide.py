@@ -147,6 +147,27 @@ def test_files_that_tell_no_seconds_give_none(tmp_path):
     assert found.how == ""
 
 
+def test_why_there_are_no_seconds_is_said(tmp_path):
+    level_s = {Mode.EXHAUSTIVE: LEVEL_S, Mode.PYRAMID: (3.0, 1.0, 1.0), Mode.REFERENCE: (20.0,)}
+
+    def unknown(*runs: tuple[Mode, bool]) -> str:
+        found = evaluated(
+            *(labelled(tmp_path, mode, **{"level_s": level_s[mode]} if told else {}) for mode, told in runs)
+        )
+        assert bool(found.seconds.unknown) == bool(np.isnan(found.seconds.speedup))
+        return found.seconds.unknown
+
+    assert unknown((Mode.EXHAUSTIVE, True)) == unknown((Mode.EXHAUSTIVE, True), (Mode.PYRAMID, False)) == ""
+    assert unknown((Mode.PYRAMID, True), (Mode.REFERENCE, True)) == ""
+    assert unknown((Mode.REFERENCE, True)) == "no pyramidal or exhaustive result"
+    assert unknown((Mode.PYRAMID, True)) == "no reference or exhaustive result"
+    assert unknown((Mode.EXHAUSTIVE, False)) == "the exhaustive result holds no times, as after --resume"
+    both = unknown((Mode.PYRAMID, False), (Mode.EXHAUSTIVE, False))
+    assert both.startswith("the pyramidal and the exhaustive result hold no times")
+    half = unknown((Mode.PYRAMID, True), (Mode.REFERENCE, False))
+    assert half == "the reference result holds no times, as after --resume"
+
+
 def test_a_run_points_at_the_lesion_and_past_it(tmp_path):
     found = evaluated(labelled(tmp_path, Mode.EXHAUSTIVE), rule=DetectionRule(0.3, 100.0))
     by_hand = walk()
@@ -162,7 +183,8 @@ def test_a_run_points_at_the_lesion_and_past_it(tmp_path):
 
 def test_runs_that_cut_the_slide_otherwise_are_refused(tmp_path):
     one, other = labelled(tmp_path, Mode.PYRAMID), labelled(tmp_path, Mode.EXHAUSTIVE)
-    grid = replace(one.rule.grid, base_downsample=2.0)
+    grid = one.rule.grid
+    grid = replace(grid, levels=tuple(replace(level, downsample=2 * level.downsample) for level in grid.levels))
     with pytest.raises(InputError, match="other tiles"):
         runs_of([one, replace(other, rule=replace(one.rule, tissue=replace(one.rule.tissue, grid=grid)))])
 

@@ -10,7 +10,8 @@ import openslide
 import pytest
 
 from pyramidai_mpi.base.errors import OutputExistsError
-from pyramidai_mpi.export.clam import nominal_magnification, write_clam
+from pyramidai_mpi.export.clam import write_clam
+from pyramidai_mpi.export.coordinate_file import nominal_magnification
 from pyramidai_mpi.store.results.writer import FeatureWriter, create_file, finish_file, slab_of, write_slab
 from tests.results import CREATED, result_of, write_file
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pyramidai_mpi.base.errors import InputError, OutputExistsError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError, UsageError
 from pyramidai_mpi.export.csv_table import write_csv
 from pyramidai_mpi.store.results.seal import seal_file
 from tests.results import result_of, write_file
@@ -31,7 +31,7 @@ def rows(path, tmp_path):
 
 
 def test_columns_are_wsinfers_then_ours(rows):
-    assert list(rows[0]) == [*WSINFER, "level", "col", "row", "decision", "parent"]
+    assert list(rows[0]) == [*WSINFER, "level", "col", "row", "decision", "parent", "outcome"]
 
 
 def test_every_tile_is_there_once_with_all_its_numbers(rows, path):
@@ -46,6 +46,29 @@ def test_every_tile_is_there_once_with_all_its_numbers(rows, path):
             probability = np.array([[float(row[name] or "nan") for name in WSINFER[4:]] for row in own])
             assert np.array_equal(probability.astype(np.float32), group["probability"][...], equal_nan=True)
         assert len(rows) == sum(len(group["index"]) for group in file["levels"].values())
+
+
+def test_the_outcome_says_in_words_what_was_decided(rows):
+    words = {("0", "0"): "negative", ("0", "1"): "positive"}
+    words |= {(level, decision): "unreadable" for level in "012" for decision in "2"}
+    words |= {(level, "0"): "stopped" for level in "12"} | {(level, "1"): "zoomed into" for level in "12"}
+    assert {(row["level"], row["decision"]): row["outcome"] for row in rows} == words
+    assert all(row["outcome"] == words[row["level"], row["decision"]] for row in rows)
+
+
+@pytest.mark.parametrize("levels", [(0,), (2,), (0, 2)])
+def test_of_some_levels_the_lines_are_those_of_the_whole_table(path, rows, tmp_path, levels):
+    write_csv(path, tmp_path / "some.csv", levels=levels)
+    with (tmp_path / "some.csv").open(newline="", encoding="utf-8") as file:
+        some = list(csv.DictReader(file))
+    assert some == [row for row in rows if int(row["level"]) in levels]
+    assert {row["level"] for row in some} == {str(level) for level in levels}
+
+
+def test_a_level_that_is_not_there_is_named_and_nothing_written(path, tmp_path):
+    with pytest.raises(UsageError, match=r"slide\.tif has levels 0 to 2, not 5"):
+        write_csv(path, tmp_path / "some.csv", levels=(5,))
+    assert [each.name for each in tmp_path.iterdir()] == ["out.h5"]
 
 
 def test_an_unreadable_tile_has_empty_probabilities(rows):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.export import formats
 from pyramidai_mpi.export.formats import FORMATS, Order, carry_out, check_orders, parse_formats
 
@@ -18,6 +19,40 @@ WRITERS += [(variant.writer, False) for one in FORMATS for variant in one.varian
 def test_a_writer_takes_what_it_is_given(writer, draws_slide):
     slide = (Path("slide.tif"),) if draws_slide else ()
     inspect.signature(formats.load(writer)).bind(Path("a.h5"), Path("a"), *slide, overwrite=True)
+
+
+TAKING = [(one.writer, one.draws_slide, setting) for one in FORMATS for setting in one.settings]
+TAKING += [(each.writer, False, setting) for one in FORMATS for each in one.variants for setting in each.settings]
+
+
+@pytest.mark.parametrize(("writer", "draws_slide", "setting"), TAKING)
+def test_a_writer_takes_what_it_can_be_told(writer, draws_slide, setting):
+    slide = (Path("slide.tif"),) if draws_slide else ()
+    told = {setting.name: None}
+    inspect.signature(formats.load(writer)).bind(Path("a.h5"), Path("a"), *slide, overwrite=True, **told)
+    assert callable(formats.load(setting.parse))
+
+
+def test_a_setting_reaches_the_writer_and_tells_one_order_from_another(monkeypatch, tmp_path):
+    (csv,) = parse_formats("csv")
+    (levels,) = csv.settings
+    order = Order(csv, tmp_path / "t.csv", settings=((levels, "2,0"),))
+    assert (order.way, Order(csv, tmp_path / "t.csv").way) == ("levels=2,0", "")
+    assert order.keywords() == {"levels": (0, 2)}
+    asked = []
+    parse = formats.load(levels.parse)
+    monkeypatch.setattr(
+        formats, "load", lambda name: parse if name == levels.parse else lambda *_, **words: asked.append(words)
+    )
+    carry_out(order, Path("a.h5"))
+    assert asked == [{"overwrite": False, "levels": (0, 2)}]
+
+
+@pytest.mark.parametrize("text", ["", "0,", "a", "-1", "0-2", "²"])
+def test_levels_that_are_none_are_refused_before_the_work(text, tmp_path):
+    (csv,) = parse_formats("csv")
+    with pytest.raises(UsageError, match="--levels"):
+        check_orders([Order(csv, tmp_path / "t.csv", settings=((csv.settings[0], text),))], "slide.tif")
 
 
 @pytest.mark.parametrize("writer", [writer for writer, draws_slide in WRITERS if not draws_slide])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from dataclasses import replace
 
 import geojson
@@ -12,8 +13,13 @@ import numpy as np
 import pytest
 import shapely
 
+from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.base.types import Decision, Mode
-from pyramidai_mpi.export.geojson import write_geojson
+from pyramidai_mpi.export.geojson import write_flat, write_geojson
+from pyramidai_mpi.export.outlines import write_outlines
+from pyramidai_mpi.store.results.summary import read_account
+from tests.colour_vision import least_difference
 from tests.results import result_of, write_file
 
 # What QuPath reads, from qupath-core/src/main/java/qupath/lib/io (v0.4 and later):
@@ -141,13 +147,75 @@ def test_measurements_are_the_probabilities_and_unreadable_tiles_have_none(colle
             assert np.float32(measurements["prob_normal"]) == probability[0]
 
 
+def classes_of(features):
+    return Counter(feature["properties"]["classification"]["name"] for feature, _ in walked(features))
+
+
 def test_the_class_is_what_was_decided(collection, result):
     tiles = expected_tiles(result)
-    names = {Decision.STOP: "normal", Decision.ZOOM: "tumor", Decision.UNREADABLE: "unreadable"}
     for feature, _ in walked(collection["features"]):
         level, row = tiles[corner_of(feature)]
+        closer = "zoomed into" if level else "tumor"
+        names = {Decision.STOP: "normal", Decision.ZOOM: closer, Decision.UNREADABLE: "unreadable"}
         decision = Decision(int(result.tree.levels[level].decision[row]))
         assert feature["properties"]["classification"]["name"] == names[decision]
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_there_are_as_many_of_the_positive_class_as_the_summary_says_positives(path, result, tmp_path, flat):
+    write_geojson(path, tmp_path / "tiles.geojson", flat=flat)
+    found, zoomed = classes_of(loaded(tmp_path / "tiles.geojson")["features"]), result.tree.count(Decision.ZOOM)
+    assert found["tumor"] == read_account(path).positives == zoomed[0] > 0
+    assert found["zoomed into"] == zoomed[1] + zoomed[2] > 0
+
+
+def test_one_class_has_one_colour_and_no_two_look_alike(collection):
+    """Seen with each kind of dichromacy; colours of which CIE 1976 differs by less than 20 are taken for each other."""
+    colours = {}
+    for feature, _ in walked(collection["features"]):
+        classification = feature["properties"]["classification"]
+        assert colours.setdefault(classification["name"], classification["color"]) == classification["color"]
+    assert set(colours) == {"tumor", "normal", "zoomed into", "unreadable"}
+    assert least_difference(list(colours.values())) > 20
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("levels", [(0,), (1,), (0, 1), (0, 2), (0, 1, 2)])
+def test_of_some_levels_all_tiles_are_there_once_within_parents_that_are(path, result, tmp_path, flat, levels):
+    write_geojson(path, tmp_path / "tiles.geojson", flat=flat, levels=levels)
+    expected = expected_tiles(result)
+    found = list(walked(loaded(tmp_path / "tiles.geojson")["features"]))
+    assert sorted(corner_of(feature) for feature, _ in found) == sorted(
+        corner for corner, (level, _) in expected.items() if level in levels
+    )
+    for feature, parent in found:
+        level, row = expected[corner_of(feature)]
+        named = int(result.tree.levels[level].parent[row])
+        within = not flat and level + 1 in levels and named >= 0
+        assert (None if parent is None else expected[corner_of(parent)]) == ((level + 1, named) if within else None)
+
+
+def test_a_level_that_is_not_there_is_named_and_nothing_written(path, tmp_path):
+    with pytest.raises(UsageError, match=r"slide\.tif has levels 0 to 2, not 3"):
+        write_geojson(path, tmp_path / "tiles.geojson", levels=(0, 3))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [write_geojson, write_flat, write_outlines])
+@pytest.mark.parametrize("use", [None, "research", "demonstration"])
+def test_what_the_model_is_for_stands_before_the_features_and_readers_pass_over_it(result, tmp_path, write, use):
+    stated = replace(result, model=replace(result.model, intended_use=use))
+    write(write_file(tmp_path / "out.h5", stated), tmp_path / "tiles.geojson")
+    collection = loaded(tmp_path / "tiles.geojson")
+    assert geojson.loads(json.dumps(collection)).is_valid
+    assert len(geopandas.read_file(tmp_path / "tiles.geojson")) == len(collection["features"]) > 0
+    if use is None:
+        assert set(collection) == {"type", "features"}
+    else:
+        assert collection["model"] == {"name": "colour", "intended_use": use, "note": claim_of(use)}
+    if write is write_outlines:  # PathAnnotationObject.getDescription of QuPath
+        described = {f["properties"].get("metadata", {}).get("ANNOTATION_DESCRIPTION") for f in collection["features"]}
+        assert described == {claim_of(use) if use == "demonstration" else None}
 
 
 def test_compressed_it_holds_the_same(path, collection, tmp_path):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
+import ome_types
 import openslide
 import pytest
 import tifffile
 
+from pyramidai_mpi.base.errors import printable
+from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.export.heatmap import halved, quantised, write_heatmap
 from tests.results import result_of, write_file
@@ -108,6 +112,48 @@ def test_both_readers_know_the_size_of_a_pixel(path, result):
     assert [float(pixels.get("PhysicalSizeX")) for pixels in images] == [mpp, mpp]
     assert [pixels.get("Type") for pixels in images] == ["float", "uint8"]
     assert [pixels.get("SizeC") for pixels in images] == ["1", "1"]
+
+
+@pytest.mark.parametrize("use", [None, "demonstration"])
+def test_both_images_say_what_the_model_is_for(tmp_path, use):
+    made = result_of()
+    stated = replace(made, model=replace(made.model, intended_use=use))
+    write_heatmap(write_file(tmp_path / "out.h5", stated), tmp_path / "heatmap.tif")
+    with tifffile.TiffFile(tmp_path / "heatmap.tif") as tiff:
+        images = ElementTree.fromstring(tiff.ome_metadata).findall(f"{OME}Image")
+        assert np.array_equal(tiff.series[0].asarray(), painted(made), equal_nan=True)
+    assert [image.findtext(f"{OME}Description") for image in images] == [claim_of(use) or None] * 2
+
+
+def ome_xml_of(path):
+    with tifffile.TiffFile(path) as tiff:
+        return tiff.pages[0].description
+
+
+def test_its_description_is_valid_by_the_schema_of_ome(path, result):
+    assert ome_types.validate_xml(ome_xml_of(path)) is not None
+    probability, view = ome_types.from_xml(ome_xml_of(path)).images
+    height, width = result.tissue.mask.shape
+    for image, kind, directory in ((probability, "float", 3), (view, "uint8", 0)):
+        pixels = image.pixels
+        assert (pixels.size_x, pixels.size_y, pixels.type.value) == (width, height, kind)
+        assert (pixels.physical_size_x, pixels.physical_size_x_unit.value) == (pytest.approx(0.2528 * 32), "µm")
+        assert pixels.channels[0].name == "tumor"
+        assert pixels.tiff_data_blocks[0].ifd == directory
+
+
+def test_a_class_of_any_name_leaves_it_valid(tmp_path, result):
+    evil = "<&\"'>\x07\n]]> größer"
+    model = replace(result.model, classes=("normal", evil), positive_class=evil)
+    write_heatmap(write_file(tmp_path / "out.h5", replace(result, model=model)), tmp_path / "heatmap.tif")
+    ome_types.validate_xml(ome_xml_of(tmp_path / "heatmap.tif"))
+    images = ome_types.from_xml(ome_xml_of(tmp_path / "heatmap.tif")).images
+    assert [image.pixels.channels[0].name for image in images] == [printable(evil)] * 2
+
+
+def test_the_schema_would_refuse_another_word():
+    with pytest.raises(Exception, match="Picture"):
+        ome_types.validate_xml(f'<OME xmlns="{OME[1:-1]}"><Picture/></OME>')
 
 
 def test_a_small_slide_needs_one_level(tmp_path):

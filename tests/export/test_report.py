@@ -1,88 +1,33 @@
-"""The report stands alone, says what the result says, and works in a browser."""
+"""The report stands alone and says what the result says."""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
+import re
 from dataclasses import replace
-from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
+import openslide
 import pytest
 from PIL import Image
 
 from pyramidai_mpi.base.errors import InputError, OutputExistsError
+from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.base.types import Decision, Mode
+from pyramidai_mpi.export import report as report_module
 from pyramidai_mpi.export.report import write_report
 from pyramidai_mpi.export.summary import read_report_summary
-from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.export.tile_table import level_table
+from pyramidai_mpi.slides.pyramid import SlidePyramid
+from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.store.results.reader import open_result
-from pyramidai_mpi.store.results.result import BATCH_DTYPE
 from pyramidai_mpi.store.results.tables import read_header
-from tests.browser import browser
-from tests.results import result_of, write_file
-
-
-class Page(HTMLParser):
-    """What a page shows and refers to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.images: dict[str, str] = {}
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        self.addresses += [value for name, value in attrs if name in {"src", "href", "srcset", "data", "action"}]
-        if tag == "img":
-            self.images[attributes.get("id") or attributes["alt"] or attributes["class"]] = attributes["src"]
-        self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        while self.open and self.open.pop() != tag:
-            pass
-
-    def handle_data(self, data):
-        if not {"style", "script"} & set(self.open):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def picture(self, name: str) -> np.ndarray:
-        data = base64.b64decode(self.images[name].partition("base64,")[2])
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGBA"))
-
-
-@pytest.fixture(scope="module")
-def made(lossless_slide):
-    """A result of the lossless slide, of which two ranks did six batches."""
-    result = result_of(np.ones((24, 32), bool))
-    batches = np.array(
-        [(0, 2, 4, 0, 1), (0, 1, 9, 1, 3), (0, 0, 9, 6, 8), (1, 2, 4, 0, 2), (1, 1, 9, 2, 4), (1, 0, 7, 4, 8)],
-        BATCH_DTYPE,
-    )
-    return replace(
-        result,
-        slide=replace(result.slide, name="<b>a & b</b>.tif", quickhash=quickhash(lossless_slide)),
-        execution=replace(result.execution, batches=batches),
-    )
-
-
-@pytest.fixture(scope="module")
-def result(made, tmp_path_factory):
-    return write_file(tmp_path_factory.mktemp("report") / "out.h5", made)
-
-
-@pytest.fixture(scope="module")
-def report(result, lossless_slide):
-    write_report(result, result.with_name("out.html"), lossless_slide)
-    return result.with_name("out.html")
+from tests.colour_vision import least_difference
+from tests.html_pages import Page, decoded
+from tests.results import highest, result_of, write_file
 
 
 @pytest.fixture(scope="module")
@@ -173,68 +118,129 @@ def test_the_slide_of_another_result_is_refused_and_an_existing_page_kept(result
     assert report.read_bytes() == before
 
 
-def shown(page):
-    return page.run("return [...document.querySelectorAll('.layer')].filter(e => !e.hidden).map(e => e.id)")
+def test_the_highest_scored_tiles_are_shown_with_their_pixels(page, report, made, lossless_slide):
+    tiles = made.tree.levels[0]
+    assert len(page.tiles) == 24
+    with openslide.OpenSlide(lossless_slide) as slide:
+        for address, n in zip(page.tiles, highest(made), strict=False):
+            col, row = tiles.index[n].tolist()
+            assert (
+                f"{tiles.probability[n, 1]:.4f} level 0, {'positive' if tiles.decision[n] else 'negative'}" in page.text
+            )
+            assert f"x\u00a0{64 * col}, y\u00a0{64 * row}\u00a0px" in report.read_text(encoding="utf-8").replace(
+                "&nbsp;", "\u00a0"
+            )
+            expected = np.asarray(slide.read_region((64 * col, 64 * row), 0, (64, 64)).convert("RGB"), int)
+            found = decoded(address)[..., :3].astype(int)
+            assert found.shape == expected.shape
+            assert abs(found - through_jpeg(expected)).mean() < 1
 
 
-def zoom(page):
-    return float(page.run("return document.getElementById('view').dataset.zoom"))
+def through_jpeg(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(stream, format="JPEG", quality=85)
+    with Image.open(stream) as image:
+        return np.asarray(image).astype(int)
 
 
-def place(page):
-    return page.run("return (({left, top, width}) => [left, top, width])"
-                    "(document.getElementById('stage').getBoundingClientRect())")  # fmt: skip
+def test_without_the_slide_they_are_a_list(result, tmp_path, made):
+    write_report(result, tmp_path / "out.html")
+    page = Page((tmp_path / "out.html").read_text(encoding="utf-8"))
+    assert page.tiles == []
+    assert f"{made.tree.levels[0].probability[highest(made)[0], 1]:.4f}" in page.text
+    assert "Their pixels are shown in a report that is made with the slide" in page.text
 
 
-def test_every_control_works_in_a_browser_without_a_complaint(report, tmp_path):
-    with browser(tmp_path / "profile") as page:
-        page.resize(1440, 900)
-        page.open(report)
-        assert page.run("return document.documentElement.scrollWidth <= innerWidth")
-        assert shown(page) == ["layer-scores"]
-        for name in ("look", "level2", "level1", "level0", "scores"):
-            page.click(f"label:has(input[value={name}])")
-            assert shown(page) == [f"layer-{name}"]
-            legends = page.run("return ['scores', 'look'].map(n => !document.getElementById('legend-' + n).hidden)")
-            assert legends == [name != "look", name == "look"]
-        page.click("label:has(input[value=none])")
-        assert shown(page) == []
-        page.click("label:has(input[value=scores])")
+def test_a_tile_that_cannot_be_read_again_says_so_and_is_never_white(result, lossless_slide, tmp_path, monkeypatch):
+    def unreadable(self, level, t_col, t_row):
+        raise UnreadableRegionError("<b>damaged</b>")
 
-        whole = place(page)
-        page.click("#zoom-in")
-        assert zoom(page) == pytest.approx(1.5)
-        assert place(page)[2] == pytest.approx(1.5 * whole[2], rel=0.01)
-        page.click("#zoom-out")
-        assert zoom(page) == 1
-        page.turn_wheel("#view", -400)
-        assert zoom(page) == pytest.approx(2.718, rel=0.01)
-        before = place(page)
-        page.drag("#view", 70, 40)
-        after = place(page)
-        assert (after[0] - before[0], after[1] - before[1]) == pytest.approx((70, 40), abs=1)
-        assert "px" in page.run("return document.getElementById('where').textContent")
-        page.type("#view", "+")
-        assert zoom(page) == pytest.approx(2.718 * 1.5, rel=0.01)
-        page.click("#fit")
-        assert place(page) == pytest.approx(whole, abs=1)
-
-        page.type("#strength", "\ue012" * 10)  # left arrow
-        assert page.run("return Number(getComputedStyle(document.getElementById('layer-scores')).opacity)") < 0.6
-        page.screenshot(tmp_path / "light.png")
-        assert page.log() == []
-    with Image.open(tmp_path / "light.png") as picture:
-        assert picture.size == (1440, 900)
-        assert np.asarray(picture.convert("L"))[5, 5] > 200
+    monkeypatch.setattr(SlidePyramid, "read_tile", unreadable)
+    write_report(result, tmp_path / "out.html", lossless_slide)
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.tiles == []
+    assert page.text.count("could not be read again") == 24
+    assert "<b>damaged" not in text
 
 
-def test_it_is_dark_where_the_reader_likes_it_dark_and_fits_a_narrow_window(report, tmp_path):
-    with browser(tmp_path / "profile", dark=True) as page:
-        page.resize(1280, 720)
-        page.open(report)
-        page.screenshot(tmp_path / "dark.png")
-        page.resize(800, 700)
-        assert page.run("return document.documentElement.scrollWidth <= innerWidth + 1")
-        assert page.log() == []
-    with Image.open(tmp_path / "dark.png") as picture:
-        assert np.asarray(picture.convert("L"))[5, 5] < 60
+def told(text):
+    """The page's table of tiles, decoded anew: {(level, col, row): (score, decision)}, score None where unreadable."""
+    tables = json.loads(re.search(r'id="tables">(.*?)</script>', text, re.DOTALL)[1])
+    found = {}
+    for table in tables:
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(table["there"]), np.uint8), bitorder="little")
+        cells = np.flatnonzero(bits[: table["cols"] * table["rows"]])
+        codes = np.frombuffer(base64.b64decode(table["codes"]), "<u2")
+        for cell, code in zip(cells.tolist(), codes.tolist(), strict=True):
+            row, col = divmod(cell, table["cols"])
+            found[table["level"], col, row] = (None, 2) if code == 1 else (code // 4 / 10000 - 1e-4, code % 4)
+    return found
+
+
+def test_the_page_knows_score_and_decision_of_every_tile(report, made):
+    found = told(report.read_text(encoding="utf-8"))
+    assert len(found) == made.tree.n_tiles
+    for n, level in made.tree.levels.items():
+        for (col, row), probability, decision in zip(
+            level.index.tolist(), level.probability, level.decision, strict=True
+        ):
+            score, outcome = found[n, col, row]
+            assert outcome == decision
+            if decision == Decision.UNREADABLE:
+                assert score is None
+            else:
+                assert score == pytest.approx(probability[1], abs=6e-5)
+
+
+def test_too_many_tiles_are_told_by_the_highest_of_several(result, made):
+    with open_result(result) as file:
+        header = read_header(file)
+        whole, table = level_table(file, header, 0), level_table(file, header, 0, most=60)
+    tiles = made.tree.levels[0]
+    assert (whole.step, whole.cols, whole.rows) == (1, 16, 12)
+    assert table.step == 2
+    assert (table.cols, table.rows, table.l0_side) == (8, 6, 128)
+    codes = np.frombuffer(base64.b64decode(table.codes), "<u2")
+    best = {}
+    for (col, row), probability, decision in zip(tiles.index.tolist(), tiles.probability, tiles.decision, strict=True):
+        score = -1.0 if decision == Decision.UNREADABLE else float(probability[1])
+        best[row // 2, col // 2] = max(best.get((row // 2, col // 2), -1.0), score)
+    expected = [best[cell] for cell in sorted(best)]
+    assert [code // 4 / 10000 - 1e-4 for code in codes.tolist()] == pytest.approx(
+        [max(score, -1e-4) for score in expected], abs=6e-5
+    )
+
+
+@pytest.mark.parametrize(("n_reference", "word"), [(None, "fewer tiles"), (1, "as many tiles")])
+def test_more_tiles_than_without_the_pyramid_are_not_called_fewer(
+    result, monkeypatch, tmp_path, n_reference, word, made
+):
+    if n_reference:
+        monkeypatch.setattr("pyramidai_mpi.export.summary._count_reference", lambda *_: n_reference)
+    write_report(result, tmp_path / "out.html")
+    reference = n_reference or made.n_reference_tiles
+    times = max(reference / made.tree.n_tiles, made.tree.n_tiles / reference)
+    assert f"{times:.2f}× {word}" in Page((tmp_path / "out.html").read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize("use", [None, "demonstration", "research", "<i>later</i>"])
+def test_it_says_what_the_model_is_for(made, tmp_path, use):
+    write_report(
+        write_file(tmp_path / "out.h5", replace(made, model=replace(made.model, intended_use=use))), tmp_path / "o.html"
+    )
+    text = (tmp_path / "o.html").read_text(encoding="utf-8")
+    said = claim_of(use)
+    assert (said[:1].upper() + said[1:]) in Page(text).text
+    assert ('class="claim' in text) == bool(use)
+    assert ('class="claim strong' in text) == (use == "demonstration")
+    assert "<i>later" not in text
+
+
+@pytest.mark.parametrize("ground", ["card", "page"])
+def test_bars_are_told_apart_by_everybody_in_the_light_and_the_dark(ground):
+    css = (Path(report_module.__file__).parent / "templates" / "colours.css").read_text(encoding="utf-8")
+    light, dark = css.split("prefers-color-scheme: dark")
+    for text in (light, dark):
+        colours = [re.search(rf"--{name}: #(\w{{6}})", text)[1] for name in ("hot", "cold", ground)]
+        assert least_difference([list(bytes.fromhex(colour)) for colour in colours]) > 25

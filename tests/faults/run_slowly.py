@@ -7,16 +7,25 @@ import time
 from typing import Any
 
 from pyramidai_mpi.analyses.classify import SlideClassifier
+from pyramidai_mpi.analyses.dense import SlideDense
+from pyramidai_mpi.analyses.extract import CellsOfSlide
 from pyramidai_mpi.cli.main import main
 
 seconds = float(sys.argv[1])
-real = SlideClassifier.look
 
 
-def slow(self: SlideClassifier, tiles: Any, *others: Any) -> Any:
-    time.sleep(seconds * len(tiles))
-    return real(self, tiles, *others)
+def slowed(analysis: Any) -> None:
+    """Let an analysis take its time."""
+    real = analysis.look
+
+    def slow(self: Any, tiles: Any, *others: Any) -> Any:
+        time.sleep(seconds * len(tiles))
+        return real(self, tiles, *others)
+
+    analysis.look = slow
 
 
-SlideClassifier.look = slow  # type: ignore[method-assign]
+slowed(SlideClassifier)
+slowed(SlideDense)
+slowed(CellsOfSlide)
 main(sys.argv[2:])

@@ -98,6 +98,12 @@ def test_the_stains_target_is_what_the_description_says(tmp_path, entry, expecte
     assert (package.stain, package.stain_target) == (entry["method"], expected)
 
 
+@pytest.mark.parametrize(("said", "meant"), [({}, "slide"), ({"per": "slide"}, "slide"), ({"per": "tile"}, "tile")])
+def test_the_stain_is_the_slides_unless_the_description_says_each_tiles(tmp_path, said, meant):
+    package = load_package(write_package(tmp_path / "model", yaml_changes={"stain": {"method": "macenko"} | said}))
+    assert (package.stain, package.stain_target, package.stain_per) == ("macenko", MacenkoTarget(), meant)
+
+
 @pytest.mark.parametrize("key", ["description", "stain", "input", "inputs", "decision"])
 def test_optional_keys_may_be_absent(package, key):
     path = package / "model.yaml"
@@ -172,6 +178,9 @@ BAD = {
         "method: macenko\n  target: {hematoxylin: [1, 2], eosin: [1, 1, 1], strengths: [1, 1]}",
         ["hematoxylin", "3 numbers above 0"],
     ),
+    "stain per patch": ("method: none", "method: macenko\n  per: patch", ["per of stain", "'patch'", "slide or tile"]),
+    "stain per many": ("method: none", "method: macenko\n  per: [tile]", ["per of stain", "['tile']"]),
+    "no stain per tile": ("method: none", "method: none\n  per: tile", ["stain", "none"]),
     "stain without spread": (
         "method: none",
         "method: reinhard\n  target: {mean: [-0.3, 0, 0], std: [0.1, 0, 0.1]}",

@@ -23,7 +23,7 @@ from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.sampling import sample_tiles
 from pyramidai_mpi.synth import SynthSpec, write_slide
-from tests.stains import pixels_looked_at, plain_macenko
+from tests.stains import densities_of, pixels_looked_at, plain_macenko
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,6 +147,26 @@ def test_tiles_of_each_slide_are_normalised_by_its_own_stain(slide: Path, macenk
             expected = plain_macenko(raw[level][number], slide_pixels, package.stain_target)
             assert np.abs(seen[level][number] - expected).max() < 1
             assert np.abs(expected - raw[level][number]).max() > 5
+
+
+def test_tiles_are_each_normalised_by_its_own_stain_and_left_out_where_it_has_none(
+    slide: Path, macenko_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "per-tile"
+    shutil.copytree(macenko_model, folder)
+    document = yaml.safe_load((folder / "model.yaml").read_text())
+    (folder / "model.yaml").write_text(yaml.safe_dump(document | {"stain": {"method": "macenko", "per": "tile"}}))
+    package = load_package(folder)
+    raw, seen = (sample_tiles([slide], model, 400, seed=3) for model in (load_package(MODEL), package))
+    left_out = 0
+    for level in range(3):
+        stained = [len(densities_of(tile.reshape(-1, 3))) >= 1000 for tile in raw[level][0]]
+        left_out += stained.count(False)
+        tiles = raw[level][0][stained]
+        assert len(tiles) == len(seen[level][0])
+        for tile, found in list(zip(tiles, seen[level][0], strict=True))[::7]:
+            assert np.abs(found - plain_macenko(tile, tile.reshape(-1, 3), package.stain_target)).max() < 1
+    assert left_out > 0
 
 
 def test_a_package_that_normalises_stain_becomes_one_in_integers_that_does(

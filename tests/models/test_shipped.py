@@ -76,6 +76,31 @@ def test_another_model_does_not_need_it(elsewhere, monkeypatch):
         assert trial is not None
 
 
+def test_a_model_is_found_by_its_name_or_its_folder_and_a_folder_of_that_name_goes_first(elsewhere, monkeypatch):
+    shipped_folder = put_model(elsewhere / "site-packages" / "models" / "small")
+    other = put_model(elsewhere / "site-packages" / "models" / "large")
+    (elsewhere / "here").mkdir()
+    monkeypatch.chdir(elsewhere / "here")
+    assert shipped.shipped_models() == {"large": other, "small": shipped_folder}
+    assert shipped.find_model(None) == shipped.find_model(Path("small")) == shipped_folder
+    assert shipped.find_model(Path("large")) == other
+    (elsewhere / "here" / "small").mkdir()
+    for word in ("small", "./small", "gone/small", "/gone"):
+        assert shipped.find_model(Path(word)) == Path(word)
+    assert shipped.is_shipped(other)
+    assert not shipped.is_shipped(Path("small"))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("smal", "did you mean 'small'"), ("SMALL", "'small'"), ("x", "models list")]
+)
+def test_a_name_that_there_is_not_is_answered_with_the_nearest(elsewhere, monkeypatch, word, meant):
+    put_model(elsewhere / "site-packages" / "models" / "small")
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(InputError, match=f"{word}: is neither a folder of a model nor the name.*{meant}"):
+        shipped.find_model(Path(word))
+
+
 def test_it_is_told_from_others_whatever_leads_there(elsewhere):
     folder = put_model(elsewhere / "site-packages" / "models" / "small")
     (elsewhere / "link").symlink_to(folder)

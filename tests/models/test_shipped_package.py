@@ -35,6 +35,7 @@ def test_the_description_is_the_contract(document):
     assert document["positive_class"] == "tumor"
     assert (document["tile_size"], document["scale_factor"], document["base_mpp"]) == (224, 2, 0.25)
     assert document["stain"] == {"method": "none"}
+    assert document["intended_use"] == "demonstration"
     assert document["input"] == {"layout": "NHWC", "dtype": "uint8"}
     assert [level["level"] for level in document["levels"]] == [0, 1, 2]
     assert all(0 < level["threshold"] < 1 for level in document["levels"])

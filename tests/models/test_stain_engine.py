@@ -17,7 +17,7 @@ from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.models.stain.engine import StainEngine
 from pyramidai_mpi.models.stain.graph import stain_graph
-from pyramidai_mpi.models.stain.map import MacenkoTarget, estimate
+from pyramidai_mpi.models.stain.map import MacenkoTarget, StainError, estimate
 from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine
 from tests.stains import (
@@ -161,3 +161,76 @@ def test_the_graph_is_sound_onnx(mixes_channels):
 def test_a_map_of_the_other_method_is_never_run_as_if_it_were_this_ones():
     with pytest.raises(InternalError, match="takes"):
         StainEngine(stain_graph(mixes_channels=False)).normaliser(estimate(stained(), REINHARD))
+
+
+def tile_normaliser_of(target):
+    return StainEngine(stain_graph(mixes_channels=target is REINHARD)).tile_normaliser(target)
+
+
+def tile_of(height, width, seed=9):
+    """Tissue to the left, unstained glass to the right."""
+    tile = stained(seed=seed, n=height * width).reshape(height, width, 3)
+    tile[:, width - width // 3 :] = (243, 240, 245)
+    return tile
+
+
+@BOTH
+@pytest.mark.parametrize("size", [(64, 64), (224, 224), (448, 448), (130, 75)], ids=str)
+def test_a_tile_is_normalised_by_its_own_stain_as_the_plain_method_does(target, plain, size):
+    tile = tile_of(*size)
+    found = tile_normaliser_of(target)(tile)
+    assert found.dtype == np.uint8
+    assert np.abs(found - plain(tile, tile.reshape(-1, 3), target)).max() < 1
+    of_slide = normaliser_of(estimate(stained(HEMATOXYLIN, EOSIN + 0.15, seed=4), target))(tile)
+    assert np.abs(found.astype(int) - of_slide).max() > 5
+
+
+@pytest.mark.real
+@BOTH
+def test_real_tiles_are_each_normalised_by_their_own_stain(real_tiles, target, plain):
+    normalise = tile_normaliser_of(target)
+    for kind in ("Normal", "OSCC"):
+        for path in real_tiles(kind)[:12]:
+            tile = imread(path)
+            assert np.abs(normalise(tile) - plain(tile, tile.reshape(-1, 3), target)).max() < 1
+
+
+@pytest.mark.parametrize("target", [MacenkoTarget(), REINHARD], ids=["macenko", "reinhard"])
+def test_what_a_tile_becomes_depends_on_no_tile_before_it(target):
+    tiles = [tile_of(64, 64, seed) for seed in range(3)]
+    first = [tile_normaliser_of(target)(tile) for tile in tiles]
+    normalise = tile_normaliser_of(target)
+    for k in (2, 0, 1, 1, 2):
+        np.testing.assert_array_equal(normalise(tiles[k]), first[k])
+
+
+@pytest.mark.parametrize("target", [MacenkoTarget(), REINHARD], ids=["macenko", "reinhard"])
+@pytest.mark.parametrize(
+    ("tile", "said"),
+    [
+        (np.full((224, 224, 3), 243, np.uint8), "0 stained pixels"),
+        (np.where(np.arange(64 * 64).reshape(64, 64, 1) < 999, (130, 80, 150), 255), "999 stained pixels"),
+    ],
+    ids=["blank", "a speck"],
+)
+def test_a_tile_with_too_little_tissue_is_never_passed_through(target, tile, said):
+    with pytest.raises(StainError, match=f"its stain cannot be estimated: {said}"):
+        tile_normaliser_of(target)(tile.astype(np.uint8))
+
+
+def test_a_tile_of_one_stain_is_never_passed_through():
+    tile = stained(HEMATOXYLIN, HEMATOXYLIN, n=64 * 64).reshape(64, 64, 3)
+    with pytest.raises(StainError, match="degrees apart"):
+        tile_normaliser_of(MacenkoTarget())(tile)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_the_number_of_threads_of_linear_algebra_changes_no_bit(threads):
+    # ranks have one, who calls `analyse` from Python may have many
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    tiles = [tile_of(224, 224), tile_of(448, 448), tile_of(227, 221)]
+    with threadpoolctl.threadpool_limits(1):
+        one = [estimate(tile.reshape(-1, 3), MacenkoTarget()) for tile in tiles]
+    with threadpoolctl.threadpool_limits(threads):
+        assert {library["num_threads"] for library in threadpoolctl.threadpool_info()} == {threads}
+        assert [estimate(tile.reshape(-1, 3), MacenkoTarget()) for tile in tiles] == one

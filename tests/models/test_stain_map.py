@@ -8,8 +8,7 @@ from skimage.color import rgb_from_hed
 from skimage.io import imread
 from torchstain.numpy.normalizers.macenko import NumpyMacenkoNormalizer
 
-from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.models.stain.map import MacenkoTarget, StainMap, estimate, stain_vectors
+from pyramidai_mpi.models.stain.map import MacenkoTarget, StainError, StainMap, colours_of, estimate, stain_vectors
 from tests.stains import EOSIN, HEMATOXYLIN, REINHARD, densities_of, stained
 
 
@@ -55,10 +54,19 @@ def test_a_map_survives_its_way_to_other_ranks_to_the_last_bit():
     ids=["glass", "a speck", "one stain"],
 )
 def test_what_cannot_be_normalised_is_refused(pixels, said):
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(StainError, match=f"its stain cannot be estimated: .*{said}"):
         estimate(pixels, MacenkoTarget())
 
 
 def test_tissue_of_one_colour_cannot_be_given_a_spread():
-    with pytest.raises(InputError, match="one colour"):
+    with pytest.raises(StainError, match="one colour"):
         estimate(np.tile(np.array([120, 60, 130], np.uint8), (5000, 1)), REINHARD)
+
+
+def test_densities_that_are_looked_up_are_the_logarithms_to_the_last_bit():
+    # every grey value, with stain and without, in each channel
+    pixels = np.concatenate([stained(), np.random.default_rng(5).integers(0, 256, (20000, 3)).astype(np.uint8)])
+    assert [len(np.unique(channel)) for channel in pixels.T] == [256] * 3
+    hematoxylin, eosin = stain_vectors(densities_of(pixels))
+    found = colours_of(pixels, "macenko")
+    assert (found.hematoxylin, found.eosin) == (tuple(hematoxylin.tolist()), tuple(eosin.tolist()))

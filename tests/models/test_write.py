@@ -78,8 +78,44 @@ def test_all_that_a_new_package_may_say_is_read_back(tmp_path) -> None:
     package = load_package(tmp_path / "m")
     assert (package.name, package.classes, package.positive_class) == ("full", text.classes, 1)
     assert (package.tile_size, package.base_mpp, package.levels[0].threshold) == (64, 0.5, 0.25)
-    assert (package.random_weights, package.stain_target) == (True, target)
+    assert (package.random_weights, package.intended_use, package.stain_target) == (True, "benchmark", target)
     assert written(package.folder)["description"] == "µm of é"
+
+
+def test_whose_stain_it_is_is_read_back_and_kept_by_packages_made_of_it(package) -> None:
+    target = ReinhardTarget((8.5, -0.25, 0.0), (0.5, 0.125, 0.25))
+    entries = [PackageText("m", stain_target=target, stain_per=per).document(1)["stain"] for per in ("slide", "tile")]
+    assert entries[1] == entries[0] | {"per": "tile"}
+    assert "per" not in entries[0]  # as before there was a choice
+    write_package(package.folder, plain(stain=entries[1]), GRAPHS, overwrite=True)
+    stated = load_package(package.folder)
+    tuned, quantised = (package.folder.with_name(name) for name in ("tuned", "int8"))
+    write_tuned(stated, tuned, [0.5, 0.125], RECORD, overwrite=False)
+    report = LevelReport(0, "onnxruntime", 1, 1.0, 1.0, 0.0, 0.0, 0, 1, 1)
+    write_quantised(stated, QuantisedPackage((b"1", b"2"), QuantisationReport((report,))), quantised)
+    for folder in (package.folder, tuned, quantised):
+        found = load_package(folder)
+        assert (found.stain, found.stain_target, found.stain_per) == ("reinhard", target, "tile")
+
+
+@pytest.mark.parametrize("use", ["demonstration", "benchmark", "research", "clinical"])
+def test_what_a_model_is_for_is_read_and_kept_by_packages_made_of_it(package, use) -> None:
+    assert package.intended_use is None
+    write_package(package.folder, plain(intended_use=use), GRAPHS, overwrite=True)
+    stated = load_package(package.folder)
+    tuned, quantised = (package.folder.with_name(name) for name in ("tuned", "int8"))
+    write_tuned(stated, tuned, [0.5, 0.125], RECORD, overwrite=False)
+    report = LevelReport(0, "onnxruntime", 1, 1.0, 1.0, 0.0, 0.0, 0, 1, 1)
+    write_quantised(stated, QuantisedPackage((b"1", b"2"), QuantisationReport((report,))), quantised)
+    assert [load_package(folder).intended_use for folder in (package.folder, tuned, quantised)] == [use] * 3
+
+
+@pytest.mark.parametrize("use", ["research", "diagnosis", "Demonstration", ["research"], 3, ""])
+def test_a_use_that_cannot_be_is_refused_in_one_line(package, use) -> None:
+    changes = {"intended_use": use} | ({"weights": "random"} if use == "research" else {})
+    write_package(package.folder, plain(**changes), GRAPHS, overwrite=True)
+    with pytest.raises(InputError, match=r"model\.yaml: intended_use is .*, .*expected (one of demo.*|benchmark)"):
+        load_package(package.folder)
 
 
 RECORD = TuningRecord("optimal", 0.9, 0.5, False, 0.95, 2.0, [], "now", "0.1")

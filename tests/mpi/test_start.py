@@ -177,7 +177,9 @@ def test_what_all_ranks_have_done_wrong_is_one_line_without_a_rank(tmp_path: Pat
         (["slides", "--threshold", "1=7"], 64, "--threshold 1=7"),
         (["slides", "--nonsense"], 64, "--nonsense"),
         (["--slides", "gone.csv"], 65, "gone.csv"),
-        (["slides", "--results-dir", "gone"], 74, "gone"),
+        (["slides", "--results-dir", "list.csv"], 74, "list.csv"),
+        (["exprot", "slides", "--csv", "tiles.csv"], 64, "did you mean 'export'"),
+        (["exprot", "slides/a.tif", "--results-dir", "made"], 64, "did you mean 'export'"),
     ):
         done = pyramidai(*words, ranks=3, cwd=tmp_path / "place")
         assert done.returncode == code
@@ -187,3 +189,12 @@ def test_what_all_ranks_have_done_wrong_is_one_line_without_a_rank(tmp_path: Pat
         assert line.startswith("pyramidai: error: ")
         assert said in line
         assert "rank" not in line
+        assert not (tmp_path / "place" / "made").exists()
+
+
+def test_a_folder_for_results_is_made_before_any_rank_looks_for_it(tmp_path: Path) -> None:
+    make_place(tmp_path / "place")
+    words = ["slides", "--model", "model", "--results-dir", "new/deeper", "-q"]
+    done = pyramidai(*words, ranks=3, cwd=tmp_path / "place")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "place/new/deeper").glob("*.h5")} == {"a.h5", "b.h5"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.types import Mode
-from pyramidai_mpi.pyramid.dealing import by_root, deal_by_root
+from pyramidai_mpi.pyramid.dealing import by_root, deal_by_root, evenly_spread
 from pyramidai_mpi.sched import deal_round_robin
 from tests.trees import rule_of
 
@@ -18,7 +18,7 @@ def rule():
 
 
 def root_of(rule, tile):
-    span = rule.grid.scale_factor ** (rule.grid.n_levels - 1 - int(tile["level"]))
+    span = rule.grid.span(rule.grid.n_levels - 1) // rule.grid.span(int(tile["level"]))
     return int(tile["row"]) // span, int(tile["col"]) // span
 
 
@@ -61,3 +61,35 @@ def test_roots_are_counted_from_zero(rule):
 
 def test_no_tiles_are_no_share(rule):
     assert len(deal_by_root(rule.roots()[:0], rule.grid, 0, 2)) == 0
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_spreading_keeps_all_tiles_and_those_under_one_root_together(rule, mode):
+    tiles = np.concatenate([rule.first_tiles(mode), rule.roots()[::2]])
+    spread = evenly_spread(tiles, rule.grid)
+    assert sorted(spread.tolist()) == sorted(tiles.tolist())
+    roots = [root_of(rule, tile) for tile in spread]
+    runs = [root for k, root in enumerate(roots) if not k or root != roots[k - 1]]
+    assert len(runs) == len(set(roots))
+
+
+@pytest.mark.parametrize("side", [8, 64])
+def test_every_quarter_of_the_order_covers_every_quarter_of_the_slide(side):
+    rule = rule_of(np.ones((8 * side, 8 * side), bool))
+    for part in np.split(evenly_spread(rule.roots(), rule.grid), 4):
+        counts, _, _ = np.histogram2d(part["col"], part["row"], bins=2, range=[[0, side], [0, side]])
+        assert (counts == side**2 / 16).all()
+
+
+@pytest.mark.parametrize(("side", "together"), [(8, 1), (32, 3), (64, 4)])
+def test_roots_stay_together_in_blocks_where_there_are_a_hundred_or_more(side, together):
+    rule = rule_of(np.ones((8 * side, 8 * side), bool))
+    roots = evenly_spread(rule.roots(), rule.grid)
+    whole = side // together * together
+    blocks = [(int(r["col"]) // together, int(r["row"]) // together) for r in roots if max(r["col"], r["row"]) < whole]
+    runs = [block for k, block in enumerate(blocks) if not k or block != blocks[k - 1]]
+    assert len(runs) == len(set(blocks)) == (side // together) ** 2
+
+
+def test_no_tiles_are_spread_to_none(rule):
+    assert len(evenly_spread(rule.roots()[:0], rule.grid)) == 0

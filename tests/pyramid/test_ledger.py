@@ -16,7 +16,7 @@ from pyramidai_mpi.pyramid.tissue import TissueMap
 
 def rule(seed: int) -> TileRule:
     """A slide of 5 x 4 lowest-level tiles of three levels, with random tissue."""
-    grid = Grid(5 * 32, 4 * 32, 8, 2, 3, 1.0)
+    grid = Grid.of_tiles(5 * 32, 4 * 32, 8, 2, 3, 1.0)
     mask = np.random.default_rng(seed).random((16, 20)) < 0.4
     mask[:4, :4] = False
     return TileRule(TissueMap(grid, mask, 1), 0.05)
@@ -53,14 +53,14 @@ def test_it_is_complete_with_the_last_tile_and_not_before(seed: int, mode: Mode,
 
 
 def test_without_tissue_it_is_complete_from_the_start() -> None:
-    grid = Grid(64, 64, 8, 2, 3, 1.0)
+    grid = Grid.of_tiles(64, 64, 8, 2, 3, 1.0)
     empty = TileRule(TissueMap(grid, np.zeros((8, 8), bool), 1), 0.05)
     assert ledger_of(empty, Mode.PYRAMID).complete
 
 
 def test_a_child_that_arrives_before_its_parent_does_not_make_up_for_it() -> None:
     # one root, one child, two grandchildren: after root and one grandchild, two tiles were heard of and two received
-    grid = Grid(32, 32, 8, 2, 3, 1.0)
+    grid = Grid.of_tiles(32, 32, 8, 2, 3, 1.0)
     mask = np.zeros((4, 4), bool)
     mask[0, :2] = True
     tiles_of = TileRule(TissueMap(grid, mask, 1), 0.0)

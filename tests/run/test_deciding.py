@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import RunSettings
+from pyramidai_mpi.base.settings import RunSettings, Windows
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.models.read import read_package
+from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource, mask_downsample
 from pyramidai_mpi.run import deciding
 from pyramidai_mpi.run.deciding import (
-    Kind,
     attributes_of,
     check_same,
     differences,
+    facts_asked,
     facts_at_work,
     facts_before,
     joined_manifest,
@@ -29,6 +30,7 @@ from pyramidai_mpi.run.deciding import (
     values_in_result,
     values_of,
 )
+from pyramidai_mpi.run.facts import Kind
 from pyramidai_mpi.run.opening import open_under, rule_of
 from pyramidai_mpi.store.journal.manifest import read_manifest
 from pyramidai_mpi.store.results.reader import read_origin
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyramidai_mpi.run.deciding import Facts
+    from pyramidai_mpi.run.facts import Facts
 
 MACENKO = {"stain": {"method": "macenko"}}
 TARGET = {"hematoxylin": [0.6, 0.7, 0.4], "eosin": [0.2, 0.8, 0.5], "strengths": [2.0, 1.0]}
@@ -134,6 +136,45 @@ def test_another_target_of_the_stain_counts(table: Callable[..., Facts]) -> None
     assert named == {"stain_target", "model_yaml_sha256"}
 
 
+def test_whose_stain_it_is_counts_and_stands_in_the_table_only_where_it_is_each_tiles(
+    table: Callable[..., Facts], tmp_path: Path
+) -> None:
+    of_slide, of_tile = (table(yaml={"stain": MACENKO["stain"] | said}) for said in ({}, {"per": "tile"}))
+    assert "stain_per" not in values_of(of_slide) | attributes_of(of_slide)  # journals and results of before match
+    assert attributes_of(of_tile)["stain_per"] == "tile"
+    assert attributes_of(of_tile)["stain_target"] == attributes_of(of_slide)["stain_target"]
+    assert run_hash(of_tile) != run_hash(of_slide)
+    with pytest.raises(InputError, match=r"other unit of the stain normalisation \(slide, now tile\); model.yaml;"):
+        joined_manifest(tmp_path, manifest_of(of_slide), of_tile, accept_mixed=True)
+    with pytest.raises(InputError, match=r"other model.yaml;"):
+        joined_manifest(tmp_path, manifest_of(of_tile), of_slide, accept_mixed=True)
+    assert joined_manifest(tmp_path, manifest := manifest_of(of_tile), of_tile, accept_mixed=False) == (manifest, "")
+    execution = Execution(attributes_of(of_slide) | VERSIONS, result_of().execution.ranks)
+    found = values_in_result(read_origin(write_file(tmp_path / "result.h5", result_of(execution=execution))))
+    assert "stain_per" in {one.fact.name for one in differences(found, of_tile)}
+    assert "stain_per" not in {one.fact.name for one in differences(found, of_slide)}
+
+
+@pytest.mark.parametrize("windows", [Windows(32), Windows(16, mode="adaptive")], ids=lambda one: one.mode)
+def test_a_stride_counts_and_stands_in_the_table_only_where_there_is_one(
+    table: Callable[..., Facts], tmp_path: Path, windows: Windows
+) -> None:
+    def of_result(facts: Facts) -> dict[str, Any]:
+        execution = Execution(attributes_of(facts) | VERSIONS, result_of().execution.ranks)
+        return values_in_result(read_origin(write_file(tmp_path / "result.h5", result_of(execution=execution))))
+
+    plain, strided = table(mode=Mode.REFERENCE), table(mode=Mode.REFERENCE, windows=windows)
+    assert "stride" not in values_of(plain) | attributes_of(plain)  # journals and results of before match
+    for journal, now, said in ((plain, strided, "none, now"), (strided, plain, f"{windows.stride}, now none")):
+        with pytest.raises(InputError, match=rf"is the journal of a run with other .*--stride \({said}"):
+            joined_manifest(tmp_path, manifest_of(journal), now, accept_mixed=True)
+    for asked in (plain, strided):
+        for looked_for in (Windows(), windows):
+            wanted = table(mode=Mode.REFERENCE, windows=looked_for, work=False)
+            differs = "--stride" in {one.fact.words for one in differences(of_result(asked), wanted)}
+            assert differs == ((asked is strided) != looked_for.given)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"seed": 3}, {"batch_size": 5}, {"policy": "static"}, {"reader": "openslide"}, {"allow_upsampling": True}],
@@ -141,6 +182,17 @@ def test_another_target_of_the_stain_counts(table: Callable[..., Facts]) -> None
 )
 def test_what_does_not_decide_is_not_in_it(table: Callable[..., Facts], changes: dict[str, Any]) -> None:
     assert differences(values_of(table()), table(**changes)) == []
+
+
+def test_what_a_model_is_for_decides_nothing(table: Callable[..., Facts], tmp_path: Path) -> None:
+    stated = table(yaml={"intended_use": "demonstration"})
+    assert differences(values_of(table()), stated) == []
+    manifest = manifest_of(table())
+    assert joined_manifest(tmp_path, manifest, stated, accept_mixed=False) == (manifest, "")
+    shipped = read_package(default_model()).with_positive_class(None)
+    facts = values_of(facts_asked(RunSettings.of(tmp_path, default_model(), tmp_path), shipped))
+    # SHA-256 of the shipped description as journals and results of before it said its use hold it
+    assert facts["model_yaml_sha256"] == "3596bd893037f17e15059093798dffd19bba368480cc959ca10159506e377d73"
 
 
 def test_only_libraries_that_compute_are_in_it(table: Callable[..., Facts]) -> None:
@@ -201,7 +253,7 @@ def test_a_journal_remembers_all_that_took_part(table: Callable[..., Facts], tmp
 
 def test_a_journal_that_knows_other_facts_is_of_another_version(table: Callable[..., Facts], tmp_path: Path) -> None:
     facts = table()
-    for changed in (manifest_of(facts[:-3]), manifest_of((*facts, replace(facts[0], name="stride")))):
+    for changed in (manifest_of(facts[:-3]), manifest_of((*facts, replace(facts[0], name="weather")))):
         with pytest.raises(InputError, match="another version of this program"):
             joined_manifest(tmp_path, changed, facts, accept_mixed=True)
 

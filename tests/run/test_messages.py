@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from pyramidai_mpi.analyses.base import FAILED_DTYPE, Seconds
 from pyramidai_mpi.base.errors import InternalError
-from pyramidai_mpi.base.types import prediction_dtype
+from pyramidai_mpi.base.types import KEPT_BYTES, TILE_DTYPE, prediction_dtype
+from pyramidai_mpi.pyramid.cells import CellMarks
 from pyramidai_mpi.run.pool.messages import (
     Batch,
     Kind,
@@ -37,6 +39,7 @@ INFO = SlideInfo(
     stored_exact=(True, False),
     mpp=0.25,
     l0_bounds=(3, 4),
+    openslide_quickhash1="cd" * 32,
 )
 MASK = np.random.default_rng(0).random((7, 11)) < 0.5
 DESCRIPTION = SlideDescription(INFO, "ab" * 32, 0.25, "n1", MASK)
@@ -48,6 +51,17 @@ def test_a_description_arrives_as_it_was_sent():
     assert arrived.info == INFO
     assert (arrived.quickhash, arrived.mpp, arrived.host) == (DESCRIPTION.quickhash, 0.25, "n1")
     assert (arrived.mask == MASK).all()
+
+
+def test_a_description_takes_marks_of_cells_along():
+    marks = CellMarks(label=np.arange(12, dtype=np.int8).reshape(3, 4))
+    sent = replace(DESCRIPTION, marks=marks).to_bytes()
+    arrived = SlideDescription.from_bytes(sent)
+    assert arrived.marks.tumor is None
+    np.testing.assert_array_equal(arrived.marks.label, marks.label)
+    np.testing.assert_array_equal(arrived.mask, MASK)
+    with pytest.raises(InternalError):
+        SlideDescription.from_bytes(sent[:-3])
 
 
 @pytest.mark.parametrize(
@@ -139,6 +153,22 @@ def test_batches_of_a_wrong_length_or_form_are_refused():
     for wrong in (whole[:-1], whole + b"\0", *map(encode_batch, [*wrong_widths, batch(1, 0, 0)])):
         with pytest.raises(InternalError):
             batches_in(wrong)
+
+
+def test_bytes_that_are_kept_of_tiles_arrive_with_them():
+    record = np.dtype([*TILE_DTYPE.descr, (KEPT_BYTES, "<u4")])
+    sent = []
+    for pieces in ((b"abc", b"", b"defgh"), (b"",), (b"x" * 1000, b"y")):
+        tiles = np.zeros(len(pieces), record)
+        tiles[KEPT_BYTES] = [len(piece) for piece in pieces]
+        sent.append(Batch(tiles, np.zeros(0, FAILED_DTYPE), kept=b"".join(pieces)))
+    payload = b"".join(map(encode_batch, sent))
+    arrived = list(decode_batches(payload, record, FAILED_DTYPE, (0,)))
+    assert [one.kept for one in arrived] == [b"abcdefgh", b"", b"x" * 1000 + b"y"]
+    assert [one.records.tobytes() for one in arrived] == [one.records.tobytes() for one in sent]
+    for wrong in (payload[:-1], payload + b"\0"):
+        with pytest.raises(InternalError):
+            list(decode_batches(wrong, record, FAILED_DTYPE, (0,)))
 
 
 def test_records_of_a_wrong_length_are_refused():

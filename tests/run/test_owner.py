@@ -57,7 +57,7 @@ class Everything:
 
 
 def rule_of_slide(number: int) -> TileRule:
-    grid = Grid(3 * 32, 2 * 32, 8, 2, LEVELS, 1.0)
+    grid = Grid.of_tiles(3 * 32, 2 * 32, 8, 2, LEVELS, 1.0)
     mask = np.random.default_rng(number).random((8, 12)) < 0.5
     if number == 2:
         mask[:] = False  # nothing to do

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 import pytest
 import shapely
@@ -16,7 +19,13 @@ from pyramidai_mpi.base.settings import Regions, SlideInput
 from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource
 from pyramidai_mpi.run.regions import RegionFiles
 from pyramidai_mpi.slides.readers.base import SlideInfo
+from pyramidai_mpi.store.patches.record import listed_table
+from pyramidai_mpi.synth import SynthSpec, write_slide
+from tests.patch_files import order_of, write_patches_of
 from tests.truth.files import asap, feature, geojson
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.store.patches.writer import PatchContent
 
 SIZE = (1000, 700)
 STEP = 32.0
@@ -111,6 +120,29 @@ def test_a_given_mask_counts_where_it_covers_half_of_a_cell(tmp_path: Path, endi
     assert 0 < mask.mean() < 1
 
 
+@pytest.mark.parametrize("stride", [64, 50])
+def test_the_cells_of_a_file_of_patches_are_tissue(tmp_path: Path, stride: int) -> None:
+    slide = tmp_path / "slide.tif"
+    write_slide(SynthSpec(*SIZE, seed=1), slide)
+    made = write_patches_of(slide, tmp_path / "slide.patches.h5", order_of(96, stride), patchy())
+    with h5py.File(made) as file:
+        cells = file["patches/cell_coords"][...]
+    pixels = np.zeros((SIZE[1], SIZE[0]), bool)
+    for x, y in cells:
+        pixels[y : y + stride, x : x + stride] = True
+    by_name, in_folder = (mask_of(Regions(tissue_mask=path), slide=slide) for path in (made, tmp_path))
+    own = mask_of(Regions(tissue_mask=tmp_path), slide=made)
+    for row in range(SHAPE[0]):
+        for col in range(SHAPE[1]):
+            share = pixels[row * 32 : row * 32 + 32, col * 32 : col * 32 + 32].mean()
+            assert by_name[row, col] == (share >= 0.5), (row, col, share)
+    assert 0 < by_name.mean() < 1
+    assert np.array_equal(by_name, in_folder)
+    assert np.array_equal(by_name, own)
+    Image.fromarray(np.full((70, 100), 255, np.uint8)).save(tmp_path / "slide.png")
+    assert mask_of(Regions(tissue_mask=tmp_path), slide=slide).all()  # a mask goes first
+
+
 def test_of_a_palette_the_numbers_count_and_not_the_colours(tmp_path: Path) -> None:
     labels = Image.fromarray(np.repeat(np.array([[0, 1], [2, 0]], np.uint8), 50, 0).repeat(50, 1)[:70])
     labels.putpalette([255, 255, 255, 0, 0, 0, 0, 0, 0])
@@ -147,6 +179,13 @@ def test_what_had_a_say_is_told_with_its_hash(tmp_path: Path) -> None:
     }
 
 
+def somewhere(content: PatchContent) -> PatchContent:
+    """The same patches, as if a list had said where they are."""
+    settings = replace(content.settings, places="listed")
+    corners = np.stack([content.patches["l0_x"], content.patches["l0_y"]], axis=1)
+    return replace(content, settings=settings, patches=listed_table(settings, content.slide.l0_size, corners))
+
+
 def bad_files(folder: Path) -> dict[str, Regions]:
     """Regions that cannot be used, by what the message must say."""
     far = [[x + 5000, y] for x, y in TRIANGLE]
@@ -160,6 +199,9 @@ def bad_files(folder: Path) -> dict[str, Regions]:
     Image.fromarray(np.zeros((70, 100, 3), np.uint8)).save(folder / "colours.png")
     tifffile.imwrite(folder / "colours.tif", np.zeros((70, 100, 3), np.uint8), photometric="rgb")
     tifffile.imwrite(folder / "square.tif", np.zeros((100, 100), np.uint8))
+    write_slide(SynthSpec(600, 700, seed=1), folder / "narrow.tif")
+    narrow = write_patches_of(folder / "narrow.tif", folder / "narrow.patches.h5", order_of())
+    listed = write_patches_of(folder / "narrow.tif", folder / "listed.patches.h5", order_of(), change=somewhere)
     point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [5, 5]}, "properties": {}}
     return {
         "100 % of the outlined area lies outside the slide of 1000 x 700": Regions(
@@ -179,6 +221,8 @@ def bad_files(folder: Path) -> dict[str, Regions]:
         "square.tif: is 100 x 100 px, which is no reduction": Regions(tissue_mask=folder / "square.tif"),
         "colours.png: is a picture in colours": Regions(tissue_mask=folder / "colours.png"),
         "colours.tif: is an image of 3 channels": Regions(tissue_mask=folder / "colours.tif"),
+        "narrow.patches.h5: has patches of narrow.tif, of 600 x 700 px": Regions(tissue_mask=narrow),
+        "listed.patches.h5: its patches are no cells of a grid": Regions(tissue_mask=listed),
         "empty: has no file for slide.tif": Regions(roi=folder / "empty"),
     }
 

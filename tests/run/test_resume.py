@@ -16,7 +16,7 @@ from pyramidai_mpi.base.errors import InputError, OutputExistsError
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.base.types import tile_keys
 from pyramidai_mpi.run import resume
-from pyramidai_mpi.run.deciding import Fact, Kind
+from pyramidai_mpi.run.facts import Fact, Kind
 from pyramidai_mpi.run.resume import begin_slide, read_journals
 from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.journal.writer import JournalWriter
@@ -299,7 +299,7 @@ def test_features_come_back_frame_by_frame(tmp_path):
     tracemalloc.start()
     frames = SlideFrames([path], scan_file(path, 0, record_format), record_format)
     kept = np.ones(len(frames.records()), bool)
-    for number, (_, _, features) in enumerate(frames.batches(kept)):
+    for number, (_, _, features, _) in enumerate(frames.batches(kept)):
         assert (features == number).all()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import pytest
 
 from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError, printable
 from pyramidai_mpi.run.selection import SlideEntry, plan_outputs, read_slide_table, select_slides
+from pyramidai_mpi.slides.readers.choice import open_slide
 
 
 @pytest.fixture
@@ -44,11 +46,57 @@ def test_columns_may_stand_in_any_order_and_be_left_out(table, tmp_path):
         '"wsi","mpp"\n"a.svs","0.25"',
         "wsi , mpp\n a.svs , 0.25 \n",
         "wsi,mpp\na.svs,0.25,\n",
+        "wsi,mpp,,\na.svs,0.25,,\n,,,\n",
+        "wsi;mpp\r\na.svs;0,25\r\n",
+        '"wsi";"mpp";"output"\n"a.svs";0.25;\n',
+        "sep=;\nwsi;mpp\na.svs;0,25\n",
+        '\ufeffsep=,\r\nwsi,mpp\r\na.svs,"0,25"\r\n',
+        "wsi\tmpp\na.svs\t0,25\n",
+        "wsi\tmpp\r\na.svs\t0,25\r\n".encode("utf-16"),
+        codecs.BOM_UTF16_BE + "wsi;mpp\ra.svs;0.25\r".encode("utf-16-be"),
     ],
-    ids=["from Excel", "blank lines and blanks after commas", "quoted", "blanks everywhere", "a comma at the end"],
+    ids=[
+        "from Excel",
+        "blank lines and blanks after commas",
+        "quoted",
+        "blanks everywhere",
+        "a comma at the end",
+        "empty columns at the end",
+        "semicolons and decimal commas",
+        "semicolons and quotes",
+        "told by its first line",
+        "told to be commas",
+        "tabs",
+        "Unicode text",
+        "UTF-16 the other way round",
+    ],
 )
 def test_a_table_may_be_written_by_other_programs(table, tmp_path, text):
     assert read_slide_table(table(text)) == [SlideEntry(tmp_path / "a.svs", 0.25)]
+
+
+@pytest.mark.parametrize("end", [",", ";", "\t", " ; "])
+def test_of_a_single_column_empty_cells_at_the_end_are_none(table, tmp_path, end):
+    assert read_slide_table(table(f"wsi\na.svs{end}\nb.svs{end}\n")) == [
+        SlideEntry(tmp_path / "a.svs"),
+        SlideEntry(tmp_path / "b.svs"),
+    ]
+
+
+def test_a_name_may_hold_what_separates_others(table, tmp_path):
+    (tmp_path / "a;1.svs").touch()
+    (tmp_path / "b,2.svs").touch()
+    entries = read_slide_table(table('wsi;mpp\n"a;1.svs";0,25\nb,2.svs;\n'))
+    assert entries == [SlideEntry(tmp_path / "a;1.svs", 0.25), SlideEntry(tmp_path / "b,2.svs")]
+    assert read_slide_table(table("wsi\na;1.svs\n")) == [SlideEntry(tmp_path / "a;1.svs")]
+
+
+def test_a_slide_given_as_a_table_is_refused_without_being_read_whole(tmp_path):
+    with (tmp_path / "slide.svs").open("wb") as file:
+        file.write(b"II*\0")
+        file.truncate(1 << 40)  # sparse: more than any memory
+    with pytest.raises(InputError, match="larger than 64 MiB"):
+        read_slide_table(tmp_path / "slide.svs")
 
 
 def test_blanks_around_a_name_belong_to_it_where_there_is_such_a_file(table, tmp_path):
@@ -69,11 +117,15 @@ def test_a_name_may_hold_commas_line_breaks_and_bytes_of_no_encoding(table, tmp_
         ("wsi,mpp\n", InputError, None, "names no slide"),
         ("slide,mpp\na.svs,1\n", InputError, 1, "'slide'"),
         ("mpp,output\n1,a\n", InputError, 1, "no column wsi"),
-        ("wsi;mpp\na.svs;0,25\n", InputError, 1, "separated by semicolons; save it with commas, and points in numbers"),
-        ("wsi\tmpp\na.svs\t1\n", InputError, 1, "separated by tabs"),
+        ("wsi;label\na.svs;x\n", InputError, 1, "unknown column 'label'"),
+        ("wsi;mpp\na.svs,0.25\n", InputError, 2, "'a.svs,0.25' is no file; cells are separated by ';'"),
+        ("wsi,mpp\na.svs,0.25\nb.svs;0,25\n", InputError, 3, "'b.svs;0' is no file"),
+        ("wsi;mpp\na.svs;1.234,5\n", InputError, 2, "'1.234,5'"),
+        ("wsi;mpp\na.svs;0,25;x\n", InputError, 2, "3 cells for 2 columns"),
+        ("wsi;mpp,output\n", InputError, 1, "unknown column"),
         ("wsi,label\na.svs,x\n", InputError, 1, "unknown column 'label'"),
         ("wsi\na.svs,x\n", InputError, 2, "2 cells for 1 columns"),
-        ("wsi\na.svs\n".encode("utf-16"), InputError, None, "is UTF-16"),
+        ("wsi\na.svs\n".encode("utf-16") + b"x", InputError, None, "begins as UTF-16"),
         ("wsi\na.svs\n".encode("utf-16-be"), InputError, None, "is UTF-16"),
         ("wsi,mpp,colour\na.svs,1,red\n", InputError, 1, "'colour'"),
         ("wsi,wsi\na.svs,b.svs\n", InputError, 1, "twice"),
@@ -168,3 +220,12 @@ def test_results_of_evil_names_stay_in_their_folder(table, tmp_path):
         assert output.resolve().parent == (tmp_path / "results").resolve()
         assert output.suffix == ".h5"
         assert printable(str(output)).isprintable()
+
+
+def test_of_a_table_in_another_encoding_it_is_said_how_to_save_it(table):
+    (entry,) = read_slide_table(table("wsi\nSchnitt_\xe4.tif\n".encode("cp1252")))
+    with pytest.raises(InputError, match=r"no such slide; its name is no UTF-8: save a table as CSV UTF-8"):
+        open_slide(entry.slide)
+    entry.slide.touch()  # named alike
+    with pytest.raises(InputError, match="not a whole-slide image"):
+        open_slide(entry.slide)

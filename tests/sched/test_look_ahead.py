@@ -146,7 +146,7 @@ def test_tasks_being_prepared_can_be_stolen():
     victim, thief = Victim(), Thief()
     run_in_threads([victim, thief], [numbers(20), numbers(0)])
     assert sorted(victim.done + thief.done) == list(range(20))
-    assert len(victim.done) == 2
+    assert len(victim.done) <= 2  # of the last two, one may be stolen while the other is computed
     assert victim.preparing, "nothing was prepared, so nothing was shown"
 
 

@@ -13,7 +13,7 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched.loop import run_on
 from pyramidai_mpi.testing.memory_cluster import JobAbortedError, MemoryNetwork, MemoryTransport
-from tests.sched.uts import S4_NODES, TreeSearch, s4_roots
+from tests.sched.uts import S4_LEAVES, S4_NODES, TreeSearch, s4_roots
 
 
 def run_in_threads(works, shares, policy=Policy.STEAL_HALF, seed=0, stops=None):
@@ -49,6 +49,31 @@ def test_the_whole_tree_is_searched(policy, size):
     assert 1 + sum(work.nodes for work in works) == S4_NODES
     assert [end.stats.tasks for end in ends] == [work.nodes for work in works]
     assert not any(end.stopped or len(end.unfinished) for end in ends)
+
+
+class Counting(TreeSearch):
+    """Counts nodes and leaves."""
+
+    def __init__(self):
+        super().__init__(batch_size=1)
+        self.leaves = 0
+
+    def expand(self, tasks):
+        children = super().expand(tasks)
+        self.leaves += not len(children)
+        return children
+
+    def tally(self):
+        return (self.nodes, self.leaves)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+def test_what_the_workloads_count_is_summed_and_at_the_end_it_is_all(size):
+    works = [Counting() for _ in range(size)]
+    run_in_threads(works, round_robin(size))
+    for progress in works[0].reports:
+        assert progress.tally[0] >= progress.done
+    assert works[0].reports[-1].tally == (S4_NODES - 1, S4_LEAVES)
 
 
 def test_more_ranks_than_tasks():

@@ -36,6 +36,7 @@ MESSAGES = [
     Push(TASKS[::-1]),
     CensusAsk(3, stopping=True),
     CensusAnswer(3, Counts(10**12, 2, 3, 4, 5)),
+    CensusAnswer(4, Counts(1, 2, 3, 4, 5, tally=(10**15, -1, 0))),
     RankIsIdle(),
     StopAsked(),
     Finished(stopped=False),

@@ -20,8 +20,8 @@ from pyramidai_mpi.sched.messages import (
     StealRequest,
     StopAsked,
 )
-from pyramidai_mpi.sched.policy import RULES, Policy
-from pyramidai_mpi.sched.state import LONGEST_REST_S, RankState, hypercube_neighbours
+from pyramidai_mpi.sched.policy import RULES, Policy, hypercube_neighbours
+from pyramidai_mpi.sched.state import LONGEST_REST_S, RankState
 
 TASK = np.dtype([("number", "<i4")])
 

@@ -73,6 +73,14 @@ def test_a_wave_adds_up_the_subtree():
     assert census.total(Counts(created=10, queued=2)) == Counts(created=16, queued=2, idle=3)
 
 
+def test_a_wave_adds_up_what_the_workload_counts_also_where_a_rank_has_not_begun_to():
+    census = Census(0, 4)
+    census.begin(1)
+    for child, tally in zip(census.children, [(1, 20), (), (3, 40)], strict=True):
+        census.add(child, 1, Counts(tally=tally))
+    assert census.total(Counts(tally=(100, 200))).tally == (104, 260)
+
+
 def test_answers_out_of_turn_are_bugs():
     census = Census(0, 4)
     census.begin(1)

@@ -73,9 +73,10 @@ def test_an_opening_is_the_one_root_of_a_slide_and_no_tile():
 
 
 def test_a_task_is_as_long_as_that_of_a_cohort():
-    from pyramidai_mpi.run.pool.workload import TASK_DTYPE
+    from pyramidai_mpi.base.types import TILE_DTYPE
+    from pyramidai_mpi.run.pool.workload import pool_dtype
 
-    assert TASK.itemsize == TASK_DTYPE.itemsize
+    assert TASK.itemsize == pool_dtype(TILE_DTYPE).itemsize
 
 
 @pytest.mark.parametrize(

@@ -155,3 +155,20 @@ def test_a_reduced_thumbnail_of_a_real_slide_resembles_pillows(real_slides):
     full = Image.fromarray(reader.read((0, 0), 0, (2208, 2960)))
     expected = np.asarray(full.resize((138, 185), Image.Resampling.BOX)).astype(int)
     assert np.abs(rgb[:185, :138] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.23, 0.17, 0.26], ids=["as stored", "shrunk", "shrunk more", "enlarged"])
+def test_a_window_holds_the_very_bytes_of_the_tiles_that_it_lies_over(lossless_slide, mpp):
+    pyramid = lay(lossless_slide, mpp=mpp, tile_size=64, n_levels=2, allow_upsampling=True)
+    for level in (0, 1):
+        whole = whole_level(pyramid, level)
+        for left, top, width, height in ((0, 0, 64, 64), (64, 128, 64, 64), (37, 11, 150, 90), (60, 3, 5, 200)):
+            found = pyramid.read_window(level, (left, top), (width, height))
+            np.testing.assert_array_equal(found, whole[top : top + height, left : left + width])
+
+
+def test_a_window_is_white_where_it_reaches_beyond_the_slide(lossless_slide, stored_images):
+    found = lay(lossless_slide).read_window(0, (-20, -30), (100, 120))
+    assert (found[:30] == 255).all()
+    assert (found[:, :20] == 255).all()
+    np.testing.assert_array_equal(found[30:, 20:], stored_images[0][:90, :80])

@@ -122,3 +122,15 @@ def test_black_and_white_do_not_overflow():
     image[::2] = 255
     assert set(np.unique(sample(image, (0, 0), (20, 20), 3.0))) <= {85, 170}
     assert (sample(np.full((64, 64, 3), 255, np.uint8), (0, 0), (9, 9), 7.3) == 255).all()
+
+
+@pytest.mark.parametrize(("ratio", "channels"), [(1, 3), (2, 3), (3, 1), (32, 3), (2048, 1)])
+def test_by_whole_numbers_it_is_the_mean_of_each_block_rounded(ratio, channels):
+    rng = np.random.default_rng(ratio)
+    source = rng.integers(0, 256, (3 * ratio + 5, 2 * ratio + 7, channels), np.uint8)
+    got = resample(source, (4 * ratio - 3, 7 * ratio - 2), (4, 7), (2, 3), ratio)
+    for row in range(3):
+        for col in range(2):
+            block = source[2 + row * ratio : 2 + (row + 1) * ratio, 3 + col * ratio : 3 + (col + 1) * ratio]
+            exact = block.reshape(-1, channels).astype(np.int64).sum(axis=0)
+            np.testing.assert_array_equal(got[row, col], (2 * exact + ratio**2) // (2 * ratio**2))

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.slides.spacing import nominal_downsample, plan_levels
+from pyramidai_mpi.slides.spacing import nominal_downsample, plan_levels, square_spacing
 
 
 def plan(stored, mpp, *, n_levels=3, base_mpp=0.25, f=2, **options):
@@ -140,3 +140,12 @@ def test_every_plan_keeps_the_rule(mpp, base_mpp, f, n_levels, stored):
             assert plans[power].stored_level == decisive
     else:
         assert [p.spacing for p in plans] == pytest.approx([base_mpp * f**n for n in range(n_levels)])
+
+
+@pytest.mark.parametrize(
+    ("mpp", "counts"), [(0.02, True), (20.0, True), (0.019, False), (265.0, False), (1000.0, False)]
+)
+def test_what_no_microscope_has_is_no_spacing(mpp, counts):
+    found, flaw = square_spacing(mpp, mpp)
+    assert found == (mpp if counts else None)
+    assert bool(flaw) is not counts

@@ -14,7 +14,7 @@ from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers import true_levels
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
 from pyramidai_mpi.slides.readers.choice import open_slide
-from tests.tiffs import halved, textured
+from tests.tiffs import halved, textured, write_slide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -215,3 +215,14 @@ def test_raw_tiles_that_libtiff_does_not_read_are_read_or_refused(tmp_path, leve
             tiff.write(level, tile=tile, photometric="rgb", subfiletype=int(n > 0), metadata=None)
     with pytest.raises(InputError, match=r"odd\.tif.*convert it: python"):
         open_slide(odd)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_that_is_cut_short_is_called_so(tmp_path, levels, share, reader):
+    whole = write_slide(tmp_path / "whole.tif", levels)
+    open_slide(whole, reader).close()
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    with pytest.raises(InputError, match="cut short; copy it again"):
+        open_slide(cut, reader)

@@ -30,16 +30,17 @@ def look_at_all(result) -> None:
 READERS = [read_digest, summarise, read_account, read_origin, read_run, read_score_map, look_at_all]
 
 
-def outcomes(path: Path, folder: Path):
+def outcomes(path: Path, slide: Path, folder: Path):
     """The name of each way to read, and what it raised."""
     for read in READERS:
         yield read.__name__, lambda read=read: read(path)
     for one, variant in ORDERS:
-        target = folder / f"{one.name}-{variant.name if variant else ''}"
-        yield target.name, lambda one=one, target=target, variant=variant: carry_out(Order(one, target, variant), path)
+        order = Order(one, folder / f"{one.name}-{variant.name if variant else ''}", variant)
+        given = slide if one.needs_slide else None
+        yield order.target.name, lambda order=order, given=given: carry_out(order, path, given)
 
 
-def main(whole: Path, folder: Path, first: int, step: int) -> None:
+def main(whole: Path, slide: Path, folder: Path, first: int, step: int) -> None:
     for one, variant in ORDERS:
         load((variant or one).writer)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -53,7 +54,7 @@ def main(whole: Path, folder: Path, first: int, step: int) -> None:
             path = crafted(whole, folder / "crafted.h5", change)
         except (OSError, ValueError, TypeError, RuntimeError, KeyError, OverflowError, MemoryError):
             continue  # HDF5 does not make such a file
-        for what, read in outcomes(path, folder / "made"):
+        for what, read in outcomes(path, slide, folder / "made"):
             (folder / "made").mkdir()
             try:
                 read()
@@ -70,4 +71,4 @@ def main(whole: Path, folder: Path, first: int, step: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pyramidai_mpi.analyses.base import FAILED_DTYPE
 from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError
-from pyramidai_mpi.base.types import Decision, prediction_dtype
+from pyramidai_mpi.base.types import KEPT_BYTES, TILE_DTYPE, Decision, prediction_dtype
 from pyramidai_mpi.store.journal import writer as journal
 from pyramidai_mpi.store.journal.format import HEAD, MAGIC, RecordFormat
 from pyramidai_mpi.store.journal.reader import SlideFrames, scan_file
@@ -64,7 +64,7 @@ def batches_in(path: Path, tag: int = TAG, record_format: RecordFormat = FORMAT)
     frames = scan_file(path, 0, record_format)
     slide = SlideFrames([path], frames[frames["slide"] == tag], record_format)
     records = slide.records()
-    found = list(slide.batches(np.ones(len(records), bool)))
+    found = [one[:3] for one in slide.batches(np.ones(len(records), bool))]
     assert records.tobytes() == b"".join(one.tobytes() for one, _, _ in found)
     return found
 
@@ -118,7 +118,7 @@ def test_slides_that_share_files_get_each_their_own_in_the_order_of_the_files(tm
     for tag, numbers in of_slide.items():
         slide = SlideFrames(paths, frames[frames["slide"] == tag], FORMAT)
         assert slide.records().tobytes() == b"".join(batch(number)[0].tobytes() for number in numbers)
-        assert_are(list(slide.batches(np.ones(len(slide.records()), bool))), numbers)
+        assert_are([one[:3] for one in slide.batches(np.ones(len(slide.records()), bool))], numbers)
 
 
 def test_only_the_tiles_that_count_are_given_back_with_their_reasons_and_features(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_only_the_tiles_that_count_are_given_back_with_their_reasons_and_feature
     slide = SlideFrames([path], scan_file(path, 0, FORMAT), FORMAT)
     kept = np.random.default_rng(3).random(len(slide.records())) < 0.5
     start = 0
-    for number, (records, failed, features) in enumerate(slide.batches(kept)):
+    for number, (records, failed, features, _) in enumerate(slide.batches(kept)):
         own_records, own_failed, own_features = batch(number)
         counts = kept[start : start + len(own_records)]
         start += len(counts)
@@ -135,6 +135,36 @@ def test_only_the_tiles_that_count_are_given_back_with_their_reasons_and_feature
         if own_features is not None:
             np.testing.assert_array_equal(features, own_features[counts])
     assert start == len(kept)
+
+
+def test_bytes_that_are_kept_of_tiles_come_back_with_those_that_count(tmp_path: Path) -> None:
+    record = np.dtype([*TILE_DTYPE.descr, (KEPT_BYTES, "<u4")])
+    record_format = RecordFormat(record, FAILED_DTYPE, (0, 2))
+    rng = np.random.default_rng(1)
+    path = tmp_path / "a.tiles"
+    writer = JournalWriter(path, record_format)
+    written = []
+    for number in range(8):
+        records = np.zeros(1 + number % 3, record)
+        records["level"], records["col"] = number % 2, np.arange(len(records)) + 10 * number
+        records[KEPT_BYTES] = rng.integers(0, 5000, len(records)) * (rng.random(len(records)) < 0.7)
+        pieces = [rng.bytes(length) for length in records[KEPT_BYTES].tolist()]
+        features = rng.random((len(records), 2), np.float32) if number % 2 else None
+        writer.append(TAG, records, np.zeros(0, FAILED_DTYPE), features, b"".join(pieces))
+        written += list(zip(records.tolist(), pieces, strict=True))
+    with pytest.raises(AssertionError):
+        writer.append(TAG, records, np.zeros(0, FAILED_DTYPE), features, b"".join(pieces) + b"x")
+    writer.close()
+    slide = SlideFrames([path], scan_file(path, 0, record_format), record_format)
+    assert slide.records().tolist() == [one for one, _ in written]
+    counts = rng.random(len(written)) < 0.6
+    found = list(slide.batches(counts))
+    assert np.concatenate([records for records, *_ in found]).tolist() == [
+        one for (one, _), kept in zip(written, counts, strict=True) if kept
+    ]
+    wanted = b"".join(piece for (_, piece), kept in zip(written, counts, strict=True) if kept)
+    assert len(wanted) > 5000
+    assert b"".join(kept for *_, kept in found) == wanted
 
 
 def test_a_file_whose_records_look_otherwise_is_of_other_runs_and_gives_nothing(tmp_path: Path) -> None:

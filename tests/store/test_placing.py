@@ -17,8 +17,10 @@ from pyramidai_mpi.base.errors import OutputExistsError, StorageError
 from pyramidai_mpi.process.identity import this_process
 from pyramidai_mpi.store.files import placing
 from pyramidai_mpi.store.files.placing import (
+    check_folder,
     check_target,
     discard,
+    make_folder,
     place,
     placed_folder,
     storage_errors,
@@ -253,6 +255,25 @@ def test_a_missing_folder_is_an_error_of_the_surroundings(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_folder_is_made_with_those_it_lies_in_and_may_be_there(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new", "new/deeper", "a/b/c"):
+        make_folder(tmp_path / name, "--results-dir")
+        assert (tmp_path / name).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("file", "no folder"), ("file/in", "Not a directory"), ("link", "no fold")]
+)
+def test_a_folder_that_cannot_be_made_is_74_and_one_line(tmp_path, name, reason):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "at all")
+    with pytest.raises(StorageError, match=rf"{name}: .*{reason}.*--results-dir") as caught:
+        make_folder(tmp_path / name, "--results-dir")
+    assert caught.value.exit_code == 74
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_folder_without_permission_is_an_error_of_the_surroundings(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_args: False)
     with pytest.raises(StorageError, match="permission"):
@@ -291,3 +312,9 @@ def test_a_folder_whose_name_was_taken_meanwhile_is_left_untouched(tmp_path):
     with pytest.raises(OutputExistsError, match="package"), placed_folder(target):
         target.symlink_to("nowhere")
     assert names_in(tmp_path) == ["package"]
+
+
+def test_a_file_where_a_folder_is_named_is_said(tmp_path):
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(StorageError, match=r"a\.tif: is a file, and no folder"):
+        check_folder(tmp_path / "a.tif")

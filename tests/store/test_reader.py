@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -22,7 +23,7 @@ from pyramidai_mpi.store.results.reader import (
 from pyramidai_mpi.store.results.result import Execution
 from pyramidai_mpi.store.results.seal import check_seal, seal_file
 from pyramidai_mpi.store.results.summary import read_account
-from pyramidai_mpi.store.results.tables import read_level_seconds
+from pyramidai_mpi.store.results.tables import read_header, read_level_seconds
 from tests.results import result_of, write_file
 from tests.trees import rule_of
 
@@ -48,6 +49,17 @@ def test_what_was_written_is_read(path):
     for n, level in levels.items():
         for name in ("index", "probability", "decision", "parent"):
             assert getattr(level, name).tobytes() == getattr(result.tree.levels[n], name).tobytes()
+
+
+@pytest.mark.parametrize("use", [None, "demonstration", "veterinary"])
+def test_what_the_model_is_for_is_read_and_older_files_say_nothing(tmp_path, use):
+    result = result_of()
+    path = write_file(tmp_path / "out.h5", replace(result, model=replace(result.model, intended_use=use)))
+    with h5py.File(path) as file:
+        assert file["model"].attrs.get("intended_use") == use
+    with open_result(path) as file:
+        assert read_header(file).model.intended_use == use
+    assert read_digest(path) == result.digest()
 
 
 def test_the_rule_of_tiles_is_read_back(tmp_path):

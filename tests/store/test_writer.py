@@ -50,6 +50,7 @@ ATTRIBUTES = {
     "tissue/mask": {"downsample", "method"},
     "levels/1": {
         "patch_size", "patch_size_level0", "patch_level", "downsample", "level_dim", "spacing_um_px", "threshold",
+        "network", "cell_px", "window_px",
     },
 }  # fmt: skip
 

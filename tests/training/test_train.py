@@ -47,7 +47,11 @@ def test_a_package_comes_out_that_stopped_and_resumed_is_the_same(slides, tmp_pa
     assert "| 0 |" in capsys.readouterr().out
     # the state of a training that was stopped after its first epoch is that of one of one epoch
     first = tmp_path / "first"
-    assert run_command_line(words(slides, first, "--epochs", "1", "--work", str(tmp_path / "work"))) == 0
+    use = ["--intended-use", "demonstration"]
+    assert run_command_line(words(slides, first, "--epochs", "1", "--work", str(tmp_path / "work"), *use)) == 0
+    assert [load_package(folder).intended_use for folder in (whole, first)] == [None, "demonstration"]
+    assert "Intended use: not stated; not for diagnosis." in (whole / "README.md").read_text()
+    assert "Intended use: demonstration model: scores mean nothing" in (first / "README.md").read_text()
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*.np?")}
     assert run_command_line(words(slides, stopped, "--epochs", "3", "--work", str(tmp_path / "work"))) == 0
     assert kept == {path: path.stat().st_mtime_ns for path in kept}, "tiles were read again"
@@ -119,11 +123,33 @@ def test_tiles_to_train_on_are_normalised_by_their_own_slides_stain(slides, tmp_
     assert np.abs(seen.pixels.astype(int) - raw.pixels).max() > 5
 
 
+@pytest.mark.parametrize(("method", "plain"), [("macenko", plain_macenko), ("reinhard", plain_reinhard)])
+def test_tiles_to_train_on_are_each_normalised_by_its_own_stain(slides, tmp_path, method, plain) -> None:
+    model = load_package(write_package(tmp_path / "model", n_levels=1, side=224))
+    bare = TilePlan(model, slides[0].parent, 0.5, per_class=4, seed=0)
+    plan = bare.with_stain(method, None, slides[1], "tile")
+    (raw,), (seen,) = (draw_split([slides[3]], one, Split.TRAIN, tmp_path) for one in (bare, plan))
+    assert len(raw) == len(seen) > 0
+    for tile, found in zip(raw.pixels, seen.pixels, strict=True):
+        assert np.abs(found - plain(tile, tile.reshape(-1, 3), plan.model.stain_target)).max() < 1
+
+
+def test_a_package_trained_on_tiles_of_their_own_stain_asks_for_that(slides, tmp_path, capsys) -> None:
+    words_of_it = [*words(slides[1:], tmp_path / "m"), "--epochs", "1", "--stain-per", "tile"]
+    assert run_command_line(words_of_it) == 64
+    assert "--stain-per tile needs --stain macenko or reinhard" in capsys.readouterr().err
+    assert run_command_line([*words_of_it, "--stain", "macenko"]) == 0
+    package = load_package(tmp_path / "m")
+    assert (package.stain, package.stain_target, package.stain_per) == ("macenko", MacenkoTarget(), "tile")
+    assert "macenko, of each tile" in (tmp_path / "m/README.md").read_text()
+
+
 def test_tiles_and_states_of_other_colours_have_other_names(slides, tmp_path) -> None:
     model = load_package(write_package(tmp_path / "model", n_levels=1, side=224))
     bare = TilePlan(model, slides[0].parent, 0.5, per_class=4, seed=0)
     targets = [("macenko", None), ("macenko", slides[2]), ("macenko", slides[3]), ("reinhard", None)]
     plans = [bare, *(bare.with_stain(method, target, slides[1]) for method, target in targets)]
+    plans += [bare.with_stain(method, None, slides[1], "tile") for method in ("macenko", "reinhard")]
     assert len({plan.stain_mark for plan in plans}) == len(plans)
     assert bare.stain_mark == ""
     assert plans[1].model.stain_target == MacenkoTarget()

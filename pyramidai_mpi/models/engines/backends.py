@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.extras import require_extra
 from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
 from pyramidai_mpi.models.engines.fixed_batch import sample_tiles
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
@@ -54,6 +55,7 @@ def load_engine(
     """
     if backend == "onnxruntime":
         return OnnxEngine(level, package, probe=probe)
+    require_extra("openvino", f"--backend {backend}")
     try:
         from pyramidai_mpi.models.engines.openvino_engine import OpenVinoEngine
     except ImportError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.stain.map import MacenkoTarget, ReinhardTarget, StainTarget
@@ -16,12 +16,23 @@ _NUMBERS = {
     "reinhard": {"mean": 3, "std": 3},
 }
 _MAY_BE_NEGATIVE = {"mean"}
+UNITS = ("slide", "tile")
+"""What the stain may be estimated of: once of the slide, or of each tile by itself."""
 
 
-def parse_stain(path: Path, value: Any) -> tuple[str, StainTarget | None]:
-    """Method and target of an entry: ``none``, or a mapping of ``method`` and ``target``.
+class StainEntry(NamedTuple):
+    """How stain is normalised: ``none``, ``macenko`` or ``reinhard``, to what, and in which of `UNITS`."""
 
-    Macenko's target may be left out (that of Macenko's own implementation), Reinhard's may not.
+    method: str
+    target: StainTarget | None
+    per: str = "slide"
+
+
+def parse_stain(path: Path, value: Any) -> StainEntry:
+    """What an entry says: ``none``, or a mapping of ``method``, ``target`` and ``per``.
+
+    Macenko's target may be left out (that of Macenko's own implementation), Reinhard's may not. Without ``per`` the
+    stain is the slide's.
 
     Raises
     ------
@@ -29,25 +40,29 @@ def parse_stain(path: Path, value: Any) -> tuple[str, StainTarget | None]:
         When it is anything else.
     """
     if value in ("none", {"method": "none"}):
-        return "none", None
+        return StainEntry("none", None)
     method = value.get("method") if isinstance(value, dict) else None
     if not isinstance(method, str) or method not in _NUMBERS:
         raise InputError(f"{path}: stain is {value!r:.80}, expected {{method: none}}, macenko or reinhard")
-    unknown = sorted(str(key) for key in set(value) - {"method", "target"})
+    unknown = sorted(str(key) for key in set(value) - {"method", "target", "per"})
     if unknown:
-        raise InputError(f"{path}: stain has the unknown entry {unknown[0]!r:.80}, expected method and target")
+        raise InputError(f"{path}: stain has the unknown entry {unknown[0]!r:.80}, expected method, target and per")
+    per = value.get("per", "slide")
+    if per not in UNITS:
+        raise InputError(f"{path}: per of stain is {per!r:.80}, expected {' or '.join(UNITS)}")
     if method == "macenko" and "target" not in value:
-        return method, MacenkoTarget()
+        return StainEntry(method, MacenkoTarget(), per)
     numbers = _target(path, method, value.get("target"))
-    return method, MacenkoTarget(**numbers) if method == "macenko" else ReinhardTarget(**numbers)
+    return StainEntry(method, MacenkoTarget(**numbers) if method == "macenko" else ReinhardTarget(**numbers), per)
 
 
-def stain_entry(target: StainTarget | None) -> dict[str, Any]:
-    """The entry that `parse_stain` reads as this target."""
+def stain_entry(target: StainTarget | None, per: str = "slide") -> dict[str, Any]:
+    """The entry that `parse_stain` reads as this target, and this one of `UNITS`."""
     if target is None:
         return {"method": "none"}
     method = "macenko" if isinstance(target, MacenkoTarget) else "reinhard"
-    return {"method": method, "target": {key: list(getattr(target, key)) for key in _NUMBERS[method]}}
+    entry = {"method": method, "target": {key: list(getattr(target, key)) for key in _NUMBERS[method]}}
+    return entry if per == "slide" else entry | {"per": per}
 
 
 def _target(path: Path, method: str, target: Any) -> dict[str, Any]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MOST_BYTES = 64 << 20
+"""Of messages that wait for the owner's thread; more are left where they are."""
+
 
 class OwnerDesk:
     """Does what an owner has to do beside the thread that answers steals.
@@ -43,10 +46,17 @@ class OwnerDesk:
         self._lock = threading.Lock()
         self._pending: list[Future[Any]] = []
         self._waiting: dict[int, Collected] = {}
+        self._bytes = 0
 
     def receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
         """Take a message about an owned slide. From the main thread."""
-        self._submit(self._desk, self.owner.handle, source, kind, slide, payload)
+        with self._lock:
+            self._bytes += len(payload)
+        self._submit(self._desk, self._handle, source, kind, slide, payload)
+
+    def has_room(self) -> bool:
+        """Whether more messages may be taken in: pictures come faster than a slow disk takes them."""
+        return self._bytes < _MOST_BYTES
 
     def finish(self, slide: int, collected: Collected) -> None:
         """Have the result of a complete slide written. From the owner's thread."""
@@ -78,6 +88,13 @@ class OwnerDesk:
                 collected.close()
         if self.owner.n_stale:
             log.debug("%d batches came for slides that had ended badly", self.owner.n_stale)
+
+    def _handle(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
+        try:
+            self.owner.handle(source, kind, slide, payload)
+        finally:
+            with self._lock:
+                self._bytes -= len(payload)
 
     def _finish(self, slide: int) -> None:
         try:

@@ -17,11 +17,15 @@ from pyramidai_mpi.run.pool.messages import Kind, SlideDescription, decode, enco
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+
     from pyramidai_mpi.base.types import TileArray
     from pyramidai_mpi.sched.transport import Transport
 
 T = TypeVar("T")
 
+MOST_BYTES = 64 << 20
+"""Of messages that wait to be sent or taken; who has more to send waits, so that memory stays as it is."""
 CHUNK_BYTES = 64 << 10
 CHUNK_S = 0.2
 """A chunk is sent when it is so large or so old. Of 1000 ranks an owner takes 5000 messages a second at most."""
@@ -38,6 +42,10 @@ class Mailbox:
         Called by `exchange` with (source, kind, slide, payload) for every message to an owner, and to rank 0.
     owner_of
         Rank that owns a slide.
+    has_room
+        Whether more messages may be received now.
+    task
+        What an analysis says of a tile before it is done.
     """
 
     def __init__(
@@ -45,10 +53,14 @@ class Mailbox:
         transport: Transport,
         receive: Callable[[int, Kind, int, bytes], None],
         owner_of: Callable[[int], int],
+        has_room: Callable[[], bool] = lambda: True,
+        task: np.dtype[np.void] = TILE_DTYPE,
     ) -> None:
         self._transport = transport
         self._receive = receive
         self._owner_of = owner_of
+        self._has_room = has_room
+        self._task = task
         self._outgoing: deque[tuple[int, bytes]] = deque()
         self._chunks: dict[int, _Chunk] = {}
         self._chunks_lock = threading.Lock()
@@ -57,17 +69,29 @@ class Mailbox:
         self._ended: set[int] = set()
         self._is_lost = False
         self._answer_came = threading.Condition()
+        self._under_way = self._unconfirmed = 0
+        self._bytes_left = threading.Condition()
 
     def send(self, destination: int, kind: Kind, slide: int, payload: bytes = b"") -> None:
         """Leave a message to be sent. From any thread."""
-        self._outgoing.append((destination, encode(kind, slide, payload)))
+        message = encode(kind, slide, payload)
+        with self._bytes_left:
+            self._under_way += len(message)
+        self._outgoing.append((destination, message))
 
     def send_to_owner(self, kind: Kind, slide: int, payload: bytes = b"") -> None:
         """Leave a message for the slide's owner. From any thread."""
         self.send(self._owner_of(slide), kind, slide, payload)
 
     def send_in_chunks(self, slide: int, batch: bytes) -> None:
-        """Leave a batch for the slide's owner, to travel with others. From any thread."""
+        """Leave a batch for the slide's owner, to travel with others. From any thread but the main one.
+
+        Waits while too much is under way.
+        """
+        with self._bytes_left:
+            # a rank whose main thread fails ends the whole job, so this cannot wait for ever
+            self._bytes_left.wait_for(lambda: self._under_way < MOST_BYTES or self._is_lost)
+            self._under_way += len(batch)
         with self._chunks_lock:
             self._chunks.setdefault(slide, _Chunk(time.monotonic())).add(batch)
 
@@ -101,6 +125,8 @@ class Mailbox:
         with self._answer_came:
             self._is_lost = True
             self._answer_came.notify_all()
+        with self._bytes_left:
+            self._bytes_left.notify_all()
 
     def exchange(self, *, flush: bool = False) -> None:
         """Send what was left here and take what has arrived. From the main thread.
@@ -112,18 +138,33 @@ class Mailbox:
         """
         self._send_chunks(flush=flush)
         while self._outgoing:
-            destination, message = self._outgoing.popleft()
-            if destination == self._transport.rank:
+            destination, message = self._outgoing[0]
+            to_itself = destination == self._transport.rank
+            if to_itself and not self._has_room():
+                break
+            self._outgoing.popleft()
+            if to_itself:
                 self._open(destination, message)
+                self._has_left(len(message))
             else:
                 self._transport.send(destination, message)
-        while (arrived := self._transport.receive()) is not None:
+                self._unconfirmed += len(message)
+        while self._has_room() and (arrived := self._transport.receive()) is not None:
             self._open(*arrived)
-        self._transport.all_sent()
+        if self._transport.all_sent():
+            self._has_left(self._unconfirmed)
+            self._unconfirmed = 0
 
     def is_empty(self) -> bool:
         """Whether everything left here so far has been taken by its receiver. From the main thread."""
         return not self._outgoing and not self._chunks and self._transport.all_sent()
+
+    def _has_left(self, n_bytes: int) -> None:
+        """So many bytes are no longer under way."""
+        if n_bytes:
+            with self._bytes_left:
+                self._under_way -= n_bytes
+                self._bytes_left.notify_all()
 
     def _send_chunks(self, *, flush: bool) -> None:
         now = time.monotonic()
@@ -131,7 +172,9 @@ class Mailbox:
             due = [slide for slide, chunk in self._chunks.items() if flush or chunk.is_due(now)]
             whole = [(slide, self._chunks.pop(slide)) for slide in due]
         for slide, chunk in whole:
-            self.send_to_owner(Kind.RECORDS, slide, b"".join(chunk.batches))
+            payload = b"".join(chunk.batches)
+            self.send_to_owner(Kind.RECORDS, slide, payload)
+            self._has_left(len(payload))  # and counts as a message now
 
     def _open(self, source: int, message: bytes | bytearray) -> None:
         kind, slide, payload = decode(message)
@@ -141,7 +184,7 @@ class Mailbox:
                 self._keep(self._descriptions, slide, (tag, SlideDescription.from_bytes(rest)))
             case Kind.BEGIN:
                 tag, rest = untagged(payload)
-                self._keep(self._beginnings, slide, (tag, records(rest, TILE_DTYPE)))
+                self._keep(self._beginnings, slide, (tag, records(rest, self._task)))
             case Kind.ENDED:
                 self._ended.add(slide)
             case _:

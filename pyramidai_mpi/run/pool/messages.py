@@ -19,8 +19,10 @@ import numpy.typing as npt
 
 from pyramidai_mpi.analyses.base import NO_TIME, Seconds
 from pyramidai_mpi.base.errors import ExitCode, InternalError, PyramidError, machine_failure, traceback_lines
+from pyramidai_mpi.base.types import kept_lengths
 from pyramidai_mpi.models.stain.map import StainMap
 from pyramidai_mpi.process.host import host_name
+from pyramidai_mpi.pyramid.cells import CellMarks
 from pyramidai_mpi.pyramid.tissue import TissueSource, pack_mask, unpack_mask
 from pyramidai_mpi.slides.readers.base import SlideInfo
 from pyramidai_mpi.store.results.summary import SlideAccount
@@ -48,7 +50,7 @@ class Kind(IntEnum):
     DESCRIPTION = 4
     """Owner to whoever asked: tag of the slide's run (uint64), then a `SlideDescription`."""
     BEGIN = 5
-    """Owner to opener: tag of the slide's run (uint64), then the tiles to begin with, records of `TILE_DTYPE`."""
+    """Owner to opener: tag of the slide's run (uint64), then the tiles to begin with, records of `Analysis.task`."""
     RECORDS = 6
     """To the owner: batches that were done (see `encode_batch`), one after the other."""
     ENDED = 7
@@ -77,6 +79,10 @@ class SlideDescription:
         How its stain is normalised; None does nothing.
     source
         How the mask came about.
+    marks
+        What is known of the cells of its grid, of an extraction of patches.
+    raw_because
+        See `analyses.base.OpenSlide`.
     """
 
     info: SlideInfo
@@ -86,9 +92,12 @@ class SlideDescription:
     mask: npt.NDArray[np.bool_]
     stain: StainMap | None = None
     source: TissueSource = field(default_factory=TissueSource)
+    marks: CellMarks = field(default_factory=CellMarks)
+    raw_because: str = ""
 
     def to_bytes(self) -> bytes:
-        """The description on the wire: length of the facts (uint32), facts as JSON, mask."""
+        """The description on the wire: length of the facts (uint32), facts as JSON, mask, marks."""
+        marks = self.marks.to_bytes()
         facts = {
             "info": asdict(self.info) | {"path": str(self.info.path)},
             "quickhash": self.quickhash,
@@ -96,9 +105,11 @@ class SlideDescription:
             "host": self.host,
             "stain": None if self.stain is None else self.stain.to_json(),
             "source": self.source.to_json(),
+            "marks": len(marks),
+            "raw_because": self.raw_because,
         }
         text = json.dumps(facts).encode()  # ASCII: JSON escapes what is not, also bytes that are no text
-        return struct.pack("<I", len(text)) + text + pack_mask(self.mask)
+        return struct.pack("<I", len(text)) + text + pack_mask(self.mask) + marks
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SlideDescription:
@@ -134,10 +145,26 @@ class SlideDescription:
             mpp_flaw=described["mpp_flaw"],
             levels_in_file=tuple(described["levels_in_file"]),
             no_levels=tuple(tuple(size) for size in described["no_levels"]),
+            openslide_quickhash1=described["openslide_quickhash1"],
+            patches_digest=described["patches_digest"],
+            slide_name=described["slide_name"],
         )
         stain = None if facts["stain"] is None else StainMap.from_json(facts["stain"])
         source = TissueSource.from_json(facts["source"])
-        return cls(info, facts["quickhash"], facts["mpp"], facts["host"], unpack_mask(data[end:]), stain, source)
+        last = len(data) - facts["marks"]
+        if not end <= last <= len(data):
+            raise InternalError(f"a description whose marks of cells are {facts['marks']} bytes")
+        return cls(
+            info=info,
+            quickhash=facts["quickhash"],
+            mpp=facts["mpp"],
+            host=facts["host"],
+            mask=unpack_mask(data[end:last]),
+            stain=stain,
+            source=source,
+            marks=CellMarks.from_bytes(data[last:]),
+            raw_because=facts["raw_because"],
+        )
 
 
 @dataclass(frozen=True)
@@ -248,6 +275,8 @@ class Batch:
         Seconds for the journal.
     seconds
         What the batch took besides.
+    kept
+        As in `analyses.base.Look`.
     """
 
     records: npt.NDArray[np.void]
@@ -257,16 +286,20 @@ class Batch:
     end_s: float = 0.0
     journal_s: float = 0.0
     seconds: Seconds = NO_TIME
+    kept: bytes = b""
 
 
 def encode_batch(batch: Batch) -> bytes:
-    """A batch on the wire: numbers of tiles, of unreadable ones and of features a tile; times; the records of each."""
+    """A batch on the wire: numbers of tiles, of unreadable ones and of features a tile; times; the records of each.
+
+    What else is kept of the tiles comes last, as many bytes as the records say.
+    """
     width = 0 if batch.features is None else batch.features.shape[1]
     head = _BATCH.pack(
         len(batch.records), len(batch.failed), width, batch.start_s, batch.end_s, batch.journal_s, *batch.seconds
     )
     features = b"" if batch.features is None else np.ascontiguousarray(batch.features, "<f4").tobytes()
-    return head + batch.records.tobytes() + batch.failed.tobytes() + features
+    return b"".join((head, batch.records.tobytes(), batch.failed.tobytes(), features, batch.kept))
 
 
 def decode_batches(
@@ -295,11 +328,17 @@ def decode_batches(
             at += unreadable.nbytes
             vectors = np.frombuffer(payload, "<f4", n_tiles * width, at).reshape(n_tiles, width)
             at += vectors.nbytes
+            n_kept = int(kept_lengths(tiles).sum())
+            kept = payload[at : at + n_kept]
+            at += n_kept
         except (struct.error, ValueError) as error:
             raise InternalError(f"a message of {len(payload)} bytes that holds no batches: {error!r:.80}") from error
         if not n_tiles or width not in {0, *(widths[level] for level in tiles["level"][:1] if level < len(widths))}:
             raise InternalError(f"a batch of {n_tiles} tiles with {width} features each")
-        yield Batch(tiles, unreadable, vectors if width else None, start_s, end_s, journal_s, Seconds(*seconds))
+        if len(kept) != n_kept:
+            raise InternalError(f"a batch with {len(kept)} of {n_kept} bytes that are kept of its tiles")
+        vectors_if_any = vectors if width else None
+        yield Batch(tiles, unreadable, vectors_if_any, start_s, end_s, journal_s, Seconds(*seconds), kept)
 
 
 def tagged(tag: int, payload: bytes) -> bytes:

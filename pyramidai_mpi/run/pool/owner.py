@@ -17,11 +17,13 @@ from pyramidai_mpi.base.errors import InternalError, PyramidError
 from pyramidai_mpi.base.types import MOST_LEVELS
 from pyramidai_mpi.pyramid.ledger import TileLedger
 from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideDescription, SlideEnd, decode_batches, tagged
+from pyramidai_mpi.store.files.byte_spool import ByteSpool
 from pyramidai_mpi.store.files.feature_spool import FeatureSpool
 from pyramidai_mpi.store.results.result import BATCH_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -46,6 +48,11 @@ WORK_DTYPE = np.dtype(
 
 class Output(Protocol):
     """A slide's place on the disk while the run is at work on it."""
+
+    @property
+    def path(self) -> Path:
+        """The result to be."""
+        ...
 
     @property
     def replaces(self) -> bool:
@@ -128,6 +135,8 @@ class Collected:
         `BATCH_DTYPE` records, likewise.
     n_restored
         Tiles that earlier starts have done.
+    kept
+        What else is kept of the tiles, in the order of `records`; None as long as nothing is.
     """
 
     beginning: Beginning
@@ -139,11 +148,17 @@ class Collected:
     work: dict[int, npt.NDArray[np.void]] = field(default_factory=dict)
     batches: list[tuple[int, int, int, float, float]] = field(default_factory=list)
     n_restored: int = 0
+    kept: ByteSpool | None = None
 
     def add(self, batch: Batch) -> None:
         """Take in tiles of one level."""
         if batch.features is not None:
             self.spool.append(int(batch.records["level"][0]), batch.features)
+        if batch.kept:
+            if self.kept is None:
+                # beside the result, which will be as large, and where there has to be room for it
+                self.kept = ByteSpool(self.beginning.output.path.parent)
+            self.kept.append(batch.kept)
         # copies: views would keep the whole message alive, with its features
         self.records.append(batch.records.copy())
         self.failed.append(batch.failed.copy())
@@ -179,6 +194,8 @@ class Collected:
     def close(self) -> None:
         """Give everything back; raises what `Output.close` does."""
         self.spool.close()
+        if self.kept is not None:
+            self.kept.close()
         self.beginning.output.close()
 
 
@@ -205,6 +222,8 @@ class Owner:
         Where a slide's features are kept.
     name
         Of a slide, for messages.
+    has_begun
+        Called with a slide that has begun, and what earlier starts have done of it.
     """
 
     def __init__(
@@ -218,6 +237,7 @@ class Owner:
         clock: Callable[[], float],
         spool_of: Callable[[int], FeatureSpool] = lambda _slide: FeatureSpool(),
         name: Callable[[int], str] = "slide {}".format,
+        has_begun: Callable[[Collected], None] = lambda _collected: None,
     ) -> None:
         self._waiting = set(owned)
         self._collected: dict[int, Collected] = {}
@@ -231,6 +251,7 @@ class Owner:
         self._clock = clock
         self._spool_of = spool_of
         self._name = name
+        self._has_begun = has_begun
         self.n_stale = 0
         """Batches that came for slides which had ended badly."""
 
@@ -300,6 +321,7 @@ class Owner:
             if len(batch.records):
                 collected.add(batch)
                 collected.n_restored += len(batch.records)
+        self._has_begun(collected)
         self._finish_if_complete(slide)
         return beginning
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import PyramidError
-from pyramidai_mpi.base.types import TILE_DTYPE, tiles_only
-from pyramidai_mpi.pyramid.dealing import deal_by_root
+from pyramidai_mpi.base.types import tiles_only
+from pyramidai_mpi.pyramid.dealing import deal_by_root, evenly_spread
 from pyramidai_mpi.ranks.collectives import agree, on_rank0, share_bytes
 from pyramidai_mpi.run.pool.desk import OwnerDesk
 from pyramidai_mpi.run.pool.mailbox import Mailbox
 from pyramidai_mpi.run.pool.messages import Kind, SlideDescription, SlideEnd
 from pyramidai_mpi.run.pool.owner import Owner
+from pyramidai_mpi.run.pool.tally import WorkTally
 from pyramidai_mpi.run.pool.workload import PoolWorkload, opening_tasks, tasks_of
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
@@ -206,10 +207,13 @@ class _Pool:
         self._held: Collected | None = None
         is_shared = journals.home == journals.shared
         self._journal = JournalWriter(journals.of_rank(comm.rank), journals.record_format, is_shared=is_shared)
-        self._mailbox = Mailbox(transport, self._receive, lambda slide: slide % comm.size)
         self._desk = OwnerDesk(job.write, job.opener.name)
+        self._mailbox = Mailbox(
+            transport, self._receive, lambda slide: slide % comm.size, self._desk.has_room, job.analysis.task
+        )
         keeps_features = opened is not None and any(job.analysis.widths)
         self._spool = FeatureSpool() if keeps_features else None
+        self._tally = WorkTally(len(job.analysis.widths))
         self._owner: Owner
 
     def run(
@@ -232,6 +236,7 @@ class _Pool:
             time.perf_counter,
             self._spool_of,
             self._job.opener.name,
+            self._has_begun,
         )
         workload = PoolWorkload(
             self._job.analysis,
@@ -239,6 +244,7 @@ class _Pool:
             self._mailbox,
             self._journal,
             plan.batch_size,
+            self._tally,
             kept_here=self._spool,
             report=report_progress,
             poll=self._poll,
@@ -273,7 +279,9 @@ class _Pool:
         """Share of this rank of the tasks to begin with. Collective."""
         comm, opened = self._comm, self._opened
         if opened is None:
-            return deal_round_robin(opening_tasks(slides), comm.rank, comm.size)
+            to_open = deal_round_robin(opening_tasks(slides, self._job.analysis.task), comm.rank, comm.size)
+            self._tally.waits(len(to_open))
+            return to_open
         begun = on_rank0(comm, lambda: self._owner.begin(opened.number, opened.description))
         tag = share_bytes(comm, None if begun is None else begun.tag.to_bytes(8, "little"))
         first = share_bytes(comm, None if begun is None else begun.first.tobytes())
@@ -281,9 +289,15 @@ class _Pool:
             # what earlier starts have done comes first in the spool of the slide's owner
             collected = self._held or self._owner.collected(opened.number)
             workload.tiles_kept.extend(tiles_only(records) for records in collected.records)
-        tiles = np.frombuffer(first, TILE_DTYPE)
+        tiles = np.frombuffer(first, self._job.analysis.task)
         workload.begin(opened.number, opened.slide, opened.rule, int.from_bytes(tag, "little"))
-        return tasks_of(opened.number, deal_by_root(tiles, opened.rule.grid, comm.rank, comm.size))
+        grid = opened.rule.grid
+        return tasks_of(opened.number, evenly_spread(deal_by_root(tiles, grid, comm.rank, comm.size), grid))
+
+    def _has_begun(self, collected: Collected) -> None:
+        rule = collected.beginning.rule
+        exist = rule.count_under(self._job.analysis.first(rule))
+        self._tally.begun(exist, collected.beginning.first, collected.records)
 
     def _spool_of(self, _slide: int) -> FeatureSpool:
         return self._spool or FeatureSpool()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import LostRankError, is_bug
-from pyramidai_mpi.base.types import TILE_DTYPE
-from pyramidai_mpi.pyramid.dealing import by_root
+from pyramidai_mpi.base.types import TILE_DTYPE, tiles_only
+from pyramidai_mpi.pyramid.dealing import evenly_spread
 from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideEnd, encode_batch
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.run.pool.mailbox import Mailbox
     from pyramidai_mpi.run.pool.messages import SlideDescription
+    from pyramidai_mpi.run.pool.tally import WorkTally
     from pyramidai_mpi.sched import Progress
     from pyramidai_mpi.slides.source import Found
     from pyramidai_mpi.store.files.feature_spool import FeatureSpool
@@ -37,29 +38,37 @@ _OPENING = _LEVELS - 1
 _MOST_OPEN_SLIDES = 3
 """Slides that a rank keeps open: a handle holds a cache of decoded tiles of up to 32 MB."""
 
-TASK_DTYPE = np.dtype([("group", "<u4"), ("col", "<u4"), ("row", "<u4")])
-"""A tile of one of many slides. ``group`` is 16 * slide + level, with level 15 for the opening of the slide."""
+
+def pool_dtype(task: np.dtype[np.void]) -> np.dtype[np.void]:
+    """A tile of one of many slides, from what an analysis says of a tile.
+
+    Field ``group`` in the place of ``level`` is 16 * slide + level, with level 15 for the opening of the slide.
+    """
+    return np.dtype([("group", "<u4"), *task.descr[1:]])
 
 
-def opening_tasks(slides: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
+def opening_tasks(slides: npt.NDArray[np.int64], task: np.dtype[np.void] = TILE_DTYPE) -> npt.NDArray[np.void]:
     """One task for each of these slides: open it."""
-    tasks = np.zeros(len(slides), TASK_DTYPE)
+    tasks = np.zeros(len(slides), pool_dtype(task))
     tasks["group"] = slides * _LEVELS + _OPENING
     return tasks
 
 
 def tiles_of(tasks: npt.NDArray[np.void], level: int) -> TileArray:
-    """The tiles of tasks that share one slide and level."""
-    tiles = np.empty(len(tasks), TILE_DTYPE)
-    tiles["level"], tiles["col"], tiles["row"] = level, tasks["col"], tasks["row"]
+    """The tiles of tasks that share one slide and level, as their analysis has them."""
+    tiles = np.empty(len(tasks), np.dtype([TILE_DTYPE.descr[0], *tasks.dtype.descr[1:]]))
+    tiles["level"] = level
+    for name in tasks.dtype.names[1:]:  # type: ignore[index]
+        tiles[name] = tasks[name]
     return tiles
 
 
 def tasks_of(slide: int, tiles: TileArray) -> npt.NDArray[np.void]:
     """Tasks of tiles of one slide."""
-    tasks = np.empty(len(tiles), TASK_DTYPE)
+    tasks = np.empty(len(tiles), pool_dtype(tiles.dtype))
     tasks["group"] = np.uint32(slide * _LEVELS) + tiles["level"]
-    tasks["col"], tasks["row"] = tiles["col"], tiles["row"]
+    for name in tiles.dtype.names[1:]:  # type: ignore[index]
+        tasks[name] = tiles[name]
     return tasks
 
 
@@ -105,6 +114,8 @@ class PoolWorkload:
         Takes each batch before anybody hears of what follows from it.
     batch_size
         Most tiles in one call.
+    counts
+        Takes what was done, for the whole job's progress.
     kept_here
         Takes the features, rows of a level in the order of `tiles_kept`, if they stay on this rank; None sends them to
         the slides' owners.
@@ -123,13 +134,14 @@ class PoolWorkload:
         mailbox: Mailbox,
         journal: JournalWriter,
         batch_size: int,
+        counts: WorkTally,
         *,
         kept_here: FeatureSpool | None = None,
         report: Callable[[Progress], None] | None = None,
         poll: Callable[[], None] = lambda: None,
         bugs_end_all: bool = False,
     ) -> None:
-        self.dtype = TASK_DTYPE
+        self.dtype = pool_dtype(analysis.task)
         self.batch_by = "group"
         self.batch_size = batch_size
         self.tiles_kept: list[TileArray] = []
@@ -137,6 +149,7 @@ class PoolWorkload:
         self._opener = opener
         self._mailbox = mailbox
         self._journal = journal
+        self._counts = counts
         self._kept_here = kept_here
         self._report = report
         self._poll = poll
@@ -171,11 +184,15 @@ class PoolWorkload:
         """Open a slide, or do tiles of one level of one slide; return what is to be looked at next."""
         slide, level = divmod(int(tasks["group"][0]), _LEVELS)
         if slide in self._refused or self._mailbox.has_ended(slide):
-            return np.empty(0, TASK_DTYPE)
+            self._leave_out(tasks, level)
+            return np.empty(0, self.dtype)
         tiles = tiles_of(tasks, level)
+        begun = time.perf_counter()
         try:
             if level == _OPENING:
-                return self._open_slide(slide)
+                first = self._open_slide(slide)
+                self._counts.opened(time.perf_counter() - begun)
+                return first
             opened, started = self._slide(slide), time.perf_counter()
             look = opened.analysis.look(tiles, prepared)
         except LostRankError:
@@ -186,9 +203,16 @@ class PoolWorkload:
             self._refused.add(slide)
             end = SlideEnd.by(error, self._opener.name(slide))
             self._mailbox.send_to_owner(Kind.REFUSED, slide, end.to_bytes())
-            return np.empty(0, TASK_DTYPE)
+            self._leave_out(tasks, level)
+            return np.empty(0, self.dtype)
         # not caught: the disk of the journals concerns all slides
-        return tasks_of(slide, self._keep(slide, opened.tag, tiles, look, started))
+        closer = self._keep(slide, opened.tag, tiles, look, started)
+        self._counts.did(level, len(tiles), len(closer), time.perf_counter() - begun)
+        return tasks_of(slide, closer)
+
+    def tally(self) -> tuple[int, ...]:
+        """What this rank has done by level; see `tally.WorkTally`."""
+        return self._counts.numbers()
 
     def on_progress(self, progress: Progress) -> None:
         """Pass the job's progress on."""
@@ -209,6 +233,13 @@ class PoolWorkload:
             opened.analysis.close()
         self._open.clear()
 
+    def _leave_out(self, tasks: npt.NDArray[np.void], level: int) -> None:
+        """Count tasks that nobody will do, as their slide has failed."""
+        if level == _OPENING:
+            self._counts.opened(0.0)
+        else:
+            self._counts.dropped(level, len(tasks))
+
     def _open_slide(self, slide: int) -> npt.NDArray[np.void]:
         opened, rule, description = self._opener.describe(slide)
         self._mailbox.send_to_owner(Kind.OPENED, slide, description.to_bytes())
@@ -219,9 +250,9 @@ class PoolWorkload:
             raise
         if not len(first):
             opened.pyramid.reader.close()
-            return np.empty(0, TASK_DTYPE)
+            return np.empty(0, self.dtype)
         self.begin(slide, opened, rule, tag)
-        return tasks_of(slide, by_root(first, rule.grid)[0])
+        return tasks_of(slide, evenly_spread(first, rule.grid))
 
     def _slide(self, slide: int) -> _Open:
         if slide in self._open:
@@ -235,13 +266,13 @@ class PoolWorkload:
     def _keep(self, slide: int, tag: int, tiles: TileArray, look: Look, started: float) -> TileArray:
         """Journal what was done and leave it for the slide's owner; the tiles to look at next."""
         journal_s = self._journal.seconds
-        self._journal.append(tag, look.records, look.failed, look.features)
+        self._journal.append(tag, look.records, look.failed, look.features, look.kept)
         features = look.features
         if self._kept_here is not None and features is not None:
             self._kept_here.append(int(tiles["level"][0]), features)
             features = None
         if self._kept_here is not None:
-            self.tiles_kept.append(tiles)
+            self.tiles_kept.append(tiles_only(tiles))
         ended = time.perf_counter()
         batch = Batch(
             look.records,
@@ -251,6 +282,7 @@ class PoolWorkload:
             ended - self._started,
             self._journal.seconds - journal_s,
             look.seconds,
+            look.kept,
         )
         self._mailbox.send_in_chunks(slide, encode_batch(batch))
         return look.closer

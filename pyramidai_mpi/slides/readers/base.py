@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pyramidai_mpi.base.csv_reading import was_utf8
 from pyramidai_mpi.base.errors import InputError, input_errors
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class SlideInfo:
     l0_size
         Width and height in level-0 pixels.
     stored_sizes
-        Width and height of every stored level, finest first.
+        Width and height of every stored level, finest first. That is level 0 but in a file of patches, which may keep
+        another one.
     stored_downsamples
         Nominal level-0 pixels per pixel of every stored level (see `spacing.nominal_downsample`).
     stored_exact
@@ -50,13 +52,21 @@ class SlideInfo:
         x, y of the non-empty region's corner (``openslide.bounds-x``, ``-y``), (0, 0) when the file does not say.
     reader
         What decodes its pixels: ``openslide``; ``tiff``, which leaves to OpenSlide what it cannot read exactly; or
-        ``image``.
+        ``image``; or ``patches``, of the stored tiles that a file of patches keeps.
     mpp_flaw
         What is wrong with what the file says of its µm/px; empty for nothing.
     levels_in_file
         Number of each stored level as OpenSlide counts them; empty where all that it counts are levels.
     no_levels
         Width and height of those that are none of this slide: pictures of the label, of the glass, of something else.
+    openslide_quickhash1
+        OpenSlide's own hash of the slide (``openslide.quickhash-1``), by which other programs know it; None where
+        OpenSlide makes none, as of pictures.
+    patches_digest
+        Digest of the file of patches that stands for the slide. It keeps a part of one stored level: what it does not
+        keep is unreadable, and no tissue. Empty for a slide itself.
+    slide_name
+        File name of the slide that such a file stands for; empty for a slide itself.
     """
 
     path: Path
@@ -71,6 +81,9 @@ class SlideInfo:
     mpp_flaw: str = ""
     levels_in_file: tuple[int, ...] = ()
     no_levels: tuple[tuple[int, int], ...] = ()
+    openslide_quickhash1: str | None = None
+    patches_digest: str = ""
+    slide_name: str = ""
 
     @property
     def n_in_file(self) -> int:
@@ -83,8 +96,8 @@ class SlideInfo:
 
     @property
     def name(self) -> str:
-        """File name without folders."""
-        return self.path.name
+        """The slide's file name without folders."""
+        return self.slide_name or self.path.name
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,8 @@ class SlideReader(Protocol):
     ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
         """Like `read`, without raising: pixels, and for each, uint8 (height, width), one of these.
 
-        `THERE`; `MISSING`: could not be had; `LEFT_OUT`: not scanned, by the account of a format that leaves out areas.
+        `THERE`; `MISSING`: could not be had; `LEFT_OUT`: not scanned, by the account of a format that leaves out areas,
+        or not kept, by that of a file of patches.
         """
         ...
 
@@ -167,7 +181,8 @@ def check_can_be_opened(path: Path) -> None:
     with input_errors(path):
         exists = path.exists()
     if not exists:
-        raise InputError(f"{path}: no such slide; check the path")
+        hint = "check the path" if was_utf8(str(path)) else "its name is no UTF-8: save a table as CSV UTF-8"
+        raise InputError(f"{path}: no such slide; {hint}")
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: is no file; check the path")
     with input_errors(path), path.open("rb") if path.is_file() else nullcontext():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.patch_order import is_patch_file
 from pyramidai_mpi.slides.readers.base import check_can_be_opened
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from pyramidai_mpi.slides.readers.pixel_kinds import as_rgb
@@ -52,7 +53,7 @@ def open_slide(
     Parameters
     ----------
     path
-        Any file that OpenSlide opens, or a PNG, JPEG or TIFF that fits in memory.
+        Any file that OpenSlide opens, a PNG, JPEG or TIFF that fits in memory, or a file of patches with stored tiles.
     reader
         Name of a row of `READERS`, or ``auto``: ``tiff`` for the formats where it was measured to be faster
         (``bench/README.md``), OpenSlide for all others. The pixels are the same.
@@ -114,6 +115,12 @@ def _open_image(path: Path, report: Callable[[str], None], known: SlideInfo | No
     return ImageReader(path)
 
 
+def _open_patches(path: Path, report: Callable[[str], None], known: SlideInfo | None, is_asked: bool) -> SlideReader:
+    from pyramidai_mpi.slides.readers.kept_level import open_kept_level
+
+    return open_kept_level(path)
+
+
 def _takes_image(path: Path) -> bool:
     from pyramidai_mpi.slides.readers.image_reader import is_image
 
@@ -131,6 +138,7 @@ _BEYOND_OPENSLIDE = (
 )
 _OPENSLIDE = ("openslide-python", "openslide-bin")
 _ROWS = (
+    ReaderChoice("patches", is_patch_file, _open_patches, ("simplejpeg", "imagecodecs")),
     ReaderChoice("image", _takes_image, _open_image, ("pillow", "simplejpeg", "imagecodecs")),
     ReaderChoice("tiff", lambda path: True, _open_tiff, (*_OPENSLIDE, "simplejpeg", "imagecodecs")),
     ReaderChoice("openslide", lambda path: True, _open_openslide, _OPENSLIDE),

@@ -38,8 +38,6 @@ _GREY = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B"})
 """Pillow's names of modes without colours."""
 _ORIENTATION = 274
 _INCH_UM = 25400.0
-_PIXELS_OF_A_MICROSCOPE = (0.02, 20.0)
-"""µm. What most pictures say is 72 or 96 pixels an inch, a screen's: 353 and 265 µm."""
 _JPEG_IN_TIFF = 7
 _RGB = "python -c \"from PIL import Image; Image.open('IN').convert('RGB').save('OUT.png')\""
 
@@ -249,10 +247,7 @@ def _spacing(resolution: tuple[float, float] | None) -> tuple[float | None, str]
     """µm/px from pixels per inch, where a microscope may have such pixels; and what is wrong with them."""
     if resolution is None or min(resolution) <= 0:
         return None, ""
-    mpp, flaw = square_spacing(*(_INCH_UM / float(one) for one in resolution))
-    if mpp is not None and not _PIXELS_OF_A_MICROSCOPE[0] <= mpp <= _PIXELS_OF_A_MICROSCOPE[1]:
-        return None, f"says that its pixels are {mpp:.4g} µm, as no microscope's are"
-    return mpp, flaw
+    return square_spacing(*(_INCH_UM / float(one) for one in resolution))
 
 
 def _on_white(rgba: npt.NDArray[np.uint8]) -> RgbArray:

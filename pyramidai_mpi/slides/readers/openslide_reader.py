@@ -275,7 +275,7 @@ def _open(path: Path) -> openslide.OpenSlide:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
         _raise_if_the_disk_fails(path, error)
-        raise InputError(f"{path}: {_why_unsupported(pages_of(path))}") from error
+        raise InputError(f"{path}: {_why_unsupported(pages_of(path), path.stat().st_size)}") from error
     except openslide.OpenSlideError as error:
         _raise_if_the_disk_fails(path, error)
         pages = pages_of(path)
@@ -300,8 +300,10 @@ def _raise_if_the_disk_fails(path: Path, error: openslide.OpenSlideError) -> Non
             quickhash(path)  # looks at 66 places of the file
 
 
-def _why_unsupported(pages: tuple[TiffPage, ...]) -> str:
+def _why_unsupported(pages: tuple[TiffPage, ...], n_bytes: int) -> str:
     """Why OpenSlide calls a file none of its formats: its pages are `pages`, none where it is no TIFF."""
+    if any(page.reaches_beyond(n_bytes) for page in pages):
+        return "damaged slide, tiles of it lie beyond the end of the file, which is cut short; copy it again"
     if pages and pages[0].is_tiled:
         if wrong := larger_page(pages[0].size, pages) or obstacle(pages[0], pages):
             return wrong
@@ -344,6 +346,7 @@ def _describe(path: Path, handle: openslide.OpenSlide) -> SlideInfo:
             int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
             int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
         ),
+        openslide_quickhash1=properties.get(openslide.PROPERTY_NAME_QUICKHASH1),
     )
 
 

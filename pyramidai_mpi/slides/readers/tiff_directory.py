@@ -94,6 +94,12 @@ class TiffPage:
         """Bytes of one tile without compression."""
         return self.tile[0] * self.tile[1] * (1 if self.is_planar else self.samples) * self.bits // 8
 
+    def reaches_beyond(self, n_bytes: int) -> bool:
+        """Whether any of its tiles ends after so many bytes."""
+        # one above the file's size may be so large that their sum would begin anew at 0
+        largest = np.maximum(self.offsets, self.counts)
+        return bool(((largest > n_bytes) | (self.offsets + self.counts > n_bytes)).any())
+
 
 def read_pages(path: Path, descriptor: int, file_size: int) -> Iterator[TiffPage]:
     """Pages along the chain of directories; libtiff, too, stops where it turns back. None of what is no TIFF.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.slides.readers import tile_codecs
+from pyramidai_mpi.slides.readers.tile_codecs import TileCoding
+from pyramidai_mpi.slides.readers.tile_mosaic import TileMosaic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,30 +32,25 @@ class TiffLevel:
 
     Attributes
     ----------
-    size
-        Width and height in pixels.
+    mosaic
+        Its size and that of its tiles.
     downsample
         Level-0 pixels per pixel, a whole number.
-    tile_size
-        Width and height of its tiles.
     offsets, counts
         Places of the tiles in the file and their lengths in bytes, int64 (rows * columns,), in row-major order. A
         length of 0 says that the file lacks the tile.
+    coding
+        How the tiles are encoded.
     decode
         Function that turns a tile's bytes into its pixels.
     """
 
-    size: tuple[int, int]
+    mosaic: TileMosaic
     downsample: int
-    tile_size: tuple[int, int]
     offsets: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
+    coding: TileCoding
     decode: Decoder
-
-    @property
-    def columns(self) -> int:
-        """Tiles in a row."""
-        return -(-self.size[0] // self.tile_size[0])
 
 
 def find_levels(
@@ -105,19 +101,18 @@ def _level_of(page: tifffile.TiffPage, info: SlideInfo, number: int) -> TiffLeve
     tile_size = (page.tilewidth, page.tilelength)
     if not (number == 0 or info.stored_exact[number]) or not _is_plain(page):
         return None
-    decoder = _decoder_of(page, tile_size)
-    if decoder is None:
+    coding = _coding_of(page, tile_size)
+    if coding is None:
         return None
     level = TiffLevel(
-        size=(page.imagewidth, page.imagelength),
+        mosaic=TileMosaic((page.imagewidth, page.imagelength), tile_size),
         downsample=round(info.stored_downsamples[number]),
-        tile_size=tile_size,
         offsets=np.array(page.dataoffsets, np.int64),
         counts=np.array(page.databytecounts, np.int64),
-        decode=decoder,
+        coding=coding,
+        decode=coding.decoder(),
     )
-    n_tiles = level.columns * -(-level.size[1] // tile_size[1])
-    return level if len(level.offsets) == len(level.counts) == n_tiles else None
+    return level if len(level.offsets) == len(level.counts) == level.mosaic.n_tiles else None
 
 
 def _is_plain(page: tifffile.TiffPage) -> bool:
@@ -136,17 +131,17 @@ def _is_plain(page: tifffile.TiffPage) -> bool:
     )
 
 
-def _decoder_of(page: tifffile.TiffPage, tile_size: tuple[int, int]) -> Decoder | None:
-    """A strict decoder for a page's tiles, None when there is none, or none that is faster than OpenSlide."""
+def _coding_of(page: tifffile.TiffPage, tile_size: tuple[int, int]) -> TileCoding | None:
+    """How a page's tiles are encoded, None when no strict decoder takes them, or none that is faster than OpenSlide."""
     photometric, predictor = int(page.photometric), int(page.predictor)
     if page.compression == _JPEG and photometric in {_RGB, _YCBCR}:
-        return tile_codecs.jpeg_decoder(tile_size, page.jpegtables or b"", is_ycbcr=photometric == _YCBCR)
+        return TileCoding("jpeg", tile_size, page.jpegtables or b"", is_ycbcr=photometric == _YCBCR)
     if photometric != _RGB:
         return None
     if page.compression in {_DEFLATE, _OLD_DEFLATE} and predictor in {_NO_PREDICTOR, _HORIZONTAL}:
-        return tile_codecs.deflate_decoder(tile_size, differences=predictor == _HORIZONTAL)
+        return TileCoding("deflate", tile_size, differences=predictor == _HORIZONTAL)
     if page.compression == _NONE and predictor == _NO_PREDICTOR:
-        return tile_codecs.raw_decoder(tile_size)
+        return TileCoding("raw", tile_size)
     if page.compression == _APERIO_JP2K_RGB and predictor == _NO_PREDICTOR:
-        return tile_codecs.jpeg2000_decoder(tile_size)
+        return TileCoding("jpeg2000", tile_size)
     return None

@@ -9,18 +9,18 @@ OpenSlide alone decides what is unreadable and why.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import input_errors
+from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.slides.readers.base import THERE
+from pyramidai_mpi.slides.readers.tile_mosaic import CACHE_BYTES, TileCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
     from pyramidai_mpi.slides.readers.tiff_levels import TiffLevel
 
-CACHE_BYTES = 48 << 20
-"""Decoded tiles that a reader keeps: 64 of 512 x 512, a row of tiles of a slide 30000 pixels wide."""
 _MOST_EXPECTED = 4096
 """Stored tiles remembered as expected, not to be asked for again and again."""
 
@@ -63,8 +61,12 @@ class TiffReader:
             self._file = os.open(self.info.path, os.O_RDONLY)
         self._file_bytes = os.fstat(self._file).st_size
         self._expected: set[tuple[int, int]] = set()
-        self._cache: OrderedDict[tuple[int, int], RgbArray] = OrderedDict()
-        self._cache_left = cache_bytes
+        self._cache: TileCache[tuple[int, int]] = TileCache(cache_bytes)
+
+    @property
+    def levels(self) -> Sequence[TiffLevel | None]:
+        """Each stored level, None where OpenSlide alone reads it."""
+        return self._levels
 
     def read(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray:
         """See `SlideReader.read`."""
@@ -90,8 +92,8 @@ class TiffReader:
         if level is None or not hasattr(os, "posix_fadvise"):  # macOS has none
             return
         left, top = l0_corner[0] // level.downsample, l0_corner[1] // level.downsample
-        for col, row in _tiles_in(level, left, top, left + size[0], top + size[1]):
-            number = row * level.columns + col
+        for col, row in level.mosaic.tiles_in(left, top, left + size[0], top + size[1]):
+            number = row * level.mosaic.columns + col
             key = (stored_level, number)
             if key in self._cache or key in self._expected or level.counts[number] <= 0:
                 continue
@@ -116,54 +118,52 @@ class TiffReader:
         level = self._levels[stored_level]
         if level is None or l0_corner[0] % level.downsample or l0_corner[1] % level.downsample:
             return None
-        left, top = l0_corner[0] // level.downsample, l0_corner[1] // level.downsample
-        right, bottom = left + size[0], top + size[1]
-        is_inside = left >= 0 and top >= 0 and right <= level.size[0] and bottom <= level.size[1]
-        pixels = np.empty((size[1], size[0], 3), np.uint8)
-        if not is_inside:
-            pixels.fill(255)
-        tile_width, tile_height = level.tile_size
-        for col, row in _tiles_in(level, left, top, right, bottom):
-            tile = self._tile(stored_level, level, col, row)
-            if tile is None:
-                return None
-            tile_left, tile_top = col * tile_width, row * tile_height
-            first_x, last_x = max(left, tile_left), min(right, tile_left + tile_width, level.size[0])
-            first_y, last_y = max(top, tile_top), min(bottom, tile_top + tile_height, level.size[1])
-            pixels[first_y - top : last_y - top, first_x - left : last_x - left] = tile[
-                first_y - tile_top : last_y - tile_top, first_x - tile_left : last_x - tile_left
-            ]
-        return pixels
+        corner = l0_corner[0] // level.downsample, l0_corner[1] // level.downsample
+        return level.mosaic.compose(corner, size, lambda col, row: self._tile(stored_level, level, col, row))
 
     def _tile(self, stored_level: int, level: TiffLevel, col: int, row: int) -> RgbArray | None:
         """Pixels of a stored tile, None when it is not there or not sound."""
-        number = row * level.columns + col
+        number = row * level.mosaic.columns + col
         key = (stored_level, number)
         kept = self._cache.get(key)
         if kept is not None:
-            self._cache.move_to_end(key)
             return kept
+        if self.tile_defect(stored_level, number) is not None:
+            return None
         offset, count = int(level.offsets[number]), int(level.counts[number])
-        if count <= 0 or offset <= 0 or offset + count > self._file_bytes:
-            return None
-        if self._slow.stored_tiles.tile_defect(stored_level, col, row) is not None:
-            return None
         try:
             tile = level.decode(os.pread(self._file, count, offset))
         except (ValueError, OSError):
             return None
-        self._cache[key] = tile
-        self._cache_left -= tile.nbytes
-        while self._cache_left < 0 and len(self._cache) > 1:
-            _, oldest = self._cache.popitem(last=False)
-            self._cache_left += oldest.nbytes
+        self._cache.put(key, tile)
         return tile
 
+    def tile_defect(self, stored_level: int, number: int) -> str | None:
+        """Why a stored tile of a level that is read here cannot be had, as far as is known without decoding it."""
+        level = self._levels[stored_level]
+        assert level is not None
+        offset, count = int(level.offsets[number]), int(level.counts[number])
+        if count <= 0:
+            return "is not in the file"
+        if offset <= 0 or offset + count > self._file_bytes:
+            return "lies beyond the end of the file"
+        row, col = divmod(number, level.mosaic.columns)
+        return self._slow.stored_tiles.tile_defect(stored_level, col, row)
 
-def _tiles_in(level: TiffLevel, left: int, top: int, right: int, bottom: int) -> Iterator[tuple[int, int]]:
-    """Columns and rows of the tiles that a region of a level meets."""
-    tile_width, tile_height = level.tile_size
-    first_col, first_row = max(left, 0) // tile_width, max(top, 0) // tile_height
-    for row in range(first_row, -(-min(bottom, level.size[1]) // tile_height)):
-        for col in range(first_col, -(-min(right, level.size[0]) // tile_width)):
-            yield col, row
+    def encoded(self, stored_level: int, number: int) -> bytes:
+        """Bytes of a stored tile without a known defect, as they are in the file.
+
+        Raises
+        ------
+        InputError
+            When they cannot be read, or the slide was written to since it was opened.
+        """
+        level = self._levels[stored_level]
+        assert level is not None
+        count = int(level.counts[number])
+        with input_errors(self.info.path):
+            data = os.pread(self._file, count, int(level.offsets[number]))
+        self._slow.check_unchanged()
+        if len(data) != count:
+            raise InputError(f"{self.info.path}: was cut while it was being read")
+        return data

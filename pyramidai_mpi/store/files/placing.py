@@ -86,10 +86,32 @@ def check_folder(folder: Path) -> None:
         When it is missing or cannot be written.
     """
     # os.path.isdir says no instead of raising where a folder on the way cannot be entered
+    if os.path.isfile(folder):  # noqa: PTH113
+        raise StorageError(f"{folder}: is a file, and no folder; name another output")
     if not os.path.isdir(folder):  # noqa: PTH112
         raise StorageError(f"{folder}: no such folder, or no right to enter it; make it first or name another")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(f"{folder}: no permission to write there; name an output in another folder")
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder and those it lies in, where there is none.
+
+    Parameters
+    ----------
+    option
+        Who asks for it, for the message.
+
+    Raises
+    ------
+    StorageError
+        When that cannot be done, or something else has the name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "is there and no folder" if isinstance(error, FileExistsError) else f"cannot be made: {error.strerror}"
+        raise StorageError(f"{folder}: {reason}; name another with {option}") from error
 
 
 def temporary_name(path: Path) -> Path:

@@ -9,7 +9,7 @@ A file is a head and then frames, one a batch. The head says what the records lo
     failed      uint32    records of unreadable tiles in the payload
     length      uint32    bytes of the payload
     head check  uint32    CRC-32 of the fields before
-    payload               tiles, unreadable tiles, features (float32), one after the other
+    payload               tiles, unreadable tiles, features (float32), other bytes kept, one after the other
     check       8 bytes   BLAKE2b of frame head and payload, with the head's own check as key
 
 Everything is little-endian. A frame goes out in one `write`, so whoever dies leaves at most its last frame torn. Damage
@@ -26,8 +26,11 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from pyramidai_mpi.base.types import kept_lengths
+
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
 
 VERSION = 2
 MAGIC = b"pyramidai-journ\n"
@@ -48,7 +51,8 @@ class RecordFormat:
     Attributes
     ----------
     record, failed
-        Packed types of a tile that was done and of an unreadable tile; the former has a field ``level``.
+        Packed types of a tile that was done and of an unreadable tile; the former has a field ``level``, and perhaps
+        one that says how many bytes more are kept of it (`base.types.KEPT_BYTES`).
     widths
         Length of each level's feature vectors, 0 where none are kept.
     """
@@ -62,10 +66,10 @@ class RecordFormat:
         description = {"record": self.record.descr, "failed": self.failed.descr, "features": self.widths}
         return json.dumps(description, sort_keys=True, separators=(",", ":")).encode()
 
-    def payload_bytes(self, level: int, n_tiles: int, n_failed: int) -> int:
-        """Length of the payload of so many tiles of one level."""
-        per_tile = self.record.itemsize + 4 * self.widths[level]
-        return n_tiles * per_tile + n_failed * self.failed.itemsize
+    def payload_bytes(self, records: npt.NDArray[np.void], n_failed: int) -> int:
+        """Length of the payload of tiles (n,) of one level, n > 0, so many of them unreadable."""
+        per_tile = self.record.itemsize + 4 * self.widths[int(records["level"][0])]
+        return len(records) * per_tile + n_failed * self.failed.itemsize + int(kept_lengths(records).sum())
 
 
 class FrameHead(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.types import tile_keys
+from pyramidai_mpi.base.types import kept_lengths, tile_keys
 from pyramidai_mpi.store.journal.format import (
     CHECK_BYTES,
     FRAME,
@@ -39,10 +39,18 @@ _WHAT_TO_DO = "remove that file, and --resume does its tiles again; or start afr
 
 
 FRAME_DTYPE = np.dtype(
-    [("slide", "<u8"), ("file", "<u4"), ("level", "u1"), ("at", "<u8"), ("tiles", "<u4"), ("failed", "<u4")]
+    [
+        ("slide", "<u8"),
+        ("file", "<u4"),
+        ("level", "u1"),
+        ("at", "<u8"),
+        ("length", "<u4"),
+        ("tiles", "<u4"),
+        ("failed", "<u4"),
+    ]
 )
-"""One frame of a journal: the tag of its slide, the file's number, the level of its tiles, where its payload begins,
-and how many tiles and unreadable tiles it holds."""
+"""One frame of a journal: the tag of its slide, the file's number, the level of its tiles, where its payload begins and
+how long it is, and how many tiles and unreadable tiles it holds."""
 
 
 def scan_file(path: Path, number: int, record_format: RecordFormat) -> npt.NDArray[np.void]:
@@ -68,7 +76,7 @@ def scan_file(path: Path, number: int, record_format: RecordFormat) -> npt.NDArr
             return np.empty(0, FRAME_DTYPE)
         with opened as file:
             frames = [
-                (head.slide, number, level, at, head.n_tiles, head.n_failed)
+                (head.slide, number, level, at, head.length, head.n_tiles, head.n_failed)
                 for head, level, at in _frames(file, record_format)
             ]
     return np.array(frames, FRAME_DTYPE)
@@ -106,10 +114,11 @@ class SlideFrames:
 
     def batches(
         self, kept: npt.NDArray[np.bool_]
-    ) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.void], npt.NDArray[np.float32] | None]]:
-        """Frame by frame those of the tiles that count, the reasons of the unreadable ones among them, their features.
+    ) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.void], npt.NDArray[np.float32] | None, bytes]]:
+        """Frame by frame those of the tiles that count, the reasons of the unreadable ones among them, what is kept.
 
-        Only the frame in hand is in memory.
+        The latter are their features, and the other bytes that are kept of them, one after the other. Only the frame in
+        hand is in memory.
 
         Parameters
         ----------
@@ -127,11 +136,15 @@ class SlideFrames:
             start += len(records)
             failed = np.frombuffer(tail, self.record_format.failed, int(frame["failed"]))
             width = self.record_format.widths[int(frame["level"])]
-            features = None
-            if width:
-                features = np.frombuffer(tail, "<f4", offset=failed.nbytes).reshape(len(records), width)[counts]
+            vectors = np.frombuffer(tail, "<f4", len(records) * width, failed.nbytes).reshape(len(records), width)
             chosen = records[counts]
-            yield chosen, failed[np.isin(tile_keys(failed), tile_keys(chosen))], features
+            kept_bytes = _of_those(counts, kept_lengths(records), memoryview(tail)[failed.nbytes + vectors.nbytes :])
+            yield (
+                chosen,
+                failed[np.isin(tile_keys(failed), tile_keys(chosen))],
+                vectors[counts] if width else None,
+                kept_bytes,
+            )
 
     def _read(self, *, with_tail: bool = False) -> Iterator[tuple[np.void, npt.NDArray[np.void], bytes]]:
         """Each frame, its records, and the rest of its payload if that is wanted."""
@@ -140,13 +153,18 @@ class SlideFrames:
             path = self.files[number]
             with _reading(path), _OpenFile(path) as file:
                 for frame in of_file:
-                    level, n_tiles, n_failed = (int(frame[name]) for name in ("level", "tiles", "failed"))
-                    whole = self.record_format.payload_bytes(level, n_tiles, n_failed)
-                    length = whole if with_tail else n_tiles * record.itemsize
+                    n_tiles = int(frame["tiles"])
+                    length = int(frame["length"]) if with_tail else n_tiles * record.itemsize
                     data = file.read(int(frame["at"]), length)
                     if len(data) != length:
                         raise InputError(f"{path}: has become shorter; is somebody else at work on it?")
                     yield frame, np.frombuffer(data, record, n_tiles), data[n_tiles * record.itemsize :]
+
+
+def _of_those(counts: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64], kept: memoryview) -> bytes:
+    """The bytes of those tiles that count, of the bytes of all tiles."""
+    ends = np.cumsum(lengths)
+    return b"".join(kept[end - length : end] for end, length in zip(ends[counts], lengths[counts], strict=True))
 
 
 @contextmanager
@@ -261,12 +279,12 @@ def _read_frame(file: _OpenFile, at: int, key: bytes) -> tuple[FrameHead, bytes]
 def _level_of(file: _OpenFile, head: FrameHead, payload: bytes, record_format: RecordFormat) -> int:
     """Level that the tiles of a frame share."""
     if head.n_tiles and head.n_tiles * record_format.record.itemsize <= len(payload):
-        levels = np.frombuffer(payload, record_format.record, head.n_tiles)["level"]
-        level = int(levels[0])
+        records = np.frombuffer(payload, record_format.record, head.n_tiles)
+        level = int(records["level"][0])
         if (
             level < len(record_format.widths)
-            and (levels == level).all()
-            and record_format.payload_bytes(level, head.n_tiles, head.n_failed) == len(payload)
+            and (records["level"] == level).all()
+            and record_format.payload_bytes(records, head.n_failed) == len(payload)
         ):
             return level
     raise InputError(f"{file.path}: record {head.number} says of itself what it does not hold; {_WHAT_TO_DO}")

@@ -65,6 +65,7 @@ class JournalWriter:
         records: npt.NDArray[np.void],
         failed: npt.NDArray[np.void],
         features: npt.NDArray[np.float32] | None = None,
+        kept: bytes = b"",
     ) -> None:
         """Add the tiles of one batch, which share a slide and a level.
 
@@ -76,6 +77,8 @@ class JournalWriter:
             Records of the format; `failed` has one for each unreadable tile of the batch.
         features
             float32 (n, F), a row a tile, where the level has any.
+        kept
+            What else is kept of the tiles, as many bytes as their records say.
 
         Raises
         ------
@@ -87,10 +90,9 @@ class JournalWriter:
         if not len(records):
             return
         started = time.perf_counter()
-        payload = records.tobytes() + failed.tobytes()
-        if features is not None:
-            payload += np.ascontiguousarray(features, "<f4").tobytes()
-        assert len(payload) == self._format.payload_bytes(int(records["level"][0]), len(records), len(failed))
+        vectors = b"" if features is None else np.ascontiguousarray(features, "<f4").tobytes()
+        payload = b"".join((records.tobytes(), failed.tobytes(), vectors, kept))
+        assert len(payload) == self._format.payload_bytes(records, len(failed))
         with self._storage_errors():
             if self._failure is not None:
                 raise self._failure

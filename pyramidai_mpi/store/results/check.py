@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.types import Decision, index_keys
-from pyramidai_mpi.store.results.tables import iter_rows, names_damage, read_execution, read_header
+from pyramidai_mpi.base.types import ANY_SCORE, Decision, WindowState, index_keys
+from pyramidai_mpi.store.results.tables import iter_cells, iter_rows, names_damage, read_execution, read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyramidai_mpi.store.results.result import LevelRecord
     from pyramidai_mpi.store.results.tables import Header, ResultFile, TileRows
 
 _MOST_LEVELS = 16
@@ -23,6 +26,8 @@ _MOST_CLASSES = 1000
 _MOST_FEATURES = 1 << 17
 _LONGEST_SIDE = 1 << 31
 _LARGEST_TILE = 1 << 16
+_MOST_CELLS = 1 << 12
+"""Along the side of a block."""
 _MOST_MASK_PIXELS = 1 << 30
 """Of a slide of 1000000 x 1000000 pixels at 32 pixels a mask pixel."""
 
@@ -77,15 +82,43 @@ def _check_geometry(header: Header) -> None:
             and _is_size(level.spacing_um_px, 1e12)
             and all(_is_size(side, _LONGEST_SIDE * _LARGEST_TILE) for side in level.level_dim)
             and not math.isnan(level.threshold)
-            and level.n_features <= _MOST_FEATURES,
+            and level.n_features <= _MOST_FEATURES
+            and _are_cells(level, model.tile_size),
             f"a level {n} of such sizes: {level}",
         )
+    _check_strides(levels)
     # pictures are drawn on the grid of level-0 tiles: the mask, which is stored, is at least as fine
-    pixels_per_tile = header.grid.l0_tile_side(0) / header.mask_downsample
+    pixels_per_tile = header.grid.l0_side(0) / header.mask_downsample
     _expect(abs(pixels_per_tile - max(round(pixels_per_tile), 1)) < 1e-3, f"{pixels_per_tile} mask pixels a tile")
     _expect(math.prod(header.mask_shape) <= _MOST_MASK_PIXELS, f"a tissue mask of {header.mask_shape} pixels")
     for n_pixels, side in zip(header.mask_shape[::-1], slide.l0_size, strict=True):
         _expect(abs(n_pixels - side / header.mask_downsample) <= 2, "a tissue mask of another size than the slide")
+
+
+def _check_strides(levels: Sequence[LevelRecord]) -> None:
+    """See that blocks of windows are the finest levels, and that finer cells nest in coarser ones."""
+    _expect(len({level.cell is None for level in levels}) == 1, "a stride at some levels alone")
+    are_blocks = [level.block > 1 for level in levels]
+    _expect(are_blocks == sorted(are_blocks, reverse=True), "blocks of windows above single ones")
+    for n, level in enumerate(levels):
+        if level.cell is not None and level.network == 0:
+            _expect(level.cell % (levels[0].cell or 1) == 0, f"cells of {level.cell} at level {n} that do not nest")
+
+
+def _are_cells(level: LevelRecord, window: int) -> bool:
+    """Whether cells, blocks and windows can be those of a run."""
+    if level.cell is None:
+        return (level.block, level.margin, level.base, level.side) == (1, 0, None, 1)
+    return (
+        0 < level.cell <= window
+        and 1 <= level.block <= _MOST_CELLS
+        and 0 <= level.margin < window
+        and level.base is not None
+        and 0 < level.base <= window
+        and level.network is not None
+        and 0 <= level.network < _MOST_LEVELS
+        and {level.ring_before, level.ring_after} <= {0, 1}
+    )
 
 
 def _check_tables(file: ResultFile, header: Header) -> None:
@@ -108,6 +141,8 @@ def _check_tables(file: ResultFile, header: Header) -> None:
             if keys[0] <= last_key or not _fit(rows, keys, header, n_parents):
                 raise InputError(f"{file.filename}: the tables of level {n} do not fit each other")
             last_key = int(keys[-1])
+        if header.levels[n].block > 1:
+            _check_cells(file, n)
         n_parents = n_tiles
 
 
@@ -121,7 +156,18 @@ def _tables_of(header: Header, level: int) -> list[tuple[str, np.dtype[Any], tup
         ("decision", np.dtype(np.uint8), ()),
         ("parent", np.dtype(np.int64), ()),
     ]
+    side = header.levels[level].side
+    if header.levels[level].block > 1:
+        tables += [("score", np.dtype(np.float32), (side, side)), ("state", np.dtype(np.uint8), (side, side))]
     return [*tables, ("features", np.dtype(np.float32), (n_features,))] if n_features else tables
+
+
+def _check_cells(file: ResultFile, level: int) -> None:
+    """See that cells of blocks have a score where their state says so."""
+    for _, score, state in iter_cells(file, level):
+        known = np.isin(state, ANY_SCORE)
+        if (state > max(WindowState)).any() or (np.isfinite(score) != known).any():
+            raise InputError(f"{file.filename}: the cells of level {level} do not fit their states")
 
 
 def _fit(rows: TileRows, keys: Any, header: Header, n_parents: int) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, printable
+from pyramidai_mpi.base.errors import InputError, UsageError, printable
+from pyramidai_mpi.base.part import Part
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.looked_at import warning_of
 from pyramidai_mpi.pyramid.rule import TileRule
@@ -17,10 +18,18 @@ from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.pyramid.tree import TreeLevel
 from pyramidai_mpi.store.results.check import check_content
 from pyramidai_mpi.store.results.contents import check_objects
-from pyramidai_mpi.store.results.result import FORMAT, FORMAT_VERSION, HASHED, digest_of_blocks
+from pyramidai_mpi.store.results.result import (
+    FORMAT,
+    FORMAT_VERSION,
+    PART_FORMAT,
+    PartRecord,
+    digest_of_blocks,
+    hashed_tables,
+)
 from pyramidai_mpi.store.results.seal import check_seal
 from pyramidai_mpi.store.results.tables import (
     count_decisions,
+    damage_is_named,
     iter_column,
     names_damage,
     read_execution,
@@ -50,10 +59,16 @@ class CheckedResult:
 
     path: Path
     _stamp: tuple[int, ...] = field(repr=False)
+    _may_be_part: bool = field(default=False, repr=False)
 
     @classmethod
-    def check(cls, path: Path) -> CheckedResult:
+    def check(cls, path: Path, *, may_be_part: bool = False) -> CheckedResult:
         """See that a file is what was sealed, and that what it says can be true.
+
+        Parameters
+        ----------
+        may_be_part
+            Whether a part of a result will do (see `read_part`).
 
         Raises
         ------
@@ -68,7 +83,7 @@ class CheckedResult:
             check_seal(path)
         except OSError as error:
             raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
-        checked = cls(path, stamp)
+        checked = cls(path, stamp, may_be_part)
         with checked.open() as file:
             check_content(file)
         return checked
@@ -90,7 +105,7 @@ class CheckedResult:
         except OSError as error:
             raise InputError(f"{self.path}: not a readable HDF5 file: {error}") from error
         with file:
-            _check_file(file, self.path)
+            _check_file(file, self.path, may_be_part=self._may_be_part)
             yield file
 
 
@@ -100,21 +115,42 @@ def _stamp_of(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def open_result(path: Path) -> AbstractContextManager[ResultFile]:
-    """Check a complete result file and open it for reading.
+def open_result(path: Path, *, may_be_part: bool = False) -> AbstractContextManager[ResultFile]:
+    """Check a complete result file, or if that will do a part of one, and open it for reading.
 
     Raises
     ------
     InputError
         As `CheckedResult.check` and `CheckedResult.open`.
     """
-    return CheckedResult.check(path).open()
+    return CheckedResult.check(path, may_be_part=may_be_part).open()
+
+
+def format_of(path: Path) -> str:
+    """What a sealed file says that it holds, before more of it is looked at.
+
+    Raises
+    ------
+    InputError
+        When it is missing, no HDF5 file, or was changed after it was written.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    try:
+        check_seal(path)
+        with h5py.File(path, "r") as file, damage_is_named(file):
+            return str(file.attrs.get("format"))
+    except OSError as error:
+        raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
 
 
 @names_damage
-def _check_file(file: ResultFile, path: Path) -> None:
+def _check_file(file: ResultFile, path: Path, *, may_be_part: bool) -> None:
     """See that it is a complete result of this format, and reaches nowhere else."""
-    if file.attrs.get("format") != FORMAT:
+    is_part = file.attrs.get("format") == PART_FORMAT
+    if is_part and not may_be_part:
+        raise InputError(f"{path}: is a part of a result; join all of them first: pyramidai merge")
+    if not is_part and file.attrs.get("format") != FORMAT:
         raise InputError(f"{path}: no result of this program: its format is {file.attrs.get('format')!r:.80}")
     if file.attrs.get("format_version") != FORMAT_VERSION:
         raise InputError(
@@ -138,7 +174,13 @@ def read_levels(file: ResultFile) -> dict[int, TreeLevel]:
         When they cannot be read.
     """
     return {
-        n: TreeLevel(*(file[f"levels/{n}/{name}"][...] for name in ("index", "probability", "decision", "parent")))
+        n: TreeLevel(
+            **{
+                name: file[f"levels/{n}/{name}"][...]
+                for name in ("index", "probability", "decision", "parent", "score", "state")
+                if name in file[f"levels/{n}"]
+            }
+        )
         for n in range(len(file["levels"]))
     }
 
@@ -153,20 +195,38 @@ def read_rule(file: ResultFile) -> TileRule:
         When the result does not say.
     """
     header = read_header(file)
-    pixels_per_tile = round(header.grid.l0_tile_side(0) / header.mask_downsample)
+    pixels_per_tile = round(header.grid.l0_side(0) / header.mask_downsample)
     mask = read_mask_rows(file, 0, header.mask_shape[0])
     return TileRule(TissueMap(header.grid, mask, pixels_per_tile), read_min_tissue(file))
 
 
-def read_digest(path: Path) -> str:
-    """The digest of a result file; see `digest_in`.
+@names_damage
+def read_part(file: ResultFile) -> PartRecord | None:
+    """Which part of a file an open one is; None for a whole one.
+
+    Raises
+    ------
+    InputError
+        When it says so of itself and does not say which.
+    """
+    if "part" not in file:
+        return None
+    attributes = file["part"].attrs
+    try:
+        return PartRecord(Part(int(attributes["number"]), int(attributes["of"])), str(attributes["facts"]))
+    except UsageError as error:
+        raise ValueError(f"it claims to be part {attributes['number']} of {attributes['of']}") from error
+
+
+def read_digest(path: Path, *, may_be_part: bool = False) -> str:
+    """The digest of a result file, or if that will do of a part of one; see `digest_in`.
 
     Raises
     ------
     InputError
         As `open_result` and `digest_in`.
     """
-    with open_result(path) as file:
+    with open_result(path, may_be_part=may_be_part) as file:
         return digest_in(file)
 
 
@@ -179,9 +239,11 @@ def digest_in(file: ResultFile) -> str:
         When its content cannot be read, or is not that of which it was written.
     """
     header = read_header(file)
-    thresholds = [level.threshold for level in header.levels]
-    tables = ((n_tiles, [iter_column(file, n, name) for name, _ in HASHED]) for n, n_tiles in enumerate(header.n_tiles))
-    digest = digest_of_blocks(header.slide.quickhash, header.model.level_sha256, thresholds, tables)
+    tables = (
+        (n_tiles, [iter_column(file, n, name) for name, _ in hashed_tables(header.levels[n])])
+        for n, n_tiles in enumerate(header.n_tiles)
+    )
+    digest = digest_of_blocks(header.slide.quickhash, header.model.level_sha256, header.levels, tables)
     if digest != header.digest:
         written = printable(str(header.digest))
         raise InputError(
@@ -216,6 +278,7 @@ class ResultSummary:
     n_tiles_failed: int
     levels: tuple[LevelSummary, ...]
     execution: dict[str, Any]
+    intended_use: str | None = None
 
     @property
     def warning(self) -> str:
@@ -267,6 +330,7 @@ def read_summary(file: ResultFile) -> ResultSummary:
         n_tiles_failed=header.n_tiles_failed,
         levels=tuple(levels),
         execution=dict(read_execution(file).attributes),
+        intended_use=header.model.intended_use,
     )
 
 
@@ -291,15 +355,15 @@ class ResultOrigin:
     """Attributes of `/execution`, as Python's own types."""
 
 
-def read_origin(path: Path) -> ResultOrigin:
-    """What a result file was made from.
+def read_origin(path: Path, *, may_be_part: bool = False) -> ResultOrigin:
+    """What a result file, or if that will do a part of one, was made from.
 
     Raises
     ------
     InputError
         As `open_result`, and when the result does not say.
     """
-    with open_result(path) as file:
+    with open_result(path, may_be_part=may_be_part) as file:
         header, execution = read_header(file), read_execution(file)
         return ResultOrigin(
             quickhash=header.slide.quickhash,

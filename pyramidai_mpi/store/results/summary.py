@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.base.types import Decision, WindowState
+from pyramidai_mpi.pyramid.decision import passes
 from pyramidai_mpi.pyramid.looked_at import warning_of
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
 from pyramidai_mpi.pyramid.tissue import Areas
+from pyramidai_mpi.store.results.dense import areas_on_map, map_of, read_dense_map
 from pyramidai_mpi.store.results.reader import digest_in, open_result
 from pyramidai_mpi.store.results.tables import (
     count_decisions,
     damage_is_named,
+    iter_cells,
     iter_rows,
     read_execution,
     read_header,
@@ -25,6 +28,8 @@ from pyramidai_mpi.store.results.tables import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from pyramidai_mpi.store.results.result import Execution, Result
     from pyramidai_mpi.store.results.tables import Header, ResultFile
@@ -41,7 +46,7 @@ class SlideAccount:
     tiles
         Analysed tiles of each level, level 0 first.
     positives
-        Level-0 tiles at or above the threshold.
+        Level-0 tiles, of blocks the windows that were looked at, at or above the threshold.
     unreadable
         Tiles of all levels.
     seconds
@@ -54,6 +59,8 @@ class SlideAccount:
         Area of the tissue, and of the tissue in positive tiles of level 0.
     warning
         What was not looked at, see `pyramid.looked_at.warning_of`; empty for nothing.
+    is_unreadable
+        Whether there were tiles to look at, and none of them could be read.
     """
 
     tiles: tuple[int, ...]
@@ -66,11 +73,7 @@ class SlideAccount:
     tissue_mm2: float
     positive_mm2: float
     warning: str = ""
-
-    @property
-    def is_unreadable(self) -> bool:
-        """Whether there were tiles to look at, and none of them could be read."""
-        return 0 < sum(self.tiles) == self.unreadable
+    is_unreadable: bool = False
 
     def to_json(self) -> str:
         """As a JSON object."""
@@ -91,18 +94,12 @@ class SlideAccount:
 
 def account_of(result: Result, seconds: float) -> SlideAccount:
     """The account of a slide of a cohort that has just been finished."""
-    tree, finest = result.tree, result.tree.levels[0]
-    areas = Areas.measure(
-        result.tissue.mask,
-        result.tissue.downsample * result.slide.mpp,
-        round(result.levels[0].patch_size_level0 / result.tissue.downsample),
-        finest.index[finest.decision == Decision.ZOOM],
-    )
     tree, unreadable = result.tree, result.tree.count(Decision.UNREADABLE)
+    areas = _areas_of(result)
     tiles = tuple(len(tree.levels[n]) for n in sorted(tree.levels))
     return SlideAccount(
         tiles=tiles,
-        positives=tree.count(Decision.ZOOM)[0],
+        positives=result.n_positive,
         unreadable=tree.n_failed,
         seconds=seconds,
         balance=None,
@@ -111,7 +108,17 @@ def account_of(result: Result, seconds: float) -> SlideAccount:
         tissue_mm2=areas.tissue,
         positive_mm2=areas.positive,
         warning=warning_of(tiles, [unreadable[n] for n in sorted(unreadable)]),
+        is_unreadable=0 < sum(tiles) == sum(unreadable.values()),
     )
+
+
+def _areas_of(result: Result) -> Areas:
+    if result.levels[0].cell is not None:
+        return areas_on_map(map_of(result), result.tissue.mask, result.tissue.downsample, result.slide.mpp)
+    finest = result.tree.levels[0]
+    pixels_per_tile = round(result.levels[0].patch_size_level0 / result.tissue.downsample)
+    um_px = result.tissue.downsample * result.slide.mpp
+    return Areas.measure(result.tissue.mask, um_px, pixels_per_tile, finest.index[finest.decision == Decision.ZOOM])
 
 
 def read_areas(file: ResultFile, header: Header) -> Areas:
@@ -122,30 +129,33 @@ def read_areas(file: ResultFile, header: Header) -> Areas:
     InputError
         When it is damaged.
     """
+    if header.levels[0].cell is not None:
+        mask = read_mask_rows(file, 0, header.mask_shape[0])
+        return areas_on_map(read_dense_map(file), mask, header.mask_downsample, header.slide.mpp)
     positive = [rows.index[rows.decision == Decision.ZOOM] for rows in iter_rows(file, 0)]
     return Areas.measure(
         read_mask_rows(file, 0, header.mask_shape[0]),
         header.mask_downsample * header.slide.mpp,
-        round(header.grid.l0_tile_side(0) / header.mask_downsample),
+        round(header.grid.l0_side(0) / header.mask_downsample),
         np.concatenate([np.empty((0, 2), np.uint32), *positive]),
     )
 
 
-def read_account(path: Path) -> SlideAccount:
-    """The account of a result file, of a cohort or of a run of one slide.
+def read_account(path: Path, *, may_be_part: bool = False) -> SlideAccount:
+    """The account of a result file, of a cohort or of a run of one slide; if that will do, of a part of one.
 
     Raises
     ------
     InputError
         As `read_digest`.
     """
-    with open_result(path) as file, damage_is_named(file):
+    with open_result(path, may_be_part=may_be_part) as file, damage_is_named(file):
         header, execution = read_header(file), read_execution(file)
         areas = read_areas(file, header)
         counts = [count_decisions(file, level) for level in range(len(header.levels))]
         return SlideAccount(
             tiles=header.n_tiles,
-            positives=int(counts[0][Decision.ZOOM]),
+            positives=_positives(file, header, counts[0]),
             unreadable=header.n_tiles_failed,
             seconds=_seconds(execution.attributes),
             balance=_balance(execution),
@@ -154,7 +164,18 @@ def read_account(path: Path) -> SlideAccount:
             tissue_mm2=areas.tissue,
             positive_mm2=areas.positive,
             warning=warning_of(header.n_tiles, [int(count[Decision.UNREADABLE]) for count in counts]),
+            is_unreadable=0 < sum(header.n_tiles) == sum(int(count[Decision.UNREADABLE]) for count in counts),
         )
+
+
+def _positives(file: ResultFile, header: Header, decisions: npt.NDArray[np.int64]) -> int:
+    if header.levels[0].block == 1:
+        return int(decisions[Decision.ZOOM])
+    inner, threshold = np.s_[:, header.levels[0].inner, header.levels[0].inner], header.levels[0].threshold
+    return sum(
+        int((passes(score[inner], threshold) & (state[inner] == WindowState.LOOKED)).sum())
+        for _, score, state in iter_cells(file, 0)
+    )
 
 
 def _seconds(facts: Mapping[str, str | int | float]) -> float | None:

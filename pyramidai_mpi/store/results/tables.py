@@ -13,8 +13,8 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import Decision, Mode
-from pyramidai_mpi.pyramid.grid import Grid
-from pyramidai_mpi.store.results.result import Execution, LevelRecord, ModelRecord, SlideRecord
+from pyramidai_mpi.pyramid.grid import Grid, GridLevel
+from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, Execution, LevelRecord, ModelRecord, SlideRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,18 @@ class Header:
     def grid(self) -> Grid:
         """Tile geometry."""
         width, height = self.slide.l0_size
-        return Grid(
+        if any(level.cell is not None for level in self.levels):
+            return Grid(
+                width,
+                height,
+                self.model.tile_size,
+                tuple(
+                    GridLevel(level.downsample, level.cell or self.model.tile_size, level.block, level.margin)
+                    for level in self.levels
+                ),
+                self.levels[0].base,
+            )
+        return Grid.of_tiles(
             width,
             height,
             self.model.tile_size,
@@ -180,6 +191,7 @@ def read_header(file: ResultFile) -> Header:
             mpp=float(slide["mpp"]),
             l0_bounds=(int(slide["bounds_x"]), int(slide["bounds_y"])),
             sha256=str(slide["sha256"]) if "sha256" in slide else None,
+            openslide_quickhash1=str(slide["openslide_quickhash1"]) if "openslide_quickhash1" in slide else None,
         ),
         model=ModelRecord(
             name=str(model["name"]),
@@ -191,6 +203,7 @@ def read_header(file: ResultFile) -> Header:
             stain=str(model["stain"]),
             level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
             yaml_text=str(model["yaml"]),
+            intended_use=str(model["intended_use"]) if "intended_use" in model else None,
         ),
         levels=tuple(_read_level(group) for group in groups),
         n_tiles=tuple(len(group["index"]) for group in groups),
@@ -215,6 +228,12 @@ def _read_level(group: h5py.Group) -> LevelRecord:
         spacing_um_px=float(attributes["spacing_um_px"]),
         threshold=float(attributes["threshold"]),
         n_features=int(group["features"].shape[1]) if "features" in group else 0,
+        **{
+            name: int(attributes[stored])
+            for name, stored in CELL_ATTRIBUTES.items()
+            # where tiles are windows side by side, network and cell stand there too, but say nothing new
+            if "margin_px" in attributes and stored in attributes
+        },
     )
 
 
@@ -266,6 +285,21 @@ def iter_column(file: ResultFile, level: int, name: str, block_rows: int = BLOCK
         with damage_is_named(file):  # around the reading alone: an error of whoever takes the block is not the file's
             block = file[f"levels/{level}/{name}"][first : first + block_rows]
         yield block
+
+
+def iter_cells(
+    file: ResultFile, level: int
+) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32], npt.NDArray[np.uint8]]]:
+    """Column and row of the blocks of a level, uint32 (n, 2), with their `TreeLevel.score` and `TreeLevel.state`.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
+    block_rows = _within_memory(file, level, "score", BLOCK_ROWS)
+    columns = (iter_column(file, level, name, block_rows) for name in ("index", "score", "state"))
+    yield from zip(*columns, strict=True)
 
 
 @names_damage

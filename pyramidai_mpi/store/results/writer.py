@@ -18,7 +18,7 @@ from pyramidai_mpi.base.errors import InputError, InternalError
 from pyramidai_mpi.store.files.placing import flush_file
 from pyramidai_mpi.store.results.failsafe_file import written_hdf5
 from pyramidai_mpi.store.results.reader import read_digest
-from pyramidai_mpi.store.results.result import FORMAT, FORMAT_VERSION
+from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, FORMAT, FORMAT_VERSION, PART_FORMAT
 from pyramidai_mpi.store.results.seal import FILE_VERSIONS, rows_on_disk, seal_file
 
 if TYPE_CHECKING:
@@ -27,14 +27,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.store.results.result import Execution, Result
+    from pyramidai_mpi.store.results.result import Execution, PartRecord, Result
 
 _CHUNK_ROWS = 16384
 _COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 _FEATURE_CHUNK_BYTES = 1 << 20
-
-TABLES = ("coords", "index", "probability", "decision", "parent")
-"""Names of a level's tables."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Slab:
     first_row
         For each level the slab's first row.
     tables
-        For each level the rows of each table of `TABLES`.
+        For each level the rows of each of its tables, by name.
     """
 
     first_row: tuple[int, ...]
@@ -73,6 +70,11 @@ def slab_of(result: Result, part: int, parts: int) -> Slab:
                 "probability": level.probability[rows],
                 "decision": level.decision[rows],
                 "parent": level.parent[rows],
+                **(
+                    {}
+                    if level.score is None or level.state is None
+                    else {"score": level.score[rows], "state": level.state[rows]}
+                ),
             }
         )
     return Slab(tuple(first_row), tuple(tables))
@@ -94,16 +96,18 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
     """
     with written_hdf5(path, "w") as file:
         file.attrs.update(
-            format=FORMAT,
+            format=FORMAT if result.part is None else PART_FORMAT,
             format_version=FORMAT_VERSION,
             software_version=software_version,
             created=created.isoformat(timespec="seconds"),
             complete=False,
             n_tiles_failed=result.tree.n_failed,
         )
+        if result.part is not None:
+            write_part(file, result.part)
         slide = file.create_group("slide")
         slide.attrs.update(
-            name=_storable(result.slide.name),
+            name=storable(result.slide.name),
             quickhash=result.slide.quickhash,
             vendor=result.slide.vendor,
             dimensions=np.array(result.slide.l0_size, np.int64),
@@ -113,6 +117,8 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
         )
         if result.slide.sha256 is not None:
             slide.attrs["sha256"] = result.slide.sha256
+        if result.slide.openslide_quickhash1 is not None:
+            slide.attrs["openslide_quickhash1"] = storable(result.slide.openslide_quickhash1)
         model = file.create_group("model")
         model.attrs.update(
             name=result.model.name,
@@ -125,13 +131,15 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
             level_sha256=list(result.model.level_sha256),
             yaml=result.model.yaml_text,
         )
-        mask = _create_table(file, "tissue/mask", result.tissue.mask.astype(np.uint8))
+        if result.model.intended_use is not None:
+            model.attrs["intended_use"] = str(result.model.intended_use)  # h5py takes no enumeration
+        mask = create_table(file, "tissue/mask", result.tissue.mask.astype(np.uint8))
         mask.attrs.update(downsample=result.tissue.downsample, method=result.tissue.method)
         _create_levels(file, result)
-        _create_table(file, "failed", result.failed)
+        create_table(file, "failed", result.failed)
 
 
-def _create_table(group: h5py.Group, name: str, rows: npt.NDArray[Any]) -> h5py.Dataset:
+def create_table(group: h5py.Group, name: str, rows: npt.NDArray[Any]) -> h5py.Dataset:
     """A table with its rows, checksummed; a chunked one needs at least one."""
     if rows.size == 0:
         return group.create_dataset(name, data=rows)
@@ -151,7 +159,13 @@ def _create_levels(file: h5py.File, result: Result) -> None:
             level_dim=np.array(level.level_dim, np.int64),
             spacing_um_px=level.spacing_um_px,
             threshold=level.threshold,
+            network=n if level.network is None else level.network,
+            cell_px=result.model.tile_size if level.cell is None else level.cell,
+            window_px=result.model.tile_size,
         )
+        if level.cell is not None:
+            stored = {attribute: getattr(level, name) for name, attribute in CELL_ATTRIBUTES.items()}
+            group.attrs.update(stored)
         if level.n_features:
             # uncompressed, as float32 features hardly shrink, but with checksums
             shape = (len(result.tree.levels[n]), level.n_features)
@@ -218,7 +232,7 @@ def write_slab_collectively(path: Path, slab: Slab, comm: Any) -> None:
     failure: OSError | RuntimeError | None = None
     with h5py.File(path, "r+", libver=FILE_VERSIONS, driver="mpio", comm=comm) as file:
         for n, tables in enumerate(slab.tables):
-            for name in TABLES:
+            for name in tables:
                 dataset = file[f"levels/{n}/{name}"]
                 if dataset.shape[0] == 0:
                     continue
@@ -256,11 +270,7 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
         When the file does not hold what was to be written.
     """
     with written_hdf5(path, "r+") as file:
-        group = file.create_group("execution")
-        for name, value in execution.attributes.items():
-            group.attrs[name] = _storable(value) if isinstance(value, str) else value
-        _create_table(group, "ranks", execution.ranks)
-        _create_table(group, "batches", execution.batches)
+        write_execution(file, execution)
         file.attrs["complete"] = True
         file.attrs["digest"] = expected_digest
         features = [level["features"] for level in file["levels"].values() if "features" in level]
@@ -268,11 +278,25 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
     seal_file(path, left_out)
     flush_file(path)  # what cannot be kept is to fail here, before it is read back and named
     try:
-        read_digest(path)
+        read_digest(path, may_be_part=True)
     except InputError as error:
         raise InternalError(f"{path}: does not hold what was to be written: {error}") from error
 
 
-def _storable(text: str) -> str:
+def write_part(file: h5py.File, record: PartRecord) -> None:
+    """Add which part of how many a file is."""
+    file.create_group("part").attrs.update(number=record.part.number, of=record.part.of, facts=record.facts)
+
+
+def write_execution(file: h5py.File, execution: Execution) -> None:
+    """Add how a file came about."""
+    group = file.create_group("execution")
+    for name, value in execution.attributes.items():
+        group.attrs[name] = storable(value) if isinstance(value, str) else value
+    create_table(group, "ranks", execution.ranks)
+    create_table(group, "batches", execution.batches)
+
+
+def storable(text: str) -> str:
     """Text that UTF-8 can hold: names of files may be bytes of another encoding."""
     return text.encode(errors="backslashreplace").decode()

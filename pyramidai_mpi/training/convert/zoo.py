@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.base.intended_use import IntendedUse
 from pyramidai_mpi.models.write import PackageText
 from pyramidai_mpi.models.wsinfer import CONFIG_NAME, read_config
 from pyramidai_mpi.store.files.placing import check_free
@@ -62,6 +63,7 @@ def import_zoo_folder(
         tile_size=config.tile_size,
         base_mpp=config.base_mpp,
         threshold=threshold,
+        intended_use=IntendedUse.RESEARCH,  # as WSInfer and its zoo say of themselves
     )
     return text, place_package(folder, text, [network])
 

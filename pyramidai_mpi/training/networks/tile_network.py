@@ -41,7 +41,8 @@ class ConvBlock(nn.Module):
 class TileNetwork(nn.Module, ABC):
     """A network of one level.
 
-    Input uint8 (B, 224, 224, 3), RGB; outputs float32 (B, 2), normal and tumour, and features float32 (B, F).
+    Input uint8 (B, T, T, 3), RGB, T being the package's tile size; outputs float32 (B, 2), normal and tumour, and
+    features float32 (B, F).
     """
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""A block of sliding windows as one fully convolutional pass over the region that they share."""
