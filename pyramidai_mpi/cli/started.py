@@ -76,6 +76,7 @@ def run_on_ranks(
 def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
     """The command line, after the program's name, that runs the same."""
     slide, model, output, schedule = settings.slide, settings.model, settings.output, settings.schedule
+    windows = settings.windows
     options = {
         "model": model.path,
         "output": output.path,
@@ -97,6 +98,9 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "precision": model.precision,
         "reader": slide.reader,
         "read-ahead": schedule.read_ahead,
+        "stride": windows.stride,
+        "overlap": windows.overlap,
+        "stride-mode": windows.mode,
         "time-limit": time_limit,
     }
     switches = {
@@ -107,6 +111,7 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "overwrite": output.overwrite,
         "resume": output.resume,
         "accept-mixed": output.accept_mixed,
+        "allow-approximate": windows.allow_approximate,
     }
     return [
         "run",

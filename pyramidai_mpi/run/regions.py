@@ -193,13 +193,16 @@ def _covered_by_cells(
 
 
 def _named_like(slide: Path, folder: Path, endings: tuple[str, ...]) -> Path:
-    """The file of a folder that is named like a slide, without regard to case; the slide itself is none.
+    """The file of a folder that is named like a slide, without regard to case.
 
-    Of masks ``NAME_mask`` goes before ``NAME``, which may be another slide's picture, and a file of patches comes last.
+    The slide itself is none, nor is the one beside a file of patches that these were made from. Of masks ``NAME_mask`` goes before ``NAME``, which may be another slide's picture, and a file of patches comes last.
     """
     stem = slide_stem(slide)
     with input_errors(folder):
         present = {path.name.casefold(): path for path in sorted(folder.iterdir()) if path.is_file()}
+        if is_patch_file(slide) and slide.parent.samefile(folder):
+            with PatchFile(slide) as file:
+                present.pop(file.header.slide.name.casefold(), None)
         found = [
             path
             for ending in endings

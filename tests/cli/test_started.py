@@ -13,7 +13,7 @@ import pytest
 
 import pyramidai_mpi
 from pyramidai_mpi.base import errors
-from pyramidai_mpi.base.settings import ModelChoice, Output, Regions, RunSettings, Schedule, SlideInput
+from pyramidai_mpi.base.settings import ModelChoice, Output, Regions, RunSettings, Schedule, SlideInput, Windows
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.cli import started
 from pyramidai_mpi.cli.run import command
@@ -30,6 +30,7 @@ ALL_OTHERWISE = RunSettings(
     Output(Path("o.h5"), False, True, writer="serial", accept_mixed=True),
     Schedule("static", 7, 3, "never"),
     Mode.EXHAUSTIVE,
+    windows=Windows(None, 0.5, "shared", True),
 )
 REPOSITORY = Path(pyramidai_mpi.__file__).resolve().parent.parent
 
@@ -47,6 +48,7 @@ def test_the_words_say_to_the_command_line_what_was_asked_for():
         "features": True, "writer": "serial", "backend": "openvino", "precision": "bfloat16", "reader": "tiff",
         "read_ahead": "never", "slide_sha256": True, "overwrite": False, "resume": True, "accept_mixed": True,
         "time_limit": "2h", "tissue": "od", "tissue_limit": None,
+        "stride": None, "overlap": 0.5, "stride_mode": "shared", "allow_approximate": True,
     }  # fmt: skip
     assert {name: got[name] for name in expected} == expected
     # what is left says nothing of the result, or is not for one slide on started ranks
