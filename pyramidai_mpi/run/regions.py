@@ -195,7 +195,8 @@ def _covered_by_cells(
 def _named_like(slide: Path, folder: Path, endings: tuple[str, ...]) -> Path:
     """The file of a folder that is named like a slide, without regard to case.
 
-    The slide itself is none, nor is the one beside a file of patches that these were made from. Of masks ``NAME_mask`` goes before ``NAME``, which may be another slide's picture, and a file of patches comes last.
+    The slide itself is none, nor is the one beside a file of patches that these were made from. Of masks
+    ``NAME_mask`` goes before ``NAME``, which may be another slide's picture, and a file of patches comes last.
     """
     stem = slide_stem(slide)
     with input_errors(folder):
