@@ -27,8 +27,8 @@ T = TypeVar("T")
 _PIECE_BYTES = 64 << 20
 
 
-def _wait(comm: MPI.Intracomm, request: MPI.Request) -> None:
-    """Wait asleep for what all ranks do together."""
+def wait_for(comm: MPI.Intracomm, request: MPI.Request) -> None:
+    """Wait asleep for a request that all ranks of `comm` have made together."""
     try:
         wait_until(request.Test)
     except Exception as failure:
@@ -41,7 +41,7 @@ def _wait(comm: MPI.Intracomm, request: MPI.Request) -> None:
 def allgather(comm: MPI.Intracomm, own: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Every rank's (n,) integers on every rank, int64 (ranks, n). Collective."""
     everyone = np.empty((comm.size, len(own)), np.int64)
-    _wait(comm, comm.Iallgather(own.astype(np.int64), everyone))
+    wait_for(comm, comm.Iallgather(own.astype(np.int64), everyone))
     return everyone
 
 
@@ -119,12 +119,12 @@ def on_all(comm: MPI.Intracomm, action: Callable[[], T]) -> T:
 def share_bytes(comm: MPI.Intracomm, data: bytes | None, root: int = 0) -> bytes:
     """The root's bytes on every rank; the others pass None."""
     length = np.array([len(data) if data is not None else 0], np.int64)
-    _wait(comm, comm.Ibcast(length, root))
+    wait_for(comm, comm.Ibcast(length, root))
     buffer = np.empty(int(length[0]), np.uint8)
     if data is not None:
         buffer[:] = np.frombuffer(data, np.uint8)
     for start in range(0, len(buffer), _PIECE_BYTES):
-        _wait(comm, comm.Ibcast(buffer[start : start + _PIECE_BYTES], root))
+        wait_for(comm, comm.Ibcast(buffer[start : start + _PIECE_BYTES], root))
     return buffer.tobytes()
 
 
@@ -225,7 +225,7 @@ def scatter_rows(
     counts = np.zeros(comm.size, np.int64)
     if parts is not None:
         counts[:] = [len(part) for part in parts]
-    _wait(comm, comm.Ibcast(counts, 0))
+    wait_for(comm, comm.Ibcast(counts, 0))
     if parts is not None:
         for dest in range(1, comm.size):
             for piece in _pieces(np.ascontiguousarray(parts[dest])):
@@ -256,14 +256,14 @@ def all_to_all_rows(
     """
     outgoing = np.asarray(counts, np.int64)
     incoming = np.empty(comm.size, np.int64)
-    _wait(comm, comm.Ialltoall(outgoing, incoming))
+    wait_for(comm, comm.Ialltoall(outgoing, incoming))
     received = np.empty((int(incoming.sum()), rows.shape[1]), rows.dtype)
     row_bytes = rows.shape[1] * rows.itemsize
     request = comm.Ialltoallv(
         [np.ascontiguousarray(rows).reshape(-1).view(np.uint8), outgoing * row_bytes],
         [received.reshape(-1).view(np.uint8), incoming * row_bytes],
     )
-    _wait(comm, request)
+    wait_for(comm, request)
     return received
 
 

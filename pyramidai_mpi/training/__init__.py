@@ -1,3 +1,3 @@
 """Networks trained and converted; the only room that knows torch."""
 
-MAY_IMPORT = ("base", "process", "models", "store", "patches", "analyses", "truth", "run")
+MAY_IMPORT = ("base", "process", "ranks", "models", "store", "patches", "analyses", "truth", "run")
