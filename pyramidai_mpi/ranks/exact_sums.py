@@ -77,5 +77,5 @@ class ExactSum:
 
     def values(self, whole: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float64]]:
         """Real numbers of whole ones, one flat array a name."""
-        real: npt.NDArray[np.float64] = whole * 2.0**-self.bits
+        real = np.ldexp(whole.astype(np.float64), -self.bits)
         return np.split(real, np.cumsum(list(self.sizes.values()))[:-1])
