@@ -12,6 +12,8 @@ from pyramidai_mpi.models.write import TILE
 from pyramidai_mpi.training.networks.tile_network import without_batch_norm
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import nn
 
 OUTPUTS = ("probabilities", "features")
@@ -25,6 +27,30 @@ def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUT
     ``features``, float32 ``(batch, F)``, where `outputs` names them.
     """
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
+    return serialised(
+        without_batch_norm(network),
+        example,
+        {"tiles": {0: torch.export.Dim("batch", min=1, max=4096)}},
+        outputs,
+    )
+
+
+def serialised(
+    network: nn.Module, example: torch.Tensor, inputs: Mapping[str, Mapping[int, Any]], outputs: Sequence[str]
+) -> bytes:
+    """Serialise a network of one input.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    example
+        Something it takes.
+    inputs
+        Name of the input in its ``forward``, and of its axes those that are free.
+    outputs
+        Names of what it gives.
+    """
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)  # that torchvision is missing does not matter here
@@ -32,11 +58,11 @@ def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUT
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about itself
             program = torch.onnx.export(
-                without_batch_norm(network),
+                network,
                 (example,),
                 dynamo=True,
-                dynamic_shapes={"tiles": {0: torch.export.Dim("batch", min=1, max=4096)}},
-                input_names=["tiles"],
+                dynamic_shapes=dict(inputs),
+                input_names=list(inputs),
                 output_names=list(outputs),
                 opset_version=_OPSET,
                 external_data=False,

@@ -56,7 +56,9 @@ def slide_key(name: str) -> str:
     return PurePath(name).name.casefold().rsplit(".", 1)[0] if "." in PurePath(name).name else name.casefold()
 
 
-def read_cases(path: Path, task: SlideTask, slides: Sequence[str], positive: str | None = None) -> LabelledSlides:
+def read_cases(
+    path: Path, task: SlideTask, slides: Sequence[str], positive: str | None = None, splits: Path | None = None
+) -> LabelledSlides:
     """Read the table of labels.
 
     Its first line names columns: ``slide``, and ``label``, or ``share`` (0 to 1), or ``time`` and ``event`` (1 or 0);
@@ -72,6 +74,8 @@ def read_cases(path: Path, task: SlideTask, slides: Sequence[str], positive: str
         Names of the slides that there are; the table may name more. They are compared without case and ending.
     positive
         Name of the positive class of ``binary``; None for tumor, positive, true, yes or 1, else the later by name.
+    splits
+        Another table that says which cases learn, choose and test: columns ``split``, and ``slide`` or ``patient``.
 
     Raises
     ------
@@ -112,6 +116,8 @@ def read_cases(path: Path, task: SlideTask, slides: Sequence[str], positive: str
                 f"{where}: patient {case} has another label or split in another row; a patient is one case"
             )
         first.slides.append(numbers[key])
+    if splits is not None:
+        _split_by(splits, found, slides)
     if missing := [slide for slide in slides if slide_key(slide) not in seen]:
         raise InputError(f"{path}: has no row for slide {missing[0]} ({len(missing)} in all); add one, or leave it out")
     classes = _classes_of(path, task, [said.values[0] for said in found.values()], positive)
@@ -119,6 +125,28 @@ def read_cases(path: Path, task: SlideTask, slides: Sequence[str], positive: str
         Case(name, tuple(said.slides), said.target(task, classes), said.split) for name, said in found.items()
     )
     return LabelledSlides(cases, classes)
+
+
+def _split_by(path: Path, found: Mapping[str, _Said], slides: Sequence[str]) -> None:
+    """Let another table say what each case is for."""
+    rows = read_csv(path, _has_split).rows
+    names = [name.strip().casefold() for name in rows[0].cells] if rows else []
+    who = next((name for name in (*_SLIDE, *_PATIENT) if name in names), None)
+    if who is None or "split" not in names:
+        raise InputError(f"{path}: expected a line of names, split and slide or patient, then a line each")
+    kinds: dict[str, str] = {}
+    for line, cells in rows[1:]:
+        row = dict(zip(names, (cell.strip() for cell in cells), strict=False))
+        key = slide_key(row.get(who, "")) if who in _SLIDE else row.get(who, "")
+        kind = row.get("split", "")
+        if kind not in list(Split) or kinds.setdefault(key, kind) != kind:
+            raise InputError(f"{path}: line {line}: expected train, validation or test, one for each {who}")
+    for case, said in found.items():
+        keys = [slide_key(slides[number]) for number in said.slides] if who in _SLIDE else [case]
+        of_case = {kinds.get(key) for key in keys}
+        if len(of_case) != 1 or None in of_case:
+            raise InputError(f"{path}: names no split of {case}, or two; name one, by its {who}")
+        said.split = of_case.pop()
 
 
 @dataclass
@@ -189,6 +217,10 @@ def _classes_of(path: Path, task: SlideTask, labels: Sequence[str], positive: st
 def _has_columns(rows: Sequence[Row]) -> bool:
     names = [name.strip().casefold() for name in rows[0].cells] if rows else []
     return any(name in names for name in _SLIDE)
+
+
+def _has_split(rows: Sequence[Row]) -> bool:
+    return bool(rows) and "split" in [name.strip().casefold() for name in rows[0].cells]
 
 
 def split_cases(

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.ranks.collectives import on_rank0, share_bytes
 from pyramidai_mpi.training.exact.gradients import ExactGradients, StepSums
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
+    from torch import nn
 
     from pyramidai_mpi.ranks.unit_pool import UnitPool
     from pyramidai_mpi.training.slides.aggregators import Aggregator
@@ -51,11 +53,17 @@ class JointGradients:
         Equal on all ranks.
     head
         What is learnt.
+
+    Raises
+    ------
+    UsageError
+        The encoder has batch norm in training mode.
     """
 
     def __init__(self, pool: UnitPool, source: FeatureSource, aggregator: Aggregator, head: TaskHead) -> None:
         self._pool, self._source, self._aggregator, self._head = pool, source, aggregator, head
         encoder = source.encoder
+        _refuse_batch_norm(encoder)
         learns = encoder is not None and any(parameter.requires_grad for parameter in encoder.parameters())
         self._encoder = ExactGradients({"encoder": encoder}, BITS, "chunk") if learns and encoder is not None else None
 
@@ -158,6 +166,15 @@ class JointGradients:
             return action()
         found = on_rank0(comm, action)
         return np.frombuffer(share_bytes(comm, None if found is None else found.tobytes()), np.float64).copy()
+
+
+def _refuse_batch_norm(encoder: nn.Module | None) -> None:
+    for name, module in encoder.named_modules() if encoder is not None else ():
+        if isinstance(module, _BatchNorm) and module.training:
+            raise UsageError(
+                f"the encoder's {name} is batch norm that takes its statistics from a chunk of tiles: a slide's "
+                "gradient would depend on how it is cut, by about 1 %; use group norm, or batch norm in evaluation mode"
+            )
 
 
 def _rows_of_bags(bags: Sequence[Bag], features: Rows, readable: npt.NDArray[np.bool_]) -> list[torch.Tensor]:
