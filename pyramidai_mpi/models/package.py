@@ -12,6 +12,7 @@ import yaml
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.intended_use import IntendedUse
+from pyramidai_mpi.models.aggregator_entry import parse_aggregator
 from pyramidai_mpi.models.decision_entry import parse_decision
 from pyramidai_mpi.models.stain.entry import parse_stain
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.models.stain.map import StainTarget
     from pyramidai_mpi.pyramid.refining import Band
 
@@ -39,6 +41,7 @@ _OPTIONAL = frozenset(
         "weights",
         "tuning",
         "quantisation",
+        "aggregator",
     }
 )
 _LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
@@ -134,6 +137,8 @@ class ModelPackage:
     sees_position
         Whether the networks have a second input that says where a tile lies: `POSITION`, float32 (B, 2), the middle of
         its window over the slide's size, x and y in [0, 1]; see `Grid.positions`.
+    aggregator
+        What makes one prediction of a slide's tiles; None where the package is of tiles alone.
     """
 
     folder: Path
@@ -154,6 +159,7 @@ class ModelPackage:
     band: Band | None = None
     band_strides: tuple[int, ...] | None = None
     sees_position: bool = False
+    aggregator: AggregatorEntry | None = None
 
     @property
     def random_weights(self) -> bool:
@@ -210,12 +216,12 @@ class ModelPackage:
             facts.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         return repr(facts).encode()
 
-    def check_digest(self, level: ModelLevel, digest: str) -> None:
+    def check_digest(self, network: ModelLevel | AggregatorEntry, digest: str) -> None:
         """Raise `InputError` when a network's file has another SHA-256 than the description says."""
-        if digest != level.sha256:
-            described = self.folder / YAML_NAME
+        if digest != network.sha256:
             raise InputError(
-                f"{level.onnx_path}: its SHA-256 is {digest[:16]}..., expected {level.sha256[:16]}... as in {described}"
+                f"{network.onnx_path}: its SHA-256 is {digest[:16]}..., expected {network.sha256[:16]}... as in "
+                f"{self.folder / YAML_NAME}"
             )
 
 
@@ -261,6 +267,12 @@ def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
             )
         if check_files:
             package.check_digest(level, level.hash_file())
+    aggregator = package.aggregator
+    if aggregator is not None:
+        if not aggregator.onnx_path.is_file():
+            raise InputError(f"{aggregator.onnx_path}: missing, though {path} names it as the aggregator")
+        if check_files:
+            package.check_digest(aggregator, file_sha256(aggregator.onnx_path))
     return package
 
 
@@ -322,6 +334,7 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         band=band,
         band_strides=band_strides,
         sees_position=bool(inputs),
+        aggregator=parse_aggregator(folder, path, entries["aggregator"]) if "aggregator" in entries else None,
     )
 
 

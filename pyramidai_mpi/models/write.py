@@ -102,7 +102,12 @@ def document_of(package: ModelPackage) -> dict[str, Any]:
 
 
 def write_package(
-    folder: Path, document: Mapping[str, Any], networks: Sequence[bytes | Path], *, overwrite: bool = False
+    folder: Path,
+    document: Mapping[str, Any],
+    networks: Sequence[bytes | Path],
+    aggregator: bytes | Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write a package's networks where they are not there yet, then its description.
 
@@ -116,6 +121,8 @@ def write_package(
         The content of ``model.yaml``; the networks' hashes in it are found anew.
     networks
         The network of each level, level 0 first: a serialised graph, or a file to copy.
+    aggregator
+        The aggregator's network likewise, where the document has the entry ``aggregator``.
     overwrite
         Whether a description that is there is replaced. A network that is there never is.
 
@@ -135,18 +142,28 @@ def write_package(
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    levels = []
-    for entry in document["levels"]:
-        data, path = _read(networks[entry["level"]]), folder / entry["onnx"]
-        if not path.is_file() or path.read_bytes() != data:
-            with placed(path) as temporary:
-                temporary.write_bytes(data)
-        levels.append(entry | {"sha256": hashlib.sha256(data).hexdigest()})
-    text = yaml.safe_dump({**document, "levels": levels}, sort_keys=False, allow_unicode=True)
+    described = {
+        **document,
+        "levels": [_with_network(folder, entry, networks[entry["level"]]) for entry in document["levels"]],
+    }
+    if ("aggregator" in document) != (aggregator is not None):
+        raise ValueError("an aggregator needs its entry in the document and its network, both")
+    if aggregator is not None:
+        described["aggregator"] = _with_network(folder, document["aggregator"], aggregator)
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     path = folder / YAML_NAME
     with placed(path, overwrite=overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def _with_network(folder: Path, entry: dict[str, Any], network: bytes | Path) -> dict[str, Any]:
+    """An entry with its network's hash, once that is in its place."""
+    data, path = _read(network), folder / entry["onnx"]
+    if not path.is_file() or path.read_bytes() != data:
+        with placed(path) as temporary:
+            temporary.write_bytes(data)
+    return entry | {"sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _read(network: bytes | Path) -> bytes:

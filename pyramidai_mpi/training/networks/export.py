@@ -12,6 +12,8 @@ from pyramidai_mpi.models.write import TILE
 from pyramidai_mpi.training.networks.tile_network import without_batch_norm
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import nn
 
 OUTPUTS = ("probabilities", "features")
@@ -28,7 +30,29 @@ def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUT
     example = {"tiles": torch.zeros((2, side, side, 3), dtype=torch.uint8)}
     if getattr(network, "sees_position", False):
         example["position"] = torch.zeros((2, 2))
-    batch = torch.export.Dim("batch", min=1, max=4096)
+    batch = {0: torch.export.Dim("batch", min=1, max=4096)}
+    return serialised(without_batch_norm(network), example, dict.fromkeys(example, batch), outputs)
+
+
+def serialised(
+    network: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    free: Mapping[str, Mapping[int, Any]],
+    outputs: Sequence[str],
+) -> bytes:
+    """Serialise a network.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    example
+        Something it takes, by the names of the inputs in its ``forward``.
+    free
+        Of each input, the axes that may have another length, with their bounds (``torch.export.Dim``).
+    outputs
+        Names of what it gives.
+    """
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)  # that torchvision is missing does not matter here
@@ -36,10 +60,10 @@ def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUT
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about itself
             program = torch.onnx.export(
-                without_batch_norm(network),
+                network,
                 tuple(example.values()),
                 dynamo=True,
-                dynamic_shapes={name: {0: batch} for name in example},
+                dynamic_shapes=dict(free),
                 input_names=list(example),
                 output_names=list(outputs),
                 opset_version=_OPSET,
