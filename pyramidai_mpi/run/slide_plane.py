@@ -92,7 +92,9 @@ class SlidePlane:
                     "--slide-mpp, or train on a stored level with --level"
                 )
             if um_px is None and level >= len(info.stored_sizes):
-                raise UsageError(f"{path}: has stored levels 0 to {len(info.stored_sizes) - 1}, not {level}; see --level")
+                raise UsageError(
+                    f"{path}: has stored levels 0 to {len(info.stored_sizes) - 1}, not {level}; see --level"
+                )
             # a slide of unknown spacing is laid out in its own pixels
             base = l0_um_px or 1.0
             self._pyramid = SlidePyramid.build(

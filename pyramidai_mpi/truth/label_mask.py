@@ -92,7 +92,9 @@ class LabelMask:
             for labels, (row, col) in _blocks(self.path, _levels(self.path, tiff)[level]):
                 is_tumor = labels > 0 if self.value is None else labels == self.value
                 found[row : row + labels.shape[0], col : col + labels.shape[1]] = is_tumor
-        height, width = (self.downsample * whole / part for whole, part in zip(self.sizes[0][::-1], found.shape, strict=True))
+        height, width = (
+            self.downsample * whole / part for whole, part in zip(self.sizes[0][::-1], found.shape, strict=True)
+        )
         return found, (height, width)
 
     def _level_for(self, step: float) -> int:

@@ -84,7 +84,7 @@ class PixelLabels:
         """Rows [first, last) of the picture, bool (last - first, width)."""
         if self._mask is not None:
             down, across = self._places
-            return self._mask[down[first:last]][:, across]
+            return np.asarray(self._mask[down[first:last]][:, across])
         assert self._area is not None
         covered = cover_rings(self._area.rings(), self._step, (last - first, self._size[0]), first)
         return np.asarray(2 * covered >= UNIT)

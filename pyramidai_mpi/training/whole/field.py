@@ -26,7 +26,17 @@ _STRIDES = (*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129,
 _FURTHEST = 2048
 """Pixels: a network that sees further has a layer over the whole image, or would need more halo than is sensible."""
 _AGREES = 1e-9
-_OFTEN_GLOBAL = ("Adaptive", "GroupNorm", "InstanceNorm", "LayerNorm", "Attention", "Linear", "Transformer", "GRU", "LSTM")
+_OFTEN_GLOBAL = (
+    "Adaptive",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "Attention",
+    "Linear",
+    "Transformer",
+    "GRU",
+    "LSTM",
+)
 _ACROSS = "so an image cannot be computed in blocks"
 
 
@@ -64,13 +74,11 @@ def field_of(network: nn.Module, name: str) -> Field:
     _refuse_by_modules(network, name)
     probe = copy.deepcopy(network).double().train()
     spread = _spread_out(probe)
-    stride = next(
-        (stride for stride in _STRIDES if _takes(probe, stride) and _repeats(spread, stride, name)), None
-    )
+    stride = next((stride for stride in _STRIDES if _takes(probe, stride) and _repeats(spread, stride, name)), None)
     if stride is None:
         raise UsageError(
-            f"--network {name}: found no total stride: of no size up to {max(_STRIDES)} do images of its multiples give "
-            "a logit for each pixel, (1, 1, H, W) for (1, 1, H, W), that moves along when the image does"
+            f"--network {name}: found no total stride: of no size up to {max(_STRIDES)} do images of its multiples "
+            "give a logit for each pixel, (1, 1, H, W) for (1, 1, H, W), that moves along when the image does"
         )
     found = Field(stride, _reach(spread, stride, name))
     _compare(probe, found, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,7 +99,7 @@ def dice_of(pool: UnitPool, steps: Sequence[ImageStep]) -> list[float]:
         return steps[whose].counts(unit - int(first[whose]))[np.newaxis]
 
     rows = pool.rows([1] * int(first[-1]), counts_of, np.int64, (3,)).astype(np.int64)
-    sums = [rows[begin:end].sum(axis=0).tolist() for begin, end in zip(first[:-1], first[1:], strict=True)]
+    sums = [rows[begin:end].sum(axis=0).tolist() for begin, end in pairwise(first)]
     return [2 * both / (found + marked) if found + marked else 1.0 for both, found, marked in sums]
 
 
@@ -115,8 +116,14 @@ def place_crop(image: Image, crop: tuple[int, int] | None, seed: int, epoch: int
     if not len(cells):
         cells = np.argwhere(np.ones_like(image.cells))
     row, column = cells[rng.integers(len(cells))].tolist()
-    corner = []
-    for cell, side, extent in ((column, width, image.size[0]), (row, height, image.size[1])):
-        pixel = min(cell * CELL + int(rng.integers(CELL)), extent - 1)
-        corner.append(int(rng.integers(max(0, pixel - side + 1), min(pixel, extent - side) + 1)))
-    return Box(*corner, corner[0] + width, corner[1] + height)
+    left, top = (
+        _place_around(cell, side, extent, rng)
+        for cell, side, extent in ((column, width, image.size[0]), (row, height, image.size[1]))
+    )
+    return Box(left, top, left + width, top + height)
+
+
+def _place_around(cell: int, side: int, extent: int, rng: np.random.Generator) -> int:
+    """Where a stretch of an axis begins that holds a pixel of a cell, drawn at random as the stretch itself is."""
+    pixel = min(cell * CELL + int(rng.integers(CELL)), extent - 1)
+    return int(rng.integers(max(0, pixel - side + 1), min(pixel, extent - side) + 1))

@@ -59,9 +59,7 @@ class WholeImageUNet(nn.Module):
         first = F.relu(self.down1(image))
         return enlarged(self.out, F.relu(enlarged(self.up1, self._middle(first), 4)) + first, 4)
 
-    def logits_of_block(
-        self, image: torch.Tensor, seen: Box, wanted: Box, size: tuple[int, int]
-    ) -> torch.Tensor:
+    def logits_of_block(self, image: torch.Tensor, seen: Box, wanted: Box, size: tuple[int, int]) -> torch.Tensor:
         """Logits of a part, each layer computed no further than the next one needs.
 
         Parameters
@@ -111,7 +109,7 @@ def enlarged(convolution: nn.Conv2d, image: torch.Tensor, by: int) -> torch.Tens
 
 
 def places_weight(weight: torch.Tensor, by: int) -> torch.Tensor:
-    """Kernels of the small image, (D * by * by, C, 3, 3), in the order of a pixel shuffle, for those of the enlarged."""
+    """Kernels of the small image, (D * by * by, C, 3, 3), in the order of a pixel shuffle, for the large one's."""
     # which tap falls on which of three neighbours, of each place in a pixel
     falls = torch.zeros(by, 3, 3, dtype=weight.dtype)
     for place in range(by):
