@@ -38,6 +38,7 @@ _COMMANDS = {
     "models": "List, build, import and quantise model packages.",
     "train": "Train a model package on annotated slides.",
     "train-slides": "Train an encoder and an aggregator together on labels of whole slides.",
+    "train-whole": "Train a network on whole slides, to tell tissue or anything else pixel by pixel.",
     "simulate": "Simulate the runs of results on other numbers of ranks; plan a cluster.",
     "patches": "Cut patches out of slides, and look at files of them.",
     "merge": "Join the parts that array jobs have made (run --part I/N); say which are missing.",
@@ -150,7 +151,8 @@ def run_command_line(arguments: list[str]) -> int:
 
 def _is_job(arguments: list[str]) -> bool:
     """Whether this is one of several ranks of a command that they do together."""
-    return (arguments[:1] == ["run"] or arguments[:2] == ["patches", "extract"]) and launched_size() > 1
+    is_one = arguments[:1] in (["run"], ["train-whole"]) or arguments[:2] == ["patches", "extract"]
+    return is_one and launched_size() > 1
 
 
 def _call(arguments: list[str]) -> int | None:

@@ -135,7 +135,7 @@ def check_engine(
     """
     before = tiles.copy()
 
-    def at(places: Any) -> dict[str, npt.NDArray[np.float32] | None]:
+    def at(places: Any) -> dict[str, Any]:
         return {"positions": positions[places] if positions is not None else None}
 
     _claim(engine.sees_position == (positions is not None), "an engine says whether it sees positions")
