@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import onnx
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.segmentation_package import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
+    from pyramidai_mpi.models.segmentation_package import SegmentationPackage
 
 _OLDEST_OPSET = 7
 # com.microsoft holds onnxruntime's own quantised operators; anything else would need a library that we do not load
@@ -31,17 +33,7 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
         With one line that names the file, what was found and what was expected.
     """
     path = level.onnx_path
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError has no public name
-        raise InputError(f"{path}: not an ONNX file: {error}") from error
-    _check_opset(path, model)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
-        raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
-    stored_weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in stored_weights]
-    if len(inputs) != 1:
-        raise InputError(f"{path}: has {len(inputs)} inputs, expected one: pixels")
+    model, inputs = _loaded(path)
     side = package.tile_size
     if package.float_input is None:
         _check_value(path, "input", inputs[0], onnx.TensorProto.UINT8, (None, side, side, 3))
@@ -53,6 +45,45 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
     _check_value(path, "output", outputs[0], onnx.TensorProto.FLOAT, (None, len(package.classes)))
     if len(outputs) == 2:
         _check_value(path, "second output", outputs[1], onnx.TensorProto.FLOAT, (None, None))
+
+
+def check_segmentation_network(package: SegmentationPackage) -> None:
+    """Check the network of a package that segments whole images, as `check_network` does.
+
+    Raises
+    ------
+    InputError
+        With one line that names the file, what was found and what was expected.
+    """
+    path = package.onnx_path
+    model, inputs = _loaded(path)
+    found = [(value.name, *_type_and_shape(value)) for value in (*inputs, *model.graph.output)]
+    wanted = [
+        (INPUT, onnx.TensorProto.UINT8, (1, None, None, 3)),
+        (OUTPUT, onnx.TensorProto.FLOAT, (1, None, None)),
+    ]
+    if found != wanted:
+        said, expected = (
+            ", ".join(f"{name} {_type_name(element)} {_shape_text(shape)}" for name, element, shape in of)
+            for of in (found, wanted)
+        )
+        raise InputError(f"{path}: takes and gives {said}, expected {expected}")
+
+
+def _loaded(path: Path) -> tuple[onnx.ModelProto, list[onnx.ValueInfoProto]]:
+    """A network of known operators that is all in one file, and its only input."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError has no public name
+        raise InputError(f"{path}: not an ONNX file: {error}") from error
+    _check_opset(path, model)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
+        raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
+    stored_weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored_weights]
+    if len(inputs) != 1:
+        raise InputError(f"{path}: has {len(inputs)} inputs, expected one: pixels")
+    return model, inputs
 
 
 def input_name(path: Path) -> str:
@@ -109,7 +140,7 @@ def _check_value(
         raise InputError(
             f"{path}: {what} {value.name!r} is {_type_name(tensor.elem_type)}, expected {_type_name(element)}"
         )
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    shape = _type_and_shape(value)[1]
     free_batch = not shape or shape[0] is None
     fits = len(shape) == len(expected) and all(
         want is None or found is None or want == found for want, found in zip(shape, expected, strict=True)
@@ -118,6 +149,11 @@ def _check_value(
         raise InputError(
             f"{path}: {what} {value.name!r} has shape {_shape_text(shape)}, expected {_shape_text(expected)}"
         )
+
+
+def _type_and_shape(value: onnx.ValueInfoProto) -> tuple[int, tuple[int | None, ...]]:
+    tensor = value.type.tensor_type
+    return tensor.elem_type, tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
 
 
 def _type_name(element: int) -> str:

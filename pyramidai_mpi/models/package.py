@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.intended_use import IntendedUse
 from pyramidai_mpi.models.decision_entry import parse_decision
+from pyramidai_mpi.models.description import YAML_NAME, read_description
+from pyramidai_mpi.models.description import mapping_at as _mapping
+from pyramidai_mpi.models.description import number_at as _number
+from pyramidai_mpi.models.description import text_at as _text
+from pyramidai_mpi.models.description import whole_at as _whole
 from pyramidai_mpi.models.stain.entry import parse_stain
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.pyramid.refining import Band
 
 FORMAT = "pyramidai-model/1"
-YAML_NAME = "model.yaml"
-_MAX_YAML_BYTES = 1 << 20
 _REQUIRED = frozenset(
     {"format", "name", "classes", "positive_class", "tile_size", "scale_factor", "base_mpp", "levels"}
 )
@@ -230,22 +229,7 @@ def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
         With one line that names the file, what is wrong and what was expected.
     """
     path = folder / YAML_NAME
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such model folder; give a folder that holds {YAML_NAME}")
-    if not path.is_file():
-        raise InputError(f"{folder}: holds no {YAML_NAME}, so it is no model package")
-    with input_errors(path):
-        size = path.stat().st_size
-        raw = path.read_bytes() if size <= _MAX_YAML_BYTES else b""
-    if size > _MAX_YAML_BYTES:
-        raise InputError(f"{path}: larger than 1 MiB, so it is no model description")
-    try:
-        text = raw.decode("utf-8")
-        document = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
-        # values such as 2001-99-99 or !!bool maybe meet PyYAML's constructors, which raise whatever they meet
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not valid YAML: {reason}") from error
+    text, document = read_description(folder)
     package = _parse(folder, path, text, document)
     for level in package.levels:
         if not level.onnx_path.is_file():
@@ -257,29 +241,10 @@ def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
     return package
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (they can expand without bound) and without repeated keys; ``1e-3`` is a number."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed; write the value out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
-            if not isinstance(key, str):
-                raise yaml.YAMLError(f"key {key!r} is not text, line {node.start_mark.line + 1}")
-            if key in seen:
-                raise yaml.YAMLError(f"key {key!r} is there twice, line {node.start_mark.line + 1}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
+    if isinstance(document, dict) and document.get("format", FORMAT) != FORMAT:
+        raise InputError(f"{path}: format is {document['format']!r:.80}, expected {FORMAT!r}")
     entries = _mapping(path, "the document", document, _REQUIRED, _OPTIONAL)
-    if entries["format"] != FORMAT:
-        raise InputError(f"{path}: format is {entries['format']!r}, expected {FORMAT!r}")
     classes = entries["classes"]
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(c, str) for c in classes):
         raise InputError(f"{path}: classes must be a list of at least two names, found {classes!r}")
@@ -341,20 +306,6 @@ def _levels(folder: Path, path: Path, entries: Any) -> tuple[ModelLevel, ...]:
     return tuple(levels)
 
 
-def _mapping(
-    path: Path, where: str, value: Any, required: frozenset[str], optional: frozenset[str] | None
-) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: {where} must be a mapping, found {value!r:.80}")
-    unknown = sorted(set(value) - required - optional) if optional is not None else []
-    if optional is not None and unknown:
-        raise InputError(f"{path}: {where} has the unknown key {unknown[0]!r}; known: {sorted(required | optional)}")
-    missing = sorted(required - set(value))
-    if missing:
-        raise InputError(f"{path}: {where} lacks the key {missing[0]!r}")
-    return value
-
-
 def _expect(path: Path, key: str, value: Any, expected: dict[str, str]) -> None:
     if not isinstance(value, dict) or not value.items() <= expected.items():
         raise InputError(f"{path}: {key} is {value!r}, expected {expected}")
@@ -380,27 +331,3 @@ def _quantisation(path: Path, value: Any) -> float | None:
     if difference < 0:
         raise InputError(f"{path}: quantisation.max_difference is {difference:g}, expected a number in [0, 1]")
     return difference
-
-
-def _text(path: Path, key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise InputError(f"{path}: {key} is {value!r:.80}, expected text without control characters")
-    return value
-
-
-def _whole(path: Path, key: str, value: Any, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise InputError(f"{path}: {key} is {value!r:.80}, expected a whole number in [{low}, {high}]")
-    return value
-
-
-def _number(path: Path, key: str, value: Any, *, above: float | None, at_most: float) -> float:
-    if isinstance(value, str | int) and not isinstance(value, bool):  # YAML 1.1 reads 1e-3 as text
-        with contextlib.suppress(ValueError, OverflowError):
-            value = float(value)
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise InputError(f"{path}: {key} is {value!r:.80}, expected a number")
-    if value > at_most or (above is not None and value <= above):
-        expected = f"at most {at_most:g}" if above is None else f"above {above:g} and at most {at_most:g}"
-        raise InputError(f"{path}: {key} is {value:g}, expected a number {expected}")
-    return float(value)

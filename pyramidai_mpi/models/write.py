@@ -10,15 +10,19 @@ import yaml
 
 from pyramidai_mpi.base.errors import input_errors
 from pyramidai_mpi.models.decision_entry import decision_entry
-from pyramidai_mpi.models.package import FORMAT, YAML_NAME
+from pyramidai_mpi.models.description import YAML_NAME
+from pyramidai_mpi.models.package import FORMAT
+from pyramidai_mpi.models.segmentation_package import FORMAT as SEGMENTATION_FORMAT
+from pyramidai_mpi.models.segmentation_package import ONNX_NAME, load_segmentation_package
 from pyramidai_mpi.models.stain.entry import stain_entry
-from pyramidai_mpi.store.files.placing import placed, storage_errors
+from pyramidai_mpi.store.files.placing import placed, placed_folder, storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.models.segmentation_package import SegmentationPackage, SegmentationText
     from pyramidai_mpi.models.stain.map import StainTarget
 
 TILE = 224
@@ -144,6 +148,52 @@ def write_package(
     with placed(path, overwrite=overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def write_segmentation_package(
+    folder: Path, text: SegmentationText, network: bytes, card: str = ""
+) -> SegmentationPackage:
+    """Write a package, whole or not at all, and read it back.
+
+    Parameters
+    ----------
+    folder
+        Where it is to lie; nothing may be there.
+    text
+        What it says of its network.
+    network
+        The serialised graph.
+    card
+        Content of its ``README.md``; empty for none.
+
+    Raises
+    ------
+    OutputExistsError
+        Something has the folder's name.
+    StorageError
+        It cannot be written.
+    """
+    document: dict[str, Any] = {
+        "format": SEGMENTATION_FORMAT,
+        "name": text.name,
+        **({"description": text.description} if text.description else {}),
+        "intended_use": None if text.intended_use is None else str(text.intended_use),
+        "classes": list(text.classes),
+        "mpp": text.mpp,
+        "total_stride": text.total_stride,
+        "halo": text.halo,
+        "threshold": text.threshold,
+        "onnx": ONNX_NAME,
+        "sha256": hashlib.sha256(network).hexdigest(),
+    }
+    with placed_folder(folder) as partial:
+        (partial / ONNX_NAME).write_bytes(network)
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
+        described = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        (partial / YAML_NAME).write_text(described, encoding="utf-8")
+        load_segmentation_package(partial)
+    return load_segmentation_package(folder, check_file=False)
 
 
 def _read(network: bytes | Path) -> bytes:
