@@ -137,7 +137,7 @@ class Segment:
         """All blocks."""
         return rule.roots()
 
-    def closer(self, rule: TileRule, records: npt.NDArray[np.void]) -> TileArray:  # noqa: ARG002
+    def closer(self, rule: TileRule, records: npt.NDArray[np.void]) -> TileArray:
         """Nothing follows from a block."""
         return np.empty(0, TILE_DTYPE)
 
@@ -147,7 +147,7 @@ class Segment:
         counted = records["positive"].astype(np.int64) + records["unknown"]
         return np.asarray((counted > most) | (records[KEPT_BYTES] == 0))
 
-    def on(self, slide: OpenSlide, rule: TileRule) -> BlocksOfSlide:  # noqa: ARG002
+    def on(self, slide: OpenSlide, rule: TileRule) -> BlocksOfSlide:
         """Begin on a slide that this rank has opened."""
         return BlocksOfSlide(slide, self)
 
@@ -172,7 +172,7 @@ class BlocksOfSlide:
         """Close the slide."""
         self._pyramid.reader.close()
 
-    def look(self, tiles: TileArray, prepared: Sequence[Found | None] | None = None) -> Look:  # noqa: ARG002
+    def look(self, tiles: TileArray, prepared: Sequence[Found | None] | None = None) -> Look:
         """Segment blocks; one of which something could not be read is told as failed, and kept all the same."""
         records = np.zeros(len(tiles), RECORD)
         for name in TILE_DTYPE.names or ():

@@ -36,6 +36,7 @@ _COMMANDS = {
     "evaluate": "Compare results with ground truth: what the pyramid keeps, misses and gains.",
     "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
     "models": "List, build, import and quantise model packages.",
+    "segment": "Segment slides with a network that sees whole images: a mask of each.",
     "train": "Train a model package on annotated slides.",
     "simulate": "Simulate the runs of results on other numbers of ranks; plan a cluster.",
     "patches": "Cut patches out of slides, and look at files of them.",
@@ -149,7 +150,7 @@ def run_command_line(arguments: list[str]) -> int:
 
 def _is_job(arguments: list[str]) -> bool:
     """Whether this is one of several ranks of a command that they do together."""
-    return (arguments[:1] == ["run"] or arguments[:2] == ["patches", "extract"]) and launched_size() > 1
+    return (arguments[:1] in (["run"], ["segment"]) or arguments[:2] == ["patches", "extract"]) and launched_size() > 1
 
 
 def _call(arguments: list[str]) -> int | None:

@@ -1,9 +1,9 @@
 """An image cut into blocks for a network without global layers: what is computed block by block is what one pass gives.
 
 A value of the network's output depends on the input within its *halo* alone, and maps below its input are made at
-multiples of its *total stride*. So a block is computed on itself grown by the halo, corners at multiples of that stride,
-and its own part is kept. Where the image ends, a grown block ends with it: the network then pads there with what it
-pads the whole image with. Every block has a shape that follows from the image alone, and so have its bits.
+multiples of its *total stride*. So a block is computed on itself grown by the halo, corners at multiples of that
+stride, and its own part is kept. Where the image ends, a grown block ends with it: the network then pads there with
+what it pads the whole image with. Every block has a shape that follows from the image alone, and so have its bits.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,8 @@ from pyramidai_mpi.slides.pyramid import stored_span
 from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, UnreadableRegionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
@@ -17,12 +20,14 @@ if TYPE_CHECKING:
 
 _SMALLEST = 16
 """Pixels a side down to which what cannot be read is looked at in quarters."""
+_MOST_STORED = 4096
+"""Stored pixels a side that are read at once: of a slide without reduced levels, a region is read in pieces."""
 
 
 def read_known(
     pyramid: SlidePyramid, level: int, corner: tuple[int, int], size: tuple[int, int]
 ) -> tuple[RgbArray, npt.NDArray[np.bool_], str]:
-    """Pixels of any region of a level, and which of them could be read.
+    """Pixels of any region of a level, of whatever size, and which of them could be read.
 
     Parameters
     ----------
@@ -41,29 +46,42 @@ def read_known(
         Why the first of them could not; empty where all could.
     """
     width, height = size
+    side = max(_SMALLEST, int(_MOST_STORED / pyramid.plans[level].ratio))
+    if max(size) > side:
+        return _in_pieces(pyramid, level, corner, size, range(0, width, side), range(0, height, side))
     try:
         return pyramid.read_window(level, corner, size), np.ones((height, width), bool), ""
     except UnreadableRegionError as error:
         reason = str(error)
-    nothing = np.full((height, width, 3), 255, np.uint8)
     there = _what_is_there(pyramid, level, corner, size)
-    if (there == LEFT_OUT).all():
-        return nothing, np.ones((height, width), bool), ""
-    if max(size) <= _SMALLEST:
-        is_missing = bool((there == MISSING).any())
-        return nothing, np.full((height, width), not is_missing), reason if is_missing else ""
+    is_missing = bool((there == MISSING).any())
+    if max(size) <= _SMALLEST or (there == LEFT_OUT).all():
+        white = np.full((height, width, 3), 255, np.uint8)
+        return white, np.full((height, width), not is_missing), reason if is_missing else ""
+    return _in_pieces(pyramid, level, corner, size, [0, (width + 1) // 2], [0, (height + 1) // 2])
+
+
+def _in_pieces(
+    pyramid: SlidePyramid,
+    level: int,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    lefts: Sequence[int],
+    tops: Sequence[int],
+) -> tuple[RgbArray, npt.NDArray[np.bool_], str]:
+    """As `read_known`, cut at these places: resampling is anchored to the slide, so the pixels are the same."""
+    width, height = size
+    pixels = np.empty((height, width, 3), np.uint8)
     is_known = np.empty((height, width), bool)
     reasons = []
-    middle_x, middle_y = (width + 1) // 2, (height + 1) // 2
-    for left, right in ((0, middle_x), (middle_x, width)):
-        for top, bottom in ((0, middle_y), (middle_y, height)):
+    for left, right in pairwise([*lefts, width]):
+        for top, bottom in pairwise([*tops, height]):
             if left < right and top < bottom:
                 place = np.s_[top:bottom, left:right]
-                nothing[place], is_known[place], why = read_known(
-                    pyramid, level, (corner[0] + left, corner[1] + top), (right - left, bottom - top)
-                )
+                at = (corner[0] + left, corner[1] + top)
+                pixels[place], is_known[place], why = read_known(pyramid, level, at, (right - left, bottom - top))
                 reasons.append(why)
-    return nothing, is_known, next((why for why in reasons if why), "")
+    return pixels, is_known, next((why for why in reasons if why), "")
 
 
 def _what_is_there(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.models.segmentation_package import YAML_NAME, load_segmentation_package
+from pyramidai_mpi.models.description import YAML_NAME
+from pyramidai_mpi.models.segmentation_package import load_segmentation_package
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from pyramidai_mpi.base.errors import InputError, StorageError
+from pyramidai_mpi.base.errors import StorageError
 from pyramidai_mpi.pyramid.mask_labels import reduced_labels, reduced_means
 from pyramidai_mpi.store.files.placing import discard, place, storage_errors, temporary_name
 
@@ -83,28 +83,12 @@ def place_mask(
         with storage_errors(temporary):
             digests = _write(temporary, size, rows, um_px, facts, is_probability=is_probability)
             if _digests_of(temporary) != digests:
-                raise StorageError(f"{path.parent}: what was written there reads back as something else; see to the disk")
+                raise StorageError(
+                    f"{path.parent}: what was written there reads back as something else; see to the disk"
+                )
             place(temporary, path, overwrite=overwrite, check=check)
     finally:
         discard(temporary)
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """What a mask of this program's says of itself.
-
-    Raises
-    ------
-    InputError
-        When it is none.
-    """
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            facts = json.loads(tiff.pages.first.description)
-    except Exception as error:  # whatever a damaged TIFF makes of tifffile
-        raise InputError(f"{path}: not a mask of this program's ({' '.join(str(error).split())[:80]})") from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise InputError(f"{path}: not a mask of this program's, expected one that says {FORMAT}")
-    return facts
 
 
 def _write(
@@ -178,7 +162,7 @@ def _tiles(bands: Iterator[Labels], digest: Any) -> Iterator[Labels]:
             tile = np.zeros((TILE, TILE), np.uint8)
             part = band[:, left : left + TILE]
             tile[:height, : part.shape[1]] = part
-            digest.update(tile)
+            digest.update(tile.tobytes())
             yield tile
 
 
@@ -188,11 +172,11 @@ def _digests_of(path: Path) -> list[str]:
     with tifffile.TiffFile(path) as tiff:
         for page in tiff.pages:
             digest = hashlib.sha256()
-            for data, index, _ in page.segments(maxworkers=1):  # type: ignore[union-attr]
+            for data, index, _ in page.segments(maxworkers=1):
                 tile = np.zeros((TILE, TILE), np.uint8)
                 if data is not None:
-                    height, width = (min(TILE, extent - place) for extent, place in zip(page.shape, index[-3:-1], strict=True))
+                    height, width = (min(TILE, page.shape[axis] - index[axis - 3]) for axis in (0, 1))
                     tile[:height, :width] = data.reshape(data.shape[-3:-1])[:height, :width]
-                digest.update(tile)
+                digest.update(tile.tobytes())
             digests.append(digest.hexdigest())
     return digests
