@@ -21,6 +21,7 @@ from pyramidai_mpi.export.window_table import read_windows, window_columns
 from pyramidai_mpi.pyramid.tree import ExecutionTree
 from pyramidai_mpi.store.results import reader
 from pyramidai_mpi.store.results.dense import read_dense_map
+from pyramidai_mpi.store.results.prediction import table_shapes
 from pyramidai_mpi.store.results.summary import read_areas
 from pyramidai_mpi.store.results.tables import iter_column, read_header, read_mask_rows, read_rows
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.export.notebook import ResultScreen
     from pyramidai_mpi.pyramid.dense_map import DenseMap
     from pyramidai_mpi.pyramid.tissue import Areas
+    from pyramidai_mpi.store.results.prediction import PredictionRecord
     from pyramidai_mpi.store.results.result import LevelRecord
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
@@ -145,6 +147,24 @@ class ResultLevel:
             return np.concatenate(
                 [np.empty((0, self.record.n_features), np.float32), *iter_column(file, self.number, "features")]
             )
+
+    @cached_property
+    def attention(self) -> npt.NDArray[np.float32] | None:
+        """Attention of the slide's prediction, float32 (N, H), rows as `tiles`, NaN where unreadable; None for none."""
+        return self._of_prediction("attention")
+
+    @cached_property
+    def contribution(self) -> npt.NDArray[np.float32] | None:
+        """What each tile adds to the logits of the slide's prediction, float32 (N, C'), likewise."""
+        return self._of_prediction("contribution")
+
+    def _of_prediction(self, name: str) -> npt.NDArray[np.float32] | None:
+        record = None if self._header is None else self._header.prediction
+        if record is None or self.number:
+            return None
+        n_columns = {one: row[0] for one, _, row in table_shapes(record)}[name]
+        with _reading(self._file) as file:
+            return np.concatenate([np.empty((0, n_columns), np.float32), *iter_column(file, self.number, name)])
 
     def row_of(self, col: int, row: int) -> int | None:
         """Where the tile (col, row) stands in `tiles`; None where it was not analysed."""
@@ -313,6 +333,11 @@ class OpenResult:
         """What ``pyramidai info`` prints, and how the result came about."""
         with _reading(self._file) as file:
             return reader.read_summary(file)
+
+    @property
+    def prediction(self) -> PredictionRecord | None:
+        """What the model's aggregator says of the slide; None of a model of tiles alone."""
+        return self.header.prediction
 
     @property
     def warning(self) -> str:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import onnx
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.engines.aggregator import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
 _OLDEST_OPSET = 7
@@ -31,15 +33,7 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
         With one line that names the file, what was found and what was expected.
     """
     path = level.onnx_path
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError has no public name
-        raise InputError(f"{path}: not an ONNX file: {error}") from error
-    _check_opset(path, model)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
-        raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
-    stored_weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in stored_weights]
+    model, inputs = _load(path)
     if len(inputs) != 1:
         raise InputError(f"{path}: has {len(inputs)} inputs, expected one: pixels")
     side = package.tile_size
@@ -53,6 +47,51 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
     _check_value(path, "output", outputs[0], onnx.TensorProto.FLOAT, (None, len(package.classes)))
     if len(outputs) == 2:
         _check_value(path, "second output", outputs[1], onnx.TensorProto.FLOAT, (None, None))
+
+
+def check_aggregator(entry: AggregatorEntry, n_features: int) -> None:
+    """Check an aggregator's opset, operators, input and outputs, without running it.
+
+    Parameters
+    ----------
+    n_features
+        Length of the features that level 0's network gives, 0 for none.
+
+    Raises
+    ------
+    InputError
+        With one line that names the file, what was found and what was expected.
+    """
+    path = entry.onnx_path
+    model, inputs = _load(path)
+    if not n_features:
+        raise InputError(f"{path}: has no features to aggregate: level 0's network has no second output")
+    if [value.name for value in inputs] != ["features"]:
+        raise InputError(f"{path}: has the inputs {[value.name for value in inputs]}, expected one: features")
+    _check_value(path, "input", inputs[0], onnx.TensorProto.FLOAT, (None, n_features))
+    outputs = {value.name: value for value in model.graph.output}
+    missing = [name for name in OUTPUTS if name not in outputs]
+    if missing:
+        raise InputError(f"{path}: has no output {missing[0]!r}, expected {', '.join(OUTPUTS)}")
+
+
+def _load(path: Path) -> tuple[onnx.ModelProto, list[onnx.ValueInfoProto]]:
+    """A graph in one file of known operators, and its inputs.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError has no public name
+        raise InputError(f"{path}: not an ONNX file: {error}") from error
+    _check_opset(path, model)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
+        raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
+    stored_weights = {tensor.name for tensor in model.graph.initializer}
+    return model, [value for value in model.graph.input if value.name not in stored_weights]
 
 
 def input_name(path: Path) -> str:
