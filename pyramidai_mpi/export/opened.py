@@ -17,6 +17,7 @@ from pyramidai_mpi.base.types import index_keys, outcome_names
 from pyramidai_mpi.export.cell_look import CellLook, looks_of
 from pyramidai_mpi.export.cells import is_dense
 from pyramidai_mpi.export.last_look import tissue_rows
+from pyramidai_mpi.export.shown import tile_columns
 from pyramidai_mpi.export.window_table import read_windows, window_columns
 from pyramidai_mpi.pyramid.tree import ExecutionTree
 from pyramidai_mpi.store.results import reader
@@ -203,6 +204,9 @@ class ResultLevel:
         columns |= {"level": np.full(len(tiles), self.number)}
         columns |= {name: tiles[name] for name in ("col", "row", "decision", "parent")}
         columns |= {"outcome": np.array(outcome_names(self.number), object)[tiles["decision"]]}
+        if self._header is not None:
+            with _reading(self._file) as file:
+                columns |= tile_columns(file, self._header, self.number, 0, self.n_tiles)
         return pd.DataFrame(columns)
 
 
