@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.engines.aggregator import OUTPUTS as AGGREGATOR_OUTPUTS
 from pyramidai_mpi.models.package import POSITION
 from pyramidai_mpi.models.segmentation_package import INPUT, OUTPUT
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
     from pyramidai_mpi.models.segmentation_package import SegmentationPackage
 
@@ -57,6 +59,32 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
     _check_value(path, "output", outputs[0], onnx.TensorProto.FLOAT, (None, len(package.classes)))
     if len(outputs) == 2:
         _check_value(path, "second output", outputs[1], onnx.TensorProto.FLOAT, (None, None))
+
+
+def check_aggregator(entry: AggregatorEntry, n_features: int) -> None:
+    """Check an aggregator's opset, operators, input and outputs, without running it.
+
+    Parameters
+    ----------
+    n_features
+        Length of the features that level 0's network gives, 0 for none.
+
+    Raises
+    ------
+    InputError
+        With one line that names the file, what was found and what was expected.
+    """
+    path = entry.onnx_path
+    model, inputs = _loaded(path)
+    if not n_features:
+        raise InputError(f"{path}: has no features to aggregate: level 0's network has no second output")
+    if [value.name for value in inputs] != ["features"]:
+        raise InputError(f"{path}: has the inputs {[value.name for value in inputs]}, expected one: features")
+    _check_value(path, "input", inputs[0], onnx.TensorProto.FLOAT, (None, n_features))
+    outputs = {value.name: value for value in model.graph.output}
+    missing = [name for name in AGGREGATOR_OUTPUTS if name not in outputs]
+    if missing:
+        raise InputError(f"{path}: has no output {missing[0]!r}, expected {', '.join(AGGREGATOR_OUTPUTS)}")
 
 
 def check_segmentation_network(package: SegmentationPackage) -> None:

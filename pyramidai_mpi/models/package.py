@@ -166,6 +166,11 @@ class ModelPackage:
         return self.intended_use == IntendedUse.BENCHMARK
 
     @property
+    def networks(self) -> tuple[ModelLevel | AggregatorEntry, ...]:
+        """All its files of networks: those of the levels, level 0 first, then the aggregator's."""
+        return self.levels if self.aggregator is None else (*self.levels, self.aggregator)
+
+    @property
     def n_levels(self) -> int:
         """Number of analysis levels."""
         return len(self.levels)
@@ -209,9 +214,9 @@ class ModelPackage:
             When one is not there.
         """
         facts = []
-        for level in self.levels:
-            with input_errors(level.onnx_path):
-                status = level.onnx_path.stat()
+        for network in self.networks:
+            with input_errors(network.onnx_path):
+                status = network.onnx_path.stat()
             facts.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         return repr(facts).encode()
 
