@@ -52,7 +52,7 @@ def serialised(
         Names of what it gives.
     """
     # that torchvision is missing does not matter here, and neither does that a stored number is an output
-    exporters = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    exporters = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir")]
     levels = [exporter.level for exporter in exporters]
     for exporter in exporters:
         exporter.setLevel(logging.ERROR)
