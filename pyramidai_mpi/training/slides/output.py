@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.models.aggregator_entry import AGGREGATOR_ONNX, aggregator_entry
-from pyramidai_mpi.models.package import YAML_NAME
+from pyramidai_mpi.models.description import YAML_NAME
 from pyramidai_mpi.models.write import PackageText, onnx_name, write_package
 from pyramidai_mpi.store.files.placing import placed_folder, storage_errors, temporary_name
 from pyramidai_mpi.training.curves import charts_of, curves_page

@@ -52,4 +52,4 @@ def slide_graph(aggregator: Aggregator, head: TaskHead, n_features: int) -> byte
     """ONNX graph of the aggregator: ``features`` (N, F) to `AGGREGATOR_OUTPUTS`."""
     network = _SlideOfFeatures(copy.deepcopy(aggregator), head).eval()
     tiles = torch.export.Dim("tiles", min=1, max=_MOST_TILES)
-    return serialised(network, torch.zeros((3, n_features)), {"features": {0: tiles}}, AGGREGATOR_OUTPUTS)
+    return serialised(network, {"features": torch.zeros((3, n_features))}, {"features": {0: tiles}}, AGGREGATOR_OUTPUTS)
