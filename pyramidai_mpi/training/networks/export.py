@@ -53,9 +53,11 @@ def serialised(
     outputs
         Names of what it gives.
     """
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)  # that torchvision is missing does not matter here
+    # that torchvision is missing does not matter here, and neither does that a stored number is an output
+    exporters = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir")]
+    levels = [exporter.level for exporter in exporters]
+    for exporter in exporters:
+        exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about itself
@@ -71,7 +73,8 @@ def serialised(
                 verbose=False,
             )
     finally:
-        exporter.setLevel(level)
+        for exporter, level in zip(exporters, levels, strict=True):
+            exporter.setLevel(level)
     assert program is not None
     model = program.model_proto
     for part in (model, model.graph, *model.functions):

@@ -63,6 +63,7 @@ class OnnxEncoder(nn.Module):
                 "run --features and learn from these with --features"
             )
         self._names: dict[str, str] = {}
+        self._whole: dict[str, Any] = {}  # axes and shapes, which an exporter of this network has to know
         self._store(graph)
         self.eval()
         self.n_features = self._checked(package)
@@ -80,6 +81,9 @@ class OnnxEncoder(nn.Module):
         for number, (name, array) in enumerate(stored):
             if name not in used:
                 continue
+            if array.dtype == np.int64:
+                self._whole[name] = array.tolist()
+                continue
             tensor, own = torch.from_numpy(np.array(array)), f"stored{number}"
             if name in learning and tensor.dtype == torch.float32 and tensor.numel() > 1:
                 self.register_parameter(own, nn.Parameter(tensor))
@@ -89,7 +93,7 @@ class OnnxEncoder(nn.Module):
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
         """Features (B, F) of tiles."""
-        known: dict[str, Any] = {name: getattr(self, own) for name, own in self._names.items()}
+        known: dict[str, Any] = dict(self._whole) | {name: getattr(self, own) for name, own in self._names.items()}
         known[self._input] = tiles
         for node in self._nodes:
             inputs = [known[name] if name else None for name in node.input]
@@ -128,10 +132,6 @@ def _constant(node: onnx.NodeProto) -> np.ndarray[Any, Any]:
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-
-
-def _whole(value: Any) -> list[int]:
-    return [int(one) for one in (value.tolist() if isinstance(value, torch.Tensor) else value)]
 
 
 def _padded(maps: torch.Tensor, said: dict[str, Any], value: float) -> torch.Tensor:
@@ -175,7 +175,8 @@ def _gemm(given: list[Any], said: dict[str, Any]) -> torch.Tensor:
 
 
 def _axes(given: list[Any], said: dict[str, Any]) -> list[int]:
-    return _whole(given[1] if len(given) > 1 and given[1] is not None else said["axes"])
+    axes = given[1] if len(given) > 1 and given[1] is not None else said["axes"]
+    return [int(axis) for axis in axes]
 
 
 def _reduced(way: Callable[..., torch.Tensor]) -> Callable[[list[Any], dict[str, Any]], torch.Tensor]:
@@ -187,7 +188,7 @@ def _cast(given: list[Any], said: dict[str, Any]) -> torch.Tensor:
 
 
 def _reshape(given: list[Any], said: dict[str, Any]) -> torch.Tensor:
-    sizes = [given[0].shape[place] if size == 0 else size for place, size in enumerate(_whole(given[1]))]
+    sizes = [given[0].shape[place] if size == 0 else size for place, size in enumerate(given[1])]
     return given[0].reshape(sizes)  # type: ignore[no-any-return]
 
 
