@@ -35,8 +35,9 @@ GATES = {
     "sklearn": ["classification.forest", "classification.classifier"],
     "matplotlib": ["base.figures"],
     "skops": ["classification.storage"],
-    "timm": ["training.convert.timm_network"],
-    "torchvision": ["training.convert.timm_network"],
+    "timm": ["training.convert.timm_gate"],
+    "torchvision": ["training.convert.timm_gate"],
+    "safetensors": ["training.convert.state_file"],
     "torch": ["training."],
     "shapely": ["truth.", "export.outlines"],  # truth, and what was found
     "mpi4py": ["sched.transport", "ranks.", "store.results.writer", "cli.", "api"],

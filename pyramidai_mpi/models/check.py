@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.package import POSITION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,10 +39,18 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
     _check_opset(path, model)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
         raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
-    stored_weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in stored_weights]
-    if len(inputs) != 1:
-        raise InputError(f"{path}: has {len(inputs)} inputs, expected one: pixels")
+    inputs = _inputs(model.graph)
+    if package.sees_position:
+        position = [value for value in inputs if value.name == POSITION]
+        if len(inputs) != 2 or not position:
+            names = ", ".join(value.name for value in inputs)
+            raise InputError(f"{path}: has the inputs {names:.80}, expected two: pixels and {POSITION}")
+        _check_value(path, "input", position[0], onnx.TensorProto.FLOAT, (None, 2))
+        inputs = [value for value in inputs if value is not position[0]]
+    elif len(inputs) != 1:
+        also = any(value.name == POSITION for value in inputs) and package.float_input is None
+        hint = f"; of {POSITION} the package says inputs: [{POSITION}]" if also else ""
+        raise InputError(f"{path}: has {len(inputs)} inputs, expected one: pixels{hint}")
     side = package.tile_size
     if package.float_input is None:
         _check_value(path, "input", inputs[0], onnx.TensorProto.UINT8, (None, side, side, 3))
@@ -56,10 +65,15 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
 
 
 def input_name(path: Path) -> str:
-    """Name of a network's only input; of a file that `check_network` has seen."""
+    """Name of a network's input of pixels; of a file that `check_network` has seen."""
     graph = onnx.load(path, load_external_data=False).graph
+    return str(next(value.name for value in _inputs(graph) if value.name != POSITION))
+
+
+def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """What has to be given to a graph."""
     stored_weights = {tensor.name for tensor in graph.initializer}
-    return str(next(value.name for value in graph.input if value.name not in stored_weights))
+    return [value for value in graph.input if value.name not in stored_weights]
 
 
 def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -43,6 +43,9 @@ _OPTIONAL = frozenset(
 )
 _LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
 
+POSITION = "position"
+"""Name of the graph input that says where a tile lies, and of its entry in ``inputs``."""
+
 
 @dataclass(frozen=True)
 class ModelLevel:
@@ -128,6 +131,9 @@ class ModelPackage:
         Which scores leave doubt where a run has strides in steps; None where the package does not say.
     band_strides
         The strides that this was chosen for, in pixels of level 0, the finest first; None where it does not say.
+    sees_position
+        Whether the networks have a second input that says where a tile lies: `POSITION`, float32 (B, 2), the middle of
+        its window over the slide's size, x and y in [0, 1]; see `Grid.positions`.
     """
 
     folder: Path
@@ -147,6 +153,7 @@ class ModelPackage:
     quantisation_difference: float | None = None
     band: Band | None = None
     band_strides: tuple[int, ...] | None = None
+    sees_position: bool = False
 
     @property
     def random_weights(self) -> bool:
@@ -291,8 +298,9 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         raise InputError(f"{path}: positive_class is {entries['positive_class']!r}, expected one of {classes!r}")
     _expect(path, "input", entries.get("input", {}), {"layout": "NHWC", "dtype": "uint8"})
     _mapping(path, "tuning", entries.get("tuning", {}), frozenset(), None)
-    if entries.get("inputs"):
-        raise InputError(f"{path}: inputs is {entries['inputs']!r}, expected []: further graph inputs are reserved")
+    inputs = entries.get("inputs") or []
+    if inputs not in ([], [POSITION]):
+        raise InputError(f"{path}: inputs is {inputs!r:.80}, expected [] or [{POSITION}]")
     stain = parse_stain(path, entries.get("stain", {"method": "none"}))
     tile_size = _whole(path, "tile_size", entries["tile_size"], 8, 8192)
     band, band_strides = parse_decision(path, entries.get("decision", {}), tile_size)
@@ -313,6 +321,7 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         quantisation_difference=_quantisation(path, entries.get("quantisation")),
         band=band,
         band_strides=band_strides,
+        sees_position=bool(inputs),
     )
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from pyramidai_mpi.base.errors import input_errors
 from pyramidai_mpi.models.decision_entry import decision_entry
-from pyramidai_mpi.models.package import FORMAT, YAML_NAME
+from pyramidai_mpi.models.package import FORMAT, POSITION, YAML_NAME
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.store.files.placing import placed, storage_errors
 
@@ -52,6 +52,8 @@ class PackageText:
         What the colours of the tiles are brought to; None for no normalisation.
     stain_per
         Whose colours those are: ``slide`` or ``tile``.
+    sees_position
+        Whether the networks are told where a tile lies.
     """
 
     name: str
@@ -65,6 +67,7 @@ class PackageText:
     intended_use: str | None = None
     stain_target: StainTarget | None = None
     stain_per: str = "slide"
+    sees_position: bool = False
 
     def document(self, n_levels: int) -> dict[str, Any]:
         """The content of ``model.yaml`` for so many levels, all but the networks' hashes."""
@@ -81,7 +84,7 @@ class PackageText:
             "base_mpp": self.base_mpp,
             "stain": stain_entry(self.stain_target, self.stain_per),
             "input": {"layout": "NHWC", "dtype": "uint8"},
-            "inputs": [],
+            "inputs": [POSITION] if self.sees_position else [],
             "decision": decision_entry(None),
             "levels": [{"level": n, "onnx": onnx_name(n), "threshold": self.threshold} for n in range(n_levels)],
         }

@@ -21,10 +21,14 @@ _OPSET = 18
 def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUTPUTS) -> bytes:
     """Serialise a network with the batch norm of our own blocks folded.
 
-    Input ``tiles``, uint8 ``(batch, side, side, 3)``; outputs ``probabilities``, float32 ``(batch, C)``, and
+    Input ``tiles``, uint8 ``(batch, side, side, 3)``, and of a network that sees it ``position``, float32
+    ``(batch, 2)``; outputs ``probabilities``, float32 ``(batch, C)``, and
     ``features``, float32 ``(batch, F)``, where `outputs` names them.
     """
-    example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
+    example = {"tiles": torch.zeros((2, side, side, 3), dtype=torch.uint8)}
+    if getattr(network, "sees_position", False):
+        example["position"] = torch.zeros((2, 2))
+    batch = torch.export.Dim("batch", min=1, max=4096)
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)  # that torchvision is missing does not matter here
@@ -33,10 +37,10 @@ def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUT
             warnings.simplefilter("ignore")  # of torch about itself
             program = torch.onnx.export(
                 without_batch_norm(network),
-                (example,),
+                tuple(example.values()),
                 dynamo=True,
-                dynamic_shapes={"tiles": {0: torch.export.Dim("batch", min=1, max=4096)}},
-                input_names=["tiles"],
+                dynamic_shapes={name: {0: batch} for name in example},
+                input_names=list(example),
                 output_names=list(outputs),
                 opset_version=_OPSET,
                 external_data=False,
