@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pyramidai_mpi.base.errors import input_errors
+from pyramidai_mpi.base.errors import OutputExistsError, input_errors
 from pyramidai_mpi.models.decision_entry import decision_entry
 from pyramidai_mpi.models.description import YAML_NAME
 from pyramidai_mpi.models.package import FORMAT
 from pyramidai_mpi.models.segmentation_package import FORMAT as SEGMENTATION_FORMAT
-from pyramidai_mpi.models.segmentation_package import ONNX_NAME, load_segmentation_package
+from pyramidai_mpi.models.segmentation_package import ONNX_NAME, is_segmentation_package, load_segmentation_package
 from pyramidai_mpi.models.stain.entry import stain_entry
-from pyramidai_mpi.store.files.placing import placed, placed_folder, storage_errors
+from pyramidai_mpi.store.files.placing import placed, placed_folder, storage_errors, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,25 +153,32 @@ def write_package(
 
 
 def write_segmentation_package(
-    folder: Path, text: SegmentationText, network: bytes, card: str = ""
+    folder: Path,
+    text: SegmentationText,
+    network: bytes,
+    files: Mapping[str, str] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> SegmentationPackage:
-    """Write a package, whole or not at all, and read it back.
+    """Write a package of a network that segments, whole or not at all, and read it back.
 
     Parameters
     ----------
     folder
-        Where it is to lie; nothing may be there.
+        Where it is to lie.
     text
         What it says of its network.
     network
         The serialised graph.
-    card
-        Content of its ``README.md``; empty for none.
+    files
+        Texts that go with it, such as ``README.md``, by name.
+    overwrite
+        Whether such a package that is there is replaced; it stays until the new one is complete.
 
     Raises
     ------
     OutputExistsError
-        Something has the folder's name.
+        Something has the folder's name that is not to be replaced.
     StorageError
         It cannot be written.
     """
@@ -186,14 +195,37 @@ def write_segmentation_package(
         "onnx": ONNX_NAME,
         "sha256": hashlib.sha256(network).hexdigest(),
     }
-    with placed_folder(folder) as partial:
+    check_replaceable(folder, overwrite=overwrite)
+    is_replaced = folder.exists()
+    fresh = temporary_name(folder) if is_replaced else folder
+    with placed_folder(fresh) as partial:
         (partial / ONNX_NAME).write_bytes(network)
-        if card:
-            (partial / "README.md").write_text(card, encoding="utf-8")
+        for name, content in (files or {}).items():
+            (partial / name).write_text(content, encoding="utf-8")
         described = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         (partial / YAML_NAME).write_text(described, encoding="utf-8")
         load_segmentation_package(partial)
+    if is_replaced:
+        old = temporary_name(folder)
+        with storage_errors(folder):
+            folder.rename(old)
+            fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     return load_segmentation_package(folder, check_file=False)
+
+
+def check_replaceable(folder: Path, *, overwrite: bool) -> None:
+    """See whether a package of a network that segments may be written there.
+
+    Raises
+    ------
+    OutputExistsError
+        Something is there, and `overwrite` is not set or it is no such package.
+    """
+    if os.path.lexists(folder) and not overwrite:
+        raise OutputExistsError(f"{folder}: exists already; use --overwrite to replace it, or name another with -o")
+    if os.path.lexists(folder) and not is_segmentation_package(folder):
+        raise OutputExistsError(f"{folder}: is no package of such a network, and is not replaced; name another with -o")
 
 
 def _read(network: bytes | Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -43,7 +44,7 @@ def dark_network(output: str = "probability") -> bytes:
 
 @pytest.fixture
 def package(tmp_path):
-    return write_segmentation_package(tmp_path / "dark", TEXT, dark_network(), "# Dark\n")
+    return write_segmentation_package(tmp_path / "dark", TEXT, dark_network(), {"README.md": "# Dark\n"})
 
 
 def test_it_is_read_as_it_was_written(package):
@@ -65,6 +66,15 @@ def test_what_is_there_is_never_replaced(package):
     with pytest.raises(OutputExistsError):
         write_segmentation_package(package.folder, TEXT, b"other")
     assert load_segmentation_package(package.folder) == package
+
+
+def test_a_package_is_replaced_on_request_and_nothing_else_is(package, tmp_path):
+    other = write_segmentation_package(package.folder, replace(TEXT, name="other"), dark_network(), overwrite=True)
+    assert load_segmentation_package(package.folder) == other
+    assert [path.name for path in tmp_path.iterdir()] == ["dark"]
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(OutputExistsError, match="is not replaced"):
+        write_segmentation_package(tmp_path / "mine", TEXT, dark_network(), overwrite=True)
 
 
 def test_the_two_kinds_of_packages_are_told_apart(package, tmp_path):

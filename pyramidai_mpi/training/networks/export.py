@@ -47,11 +47,11 @@ def to_onnx(network: nn.Module, side: int = TILE, outputs: tuple[str, ...] = OUT
     assert program is not None
     model = program.model_proto
     for part in (model, model.graph, *model.functions):
-        _forget_origin(part)
+        forget_origin(part)
     return bytes(model.SerializeToString())
 
 
-def _forget_origin(part: Any) -> None:
+def forget_origin(part: Any) -> None:
     """Drop what torch writes down of the program that made a graph: lines of its source, with the user's folders."""
     del part.metadata_props[:]
     for value in (*getattr(part, "value_info", ()), *getattr(part, "initializer", ())):
@@ -60,4 +60,4 @@ def _forget_origin(part: Any) -> None:
         del node.metadata_props[:]
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                _forget_origin(inner)
+                forget_origin(inner)
