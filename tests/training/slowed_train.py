@@ -14,8 +14,8 @@ from pyramidai_mpi.cli.launcher import launched_rank, prepare_environment
 
 prepare_environment()  # before torch, as the program does
 
-from pyramidai_mpi.cli.main import main
-from pyramidai_mpi.training import fitting
+from pyramidai_mpi.cli.main import main  # noqa: E402
+from pyramidai_mpi.training import fitting  # noqa: E402
 
 if __name__ == "__main__":
     begin = sys.argv.index("train")
