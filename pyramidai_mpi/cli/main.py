@@ -149,7 +149,8 @@ def run_command_line(arguments: list[str]) -> int:
 
 def _is_job(arguments: list[str]) -> bool:
     """Whether this is one of several ranks of a command that they do together."""
-    return (arguments[:1] == ["run"] or arguments[:2] == ["patches", "extract"]) and launched_size() > 1
+    alone = (["run"], ["train"])
+    return (arguments[:1] in alone or arguments[:2] == ["patches", "extract"]) and launched_size() > 1
 
 
 def _call(arguments: list[str]) -> int | None:

@@ -129,6 +129,7 @@ def write_trained(
         stain_target=model.stain_target,
         stain_per=model.stain_per,
         intended_use=intended_use,
+        sees_position=plan.sees_position,
     )
     with storage_errors(folder / CARD):
         write_package(folder, text.document(len(results)), [result.graph for result in results])
