@@ -136,7 +136,7 @@ def write_trained(
         (folder / CARD).write_text(_card(text, command, plan.material, settings, split, results), encoding="utf-8")
         rows: list[Row] = [{"level": result.level, **row} for result in results for row in result.rows]
         (folder / LOG).write_text(table_of(rows), encoding="utf-8")
-        facts = {"made by": command, "networks": plan.architecture, "epochs, levels": f"{len(rows)}, {len(results)}"}
+        facts = {"made by": command, "network": plan.architecture, "levels": str(len(results))}
         page = curves_page(f"Training of {name}", _charts(results), rows, facts)
         (folder / CURVES).write_text(page, encoding="utf-8")
 
