@@ -1,4 +1,4 @@
-"""Steps of `train` on the ranks that it is started on, for `bench.training.tiles`: seconds of each step as JSON.
+"""Steps of `train` on the ranks that it is started on, for `bench.training.tiles`: seconds of each, and CPU seconds.
 
     mpirun -n N python -m bench.training.tile_steps [--arch A] [--side S] [--batch B] [--micro-batch M] [--steps N]
         [--policy P] [--unit-ms T] [--slow 3] [--plain]
@@ -55,15 +55,17 @@ def main() -> None:
     options = parser.parse_args()
     use_one_thread()
     ways = {"exact": exact_steps(options)} | ({"plain": plain_steps(options)} if options.plain else {})
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {f"{name}{clock}": [] for name in ways for clock in ("", " cpu")}
     for number in range(options.steps + 1):
         for name, step in ways.items():
             MPI.COMM_WORLD.Barrier()
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             step(number)
+            cpu = time.process_time() - cpu_start
             MPI.COMM_WORLD.Barrier()
             if number:  # in the first one memory is taken, and kernels are chosen
                 seconds[name].append(time.perf_counter() - start)
+                seconds[f"{name} cpu"].append(cpu)
     if MPI.COMM_WORLD.rank == 0:
         print(json.dumps(seconds))
 
