@@ -41,6 +41,8 @@ NOT_HERE = (
     NotHere(r"apptainer (build|run) ", "a container engine", "tests/test_containers.py"),
     NotHere(r"pyramidai train ", "torch", "tests/training/test_train.py"),
     NotHere(r"mpirun -n \d+ python -m pyramidai_mpi train ", "torch", "tests/training/test_training_page.py"),
+    NotHere(r"pyramidai train-slides ", "torch", "tests/cli/test_train_slides.py"),
+    NotHere(r"mpirun -n \d+ python -m pyramidai_mpi train-slides ", "torch", "tests/cli/test_train_slides.py"),
     NotHere(r"pyramidai models build ", "torch", "tests/cli/test_models.py"),
     NotHere(r"pyramidai models import timm:", "timm", "tests/training/test_timm_import.py"),
     NotHere(r"pyramidai models import ", "torch", "tests/training/test_zoo_import.py"),
@@ -83,13 +85,13 @@ def test_what_cannot_run_here_names_options_and_files_that_there_are(page: str, 
             assert (REPOSITORY / word).is_file()
     if "pyramidai_mpi" in words and "-m" in words:
         rest = words[words.index("pyramidai_mpi", words.index("-m")) + 1 :]
-        command, rest = (["train"], rest[1:]) if rest[0] == "train" else (["run"], rest)
+        command, rest = (rest[:1], rest[1:]) if rest[0].startswith("train") else (["run"], rest)
     elif words[0] == "pyramidai":
         names = 2 if words[1] in {"models", "classify"} else 1
         command, rest = words[1 : 1 + names], words[1 + names :]
     else:
         return
-    found = importlib.import_module(f"pyramidai_mpi.cli.{command[0]}").command
+    found = importlib.import_module(f"pyramidai_mpi.cli.{command[0].replace('-', '_')}").command
     for name in command[1:]:
         found = found.commands[name]
     help_text = CliRunner().invoke(found, ["--help"]).output

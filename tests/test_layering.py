@@ -24,7 +24,13 @@ GATES = {
         "models.quantisation.graph",
         "models.stain.engine",
     ],  # the last: a type
-    "onnx": ["models.check", "models.dense.", "models.quantisation.", "models.stain.graph"],
+    "onnx": [
+        "models.check",
+        "models.dense.",
+        "models.quantisation.",
+        "models.stain.graph",
+        "training.slides.package_encoder",
+    ],
     "simplejpeg": ["slides.readers.tile_codecs"],
     "imagecodecs": ["slides.readers.tile_codecs", "synth.pyramid"],
     "openvino": ["models.engines.openvino_engine"],

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pyramidai_mpi.base.errors import input_errors
+from pyramidai_mpi.base.errors import OutputExistsError, input_errors
 from pyramidai_mpi.models.decision_entry import decision_entry
-from pyramidai_mpi.models.package import FORMAT, POSITION, YAML_NAME
+from pyramidai_mpi.models.description import YAML_NAME
+from pyramidai_mpi.models.package import FORMAT, POSITION
+from pyramidai_mpi.models.segmentation_package import FORMAT as SEGMENTATION_FORMAT
+from pyramidai_mpi.models.segmentation_package import ONNX_NAME, is_segmentation_package, load_segmentation_package
 from pyramidai_mpi.models.stain.entry import stain_entry
-from pyramidai_mpi.store.files.placing import placed, storage_errors
+from pyramidai_mpi.store.files.placing import placed, placed_folder, storage_errors, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.models.segmentation_package import SegmentationPackage, SegmentationText
     from pyramidai_mpi.models.stain.map import StainTarget
 
 TILE = 224
@@ -102,7 +108,12 @@ def document_of(package: ModelPackage) -> dict[str, Any]:
 
 
 def write_package(
-    folder: Path, document: Mapping[str, Any], networks: Sequence[bytes | Path], *, overwrite: bool = False
+    folder: Path,
+    document: Mapping[str, Any],
+    networks: Sequence[bytes | Path],
+    aggregator: bytes | Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write a package's networks where they are not there yet, then its description.
 
@@ -116,6 +127,8 @@ def write_package(
         The content of ``model.yaml``; the networks' hashes in it are found anew.
     networks
         The network of each level, level 0 first: a serialised graph, or a file to copy.
+    aggregator
+        The aggregator's network likewise, where the document has the entry ``aggregator``.
     overwrite
         Whether a description that is there is replaced. A network that is there never is.
 
@@ -135,18 +148,104 @@ def write_package(
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    levels = []
-    for entry in document["levels"]:
-        data, path = _read(networks[entry["level"]]), folder / entry["onnx"]
-        if not path.is_file() or path.read_bytes() != data:
-            with placed(path) as temporary:
-                temporary.write_bytes(data)
-        levels.append(entry | {"sha256": hashlib.sha256(data).hexdigest()})
-    text = yaml.safe_dump({**document, "levels": levels}, sort_keys=False, allow_unicode=True)
+    described = {
+        **document,
+        "levels": [_with_network(folder, entry, networks[entry["level"]]) for entry in document["levels"]],
+    }
+    if ("aggregator" in document) != (aggregator is not None):
+        raise ValueError("an aggregator needs its entry in the document and its network, both")
+    if aggregator is not None:
+        described["aggregator"] = _with_network(folder, document["aggregator"], aggregator)
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     path = folder / YAML_NAME
     with placed(path, overwrite=overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def _with_network(folder: Path, entry: dict[str, Any], network: bytes | Path) -> dict[str, Any]:
+    """An entry with its network's hash, once that is in its place."""
+    data, path = _read(network), folder / entry["onnx"]
+    if not path.is_file() or path.read_bytes() != data:
+        with placed(path) as temporary:
+            temporary.write_bytes(data)
+    return entry | {"sha256": hashlib.sha256(data).hexdigest()}
+
+
+def write_segmentation_package(
+    folder: Path,
+    text: SegmentationText,
+    network: bytes,
+    files: Mapping[str, str] | None = None,
+    *,
+    overwrite: bool = False,
+) -> SegmentationPackage:
+    """Write a package of a network that segments, whole or not at all, and read it back.
+
+    Parameters
+    ----------
+    folder
+        Where it is to lie.
+    text
+        What it says of its network.
+    network
+        The serialised graph.
+    files
+        Texts that go with it, such as ``README.md``, by name.
+    overwrite
+        Whether such a package that is there is replaced; it stays until the new one is complete.
+
+    Raises
+    ------
+    OutputExistsError
+        Something has the folder's name that is not to be replaced.
+    StorageError
+        It cannot be written.
+    """
+    document: dict[str, Any] = {
+        "format": SEGMENTATION_FORMAT,
+        "name": text.name,
+        **({"description": text.description} if text.description else {}),
+        "intended_use": None if text.intended_use is None else str(text.intended_use),
+        "classes": list(text.classes),
+        "mpp": text.mpp,
+        "total_stride": text.total_stride,
+        "halo": text.halo,
+        "threshold": text.threshold,
+        "onnx": ONNX_NAME,
+        "sha256": hashlib.sha256(network).hexdigest(),
+    }
+    check_replaceable(folder, overwrite=overwrite)
+    is_replaced = folder.exists()
+    fresh = temporary_name(folder) if is_replaced else folder
+    with placed_folder(fresh) as partial:
+        (partial / ONNX_NAME).write_bytes(network)
+        for name, content in (files or {}).items():
+            (partial / name).write_text(content, encoding="utf-8")
+        described = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        (partial / YAML_NAME).write_text(described, encoding="utf-8")
+        load_segmentation_package(partial)
+    if is_replaced:
+        old = temporary_name(folder)
+        with storage_errors(folder):
+            folder.rename(old)
+            fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    return load_segmentation_package(folder, check_file=False)
+
+
+def check_replaceable(folder: Path, *, overwrite: bool) -> None:
+    """See whether a package of a network that segments may be written there.
+
+    Raises
+    ------
+    OutputExistsError
+        Something is there, and `overwrite` is not set or it is no such package.
+    """
+    if os.path.lexists(folder) and not overwrite:
+        raise OutputExistsError(f"{folder}: exists already; use --overwrite to replace it, or name another with -o")
+    if os.path.lexists(folder) and not is_segmentation_package(folder):
+        raise OutputExistsError(f"{folder}: is no package of such a network, and is not replaced; name another with -o")
 
 
 def _read(network: bytes | Path) -> bytes:

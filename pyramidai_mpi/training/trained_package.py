@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.base.intended_use import claim_of
-from pyramidai_mpi.models.package import YAML_NAME
+from pyramidai_mpi.models.description import YAML_NAME
 from pyramidai_mpi.models.write import PackageText, write_package
 from pyramidai_mpi.store.files.placing import check_free, placed_folder, storage_errors, temporary_name
 from pyramidai_mpi.training.curves import Chart, charts_of, curves_page

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError, UsageError
 from pyramidai_mpi.models.decision_entry import decision_entry
-from pyramidai_mpi.models.package import YAML_NAME, load_package
+from pyramidai_mpi.models.description import YAML_NAME
+from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.models.write import document_of, write_package
 from pyramidai_mpi.store.files.placing import check_target
 
@@ -271,7 +272,9 @@ def write_band(
 
 def _write_changed(source: ModelPackage, folder: Path, document: dict[str, Any], *, overwrite: bool) -> Path:
     check_output(source, folder, overwrite=overwrite)
-    path = write_package(folder, document, [level.onnx_path for level in source.levels], overwrite=overwrite)
+    aggregator = None if source.aggregator is None else source.aggregator.onnx_path
+    networks = [level.onnx_path for level in source.levels]
+    path = write_package(folder, document, networks, aggregator, overwrite=overwrite)
     check_source(load_package(folder), [level.sha256 for level in source.levels])
     return path
 

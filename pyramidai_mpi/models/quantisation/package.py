@@ -180,5 +180,6 @@ def write_quantised(package: ModelPackage, done: QuantisedPackage, folder: Path)
     }
     entries = sorted(document["levels"], key=lambda entry: int(entry["level"]))
     document["levels"] = [entry | {"onnx": onnx_name(entry["level"])} for entry in entries]
+    aggregator = None if package.aggregator is None else package.aggregator.onnx_path  # stays in floats
     with placed_folder(folder) as partial:
-        write_package(partial, document, done.graphs)
+        write_package(partial, document, done.graphs, aggregator)
