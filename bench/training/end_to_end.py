@@ -65,10 +65,10 @@ class Effort:
     """
 
     own: int = 16
-    other: int = 160
+    other: int = 120
     seeds: int = 5
-    tile_epochs: int = 6
-    epochs: int = 8
+    tile_epochs: int = 20
+    epochs: int = 6
     frozen_epochs: int = 40
     curve: tuple[int, ...] = (4, 16)
     curve_seeds: int = 2
