@@ -27,7 +27,6 @@ from bench.training.slide_cohort import Cohort, cohort_of, in_numbers
 from pyramidai_mpi.models.aggregator_entry import AggregatorMethod, SlideTask
 from pyramidai_mpi.ranks.unit_pool import UnitPool
 from pyramidai_mpi.training.exact.random_choices import generator_of
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.networks.group_norm import SmallEncoder, new_encoder
 from pyramidai_mpi.training.slides.aggregators import new_aggregator
 from pyramidai_mpi.training.slides.bags import Case, Draw
@@ -36,6 +35,7 @@ from pyramidai_mpi.training.slides.fit import SlideFit, SlideTrainer, TrainedOnS
 from pyramidai_mpi.training.slides.heads import BinaryHead
 from pyramidai_mpi.training.slides.metrics import auc
 from pyramidai_mpi.training.slides.tile_features import EncodedTiles, StoredFeatures
+from pyramidai_mpi.training.splits import Split
 from pyramidai_mpi.training.torch_setup import use_one_thread
 
 if TYPE_CHECKING:

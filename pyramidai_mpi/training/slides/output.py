@@ -16,8 +16,8 @@ from pyramidai_mpi.models.write import PackageText, onnx_name, write_package
 from pyramidai_mpi.store.files.placing import placed_folder, storage_errors, temporary_name
 from pyramidai_mpi.training.curves import charts_of, curves_page
 from pyramidai_mpi.training.exact.log import table_of
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.slides.package import slide_graph, tile_graph
+from pyramidai_mpi.training.splits import Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
