@@ -56,9 +56,11 @@ class OnnxEncoder(nn.Module):
         graph = onnx.load(self._where, load_external_data=False).graph
         if len(graph.output) < 2:
             raise InputError(f"{self._where}: has no second output, features; give a package whose network has")
-        self._input = next(
-            value.name for value in graph.input if value.name not in {one.name for one in graph.initializer}
-        )
+        stored = {one.name for one in graph.initializer}
+        inputs = [value.name for value in graph.input if value.name not in stored]
+        if len(inputs) > 1:
+            raise InputError(f"{self._where}: sees more than pixels ({', '.join(inputs)}), and cannot learn here")
+        self._input = inputs[0]
         self._output = graph.output[1].name
         self._nodes = _needed(graph, self._output)
         unknown = sorted({node.op_type for node in self._nodes} - set(_OPERATORS))
