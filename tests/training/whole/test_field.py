@@ -90,7 +90,7 @@ class Drawn(nn.Module):
         "drawn",
         "valid",
         "two channels",
-    ],  # fmt: skip
+    ],
 )
 def test_what_cannot_be_cut_is_refused_with_the_reason(network, reason) -> None:
     with pytest.raises(UsageError, match=reason) as caught:

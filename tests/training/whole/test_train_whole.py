@@ -129,7 +129,7 @@ def test_a_band_of_rows_is_covered_as_in_the_whole() -> None:
 def test_what_is_missing_is_said(slides, tmp_path) -> None:
     with pytest.raises(InputError, match="holds no truth for slide 's1'"):
         keep_slides(UnitPool(), slides[:1], ImageOrder(tmp_path), tmp_path)
-    with pytest.raises(UsageError, match="give one of these with --level|see --level"):
+    with pytest.raises(UsageError, match="see --level"):
         keep_slides(UnitPool(), slides[:1], ImageOrder(None, level=9), tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         keep_slides(UnitPool(), slides[:1], ImageOrder(tmp_path / "none"), tmp_path)
@@ -161,9 +161,9 @@ def test_the_command_leaves_a_package_of_any_number_of_ranks(slides, tmp_path) -
     again = mpirun(2, start)
     assert again.returncode == 73
     assert "exists already" in again.stderr
-    for name in ("network.onnx", "log.csv", "curves.html"):
-        one, other = ((tmp_path / folder / name).read_text("latin-1") for folder in ("alone", "two"))
-        assert one.replace("alone", "") == other.replace("two", ""), name
+    for name in ("network.onnx", "log.csv"):
+        one, other = (tmp_path / folder / name for folder in ("alone", "two"))
+        assert one.read_bytes() == other.read_bytes(), name
 
     package = load_segmentation_package(tmp_path / "two")
     check_segmentation_network(package)
