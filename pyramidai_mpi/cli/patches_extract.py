@@ -39,7 +39,9 @@ from pyramidai_mpi.base.settings import (
 )
 from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks
+from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped_choice
 from pyramidai_mpi.cli.part_option import leave_without_slides
+from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.process.stop import StopWish, parse_duration
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.base.part import Part
-    from pyramidai_mpi.run.extraction import PatchOutcome
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of that draw.")
 @click.option(
-    "--tissue", type=click.Choice(TISSUE_METHODS), default=TISSUE_METHODS[0], show_default=True, help="As with run."
+    "--tissue", default=TISSUE_METHODS[0], show_default=True, metavar="od|hsv-otsu|DIR|FILE", help="As with run."
 )
 @click.option("--tissue-mask", type=_PATH, metavar="FILE|DIR", help="Tissue as found elsewhere, as with run.")
 @click.option("--no-tissue", is_flag=True, help="Look for no tissue: take all cells.")
@@ -201,6 +202,8 @@ def extract(
     # values are checked here, before MPI; whatever depends on files is looked at by all ranks together
     if slide_mpp is not None and not slide_mpp > 0:
         raise UsageError(f"--slide-mpp {slide_mpp:g}: expected a number of µm per pixel above 0")
+    wrong_word = mistyped_choice("--tissue", tissue, TISSUE_METHODS)
+    way = parse_tissue(tissue, tissue_mask)
     context = click.get_current_context()
     kept, quality = parse_pixels(pixels)
     order = PatchOrder(
@@ -227,10 +230,11 @@ def extract(
             slide_mpp,
             "mpp",
             min_tissue,
-            Regions(None, None, tissue_mask, no_tissue),
+            Regions(None, None, way.mask, no_tissue),
             False,
             "auto",
-            tissue=tissue,
+            tissue=way.method,
+            tissue_network=way.network,
         ),
         ModelChoice(Path()),
         Output(Path(), overwrite, resume, command_line=recorded_command(context)),
@@ -249,6 +253,7 @@ def extract(
         from pyramidai_mpi.ranks.collectives import on_all
 
         set_up_logging(comm.rank, "warning" if quiet else "info")
+        agree_on_words(comm, wrong_word)
         each = on_all(comm, lambda: _settings(slides, output, asked, order, own))
         if own is not None and leave_without_slides(comm, each, own):
             return ExitCode.OK
@@ -294,34 +299,7 @@ def _settings(
 
 def _extract(comm: MPI.Intracomm, each: Sequence[RunSettings], *, order: PatchOrder, stop: StopWish) -> int:
     """Extract, say what came of it; the exit code, the same on all ranks. Collective."""
-    from pyramidai_mpi.ranks.collectives import share_bytes
+    from pyramidai_mpi.cli.running import make_files
     from pyramidai_mpi.run.extraction import extract_patches
 
-    ended = 0
-
-    def say_slide(outcome: PatchOutcome) -> None:
-        nonlocal ended
-        ended += 1
-        if not (outcome.is_complete or each[0].output.leave_finished):
-            return  # the only slide: what has happened to it is the command's error
-        level = logging.INFO if outcome.exit_code is ExitCode.OK else logging.WARNING
-        log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
-
-    outcomes = extract_patches(comm, each, order, say_slide, stop)
-    code = b"" if outcomes is None else bytes([_end(outcomes, is_cohort=each[0].output.leave_finished)])
-    return share_bytes(comm, None if comm.rank else code)[0]
-
-
-def _end(outcomes: Sequence[PatchOutcome], *, is_cohort: bool) -> int:
-    """Say which slides have failed; the exit code."""
-    from pyramidai_mpi.cli.main import say_error
-
-    failed = [outcome for outcome in outcomes if not outcome.is_complete]
-    if failed and not is_cohort:
-        say_error(failed[0].line)
-        return failed[0].exit_code
-    if failed:
-        reasons = "".join(f"\n  {outcome.line}" for outcome in failed)
-        log.error("%d of %d slides failed:%s", len(failed), len(outcomes), reasons)
-        return ExitCode.SLIDES_FAILED
-    return max(outcome.exit_code for outcome in outcomes)
+    return make_files(comm, each, lambda say_slide: extract_patches(comm, each, order, say_slide, stop))

@@ -25,7 +25,8 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.patch_order import ENDING, is_patch_file, slide_stem
-from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource, found_by
+from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource
+from pyramidai_mpi.run.tissue_network import method_of
 from pyramidai_mpi.store.patches.reader import PatchFile
 from pyramidai_mpi.store.patches.record import PLACES
 from pyramidai_mpi.truth.asap import read_asap
@@ -61,7 +62,7 @@ class RegionFiles:
     no_tissue
         All of the slide is tissue.
     method
-        How tissue is found where it is not given, see `pyramid.tissue.found_by`.
+        How tissue is found where it is not given, see `tissue_network.method_of`.
     """
 
     paths: dict[str, Path]
@@ -81,7 +82,7 @@ class RegionFiles:
         for role, path in source.regions.paths().items():
             endings = _MASKS if role == "tissue_mask" else _OUTLINES
             found[role] = _named_like(source.path, path, endings) if path.is_dir() else path
-        return cls(found, source.regions.no_tissue, found_by(source.tissue, source.tissue_limit))
+        return cls(found, source.regions.no_tissue, method_of(source))
 
     def source(self) -> TissueSource:
         """How a mask by these files comes about.
@@ -163,9 +164,23 @@ def _given_tissue(
             is_png = file.read(8) == b"\x89PNG\r\n\x1a\n"
         mask = open_png_mask(path, l0_size) if is_png else open_mask(path, l0_size)
         covered = mask.coverage(shape, downsample)
+    return at_least_half(covered, l0_size, downsample)
+
+
+def at_least_half(covered: npt.NDArray[np.int32], l0_size: tuple[int, int], downsample: float) -> npt.NDArray[np.bool_]:
+    """Which pixels of a mask are covered by at least half of their part inside the slide.
+
+    Parameters
+    ----------
+    covered
+        int32 (H, W), 0 to `UNIT`.
+    l0_size, downsample
+        Width and height of the slide in level-0 pixels, and how many of them a pixel's side is.
+    """
     # the last row and column may reach beyond the slide
     inside_x, inside_y = (
-        np.clip(extent / downsample - np.arange(n), 0, 1) for extent, n in zip(l0_size, shape[::-1], strict=True)
+        np.clip(extent / downsample - np.arange(n), 0, 1)
+        for extent, n in zip(l0_size, covered.shape[::-1], strict=True)
     )
     return np.asarray(covered >= np.floor(0.5 * UNIT * inside_y[:, None] * inside_x[None, :]).clip(1))
 

@@ -131,7 +131,8 @@ def _figure(chart: Chart) -> str:
     drawn = [_grid(at, chart, y_ticks, (x_low, x_high))]
     keys = []
     for number, (name, values) in enumerate(chart.curves.items()):
-        style = f'stroke="{_COLOURS[number % len(_COLOURS)]}" stroke-dasharray="{_DASHES[number % len(_DASHES)]}"'
+        turn = (number + number // len(_COLOURS)) % len(_DASHES)  # the seventh has the first one's colour, other dashes
+        style = f'stroke="{_COLOURS[number % len(_COLOURS)]}" stroke-dasharray="{_DASHES[turn]}"'
         drawn.append(_curve(at, chart, name, values, style))
         line = f'<svg viewBox="0 0 34 10" style="width:34px" aria-hidden="true"><path d="M0 5H34" {style}'
         keys.append(f'<span>{line} stroke-width="2.5" fill="none"/></svg> {escape(name)}</span>')

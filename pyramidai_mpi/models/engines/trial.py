@@ -12,18 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, settle_batch_shape
+from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, sample_tiles, settle_batch_shape
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
 _SECONDS = 120
 _MEMORY_BYTES = 8 << 30
 _SETTLE, _RUN = "settle", "run"
+_SEVERAL_TILES = 5
 
 
 def try_loading(
@@ -70,7 +72,25 @@ def _load_and_run(arguments: Sequence[str]) -> str:
     # the ranks wait for this, most of them without work for their cores
     with ThreadPoolExecutor(package.n_levels) as threads:
         trials = [threads.submit(_try_network, level, package, settle=wish == _SETTLE) for level in package.levels]
-    return json.dumps([trial.result() for trial in trials])
+    found = [trial.result() for trial in trials]
+    if package.aggregator is not None:
+        _try_aggregator(package.aggregator, package)
+    return json.dumps(found)
+
+
+def _try_aggregator(entry: AggregatorEntry, package: ModelPackage) -> None:
+    """Run an aggregator on the features of made-up tiles, of one and of several."""
+    from pyramidai_mpi.models.check import check_aggregator
+    from pyramidai_mpi.models.engines.aggregator import AggregatorEngine
+    from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
+
+    encoder = OnnxEngine(package.levels[0], package)
+    check_aggregator(entry, encoder.n_features)
+    engine = AggregatorEngine(entry, encoder.n_features)
+    _, features = encoder.predict(sample_tiles(_SEVERAL_TILES, package.tile_size), features=True)
+    assert features is not None
+    for n_tiles in (1, _SEVERAL_TILES):
+        engine.aggregate(features[:n_tiles])
 
 
 def _try_network(level: ModelLevel, package: ModelPackage, *, settle: bool) -> tuple[int, int] | None:

@@ -92,7 +92,7 @@ class ExactGradients:
                 np.array([loss.item()]),
                 np.array([weight], np.float64),
                 *(_gradient(parameter) for parameter in trained.values()),
-                *(buffer.numpy() for buffer in statistics if buffer is not None),
+                *(buffer.cpu().numpy() for buffer in statistics if buffer is not None),
             ]
 
         with _statistics_of_units(norms) as before:
@@ -102,7 +102,7 @@ class ExactGradients:
             error.agreed = True  # all ranks have the same sums
             raise error
         for parameter, total in zip(trained.values(), sums, strict=False):
-            parameter.grad = torch.from_numpy(total / weight).to(parameter.dtype).view_as(parameter)
+            parameter.grad = torch.from_numpy(total / weight).to(parameter).view_as(parameter)
         of_norms = sums[len(trained) :]
         for number, norm in enumerate(norms.values()):
             mean, variance = (of_norms[2 * number + k] / n_units for k in (0, 1))
@@ -127,7 +127,7 @@ class ExactGradients:
 
 
 def _gradient(parameter: nn.Parameter) -> npt.NDArray[np.floating]:
-    return np.zeros(parameter.numel(), np.float32) if parameter.grad is None else parameter.grad.numpy()
+    return np.zeros(parameter.numel(), np.float32) if parameter.grad is None else parameter.grad.cpu().numpy()
 
 
 _Averages = tuple[torch.Tensor, torch.Tensor, "float | None"]
@@ -158,5 +158,5 @@ def _move_averages(
 ) -> None:
     share = 0.1 if norm.momentum is None else norm.momentum
     for buffer, old, new in ((norm.running_mean, before[0], mean), (norm.running_var, before[1], variance)):
-        moved = (1 - share) * old.double() + share * torch.from_numpy(new)
+        moved = (1 - share) * old.double() + share * torch.from_numpy(new).to(old.device)
         buffer.copy_(moved.to(buffer.dtype))  # type: ignore[union-attr]
