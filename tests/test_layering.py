@@ -24,7 +24,13 @@ GATES = {
         "models.quantisation.graph",
         "models.stain.engine",
     ],  # the last: a type
-    "onnx": ["models.check", "models.dense.", "models.quantisation.", "models.stain.graph"],
+    "onnx": [
+        "models.check",
+        "models.dense.",
+        "models.quantisation.",
+        "models.stain.graph",
+        "training.slides.package_encoder",
+    ],
     "simplejpeg": ["slides.readers.tile_codecs"],
     "imagecodecs": ["slides.readers.tile_codecs", "synth.pyramid"],
     "openvino": ["models.engines.openvino_engine"],
@@ -35,8 +41,9 @@ GATES = {
     "sklearn": ["classification.forest", "classification.classifier"],
     "matplotlib": ["base.figures"],
     "skops": ["classification.storage"],
-    "timm": ["training.convert.timm_network"],
-    "torchvision": ["training.convert.timm_network"],
+    "timm": ["training.convert.timm_gate"],
+    "torchvision": ["training.convert.timm_gate"],
+    "safetensors": ["training.convert.state_file"],
     "torch": ["training."],
     "shapely": ["truth.", "export.outlines"],  # truth, and what was found
     "mpi4py": ["sched.transport", "ranks.", "store.results.writer", "cli.", "api"],

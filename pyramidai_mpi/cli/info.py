@@ -105,6 +105,8 @@ def _model_lines(folder: Path) -> Iterator[str]:
     if tuning := tuning_in_words(package):
         yield f"tuning     {tuning}"
     yield f"tiles      {package.tile_size} x {package.tile_size} px, scale factor {package.scale_factor}"
+    if package.sees_position:
+        yield "inputs     pixels, and position: a tile's middle over the slide's size"
     for level in package.levels:
         spacing = package.base_mpp * package.scale_factor**level.level
         yield (

@@ -36,13 +36,17 @@ _COMMANDS = {
     "evaluate": "Compare results with ground truth: what the pyramid keeps, misses and gains.",
     "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
     "models": "List, build, import and quantise model packages.",
+    "segment": "Segment slides with a network that sees whole images: a mask of each.",
     "train": "Train a model package on annotated slides.",
+    "train-slides": "Train an encoder and an aggregator together on labels of whole slides.",
+    "train-whole": "Train a network on whole slides, to tell tissue or anything else pixel by pixel.",
     "simulate": "Simulate the runs of results on other numbers of ranks; plan a cluster.",
     "patches": "Cut patches out of slides, and look at files of them.",
     "merge": "Join the parts that array jobs have made (run --part I/N); say which are missing.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
-
+_ON_RANKS = (("run",), ("segment",), ("train",), ("train-slides",), ("train-whole",), ("patches", "extract"))
+"""Commands that ranks do together."""
 
 _ASKED_BY_SHELL = "_PYRAMIDAI_COMPLETE"
 """Set by the functions that complete words in a shell: click's name for it."""
@@ -60,7 +64,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"pyramidai_mpi.cli.{cmd_name}")
+        module = importlib.import_module(f"pyramidai_mpi.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
@@ -149,7 +153,8 @@ def run_command_line(arguments: list[str]) -> int:
 
 def _is_job(arguments: list[str]) -> bool:
     """Whether this is one of several ranks of a command that they do together."""
-    return (arguments[:1] == ["run"] or arguments[:2] == ["patches", "extract"]) and launched_size() > 1
+    is_one = any(tuple(arguments[: len(words)]) == words for words in _ON_RANKS)
+    return is_one and launched_size() > 1
 
 
 def _call(arguments: list[str]) -> int | None:

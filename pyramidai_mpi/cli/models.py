@@ -64,6 +64,8 @@ def _lines_of(package: ModelPackage) -> Iterator[str]:
         yield f"use         {claim}"
     yield f"classes     {', '.join(package.classes)}; positive: {positive}"
     yield f"levels      {spacings} µm/px, tiles of {package.tile_size} x {package.tile_size} px"
+    if package.sees_position:
+        yield "inputs      pixels, and position: a tile's middle over the slide's size"
 
 
 @command.command("build", short_help="Make a package of the paper's networks.")

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.base.part import Part
-    from pyramidai_mpi.run.extraction import PatchOutcome
 
 log = logging.getLogger(__name__)
 
@@ -294,34 +293,7 @@ def _settings(
 
 def _extract(comm: MPI.Intracomm, each: Sequence[RunSettings], *, order: PatchOrder, stop: StopWish) -> int:
     """Extract, say what came of it; the exit code, the same on all ranks. Collective."""
-    from pyramidai_mpi.ranks.collectives import share_bytes
+    from pyramidai_mpi.cli.running import make_files
     from pyramidai_mpi.run.extraction import extract_patches
 
-    ended = 0
-
-    def say_slide(outcome: PatchOutcome) -> None:
-        nonlocal ended
-        ended += 1
-        if not (outcome.is_complete or each[0].output.leave_finished):
-            return  # the only slide: what has happened to it is the command's error
-        level = logging.INFO if outcome.exit_code is ExitCode.OK else logging.WARNING
-        log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
-
-    outcomes = extract_patches(comm, each, order, say_slide, stop)
-    code = b"" if outcomes is None else bytes([_end(outcomes, is_cohort=each[0].output.leave_finished)])
-    return share_bytes(comm, None if comm.rank else code)[0]
-
-
-def _end(outcomes: Sequence[PatchOutcome], *, is_cohort: bool) -> int:
-    """Say which slides have failed; the exit code."""
-    from pyramidai_mpi.cli.main import say_error
-
-    failed = [outcome for outcome in outcomes if not outcome.is_complete]
-    if failed and not is_cohort:
-        say_error(failed[0].line)
-        return failed[0].exit_code
-    if failed:
-        reasons = "".join(f"\n  {outcome.line}" for outcome in failed)
-        log.error("%d of %d slides failed:%s", len(failed), len(outcomes), reasons)
-        return ExitCode.SLIDES_FAILED
-    return max(outcome.exit_code for outcome in outcomes)
+    return make_files(comm, each, lambda say_slide: extract_patches(comm, each, order, say_slide, stop))

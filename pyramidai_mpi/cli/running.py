@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.export.formats import Format
     from pyramidai_mpi.process.stop import StopWish
+    from pyramidai_mpi.run.file_pool import FileOutcome
     from pyramidai_mpi.run.run import RunReport, SlideOutcome
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,50 @@ def run_several(
             exit_code = records.error.exit_code
         code = bytes([exit_code])
     return share_bytes(comm, None if comm.rank else code)[0]
+
+
+def make_files(
+    comm: MPI.Intracomm,
+    each: Sequence[RunSettings],
+    make_each: Callable[[Callable[[FileOutcome], None]], Sequence[FileOutcome] | None],
+) -> int:
+    """Make a file of each slide, with a line for each; the exit code, the same on all ranks. Collective.
+
+    Parameters
+    ----------
+    make_each
+        Does it, and calls what it is given on rank 0 for each slide as it ends; how all have ended, on rank 0.
+    """
+    from pyramidai_mpi.ranks.collectives import share_bytes
+
+    ended = 0
+
+    def say_slide(outcome: FileOutcome) -> None:
+        nonlocal ended
+        ended += 1
+        if not (outcome.is_complete or each[0].output.leave_finished):
+            return  # the only slide: what has happened to it is the command's error
+        level = logging.INFO if outcome.exit_code is ExitCode.OK else logging.WARNING
+        log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
+
+    outcomes = make_each(say_slide)
+    code = b"" if outcomes is None else bytes([_end_of_files(outcomes, is_cohort=each[0].output.leave_finished)])
+    return share_bytes(comm, None if comm.rank else code)[0]
+
+
+def _end_of_files(outcomes: Sequence[FileOutcome], *, is_cohort: bool) -> int:
+    """Say which slides have failed; the exit code."""
+    from pyramidai_mpi.cli.main import say_error
+
+    failed = [outcome for outcome in outcomes if not outcome.is_complete]
+    if failed and not is_cohort:
+        say_error(failed[0].line)
+        return failed[0].exit_code
+    if failed:
+        reasons = "".join(f"\n  {outcome.line}" for outcome in failed)
+        log.error("%d of %d slides failed:%s", len(failed), len(outcomes), reasons)
+        return ExitCode.SLIDES_FAILED
+    return max(outcome.exit_code for outcome in outcomes)
 
 
 def _export(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[Format]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
 from pyramidai_mpi.base.intended_use import claim_of
@@ -45,13 +45,21 @@ class FeatureCollection:
             self._separator = b",\n"
 
 
-@contextmanager
 def feature_collection(
     target: Path, header: Header, *, overwrite: bool, inputs: Sequence[Path]
+) -> AbstractContextManager[FeatureCollection]:
+    """`collection_of` a result's model."""
+    model = header.model
+    return collection_of(target, model.name, model.intended_use, overwrite=overwrite, inputs=inputs)
+
+
+@contextmanager
+def collection_of(
+    target: Path, model: str, intended_use: str | None, *, overwrite: bool, inputs: Sequence[Path]
 ) -> Iterator[FeatureCollection]:
     """Open a GeoJSON file, compressed when its name ends in ``.gz``; it gets its name when all is written.
 
-    What the model's scores may be used for, where the result says so, stands before the features, under ``model``: a
+    What the model's scores may be used for, where its package says so, stands before the features, under ``model``: a
     foreign member, which readers pass over (RFC 7946, section 6.1).
 
     Raises
@@ -66,17 +74,16 @@ def feature_collection(
             # neither name nor time within: equal results give equal files
             zipped = gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=out, mtime=0)
             out = cast("IO[bytes]", stack.enter_context(zipped))
-        out.write(f'{{"type":"FeatureCollection",{_model_member(header)}"features":['.encode())
+        out.write(f'{{"type":"FeatureCollection",{_model_member(model, intended_use)}"features":['.encode())
         yield FeatureCollection(out)
         out.write(b"\n]}\n")
 
 
-def _model_member(header: Header) -> str:
+def _model_member(model: str, intended_use: str | None) -> str:
     """What the collection says of the model, with a comma behind; empty where there is nothing to say."""
-    model = header.model
-    if not (claim := claim_of(model.intended_use)):
+    if not (claim := claim_of(intended_use)):
         return ""
-    facts = {"name": model.name, "intended_use": model.intended_use, "note": claim}
+    facts = {"name": model, "intended_use": intended_use, "note": claim}
     return f'"model":{json.dumps(facts, ensure_ascii=False)},'
 
 

@@ -111,6 +111,29 @@ def find_regions(file: ResultFile, header: Header) -> Iterator[Region]:
         index, score = (np.concatenate(column) for column in zip(*found, strict=True))
         found.clear()
         runs, side = _runs(index.astype(np.int64), score), header.grid.l0_side(0)
+    for outline, n_tiles, largest in outlines_of_runs(runs, side):
+        yield Region(outline, n_tiles, float(n_tiles) * (side * header.slide.mpp) ** 2, largest)
+
+
+RUN_DTYPE = np.dtype([("row", "<i8"), ("first", "<i8"), ("last", "<i8"), ("score", "<f4")])
+"""Neighbours of a row from column `first` to `last` (excluded), and their largest score."""
+
+
+def outlines_of_runs(runs: npt.NDArray[np.void], side: float) -> Iterator[tuple[shapely.Polygon, int, float]]:
+    """Smooth outlines of what hangs together by its sides, the largest first.
+
+    Parameters
+    ----------
+    runs
+        `RUN_DTYPE` records (n,), by row and column.
+    side
+        Of a unit in the outlines.
+
+    Yields
+    ------
+    tuple
+        The outline, how many units it is of, and the largest score among them.
+    """
     region = _connected(runs)
     _, region, n_runs = np.unique(region, return_inverse=True, return_counts=True)
     n_tiles = np.bincount(region, weights=runs["last"] - runs["first"]).astype(np.int64)
@@ -119,12 +142,7 @@ def find_regions(file: ResultFile, header: Header) -> Iterator[Region]:
         own = runs[members[number]]
         boxes = shapely.box(own["first"], own["row"], own["last"], own["row"] + 1)
         # tile units are whole numbers, so touching boxes join exactly
-        outline = smoothed(shapely.union_all(boxes), side)
-        area = float(n_tiles[number]) * (side * header.slide.mpp) ** 2
-        yield Region(outline, int(n_tiles[number]), area, float(own["score"].max()))
-
-
-_RUN_DTYPE = np.dtype([("row", "<i8"), ("first", "<i8"), ("last", "<i8"), ("score", "<f4")])
+        yield smoothed(shapely.union_all(boxes), side), int(n_tiles[number]), float(own["score"].max())
 
 
 def _runs(index: npt.NDArray[np.int64], score: npt.NDArray[np.float32]) -> npt.NDArray[np.void]:
@@ -132,7 +150,7 @@ def _runs(index: npt.NDArray[np.int64], score: npt.NDArray[np.float32]) -> npt.N
     col, row = index.T
     starts = np.flatnonzero(np.r_[True, (np.diff(row) != 0) | (np.diff(col) != 1)])
     ends = np.r_[starts[1:], len(col)] - 1
-    runs = np.empty(len(starts), _RUN_DTYPE)
+    runs = np.empty(len(starts), RUN_DTYPE)
     runs["row"], runs["first"], runs["last"] = row[starts], col[starts], col[ends] + 1
     runs["score"] = np.maximum.reduceat(score, starts)
     return runs

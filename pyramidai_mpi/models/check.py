@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import onnx
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.models.engines.aggregator import OUTPUTS
+from pyramidai_mpi.models.engines.aggregator import OUTPUTS as AGGREGATOR_OUTPUTS
+from pyramidai_mpi.models.package import POSITION
+from pyramidai_mpi.models.segmentation_package import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
+    from pyramidai_mpi.models.segmentation_package import SegmentationPackage
 
 _OLDEST_OPSET = 7
 # com.microsoft holds onnxruntime's own quantised operators; anything else would need a library that we do not load
@@ -33,9 +36,18 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
         With one line that names the file, what was found and what was expected.
     """
     path = level.onnx_path
-    model, inputs = _load(path)
-    if len(inputs) != 1:
-        raise InputError(f"{path}: has {len(inputs)} inputs, expected one: pixels")
+    model, inputs = _loaded(path)
+    if package.sees_position:
+        position = [value for value in inputs if value.name == POSITION]
+        if len(inputs) != 2 or not position:
+            names = ", ".join(value.name for value in inputs)
+            raise InputError(f"{path}: has the inputs {names:.80}, expected two: pixels and {POSITION}")
+        _check_value(path, "input", position[0], onnx.TensorProto.FLOAT, (None, 2))
+        inputs = [value for value in inputs if value is not position[0]]
+    elif len(inputs) != 1:
+        also = any(value.name == POSITION for value in inputs) and package.float_input is None
+        hint = f"; of {POSITION} the package says inputs: [{POSITION}]" if also else ""
+        raise InputError(f"{path}: has {len(inputs)} inputs, expected one: pixels{hint}")
     side = package.tile_size
     if package.float_input is None:
         _check_value(path, "input", inputs[0], onnx.TensorProto.UINT8, (None, side, side, 3))
@@ -63,26 +75,43 @@ def check_aggregator(entry: AggregatorEntry, n_features: int) -> None:
         With one line that names the file, what was found and what was expected.
     """
     path = entry.onnx_path
-    model, inputs = _load(path)
+    model, inputs = _loaded(path)
     if not n_features:
         raise InputError(f"{path}: has no features to aggregate: level 0's network has no second output")
     if [value.name for value in inputs] != ["features"]:
         raise InputError(f"{path}: has the inputs {[value.name for value in inputs]}, expected one: features")
     _check_value(path, "input", inputs[0], onnx.TensorProto.FLOAT, (None, n_features))
     outputs = {value.name: value for value in model.graph.output}
-    missing = [name for name in OUTPUTS if name not in outputs]
+    missing = [name for name in AGGREGATOR_OUTPUTS if name not in outputs]
     if missing:
-        raise InputError(f"{path}: has no output {missing[0]!r}, expected {', '.join(OUTPUTS)}")
+        raise InputError(f"{path}: has no output {missing[0]!r}, expected {', '.join(AGGREGATOR_OUTPUTS)}")
 
 
-def _load(path: Path) -> tuple[onnx.ModelProto, list[onnx.ValueInfoProto]]:
-    """A graph in one file of known operators, and its inputs.
+def check_segmentation_network(package: SegmentationPackage) -> None:
+    """Check the network of a package that segments whole images, as `check_network` does.
 
     Raises
     ------
     InputError
-        It is none.
+        With one line that names the file, what was found and what was expected.
     """
+    path = package.onnx_path
+    model, inputs = _loaded(path)
+    found = [(value.name, *_type_and_shape(value)) for value in (*inputs, *model.graph.output)]
+    wanted = [
+        (INPUT, onnx.TensorProto.UINT8, (1, None, None, 3)),
+        (OUTPUT, onnx.TensorProto.FLOAT, (1, None, None)),
+    ]
+    if found != wanted:
+        said, expected = (
+            ", ".join(f"{name} {_type_name(element)} {_shape_text(shape)}" for name, element, shape in of)
+            for of in (found, wanted)
+        )
+        raise InputError(f"{path}: takes and gives {said}, expected {expected}")
+
+
+def _loaded(path: Path) -> tuple[onnx.ModelProto, list[onnx.ValueInfoProto]]:
+    """A network of known operators that is all in one file, and what has to be given to it."""
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no public name
@@ -90,15 +119,19 @@ def _load(path: Path) -> tuple[onnx.ModelProto, list[onnx.ValueInfoProto]]:
     _check_opset(path, model)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
         raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
-    stored_weights = {tensor.name for tensor in model.graph.initializer}
-    return model, [value for value in model.graph.input if value.name not in stored_weights]
+    return model, _inputs(model.graph)
 
 
 def input_name(path: Path) -> str:
-    """Name of a network's only input; of a file that `check_network` has seen."""
+    """Name of a network's input of pixels; of a file that `check_network` has seen."""
     graph = onnx.load(path, load_external_data=False).graph
+    return str(next(value.name for value in _inputs(graph) if value.name != POSITION))
+
+
+def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """What has to be given to a graph."""
     stored_weights = {tensor.name for tensor in graph.initializer}
-    return str(next(value.name for value in graph.input if value.name not in stored_weights))
+    return [value for value in graph.input if value.name not in stored_weights]
 
 
 def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -148,7 +181,7 @@ def _check_value(
         raise InputError(
             f"{path}: {what} {value.name!r} is {_type_name(tensor.elem_type)}, expected {_type_name(element)}"
         )
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    shape = _type_and_shape(value)[1]
     free_batch = not shape or shape[0] is None
     fits = len(shape) == len(expected) and all(
         want is None or found is None or want == found for want, found in zip(shape, expected, strict=True)
@@ -157,6 +190,11 @@ def _check_value(
         raise InputError(
             f"{path}: {what} {value.name!r} has shape {_shape_text(shape)}, expected {_shape_text(expected)}"
         )
+
+
+def _type_and_shape(value: onnx.ValueInfoProto) -> tuple[int, tuple[int | None, ...]]:
+    tensor = value.type.tensor_type
+    return tensor.elem_type, tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
 
 
 def _type_name(element: int) -> str:

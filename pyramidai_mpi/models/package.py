@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.intended_use import IntendedUse
 from pyramidai_mpi.models.aggregator_entry import parse_aggregator
 from pyramidai_mpi.models.decision_entry import parse_decision
+from pyramidai_mpi.models.description import YAML_NAME, read_description
+from pyramidai_mpi.models.description import mapping_at as _mapping
+from pyramidai_mpi.models.description import number_at as _number
+from pyramidai_mpi.models.description import text_at as _text
+from pyramidai_mpi.models.description import whole_at as _whole
 from pyramidai_mpi.models.stain.entry import parse_stain
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.pyramid.refining import Band
 
 FORMAT = "pyramidai-model/1"
-YAML_NAME = "model.yaml"
-_MAX_YAML_BYTES = 1 << 20
 _REQUIRED = frozenset(
     {"format", "name", "classes", "positive_class", "tile_size", "scale_factor", "base_mpp", "levels"}
 )
@@ -45,6 +44,9 @@ _OPTIONAL = frozenset(
     }
 )
 _LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
+
+POSITION = "position"
+"""Name of the graph input that says where a tile lies, and of its entry in ``inputs``."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,9 @@ class ModelPackage:
         Which scores leave doubt where a run has strides in steps; None where the package does not say.
     band_strides
         The strides that this was chosen for, in pixels of level 0, the finest first; None where it does not say.
+    sees_position
+        Whether the networks have a second input that says where a tile lies: `POSITION`, float32 (B, 2), the middle of
+        its window over the slide's size, x and y in [0, 1]; see `Grid.positions`.
     aggregator
         What makes one prediction of a slide's tiles; None where the package is of tiles alone.
     """
@@ -152,6 +157,7 @@ class ModelPackage:
     quantisation_difference: float | None = None
     band: Band | None = None
     band_strides: tuple[int, ...] | None = None
+    sees_position: bool = False
     aggregator: AggregatorEntry | None = None
 
     @property
@@ -241,22 +247,7 @@ def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
         With one line that names the file, what is wrong and what was expected.
     """
     path = folder / YAML_NAME
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such model folder; give a folder that holds {YAML_NAME}")
-    if not path.is_file():
-        raise InputError(f"{folder}: holds no {YAML_NAME}, so it is no model package")
-    with input_errors(path):
-        size = path.stat().st_size
-        raw = path.read_bytes() if size <= _MAX_YAML_BYTES else b""
-    if size > _MAX_YAML_BYTES:
-        raise InputError(f"{path}: larger than 1 MiB, so it is no model description")
-    try:
-        text = raw.decode("utf-8")
-        document = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
-        # values such as 2001-99-99 or !!bool maybe meet PyYAML's constructors, which raise whatever they meet
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not valid YAML: {reason}") from error
+    text, document = read_description(folder)
     package = _parse(folder, path, text, document)
     for level in package.levels:
         if not level.onnx_path.is_file():
@@ -274,29 +265,10 @@ def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
     return package
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (they can expand without bound) and without repeated keys; ``1e-3`` is a number."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed; write the value out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
-            if not isinstance(key, str):
-                raise yaml.YAMLError(f"key {key!r} is not text, line {node.start_mark.line + 1}")
-            if key in seen:
-                raise yaml.YAMLError(f"key {key!r} is there twice, line {node.start_mark.line + 1}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
+    if isinstance(document, dict) and document.get("format", FORMAT) != FORMAT:
+        raise InputError(f"{path}: format is {document['format']!r:.80}, expected {FORMAT!r}")
     entries = _mapping(path, "the document", document, _REQUIRED, _OPTIONAL)
-    if entries["format"] != FORMAT:
-        raise InputError(f"{path}: format is {entries['format']!r}, expected {FORMAT!r}")
     classes = entries["classes"]
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(c, str) for c in classes):
         raise InputError(f"{path}: classes must be a list of at least two names, found {classes!r}")
@@ -308,8 +280,9 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         raise InputError(f"{path}: positive_class is {entries['positive_class']!r}, expected one of {classes!r}")
     _expect(path, "input", entries.get("input", {}), {"layout": "NHWC", "dtype": "uint8"})
     _mapping(path, "tuning", entries.get("tuning", {}), frozenset(), None)
-    if entries.get("inputs"):
-        raise InputError(f"{path}: inputs is {entries['inputs']!r}, expected []: further graph inputs are reserved")
+    inputs = entries.get("inputs") or []
+    if inputs not in ([], [POSITION]):
+        raise InputError(f"{path}: inputs is {inputs!r:.80}, expected [] or [{POSITION}]")
     stain = parse_stain(path, entries.get("stain", {"method": "none"}))
     tile_size = _whole(path, "tile_size", entries["tile_size"], 8, 8192)
     band, band_strides = parse_decision(path, entries.get("decision", {}), tile_size)
@@ -330,6 +303,7 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         quantisation_difference=_quantisation(path, entries.get("quantisation")),
         band=band,
         band_strides=band_strides,
+        sees_position=bool(inputs),
         aggregator=parse_aggregator(folder, path, entries["aggregator"]) if "aggregator" in entries else None,
     )
 
@@ -359,20 +333,6 @@ def _levels(folder: Path, path: Path, entries: Any) -> tuple[ModelLevel, ...]:
     return tuple(levels)
 
 
-def _mapping(
-    path: Path, where: str, value: Any, required: frozenset[str], optional: frozenset[str] | None
-) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: {where} must be a mapping, found {value!r:.80}")
-    unknown = sorted(set(value) - required - optional) if optional is not None else []
-    if optional is not None and unknown:
-        raise InputError(f"{path}: {where} has the unknown key {unknown[0]!r}; known: {sorted(required | optional)}")
-    missing = sorted(required - set(value))
-    if missing:
-        raise InputError(f"{path}: {where} lacks the key {missing[0]!r}")
-    return value
-
-
 def _expect(path: Path, key: str, value: Any, expected: dict[str, str]) -> None:
     if not isinstance(value, dict) or not value.items() <= expected.items():
         raise InputError(f"{path}: {key} is {value!r}, expected {expected}")
@@ -398,27 +358,3 @@ def _quantisation(path: Path, value: Any) -> float | None:
     if difference < 0:
         raise InputError(f"{path}: quantisation.max_difference is {difference:g}, expected a number in [0, 1]")
     return difference
-
-
-def _text(path: Path, key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise InputError(f"{path}: {key} is {value!r:.80}, expected text without control characters")
-    return value
-
-
-def _whole(path: Path, key: str, value: Any, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise InputError(f"{path}: {key} is {value!r:.80}, expected a whole number in [{low}, {high}]")
-    return value
-
-
-def _number(path: Path, key: str, value: Any, *, above: float | None, at_most: float) -> float:
-    if isinstance(value, str | int) and not isinstance(value, bool):  # YAML 1.1 reads 1e-3 as text
-        with contextlib.suppress(ValueError, OverflowError):
-            value = float(value)
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise InputError(f"{path}: {key} is {value!r:.80}, expected a number")
-    if value > at_most or (above is not None and value <= above):
-        expected = f"at most {at_most:g}" if above is None else f"above {above:g} and at most {at_most:g}"
-        raise InputError(f"{path}: {key} is {value:g}, expected a number {expected}")
-    return float(value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.models.package import YAML_NAME, ModelPackage, load_package
+from pyramidai_mpi.models.description import YAML_NAME
+from pyramidai_mpi.models.package import ModelPackage, load_package
 from pyramidai_mpi.models.wsinfer import CONFIG_NAME, load_wsinfer
 
 if TYPE_CHECKING:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pyramidai_mpi.base.errors import input_errors
+from pyramidai_mpi.base.errors import OutputExistsError, input_errors
 from pyramidai_mpi.models.decision_entry import decision_entry
-from pyramidai_mpi.models.package import FORMAT, YAML_NAME
+from pyramidai_mpi.models.description import YAML_NAME
+from pyramidai_mpi.models.package import FORMAT, POSITION
+from pyramidai_mpi.models.segmentation_package import FORMAT as SEGMENTATION_FORMAT
+from pyramidai_mpi.models.segmentation_package import ONNX_NAME, is_segmentation_package, load_segmentation_package
 from pyramidai_mpi.models.stain.entry import stain_entry
-from pyramidai_mpi.store.files.placing import placed, storage_errors
+from pyramidai_mpi.store.files.placing import placed, placed_folder, storage_errors, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.models.segmentation_package import SegmentationPackage, SegmentationText
     from pyramidai_mpi.models.stain.map import StainTarget
 
 TILE = 224
@@ -52,6 +58,8 @@ class PackageText:
         What the colours of the tiles are brought to; None for no normalisation.
     stain_per
         Whose colours those are: ``slide`` or ``tile``.
+    sees_position
+        Whether the networks are told where a tile lies.
     """
 
     name: str
@@ -65,6 +73,7 @@ class PackageText:
     intended_use: str | None = None
     stain_target: StainTarget | None = None
     stain_per: str = "slide"
+    sees_position: bool = False
 
     def document(self, n_levels: int) -> dict[str, Any]:
         """The content of ``model.yaml`` for so many levels, all but the networks' hashes."""
@@ -81,7 +90,7 @@ class PackageText:
             "base_mpp": self.base_mpp,
             "stain": stain_entry(self.stain_target, self.stain_per),
             "input": {"layout": "NHWC", "dtype": "uint8"},
-            "inputs": [],
+            "inputs": [POSITION] if self.sees_position else [],
             "decision": decision_entry(None),
             "levels": [{"level": n, "onnx": onnx_name(n), "threshold": self.threshold} for n in range(n_levels)],
         }
@@ -161,6 +170,82 @@ def _with_network(folder: Path, entry: dict[str, Any], network: bytes | Path) ->
         with placed(path) as temporary:
             temporary.write_bytes(data)
     return entry | {"sha256": hashlib.sha256(data).hexdigest()}
+
+
+def write_segmentation_package(
+    folder: Path,
+    text: SegmentationText,
+    network: bytes,
+    files: Mapping[str, str] | None = None,
+    *,
+    overwrite: bool = False,
+) -> SegmentationPackage:
+    """Write a package of a network that segments, whole or not at all, and read it back.
+
+    Parameters
+    ----------
+    folder
+        Where it is to lie.
+    text
+        What it says of its network.
+    network
+        The serialised graph.
+    files
+        Texts that go with it, such as ``README.md``, by name.
+    overwrite
+        Whether such a package that is there is replaced; it stays until the new one is complete.
+
+    Raises
+    ------
+    OutputExistsError
+        Something has the folder's name that is not to be replaced.
+    StorageError
+        It cannot be written.
+    """
+    document: dict[str, Any] = {
+        "format": SEGMENTATION_FORMAT,
+        "name": text.name,
+        **({"description": text.description} if text.description else {}),
+        "intended_use": None if text.intended_use is None else str(text.intended_use),
+        "classes": list(text.classes),
+        "mpp": text.mpp,
+        "total_stride": text.total_stride,
+        "halo": text.halo,
+        "threshold": text.threshold,
+        "onnx": ONNX_NAME,
+        "sha256": hashlib.sha256(network).hexdigest(),
+    }
+    check_replaceable(folder, overwrite=overwrite)
+    is_replaced = folder.exists()
+    fresh = temporary_name(folder) if is_replaced else folder
+    with placed_folder(fresh) as partial:
+        (partial / ONNX_NAME).write_bytes(network)
+        for name, content in (files or {}).items():
+            (partial / name).write_text(content, encoding="utf-8")
+        described = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        (partial / YAML_NAME).write_text(described, encoding="utf-8")
+        load_segmentation_package(partial)
+    if is_replaced:
+        old = temporary_name(folder)
+        with storage_errors(folder):
+            folder.rename(old)
+            fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    return load_segmentation_package(folder, check_file=False)
+
+
+def check_replaceable(folder: Path, *, overwrite: bool) -> None:
+    """See whether a package of a network that segments may be written there.
+
+    Raises
+    ------
+    OutputExistsError
+        Something is there, and `overwrite` is not set or it is no such package.
+    """
+    if os.path.lexists(folder) and not overwrite:
+        raise OutputExistsError(f"{folder}: exists already; use --overwrite to replace it, or name another with -o")
+    if os.path.lexists(folder) and not is_segmentation_package(folder):
+        raise OutputExistsError(f"{folder}: is no package of such a network, and is not replaced; name another with -o")
 
 
 def _read(network: bytes | Path) -> bytes:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from pyramidai_mpi.analyses.extract import RECORD, Extract
 from pyramidai_mpi.base.errors import ExitCode, PyramidError
 from pyramidai_mpi.base.types import index_of
-from pyramidai_mpi.process.stop import StopWish, stopped_error
+from pyramidai_mpi.process.stop import StopWish
 from pyramidai_mpi.ranks.alike import agree_alike
-from pyramidai_mpi.ranks.collectives import allgather, on_all
-from pyramidai_mpi.run.assemble import hosts_of_ranks, with_work
+from pyramidai_mpi.ranks.collectives import on_all
+from pyramidai_mpi.run.assemble import with_work
 from pyramidai_mpi.run.cell_marks import files_of_cells
 from pyramidai_mpi.run.cells import (
     describe_cells,
@@ -32,18 +30,14 @@ from pyramidai_mpi.run.cells import (
 from pyramidai_mpi.run.deciding import check_same, run_facts
 from pyramidai_mpi.run.extraction_end import end_of
 from pyramidai_mpi.run.facts import Fact, Kind
-from pyramidai_mpi.run.left_to_do import slides_left
-from pyramidai_mpi.run.output import check_names, finished_output, lock_output, source_of
+from pyramidai_mpi.run.file_pool import FileOutcome, FilePool
+from pyramidai_mpi.run.output import lock_output, source_of
 from pyramidai_mpi.run.parts import part_record
 from pyramidai_mpi.run.patch_content import content_of
-from pyramidai_mpi.run.pool.messages import SlideEnd
-from pyramidai_mpi.run.pool.pool import PoolJob, run_pool
 from pyramidai_mpi.run.pool.workload import SlideOpener
-from pyramidai_mpi.run.resume import begin_slide, read_journals
+from pyramidai_mpi.run.resume import begin_slide
 from pyramidai_mpi.run.start import check_start, content_words, private
 from pyramidai_mpi.slides.identity import slide_quickhash
-from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
-from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.store.patches.origins import Origins
 from pyramidai_mpi.store.patches.reader import PatchFile
 from pyramidai_mpi.store.patches.writer import place_patches
@@ -52,15 +46,17 @@ from pyramidai_mpi.store.results.result import Execution
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     import numpy.typing as npt
     from mpi4py import MPI
 
     from pyramidai_mpi.base.patch_order import PatchOrder
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.run.facts import Difference
-    from pyramidai_mpi.run.pool.messages import SlideDescription
+    from pyramidai_mpi.run.pool.messages import SlideDescription, SlideEnd
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.resume import Journals
+    from pyramidai_mpi.store.files.lock import OutputLock
     from pyramidai_mpi.store.results.result import PartRecord
 
 log = logging.getLogger(__name__)
@@ -68,28 +64,13 @@ log = logging.getLogger(__name__)
 _MOST_UNKNOWN_LISTED = 5
 
 
-@dataclass(frozen=True)
-class PatchOutcome:
-    """How one slide ended; fields as in `messages.SlideEnd`."""
-
-    settings: RunSettings
-    exit_code: ExitCode
-    line: str
-    was_finished: bool = False
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it has its file, if without some patches."""
-        return self.exit_code in {ExitCode.OK, ExitCode.TILES_FAILED}
-
-
 def extract_patches(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
     order: PatchOrder,
-    report_slide: Callable[[PatchOutcome], None] = lambda _outcome: None,
+    report_slide: Callable[[FileOutcome], None] = lambda _outcome: None,
     stop: StopWish | None = None,
-) -> tuple[PatchOutcome, ...] | None:
+) -> tuple[FileOutcome, ...] | None:
     """Extract patches of slides as one pool of work and write a file for each. Collective.
 
     Parameters
@@ -124,7 +105,8 @@ def extract_patches(
         origins = on_all(own, lambda: Origins() if order.origins is None else Origins.read(order.origins))
         if own.rank == 0:
             _warn_of_unknown(order, origins, each)
-        return _Extraction(own, each, order, origins, report_slide, stop or StopWish()).to_the_end()
+        made = _Patches(each, order, origins)
+        return FilePool(own, each, made, report_slide, stop or StopWish()).to_the_end()
 
 
 def _facts_of_start(order: PatchOrder) -> dict[str, list[str]]:
@@ -148,62 +130,20 @@ def _warn_of_unknown(order: PatchOrder, origins: Origins, each: Sequence[RunSett
         )
 
 
-class _Extraction:
-    """One rank's part of an extraction."""
+class _Patches:
+    """What an extraction makes of slides."""
 
-    def __init__(
-        self,
-        comm: MPI.Intracomm,
-        each: Sequence[RunSettings],
-        order: PatchOrder,
-        origins: Origins,
-        report_slide: Callable[[PatchOutcome], None],
-        stop: StopWish,
-    ) -> None:
-        self._comm, self._each, self._order, self._origins, self._stop = comm, each, order, origins, stop
-        self._report_slide = report_slide
-        self._outcomes: dict[int, PatchOutcome] = {}
-        self._locks: dict[int, OutputLock] = {}
-        self._watch = LockWatch()
+    def __init__(self, each: Sequence[RunSettings], order: PatchOrder, origins: Origins) -> None:
+        self.analysis = Extract(order)
+        self.units = "patches"
+        self.opener = SlideOpener(
+            lambda slide: describe_cells(each[slide].slide, order),
+            lambda slide, description: follow_cells(each[slide].slide, order, description),
+            lambda slide: str(each[slide].slide.path),
+        )
+        self._each, self._order, self._origins = each, order, origins
 
-    def to_the_end(self) -> tuple[PatchOutcome, ...] | None:
-        """Slides that are left to do, the pool, and how all have ended."""
-        comm = self._comm
-        ranks = hosts_of_ranks(comm)
-        try:
-            slides = slides_left(comm, self._each, self._watch, self._end_before, self._ended)
-            if len(slides):
-                self._do(slides, ranks)
-            elif comm.rank == 0 and self._each[0].output.resume:
-                # a start that was killed after its last slide's end may have left them
-                self._shared.remove_files(self._watch)
-        finally:
-            for lock in self._locks.values():
-                lock.release()
-        return tuple(self._outcomes[slide] for slide in range(len(self._each))) if comm.rank == 0 else None
-
-    @property
-    def _shared(self) -> JournalFolder:
-        return JournalFolder.shared_beside(self._each[0].output.path)
-
-    def _end_before(self, slide: int) -> SlideEnd | None:
-        """How a slide ends before anything is done, None where there is something to do."""
-        settings = self._each[slide]
-        try:
-            code = finished_output(settings, lambda: self._compare(settings))
-            if code is not None:
-                line = f"{settings.slide.path.name}: is there already, complete: {settings.output.path}"
-                return SlideEnd(code, line, was_finished=True)
-            if len(self._each) == 1 or OutputLock.is_there(settings.output.path):
-                # to wait for one that a killed run may have left, now rather than while others wait for answers
-                self._locks[slide] = lock_output(settings, patient=True, watch=self._watch)
-            else:
-                check_names(settings)
-        except Exception as error:
-            return SlideEnd.by(error, str(settings.slide.path))
-        return None
-
-    def _compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
+    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
         """See that the file there holds what this extraction would make."""
         with PatchFile(settings.output.path, may_be_part=settings.slide.part is not None) as file:
             header = file.header
@@ -231,41 +171,12 @@ class _Extraction:
         )
         return mixed, ExitCode.TILES_FAILED if header.n_failed else ExitCode.OK
 
-    def _ended(self, slide: int, end: SlideEnd) -> None:
-        """Rank 0 has heard of the end of a slide."""
-        outcome = PatchOutcome(self._each[slide], ExitCode(end.exit_code), end.line, end.was_finished)
-        self._outcomes[slide] = outcome
-        self._report_slide(outcome)
+    def check_target(self, settings: RunSettings) -> None:
+        """There is no other file than the one of patches."""
 
-    def _do(self, slides: npt.NDArray[np.int64], ranks: npt.NDArray[np.void]) -> None:
-        """Do the slides that are left. Collective."""
-        each, order = self._each, self._order
-        analysis = Extract(order)
-        opener = SlideOpener(
-            lambda slide: describe_cells(each[slide].slide, order),
-            lambda slide, description: follow_cells(each[slide].slide, order, description),
-            lambda slide: str(each[slide].slide.path),
-        )
-        journals = read_journals(self._comm, [each[slide] for slide in slides], analysis, watch=self._watch)
-        try:
-            finisher = _Finisher(each, analysis, self._origins, journals, self._locks, ranks)
-            outcome = run_pool(
-                self._comm,
-                PoolJob(analysis, opener, finisher.begin, finisher.write),
-                slides,
-                journals,
-                each[0].schedule,
-                self._stop,
-                report_end=self._ended,
-            )
-            if outcome.stopped:
-                n_done = int(allgather(self._comm, np.array([outcome.n_done])).sum())
-                said = f"{len(self._outcomes)} of {len(each)} slides have ended, {n_done} patches of others are kept"
-                raise stopped_error(said, self._stop.reason)
-            if self._comm.rank == 0:
-                journals.remove_shared()
-        finally:
-            journals.close()
+    def finisher(self, journals: Journals, locks: dict[int, OutputLock], ranks: npt.NDArray[np.void]) -> _Finisher:
+        """See `file_pool.Finisher`."""
+        return _Finisher(self._each, self.analysis, self._origins, journals, locks, ranks)
 
 
 class _Finisher:

@@ -20,7 +20,9 @@ UNIT = 1 << 20
 """Coverage of a cell that is all tumour."""
 
 
-def cover_rings(rings: Iterable[npt.NDArray[np.float64]], step: float, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
+def cover_rings(
+    rings: Iterable[npt.NDArray[np.float64]], step: float, shape: tuple[int, int], first_row: int = 0
+) -> npt.NDArray[np.int32]:
     """Coverage of the cells of a grid by an area.
 
     Parameters
@@ -31,7 +33,10 @@ def cover_rings(rings: Iterable[npt.NDArray[np.float64]], step: float, shape: tu
     step
         Side of a cell in the rings' unit.
     shape
-        Rows and columns of the grid. Cell ``[r, c]`` spans x in ``[c, c + 1] * step`` and y in ``[r, r + 1] * step``.
+        Rows and columns of the grid. Cell ``[r, c]`` spans x in ``[c, c + 1] * step`` and y in
+        ``[first_row + r, first_row + r + 1] * step``.
+    first_row
+        Where a band of rows begins, of a grid that is too large to be drawn at once.
 
     Returns
     -------
@@ -42,22 +47,31 @@ def cover_rings(rings: Iterable[npt.NDArray[np.float64]], step: float, shape: tu
     covered = np.zeros(shape, np.int32)
     if not edges:
         return covered
-    pieces = _cut_at_grid_lines(np.concatenate(edges) / step)
+    all_edges = np.concatenate(edges) / step
+    top, bottom = np.minimum(all_edges[:, 1], all_edges[:, 3]), np.maximum(all_edges[:, 1], all_edges[:, 3])
+    crossing = all_edges[(bottom > first_row) & (top < first_row + shape[0])]
+    pieces = _cut_at_grid_lines(crossing)
+    # what an edge covers in a row, it covers there alone: rows beyond the band have no say in it
+    in_band = np.floor((pieces[:, 1] + pieces[:, 3]) / 2) - first_row
+    pieces = pieces[(in_band >= 0) & (in_band < shape[0])]
+    if not len(pieces):
+        return covered
     x0, y0, x1, y1 = pieces.T
     low_col, low_row = np.floor((x0 + x1) / 2).astype(np.int64), np.floor((y0 + y1) / 2).astype(np.int64)
-    first_row, first_col = int(low_row.min()), int(low_col.min())
-    rows, cols = int(low_row.max()) + 1 - first_row, int(low_col.max()) + 1 - first_col
+    low_row -= first_row
+    top_row, first_col = int(low_row.min()), int(low_col.min())
+    rows, cols = int(low_row.max()) + 1 - top_row, int(low_col.max()) + 1 - first_col
     height = y1 - y0
     right_of_it = height * (low_col + 1 - (x0 + x1) / 2)
-    cell = (low_row - first_row) * (cols + 1) + low_col - first_col
+    cell = (low_row - top_row) * (cols + 1) + low_col - first_col
     sums = np.bincount(cell, right_of_it, minlength=rows * (cols + 1))
     sums += np.bincount(cell + 1, height - right_of_it, minlength=rows * (cols + 1))
     signed = np.cumsum(sums.reshape(rows, cols + 1), axis=1)[:, :cols]
     exact = np.abs(signed)
     whole = np.clip(np.rint(exact * UNIT), 0, UNIT).astype(np.int32)
-    # a border at the very end of the grid may touch one more row or column, of no area
-    rows, cols = min(rows, shape[0] - first_row), min(cols, shape[1] - first_col)
-    covered[first_row : first_row + rows, first_col : first_col + cols] = whole[:rows, :cols]
+    # a border at the very end of the grid may touch one more column, of no area
+    cols = min(cols, shape[1] - first_col)
+    covered[top_row : top_row + rows, first_col : first_col + cols] = whole[:rows, :cols]
     return covered
 
 

@@ -75,6 +75,28 @@ class LabelMask:
                 cover_blocks(is_tumor, corner, (pixel, pixel_x), covered)
         return np.clip(np.rint(covered * UNIT), 0, UNIT).astype(np.int32)
 
+    def marked(self, step: float) -> tuple[npt.NDArray[np.bool_], tuple[float, float]]:
+        """The stored level whose pixels are closest to `step` level-0 pixels without being larger, or the largest.
+
+        Returns
+        -------
+        marked : numpy.ndarray
+            bool (h, w); a byte a pixel.
+        pixel : tuple
+            Height and width of a pixel of it in level-0 pixels.
+        """
+        of_level = [self.downsample * self.sizes[0][0] / width for width, _ in self.sizes]
+        level = max((n for n, pixel in enumerate(of_level) if pixel <= step * (1 + 1e-6)), default=0)
+        found = np.zeros((self.sizes[level][1], self.sizes[level][0]), bool)
+        with _opened(self.path) as tiff:
+            for labels, (row, col) in _blocks(self.path, _levels(self.path, tiff)[level]):
+                is_tumor = labels > 0 if self.value is None else labels == self.value
+                found[row : row + labels.shape[0], col : col + labels.shape[1]] = is_tumor
+        height, width = (
+            self.downsample * whole / part for whole, part in zip(self.sizes[0][::-1], found.shape, strict=True)
+        )
+        return found, (height, width)
+
     def _level_for(self, step: float) -> int:
         fits = [
             n

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError, UsageError
 from pyramidai_mpi.models.decision_entry import decision_entry
-from pyramidai_mpi.models.package import YAML_NAME, load_package
+from pyramidai_mpi.models.description import YAML_NAME
+from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.models.write import document_of, write_package
 from pyramidai_mpi.store.files.placing import check_target
 

@@ -1,0 +1,1 @@
+"""Masks of whole slides: tiled, pyramidal TIFFs of labels."""

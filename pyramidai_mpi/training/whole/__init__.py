@@ -1,0 +1,1 @@
+"""Networks trained on whole images: the exact gradient of gigapixels, block by block."""
