@@ -19,6 +19,7 @@ import h5py  # noqa: F401 - here rather than in each child
 
 from pyramidai_mpi.cli.main import main
 from pyramidai_mpi.run import networks, opening, run  # noqa: F401
+from pyramidai_mpi.slides import segmentation  # noqa: F401
 from pyramidai_mpi.store.results.reader import read_digest
 
 folder, before, slide, model = (Path(word) for word in sys.argv[1:5])
