@@ -185,7 +185,7 @@ def tissue_of(slide: OpenSlide) -> tuple[npt.NDArray[np.bool_], TissueSource]:
 
 def segment_slide(slide: OpenSlide) -> npt.NDArray[np.bool_]:
     """Tissue mask of a slide, bool (H, W)."""
-    # loads scikit-image, which ranks that segment nothing then need not
+    # loads SciPy's filters, which ranks that segment nothing then need not
     from pyramidai_mpi.slides.segmentation import Segmentation, tissue_of_slide
 
     way = Segmentation(slide.source.tissue, slide.source.tissue_limit)
