@@ -57,7 +57,7 @@ def attempts(case: Path, shim: Path, folder: Path, number: int, how: str, stride
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-STRIDE = int(os.environ.get("PYRAMIDAI_STRIDE", "8"))
+STRIDE = int(os.environ.get("PYRAMIDAI_STRIDE", "4"))
 """Every which call of the disk fails: 1 takes all, two minutes and more."""
 
 
