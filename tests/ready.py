@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from pyramidai_mpi.testing.launch import REPOSITORY
 
@@ -102,7 +103,7 @@ def _answer(asked: dict[str, object]) -> int | None:
     return os.waitstatus_to_exitcode(status) if in_time else None
 
 
-def _run(asked: dict[str, object]) -> None:
+def _run(asked: dict[str, object]) -> NoReturn:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     folder, words = Path(str(asked["folder"])), list(asked["words"])  # type: ignore[call-overload]
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -118,9 +119,17 @@ def _run(asked: dict[str, object]) -> None:
         main()
     except SystemExit as end:
         code = int(end.code or 0)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End a child that was forked: at an ordinary end libraries look in vain for the threads that a fork loses."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # libraries look in vain for the threads that a fork loses
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()  # or MPICH leaves a megabyte in /dev/shm
+    os._exit(code)
 
 
 if __name__ == "__main__":
