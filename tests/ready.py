@@ -1,7 +1,7 @@
 """The command in a process that is ready for it: a child of one that has loaded all modules, as loading takes longest.
 
-`finished` gives a command what a process of its own would: arguments, environment, current folder, streams, exit code.
-Modules are loaded before instead of when they are asked for; what that matters to starts a process anew.
+A child is what a process of its own would be: arguments, environment, current folder, streams, exit code. Only that
+modules were loaded before, instead of when they are asked for. `tests/ask_ready.py` asks for one from a shell.
 """
 
 from __future__ import annotations
@@ -9,18 +9,27 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from pyramidai_mpi.testing.launch import REPOSITORY
+from pyramidai_mpi.testing.launch import REPOSITORY, kill
+from tests.ask_ready import ask
 
-_AS_IT_BEGAN = dict(os.environ)
-_OF_NO_PROCESS = "PYTEST_CURRENT_TEST"
-_servers: list[subprocess.Popen[str]] = []
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_MOST_BYTES = 1 << 20
+_BY_PYTEST = "PYTEST_CURRENT_TEST"
+_AS_IT_BEGAN = {name: value for name, value in os.environ.items() if name != _BY_PYTEST}
+_kept = ExitStack()
+_places: list[Path] = []
 
 
 def finished(words: list[str], cwd: Path | None, timeout: float) -> tuple[int, str, str] | None:
@@ -31,52 +40,54 @@ def finished(words: list[str], cwd: Path | None, timeout: float) -> tuple[int, s
     Raises
     ------
     subprocess.TimeoutExpired
-        It did not end in time.
+        It did not end in time, and was killed.
     """
-    environment = {name: value for name, value in os.environ.items() if name != _OF_NO_PROCESS}
-    if environment != {name: value for name, value in _AS_IT_BEGAN.items() if name != _OF_NO_PROCESS}:
+    environment = {name: value for name, value in os.environ.items() if name != _BY_PYTEST}
+    if environment != _AS_IT_BEGAN:
         return None
-    if not _servers:
-        _servers.append(_start())
-        atexit.register(_stop)
-    server = _servers[0]
-    assert server.stdin is not None
-    assert server.stdout is not None
+    if not _places:
+        _places.append(_kept.enter_context(ready(environment | {"PYTHONPATH": str(REPOSITORY)})))
+        atexit.register(_kept.close)
+    environment["PYTHONPATH"] = str(REPOSITORY)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
+        streams = [one.fileno() for one in (nothing, out, err)]
+        with ask(str(_places[0]), words, os.fspath(cwd or Path.cwd()), environment, streams) as asked:
+            child = int(asked.recv(100))
+            asked.settimeout(timeout)
+            try:
+                code = int(asked.recv(100))
+            except TimeoutError:
+                kill(child)
+                raise subprocess.TimeoutExpired(words, timeout) from None
+        said = []
+        for stream in (out, err):
+            stream.seek(0)
+            said.append(stream.read().decode())
+    return code, said[0], said[1]
+
+
+@contextmanager
+def ready(environment: Mapping[str, str]) -> Iterator[Path]:
+    """Start a process that is ready for commands, with its `environment`; the socket on which it takes them."""
     with tempfile.TemporaryDirectory() as folder:
-        asked = {"words": words, "cwd": os.fspath(cwd or Path.cwd()), "folder": folder, "timeout": timeout}
-        server.stdin.write(json.dumps(asked) + "\n")
-        server.stdin.flush()
-        code = json.loads(server.stdout.readline())
-        out, err = ((Path(folder) / name).read_text() for name in ("out", "err"))
-    if code is None:
-        raise subprocess.TimeoutExpired(words, timeout, out, err)
-    return code, out, err
+        place = Path(folder) / "ready"
+        words = [sys.executable, "-m", "tests.ready", place]
+        with subprocess.Popen(
+            words, env=dict(environment), cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n"
+            try:
+                yield place
+            finally:
+                server.stdin.close()
 
 
-def _start() -> subprocess.Popen[str]:
-    environment = _AS_IT_BEGAN | {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.ready"],
-        env=environment,
-        cwd=REPOSITORY,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _stop() -> None:
-    server = _servers.pop()
-    assert server.stdin is not None
-    server.stdin.close()
-    server.wait()
-
-
-def _serve() -> None:
-    """A child for each line of stdin; how it ended, as a line of stdout."""
+def _serve(place: str) -> None:
+    """A child for each who asks, until stdin is closed."""
     from pyramidai_mpi.cli.main import prepare_environment
 
-    asked_for = dict(os.environ)
     prepare_environment()  # as the command does before numpy is loaded
     import h5py  # noqa: F401
     import tifffile  # noqa: F401
@@ -85,41 +96,52 @@ def _serve() -> None:
     from pyramidai_mpi.slides import segmentation  # noqa: F401
 
     assert "mpi4py.MPI" not in sys.modules  # each child starts MPI for itself
-    os.environ.clear()
-    os.environ.update(asked_for)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(_answer(asked)), flush=True)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who keep a child
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(place)
+        listener.listen()
+        print("ready", flush=True)
+        while sys.stdin.fileno() not in select.select([listener, sys.stdin], [], [])[0]:
+            asked, _ = listener.accept()
+            with asked:
+                message, streams, _, _ = socket.recv_fds(asked, _MOST_BYTES, 3)
+                if not os.fork():
+                    listener.close()
+                    _keep(asked, json.loads(message), streams)
+                for stream in streams:
+                    os.close(stream)
 
 
-def _answer(asked: dict[str, object]) -> int | None:
+def _keep(asked: socket.socket, what: dict[str, object], streams: list[int]) -> NoReturn:
+    """Run a command in a child, and tell who has asked its number and then its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if not child:
-        _run(asked)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
-    signal.alarm(int(float(str(asked["timeout"]))))
+        asked.close()
+        _run(what, streams)
+    asked.send(str(child).encode())
     _, status = os.waitpid(child, 0)
-    in_time = signal.alarm(0) > 0
-    return os.waitstatus_to_exitcode(status) if in_time else None
+    asked.send(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
 
 
-def _run(asked: dict[str, object]) -> NoReturn:
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    folder, words = Path(str(asked["folder"])), list(asked["words"])  # type: ignore[call-overload]
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for name, descriptor in (("out", 1), ("err", 2)):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
-    os.chdir(str(asked["cwd"]))
+def _run(what: dict[str, object], streams: list[int]) -> NoReturn:
+    for descriptor, stream in enumerate(streams):
+        os.dup2(stream, descriptor)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(what["environment"])  # type: ignore[call-overload]
+    os.chdir(str(what["cwd"]))
+    words = list(what["words"])  # type: ignore[call-overload]
     sys.argv = [str(REPOSITORY / "pyramidai_mpi" / "__main__.py"), *words]
     sys.orig_argv = [sys.executable, "-m", "pyramidai_mpi", *words]
     from pyramidai_mpi.cli.main import main
 
-    code = 0
     try:
         main()
     except SystemExit as end:
-        code = int(end.code or 0)
-    leave(code)
+        leave(int(end.code or 0))
+    leave(0)
 
 
 def leave(code: int) -> NoReturn:
@@ -133,4 +155,4 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(sys.argv[1])
