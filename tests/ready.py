@@ -101,7 +101,7 @@ def _serve(place: str) -> None:
         listener.bind(place)
         listener.listen()
         print("ready", flush=True)
-        while sys.stdin.fileno() not in select.select([listener, sys.stdin], [], [])[0]:
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
             asked, _ = listener.accept()
             with asked:
                 message, streams, _, _ = socket.recv_fds(asked, _MOST_BYTES, 3)
@@ -129,6 +129,11 @@ def _run(what: dict[str, object], streams: list[int]) -> NoReturn:
     for descriptor, stream in enumerate(streams):
         os.dup2(stream, descriptor)
         os.close(stream)
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):  # of another kind of file than before
+        opened = open(descriptor, "w" if descriptor else "r", closefd=False)  # noqa: SIM115 - for the life of the child
+        setattr(sys, name, opened)
+        setattr(sys, f"__{name}__", opened)
+    sys.stderr.reconfigure(line_buffering=True)  # type: ignore[attr-defined]
     os.environ.clear()
     os.environ.update(what["environment"])  # type: ignore[call-overload]
     os.chdir(str(what["cwd"]))
