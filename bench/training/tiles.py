@@ -90,7 +90,7 @@ def two_separate(words: list[object]) -> float:
 
 def with_a_slow_rank(options: Options) -> list[Figure]:
     """Units that sleep, so that four ranks have room on two cores."""
-    words = ["--arch", "small", "--side", 32, "--batch", 128, "--micro-batch", 4, "--unit-ms", 100, "--slow", 3]
+    words = ["--arch", "small", "--side", 32, "--batch", 256, "--micro-batch", 4, "--unit-ms", 100, "--slow", 3]
     ratios = []
     for _ in range(options.repeats):
         static, stolen = (
@@ -98,7 +98,7 @@ def with_a_slow_rank(options: Options) -> list[Figure]:
             for policy in ("static", "steal-half")
         )
         ratios.append(static / stolen)
-    setting = {"ranks": 4, "units": 32, "unit_ms": 100, "slow": "the last, 3 times"}
+    setting = {"ranks": 4, "units": 64, "unit_ms": 100, "slow": "the last, 3 times"}
     return [Figure("step time, dealt once over stolen", statistics.median(ratios), "ratio", setting)]
 
 
