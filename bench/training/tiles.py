@@ -43,7 +43,7 @@ def main() -> None:
 
 def seconds_of(ranks: int, *words: object) -> dict[str, list[float]]:
     """Of each step, by way."""
-    found: dict[str, list[float]] = json.loads(output_of(ranks, [*PROGRAM, *map(str, words)]))
+    found: dict[str, list[float]] = json.loads(output_of(ranks, [*PROGRAM, *map(str, words)]).splitlines()[-1])
     return found
 
 
@@ -84,7 +84,7 @@ def two_separate(words: list[object]) -> float:
     """Median seconds of a step of half the batch, in two processes at the same time."""
     command = [launcher(), "-n", "1", sys.executable, *PROGRAM, *map(str, words), "--batch", "16"]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    found = [json.loads(process.communicate()[0])["exact"] for process in started]
+    found = [json.loads(process.communicate()[0].splitlines()[-1])["exact"] for process in started]
     return statistics.median(found[0] + found[1])
 
 
