@@ -355,6 +355,7 @@ def _facts(
         "--accumulate": plan.fit.per_step,
         "--learning-rate": plan.fit.learning_rate,
         "--encoder-learning-rate": plan.fit.encoder_rate,
+        "--frozen-epochs": plan.fit.frozen_epochs,
         "--weight-decay": plan.fit.weight_decay,
         "--seed": plan.fit.seed,
     }
