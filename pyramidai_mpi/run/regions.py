@@ -30,7 +30,7 @@ from pyramidai_mpi.run.tissue_network import method_of
 from pyramidai_mpi.store.patches.reader import PatchFile
 from pyramidai_mpi.store.patches.record import PLACES
 from pyramidai_mpi.truth.asap import read_asap
-from pyramidai_mpi.truth.coverage import UNIT, cover_blocks, cover_rings
+from pyramidai_mpi.truth.coverage import UNIT, at_least_half, cover_blocks, cover_rings
 from pyramidai_mpi.truth.geojson import outlines_of_geojson, read_json
 from pyramidai_mpi.truth.geometry import outlined_area
 from pyramidai_mpi.truth.label_mask import open_mask
@@ -165,24 +165,6 @@ def _given_tissue(
         mask = open_png_mask(path, l0_size) if is_png else open_mask(path, l0_size)
         covered = mask.coverage(shape, downsample)
     return at_least_half(covered, l0_size, downsample)
-
-
-def at_least_half(covered: npt.NDArray[np.int32], l0_size: tuple[int, int], downsample: float) -> npt.NDArray[np.bool_]:
-    """Which pixels of a mask are covered by at least half of their part inside the slide.
-
-    Parameters
-    ----------
-    covered
-        int32 (H, W), 0 to `UNIT`.
-    l0_size, downsample
-        Width and height of the slide in level-0 pixels, and how many of them a pixel's side is.
-    """
-    # the last row and column may reach beyond the slide
-    inside_x, inside_y = (
-        np.clip(extent / downsample - np.arange(n), 0, 1)
-        for extent, n in zip(l0_size, covered.shape[::-1], strict=True)
-    )
-    return np.asarray(covered >= np.floor(0.5 * UNIT * inside_y[:, None] * inside_x[None, :]).clip(1))
 
 
 def _covered_by_cells(

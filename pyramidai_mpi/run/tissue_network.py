@@ -72,13 +72,11 @@ def tissue_by_network(reader: SlideReader, source: SlideInput, mpp: float, downs
     InputError
         The network cannot be used, or the slide is too coarse for it.
     """
-    # load onnxruntime and shapely, which ranks that open no slide then need not
-    from pyramidai_mpi.analyses.segment import BlockSegmenter, blocks_of
+    # load onnxruntime, which ranks that open no slide then need not
+    from pyramidai_mpi.analyses.segment import BlockSegmenter, blocks_of, lay_network
     from pyramidai_mpi.models.engines.segmentation_network import SegmentationNetwork
     from pyramidai_mpi.models.engines.segmentation_trial import try_segmentation_network
-    from pyramidai_mpi.run.regions import at_least_half
-    from pyramidai_mpi.run.segment_levels import lay_network
-    from pyramidai_mpi.truth.coverage import UNIT, cover_blocks
+    from pyramidai_mpi.truth.coverage import UNIT, at_least_half, cover_blocks
 
     assert source.tissue_network is not None
     begun = time.perf_counter()

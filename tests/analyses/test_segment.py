@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyramidai_mpi.analyses.segment import BlockSegmenter, blocks_of, pack_block, unpack_block
+from pyramidai_mpi.analyses.segment import BlockSegmenter, blocks_of, lay_network, pack_block, unpack_block
 from pyramidai_mpi.base.segment_order import SegmentOrder
 from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.engines.segmentation_network import SegmentationNetwork
 from pyramidai_mpi.pyramid.mask_labels import UNKNOWN
-from pyramidai_mpi.run.segment_levels import lay_network
 from pyramidai_mpi.slides.known_pixels import grown
 from pyramidai_mpi.slides.readers.choice import open_slide
 from tests.segmenting import STRIDED, dark_network, strided_network, write_network
@@ -109,7 +108,7 @@ def test_what_cannot_be_read_and_all_that_sees_it_is_unknown_and_nothing_else(sl
     damaged[STORED_TILE : 2 * STORED_TILE, STORED_TILE : 2 * STORED_TILE] = True
     unknown = labels == UNKNOWN
     assert unknown[grown(damaged, 12)].all()
-    assert not unknown[~grown(damaged, 12 + 16)].any()
+    assert not unknown[~grown(damaged, 12 + 16 + 4)].any()
     np.testing.assert_array_equal(labels[~unknown], before[~unknown])
     assert not probability[unknown].any()
     assert len(reasons) > 1
