@@ -35,9 +35,12 @@ def n_logits(task: SlideTask) -> int:
 
 
 def aggregator_network(
-    task: SlideTask = SlideTask.BINARY, *, n_features: int = 3, leave_out: str = "", gain: float = 1.0
+    task: SlideTask = SlideTask.BINARY, *, n_features: int = 3, leave_out: str = "", gain: float = 1.0, pairs: int = 0
 ) -> bytes:
-    """Gated attention of two heads over tiles, whose mean weighs a linear map of the features."""
+    """Gated attention of two heads over tiles, whose mean weighs a linear map of the features.
+
+    With `pairs` each tile looks at each, which changes nothing and takes a table (tiles, tiles, pairs).
+    """
     n = n_logits(task)
 
     def resized(values: np.ndarray) -> np.ndarray:
@@ -75,9 +78,24 @@ def aggregator_network(
         make("Add", ["pooled", "constant"], ["logits"]),
         *last,
     ]
+    if pairs:
+        nodes[0] = make("Sub", ["looked", "middle"], ["centred"])
+        nodes[:0] = [
+            make("Transpose", ["features"], ["across"], perm=[1, 0]),
+            make("MatMul", ["features", "across"], ["products"]),
+            make("Unsqueeze", ["products", "axis2"], ["column"]),
+            make("MatMul", ["column", "nothing"], ["pairs"]),
+            make("ReduceSum", ["pairs", "axes12"], ["none"], keepdims=0),
+            make("Unsqueeze", ["none", "axis1"], ["zeros"]),
+            make("Add", ["features", "zeros"], ["looked"]),
+        ]
     stored = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()]
     stored += [numpy_helper.from_array(np.array([0], np.int64), "axis0")]
     stored += [numpy_helper.from_array(np.ones(1, np.float32), "one")]
+    if pairs:
+        axes = {"axis1": [1], "axis2": [2], "axes12": [1, 2]}
+        stored += [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in axes.items()]
+        stored += [numpy_helper.from_array(np.zeros((1, pairs), np.float32), "nothing")]
     shapes = {
         "prediction": [len(CLASSES[task])],
         "attention": ["tiles", TO_HEADS.shape[1]],

@@ -36,10 +36,11 @@ GATES = {
     "openvino": ["models.engines.openvino_engine"],
     "h5py": ["store.results.", "store.patches.", "export.coordinate_file", "patches.formats."],
     "jinja2": ["export.page"],
-    "skimage": ["slides.hsv_otsu", "slides.optical_density", "evaluation.lesions", "classification.features"],
+    "skimage": ["slides.hsv_otsu", "evaluation.lesions", "classification.features"],
     "scipy": [
         "slides.segmentation",
         "slides.optical_density",
+        "slides.pieces",
         "evaluation.lesions",
         "tuning.full_maps",
         "training.whole.tissue_recipe",

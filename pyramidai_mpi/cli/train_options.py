@@ -30,6 +30,7 @@ class NetworkChoice:
     arch: str
     weights: Path | None
     from_finer: bool
+    position: bool
     intended_use: str | None
 
 
@@ -88,10 +89,11 @@ network_options = _group(
             show_default=True,
             help="; ".join(f"{one.name}: {one.help}" for one in ARCHITECTURES) + ".",
         ),
-        click.option("--weights", type=PATH, metavar="FILE", help="State dict to start from."),
+        click.option("--weights", type=PATH, metavar="FILE", help="State dict or .safetensors file to start from."),
         click.option(
             "--from-finer", is_flag=True, help="Start each level above 0 from what the level below it has learnt."
         ),
+        click.option("--position", is_flag=True, help="Tell the networks where on its slide a tile lies."),
         click.option(
             "--intended-use",
             type=click.Choice([use.value for use in IntendedUse if use is not IntendedUse.BENCHMARK]),

@@ -118,7 +118,9 @@ def _plan(asked: TrainingRequest, order: TrainingOrder, material: Material, name
 
     choice = asked.network
     work = order.work / name
-    return TrainingPlan(material, choice.arch, choice.weights, choice.from_finer, work, order.save_every_s)
+    return TrainingPlan(
+        material, choice.arch, choice.weights, choice.from_finer, work, order.save_every_s, choice.position
+    )
 
 
 def _prepare(order: TrainingOrder, plans: Sequence[TrainingPlan]) -> None:

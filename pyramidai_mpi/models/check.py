@@ -5,9 +5,12 @@ Apart from `onnx_engine`, so that one rank can check for all and the others need
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import onnx
+import onnx.helper
+import onnx.shape_inference
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.engines.aggregator import OUTPUTS as AGGREGATOR_OUTPUTS
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.segmentation_package import SegmentationPackage
 
 _OLDEST_OPSET = 7
+_TILES_TRIED = (997, 1999)
+"""Primes, which no size within a graph is."""
+_MOST_TABLE_BYTES = 4 << 30
 # com.microsoft holds onnxruntime's own quantised operators; anything else would need a library that we do not load
 _KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
@@ -85,6 +91,46 @@ def check_aggregator(entry: AggregatorEntry, n_features: int) -> None:
     missing = [name for name in AGGREGATOR_OUTPUTS if name not in outputs]
     if missing:
         raise InputError(f"{path}: has no output {missing[0]!r}, expected {', '.join(AGGREGATOR_OUTPUTS)}")
+
+
+def most_tiles_together(entry: AggregatorEntry, n_features: int) -> int:
+    """How many tiles an aggregator can look at together, 0 for any number.
+
+    Where every tile looks at every other one, as in a plain transformer, tables grow with the square of their number;
+    what the shapes of the graph's tables say of two numbers of tiles says so of all. Such a table may have 4 GiB.
+
+    Parameters
+    ----------
+    entry
+        An aggregator that `check_aggregator` has seen.
+    """
+    graph = onnx.load(entry.onnx_path, load_external_data=False)
+    few, many = (_largest_table(graph, n_tiles, n_features) for n_tiles in _TILES_TRIED)
+    ratio = _TILES_TRIED[1] / _TILES_TRIED[0]
+    order = round(math.log(max(many / few, 1)) / math.log(ratio))
+    if order < 2:
+        return 0
+    return int(_TILES_TRIED[1] * (_MOST_TABLE_BYTES / (4 * many)) ** (1 / order))
+
+
+def _largest_table(model: onnx.ModelProto, n_tiles: int, n_features: int) -> int:
+    """Elements of the largest table within an aggregator, of those whose shape follows from its input's."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for value in changed.graph.input:
+        if value.name == "features":
+            value.CopyFrom(
+                onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, [n_tiles, n_features])
+            )
+    for value in (*changed.graph.output, *changed.graph.value_info):  # they would contradict the input's
+        value.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(changed, data_prop=True).graph
+    sizes = [n_tiles * n_features]
+    for value in (*inferred.value_info, *inferred.output):
+        shape = value.type.tensor_type.shape.dim
+        if shape and all(one.HasField("dim_value") for one in shape):
+            sizes.append(math.prod(one.dim_value for one in shape))
+    return max(sizes)
 
 
 def check_segmentation_network(package: SegmentationPackage) -> None:

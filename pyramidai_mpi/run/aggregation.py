@@ -12,7 +12,8 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.types import Decision
-from pyramidai_mpi.models.engines.aggregator import AggregatorEngine, check_number
+from pyramidai_mpi.models.engines.aggregator import AggregatorEngine
+from pyramidai_mpi.models.engines.trial import most_tiles_in_trial
 from pyramidai_mpi.store.results.prediction import PredictionRecord, SlidePrediction
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.process.sandbox import Trial
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.run.write import Features
     from pyramidai_mpi.store.results.result import Result
@@ -60,20 +62,38 @@ def keeps_features(settings: RunSettings, package: ModelPackage) -> bool:
     return settings.model.features or package.aggregator is not None
 
 
-def check_slide(settings: RunSettings, package: ModelPackage, rule: TileRule) -> None:
+def most_tiles_of(comm: MPI.Intracomm, package: ModelPackage, trial: Trial | None) -> int:
+    """How many tiles the package's aggregator can look at together, as rank 0's trial says; 0 for any. Collective."""
+    from pyramidai_mpi.ranks.collectives import share_bytes
+
+    if package.aggregator is None:
+        return 0
+    most = most_tiles_in_trial(trial.check()) if trial is not None else 0
+    return int(share_bytes(comm, str(most).encode() if comm.rank == 0 else None))
+
+
+def check_slide(settings: RunSettings, package: ModelPackage, rule: TileRule, most_tiles: int) -> None:
     """See before the work that a slide can be predicted.
+
+    Parameters
+    ----------
+    most_tiles
+        How many tiles the aggregator can look at together, 0 for any number.
 
     Raises
     ------
     InputError
-        It has too many tiles.
+        It has more.
     """
-    if package.aggregator is None:
+    if package.aggregator is None or not most_tiles:
         return
-    try:
-        check_number(package.aggregator, len(rule.whole().first_tiles(settings.mode)))
-    except InputError as error:
-        raise InputError(f"{settings.slide.path}: {error}") from error
+    n_tiles = len(rule.whole().first_tiles(settings.mode))
+    if n_tiles > most_tiles:
+        raise InputError(
+            f"{settings.slide.path}: has {n_tiles} tiles with tissue, more than the {most_tiles} that "
+            f"{package.aggregator.onnx_path} can look at together, each at each, in memory; leave some out with --roi "
+            "or --exclude, or use a package whose aggregator needs no table of pairs"
+        )
 
 
 class SlideAggregator:
@@ -114,7 +134,6 @@ class SlideAggregator:
         readable = result.tree.levels[0].decision != Decision.UNREADABLE
         try:
             engine = self._engine = self._engine or AggregatorEngine(entry, self._n_features)
-            check_number(entry, int(readable.sum()))
             attention = np.full((len(readable), engine.n_attentions), np.nan, np.float32)
             contribution = np.full((len(readable), engine.n_logits), np.nan, np.float32)
             record = PredictionRecord(

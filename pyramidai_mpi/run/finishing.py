@@ -61,6 +61,8 @@ class Finisher:
         Of slides whose output is locked already; a lock is taken out of it when its slide begins.
     ranks
         `RANK_DTYPE` records of all ranks, with their hosts and processors.
+    most_tiles
+        How many tiles of a slide the model's aggregator can look at, 0 for any number.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Finisher:
         journals: Journals,
         locks: dict[int, OutputLock],
         ranks: npt.NDArray[np.void],
+        most_tiles: int = 0,
     ) -> None:
         self._each = each
         self._package = package
@@ -83,6 +86,7 @@ class Finisher:
         self._hashes: dict[int, FullHash] = {}
         self._parts: dict[int, PartRecord | None] = {}
         entry = package.aggregator
+        self._most_tiles = most_tiles
         self._aggregator = None if entry is None else SlideAggregator(entry, self.widths[0])
 
     @property
@@ -102,7 +106,7 @@ class Finisher:
         slide, rule = known_from(settings.slide, self._package, description, self._plan.levels)
         lock = self._locks.pop(number, None) or lock_output(settings, patient=False)
         try:
-            check_slide(settings, self._package, rule)
+            check_slide(settings, self._package, rule, self._most_tiles)
             if settings.slide.sha256:
                 self._hashes[number] = FullHash(settings.slide.path)
             deciding = facts_at_work(settings, self._package, slide, rule, analysis.engines, analysis.widths)

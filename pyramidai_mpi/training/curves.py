@@ -48,7 +48,9 @@ class Chart:
     curves
         Values by name, as many as there are in `x`; what is not finite leaves a gap.
     marked
-        Where a dashed line stands, such as the epoch that was kept; None for none.
+        Where an upright line stands; None for none.
+    marked_as
+        What it says below the chart, such as ``kept``.
     """
 
     heading: str
@@ -56,6 +58,7 @@ class Chart:
     x: Sequence[float]
     curves: Mapping[str, Sequence[float]]
     marked: float | None = None
+    marked_as: str = "kept"
 
 
 def charts_of(
@@ -136,6 +139,9 @@ def _figure(chart: Chart) -> str:
         drawn.append(_curve(at, chart, name, values, style))
         line = f'<svg viewBox="0 0 34 10" style="width:34px" aria-hidden="true"><path d="M0 5H34" {style}'
         keys.append(f'<span>{line} stroke-width="2.5" fill="none"/></svg> {escape(name)}</span>')
+    if chart.marked is not None:
+        line = '<svg viewBox="0 0 34 14" style="width:34px" aria-hidden="true"><path class="mark" d="M17 0V14"/></svg>'
+        keys.append(f"<span>{line} {escape(chart.marked_as)}: {escape(chart.x_name)} {chart.marked:g}</span>")
     return (
         f"<figure><h2>{escape(chart.heading)}</h2>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(_in_words(chart))}">'

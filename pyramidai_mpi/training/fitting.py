@@ -158,7 +158,7 @@ def fit(
     training = ExactTraining(
         pool,
         {"network": network},
-        _new_optimizer(network, settings),
+        new_optimizer(network, settings),
         Checkpoint(place.state, facts),
         log,
         save_every_s=place.save_every_s,
@@ -175,7 +175,7 @@ def fit(
         for step in range(training.step_number, steps):
             training.set_learning_rate(rate_at(settings, training.epoch, step, steps))
             units = units_of_step(len(train), settings, place.level, training.epoch, step)
-            work = _Units(network, train, units, settings, weights, (place.level, training.epoch, step))
+            work = MicroBatches(network, train, units, settings, weights, (place.level, training.epoch, step))
             try:
                 training.step(len(units), work.loss_of)
             except InputError as error:
@@ -223,7 +223,7 @@ def _ended(training: ExactTraining, network: TileNetwork, settings: FitSettings,
     return Fit(tuple(rows), best, best if kept == "best" else last, digest)
 
 
-class _Units:
+class MicroBatches:
     """The micro-batches of one step."""
 
     def __init__(
@@ -265,7 +265,8 @@ def units_of_step(
     return [np.sort(part) for part in parts]
 
 
-def _new_optimizer(network: TileNetwork, settings: FitSettings) -> torch.optim.Optimizer:
+def new_optimizer(network: TileNetwork, settings: FitSettings) -> torch.optim.Optimizer:
+    """The optimiser that the settings ask for, of what is not frozen."""
     parameters = [one for one in network.parameters() if one.requires_grad]
     rate, decay = settings.learning_rate, settings.decay
     if settings.optimizer == "sgd":
@@ -319,7 +320,7 @@ def positions_of(
     """Positions of some tiles for a network that sees them, float32 (n, 2); None for any other."""
     if not network.sees_position:
         return None
-    assert tiles.position is not None
+    assert tiles.position is not None, "who trains such a network sees to that"
     return torch.from_numpy(tiles.position[rows]).to(device)
 
 

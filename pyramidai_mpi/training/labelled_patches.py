@@ -203,8 +203,7 @@ def _draw(slide: Path, plan: TilePlan) -> list[DrawnTiles]:
             )
             pixels, readable = read_tiles(opened.pyramid, tiles_at(level, index[level][chosen]), normalise)
             kept = chosen[readable]
-            centres = rule.grid.l0_cell_corners(level, index[level][kept]) + rule.grid.l0_side(level) / 2
-            position = (centres / np.array(info.l0_size)).astype(np.float32)
+            position = rule.grid.positions(level, rule.grid.corners(level, index[level][kept]))
             drawn.append(DrawnTiles(pixels, positive[kept].astype(bool), position))
         return drawn
     finally:

@@ -231,7 +231,7 @@ def _positions(patches: OpenPatches, numbers: npt.NDArray[np.integer]) -> npt.ND
     if header.settings.places == PLACES[2]:
         centres[:] = np.nan
     size = np.array(header.slide.l0_size, np.float64)
-    return np.asarray(centres / np.where(size > 0, size, np.nan), np.float32)
+    return np.clip(centres / np.where(size > 0, size, np.nan), 0, 1).astype(np.float32)  # see `Grid.positions`
 
 
 def _split_by_table(files: Sequence[ChosenPatches], path: Path, fold: int | None) -> dict[Split, list[Path]]:

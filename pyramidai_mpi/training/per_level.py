@@ -6,11 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pyramidai_mpi.base.errors import InputError
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.ranks.collectives import on_rank0
 from pyramidai_mpi.training.architectures import new_network
 from pyramidai_mpi.training.fitting import FitPlace, accuracy, area_under_curve, fit, material_mark, score
 from pyramidai_mpi.training.networks.export import to_onnx
+from pyramidai_mpi.training.networks.with_position import with_position
 from pyramidai_mpi.training.splits import Split
 from pyramidai_mpi.training.tile_store import Draws
 
@@ -94,6 +97,8 @@ class TrainingPlan:
         Folder of states and logs.
     save_every_s
         Seconds between saved states.
+    sees_position
+        Whether networks are told where on its slide a tile lies.
     """
 
     material: Material
@@ -102,6 +107,7 @@ class TrainingPlan:
     from_finer: bool
     work: Path
     save_every_s: float = 60.0
+    sees_position: bool = False
 
     def place_names(self) -> list[str]:
         """Names of the levels' trainings."""
@@ -142,10 +148,14 @@ def train_levels(
     for level, name in enumerate(plan.place_names()):
         tiles = {kind: _tiles_of(plan.material, store, slides, kind, level, settings) for kind, slides in split.items()}
         network = new_network(plan.architecture, settings.seed + level, plan.start)
+        if plan.sees_position:
+            _check_positions(plan.material, tiles)
+            network = with_position(network, settings.seed + level)
         if finer is not None:
             network.load_state_dict(finer.state_dict())
         material = {
             "--arch": plan.architecture,
+            "--position": str(plan.sees_position),
             "--weights": weights if finer is None else "level below",
             "tiles": material_mark(tiles[Split.TRAIN], tiles[Split.VALIDATION]),
         }
@@ -184,6 +194,13 @@ def _tiles_of(
         )
         wrong.agreed = True  # all ranks have read the same
         raise wrong from error
+
+
+def _check_positions(material: Material, tiles: Mapping[Split, LabelledTiles]) -> None:
+    if any(one.position is None or not np.isfinite(one.position).all() for one in tiles.values()):
+        wrong = UsageError(f"--position: some of the {material.kind} do not say where on their slides tiles lay")
+        wrong.agreed = True  # all ranks have read the same
+        raise wrong
 
 
 def _graph(pool: UnitPool, network: TileNetwork, side: int) -> bytes:

@@ -129,13 +129,14 @@ def write_trained(
         stain_target=model.stain_target,
         stain_per=model.stain_per,
         intended_use=intended_use,
+        sees_position=plan.sees_position,
     )
     with storage_errors(folder / CARD):
         write_package(folder, text.document(len(results)), [result.graph for result in results])
         (folder / CARD).write_text(_card(text, command, plan.material, settings, split, results), encoding="utf-8")
         rows: list[Row] = [{"level": result.level, **row} for result in results for row in result.rows]
         (folder / LOG).write_text(table_of(rows), encoding="utf-8")
-        facts = {"made by": command, "networks": plan.architecture, "epochs, levels": f"{len(rows)}, {len(results)}"}
+        facts = {"made by": command, "network": plan.architecture, "levels": str(len(results))}
         page = curves_page(f"Training of {name}", _charts(results), rows, facts)
         (folder / CURVES).write_text(page, encoding="utf-8")
 

@@ -170,16 +170,24 @@ def test_overlapping_windows_are_refused(folder: Path, tmp_path: Path) -> None:
     assert "predicts slides from tiles side by side" in done.stderr
 
 
-def test_a_transformer_is_not_given_more_tiles_than_fit_in_memory(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_slide_of_more_tiles_than_fit_in_memory_as_pairs_is_refused_before_the_work(
+    folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pyramidai_mpi.models.engines.aggregator.MOST_TILES_OF_TRANSFORMER", 195)
-    model = write_slide_package(tmp_path / "model", method=AggregatorMethod.TRANSFORMER)
-    with pytest.raises(ValueError, match="has 196 tissue tiles, more than the 195"):
-        pyramidai_mpi.analyse(folder / "whole.tif", model, output=tmp_path / "out.h5")
+    """4 GiB are 32768 tiles squared; 28000 numbers a pair let 195 tiles through, and the slide has 196."""
+    many, few = (
+        write_slide_package(
+            tmp_path / str(pairs), method=AggregatorMethod.TRANSFORMER, aggregator=aggregator_network(pairs=pairs)
+        )
+        for pairs in (28000, 28)
+    )
+    done = pyramidai(folder / "whole.tif", "--model", many, "-o", tmp_path / "out.h5")
+    assert done.returncode == 65
+    assert "has 196 tiles with tissue, more than the 195 that" in done.stderr
     assert not (tmp_path / "out.h5").exists()
-    monkeypatch.setattr("pyramidai_mpi.models.engines.aggregator.MOST_TILES_OF_TRANSFORMER", 196)
-    assert pyramidai_mpi.analyse(folder / "whole.tif", model).prediction is not None
+    assert pyramidai(folder / "damaged.tif", "--model", few, "-o", tmp_path / "few.h5").returncode == 3
+    with h5py.File(tmp_path / "few.h5") as file, h5py.File(folder / "one.h5") as plain:
+        expected = plain["slide_prediction/prediction"][...]
+        np.testing.assert_allclose(file["slide_prediction/prediction"][...], expected, rtol=1e-6)
 
 
 def test_a_changed_prediction_does_not_pass_for_the_written_one(folder: Path, tmp_path: Path) -> None:

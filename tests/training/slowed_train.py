@@ -22,7 +22,7 @@ if __name__ == "__main__":
     words = dict(word.split("=") for word in sys.argv[1:begin])
     slow, pause_s = words.get("slow", "-1:0").split(":")
     dies, number = words.get("kill", "-1:0").split(":")
-    plain, done = fitting._Units.loss_of, []
+    plain, done = fitting.MicroBatches.loss_of, []
 
     def loss_of(self, unit):
         """The same, later or never."""
@@ -33,5 +33,5 @@ if __name__ == "__main__":
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(self, unit)
 
-    fitting._Units.loss_of = loss_of
+    fitting.MicroBatches.loss_of = loss_of
     main(sys.argv[begin:])

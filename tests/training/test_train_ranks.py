@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.testing.launch import mpirun
 from tests.patch_files import labelled_by, order_of, write_patches_of
@@ -49,10 +50,9 @@ def digests(package) -> list[str]:
 
 @pytest.fixture(scope="module")
 def alone(folder, tmp_path_factory):
-    """The package that one rank makes."""
+    """The package that one process makes."""
     out = tmp_path_factory.mktemp("alone") / "package"
-    job = trained(1, folder, out)
-    assert job.returncode == 0
+    assert run_command_line(words(folder, out)) == 0
     assert len(digests(out)) == 1
     return out
 
@@ -78,15 +78,14 @@ def test_one_that_is_killed_goes_on_with_other_ranks_to_the_same_package(folder,
     assert killed.returncode != 0
     assert not out.exists()
     assert (tmp_path / "package.work/level0.state.pt").exists()
-    left = trained(2, folder, out)
-    assert left.returncode == 73
+    assert run_command_line(words(folder, out)) == 73
     gone_on = trained(2, folder, out, "--resume")
     assert gone_on.returncode == 0
     assert_same(out, alone)
 
 
 def test_another_seed_makes_another_one(folder, alone, tmp_path) -> None:
-    assert trained(2, folder, tmp_path / "package", "--seed", "1").returncode == 0
+    assert run_command_line(words(folder, tmp_path / "package", "--seed", "1")) == 0
     assert not set(digests(tmp_path / "package")) & set(digests(alone))
 
 
@@ -97,7 +96,7 @@ def test_one_that_is_stopped_in_time_says_so_and_goes_on_to_the_same_package(fol
     assert job.returncode == 75
     assert "the time limit is near: what was trained is kept in" in job.stderr
     assert "the same command with --resume goes on from there" in job.stderr
-    assert trained(1, folder, out, "--resume").returncode == 0
+    assert run_command_line(words(folder, out, "--resume")) == 0
     assert_same(out, alone)
 
 
@@ -107,7 +106,7 @@ def test_a_slow_rank_gives_its_work_away(folder, tmp_path) -> None:
     for policy in ("static", "steal-half"):
         out = tmp_path / policy
         begun = time.monotonic()
-        job = trained(2, folder, out, "--policy", policy, script=["slow=1:0.4"])
+        job = trained(2, folder, out, "--policy", policy, script=["slow=1:0.15"])
         seconds[policy] = time.monotonic() - begun
         assert job.returncode == 0
     assert seconds["steal-half"] < seconds["static"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.models.aggregator_entry import AggregatorMethod, SlideTask
+from pyramidai_mpi.models.aggregator_entry import SlideTask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("prediction", "attention", "contribution", "constant")
 """Names of an aggregator's outputs; its input is ``features``."""
-
-MOST_TILES_OF_TRANSFORMER = 16384
-"""Tiles that look at each other: 1 GiB for each table of float32, of which a head needs two or three at a time."""
 
 _TOLERANCE = 1e-3
 _MOST_COLUMNS = 1000
@@ -134,22 +131,6 @@ class AggregatorEngine:
         if task in {SlideTask.BINARY, SlideTask.CLASSES} and not sums_to_1:
             return f"prediction {found.prediction.tolist()!r:.80} does not sum to 1"
         return ""
-
-
-def check_number(entry: AggregatorEntry, n_tiles: int) -> None:
-    """See before the work that a slide has no more tiles than its aggregator can look at together.
-
-    Raises
-    ------
-    InputError
-        It has.
-    """
-    if entry.method is AggregatorMethod.TRANSFORMER and n_tiles > MOST_TILES_OF_TRANSFORMER:
-        raise InputError(
-            f"has {n_tiles} tissue tiles, more than the {MOST_TILES_OF_TRANSFORMER} that the transformer "
-            f"{entry.onnx_path} can look at together; leave some out with --roi or --exclude, or use a package that "
-            "aggregates by abmil or mean"
-        )
 
 
 def _one_line(error: Exception) -> str:
