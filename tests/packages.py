@@ -62,6 +62,90 @@ def colour_probability(pixels: np.ndarray, gain: float = 1.0) -> np.ndarray:
     return exponent / exponent.sum(axis=1, keepdims=True)
 
 
+def position_network(
+    path: Path, *, side: int = 64, gain: float = 1.0, colour: float = 0.1, by_name: str = "position"
+) -> None:
+    """Two probabilities by the tile's position and, a little, its mean colour: see `position_probability`."""
+    of_place = np.array([0.5, 0.25], np.float32) * np.float32(gain)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "of_colour"], ["colour"]),
+        helper.make_node("Mul", [by_name, "of_place"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "axis"], ["place"], keepdims=0),
+        helper.make_node("Add", ["colour", "place"], ["flat"]),
+        helper.make_node("Unsqueeze", ["flat", "axis"], ["tumor"]),
+        helper.make_node("Sub", ["one", "tumor"], ["normal"]),
+        helper.make_node("Concat", ["normal", "tumor"], ["probabilities"], axis=1),
+    ]
+    constants = {
+        "of_colour": np.float32(colour / 255),
+        "of_place": of_place,
+        "one": np.float32(1),
+        "axis": np.array([1]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "position",
+        [
+            # not the first: inputs are told by their names
+            helper.make_tensor_value_info(by_name, TensorProto.FLOAT, ["batch", 2]),
+            helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", side, side, 3]),
+        ],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def position_probability(
+    pixels: np.ndarray, positions: np.ndarray, gain: float = 1.0, colour: float = 0.1
+) -> np.ndarray:
+    """The second of what `position_network` gives for uint8 (n, side, side, 3), float64 (n,)."""
+    return pixels.astype(np.float64).mean(axis=(1, 2, 3)) / 255 * colour + gain * positions @ (0.5, 0.25)
+
+
+def write_position_package(
+    folder: Path, *, side: int = 64, colour: float = 0.1, thresholds: tuple[float, ...] = (0.5, 0.4, 0.3)
+) -> Path:
+    """A whole package of `position_network` levels, each with a gain of its own: 1, 0.75 and 0.5."""
+    folder.mkdir(parents=True, exist_ok=True)
+    networks = [folder / f"made{n}.onnx" for n in range(len(thresholds))]
+    for n, path in enumerate(networks):
+        position_network(path, side=side, gain=1 - n / 4, colour=colour)
+    document = package_writer.PackageText("position", tile_size=side, sees_position=True).document(len(thresholds))
+    for entry, threshold in zip(document["levels"], thresholds, strict=True):
+        entry["threshold"] = threshold
+    package_writer.write_package(folder, document, networks)
+    return folder
+
+
+def half_by_place(path: Path) -> bytes:
+    """A network of two classes whose probabilities are the means of its own and of 1 - x and x of the position."""
+    model = onnx.load(path)
+    graph = model.graph
+    own = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = ["own" if name == own else name for name in node.output]
+        node.input[:] = ["own" if name == own else name for name in node.input]
+    constants = {
+        "turned": np.array([[-0.5, 0.5], [0, 0]], np.float32),
+        "first": np.array([0.5, 0], np.float32),
+        "half": np.float32(0.5),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.input.append(helper.make_tensor_value_info("position", TensorProto.FLOAT, ["batch", 2]))
+    graph.node.extend(
+        [
+            helper.make_node("MatMul", ["position", "turned"], ["by_x"]),
+            helper.make_node("Add", ["by_x", "first"], ["by_place"]),
+            helper.make_node("Mul", ["own", "half"], ["halved"]),
+            helper.make_node("Add", ["halved", "by_place"], [own]),
+        ]
+    )
+    return bytes(model.SerializeToString())
+
+
 def write_package(
     folder: Path,
     *,

@@ -136,7 +136,7 @@ class SlideClassifier:
         self._classify = classify
         self._rule = rule
         self._normalise = normalise
-        self._tile_size = pyramid.grid.window
+        self._grid = pyramid.grid
         self._source = source or TileSource(pyramid, classify.read_ahead)
 
     def prepare(self, tiles: TileArray) -> list[Found | None]:
@@ -173,7 +173,7 @@ class SlideClassifier:
         classify = self._classify
         probability = np.full((len(tiles), classify.n_classes), np.nan, np.float32)
         probability[readable], vectors = classify.engines[level].predict(
-            pixels[: len(readable)], features=classify.features
+            pixels[: len(readable)], features=classify.features, positions=self._positions(level, tiles[readable])
         )
         computed = time.perf_counter()
 
@@ -195,11 +195,18 @@ class SlideClassifier:
             Seconds(read - started, normalised - read, computed - normalised),
         )
 
+    def _positions(self, level: int, tiles: TileArray) -> npt.NDArray[np.float32] | None:
+        """Where tiles lie, for a network that is told."""
+        if not self._classify.engines[level].sees_position:
+            return None
+        places = np.stack([tiles["col"], tiles["row"]], axis=1)
+        return self._grid.positions(level, self._grid.corners(level, places))
+
     def _read(
         self, level: int, tiles: TileArray, prepared: Sequence[Found | None] | None
     ) -> tuple[RgbArray, list[int], dict[int, str]]:
         """Pixels of the readable tiles, their positions, and the reasons of the others by position."""
-        pixels = np.empty((len(tiles), self._tile_size, self._tile_size, 3), np.uint8)
+        pixels = np.empty((len(tiles), self._grid.window, self._grid.window, 3), np.uint8)
         reasons: dict[int, str] = {}
         readable: list[int] = []
         for position, tile in enumerate(tiles):

@@ -311,8 +311,15 @@ class SlideDense:
             some = places[first : first + _WINDOWS_AT_ONCE]
             for k, (row, col) in enumerate(((some - place.first) * cell).tolist()):
                 pixels[k] = region[row : row + window, col : col + window]
-            found[some[:, 0], some[:, 1]] = classify.engines[level].predict(pixels[: len(some)])[0]
+            engine = classify.engines[level]
+            where = self._positions(level, place, some) if engine.sees_position else None
+            found[some[:, 0], some[:, 1]] = engine.predict(pixels[: len(some)], positions=where)[0]
         return found, in_pass
+
+    def _positions(self, level: int, place: _Place, cells: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """Where the windows of cells (n, 2) lie, given as rows and columns of block and ring."""
+        corners = np.asarray(place.corner) + (cells[:, ::-1] - place.first) * self._grid.levels[level].cell
+        return self._grid.positions(level, corners)
 
     def _compared(
         self,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyramidai_mpi.base.errors import UsageError, printable
+from pyramidai_mpi.base.errors import UsageError, input_errors, printable
 from pyramidai_mpi.base.extras import require_extra
 from pyramidai_mpi.cli.truth_options import PATH, RESULTS, truth_options
 
@@ -122,12 +122,10 @@ def fit(
 
 
 @command.command("predict")
-@click.argument("model", type=PATH, metavar="MODEL.skops")
-@RESULTS
+@click.argument("words", type=PATH, nargs=-1, required=True, metavar="[MODEL.skops] RESULT.h5...")
 @_common
 def predict(
-    model: Path,
-    results: tuple[Path, ...],
+    words: tuple[Path, ...],
     labels: Path | None,
     truth: Path | None,
     options: TruthOptions,
@@ -140,7 +138,8 @@ def predict(
 ) -> int:
     """Say of each result's slide how likely it is a tumour slide.
 
-    With --labels or --truth, say also how good that was.
+    Results of a model that predicts slides need no MODEL.skops: what it says of them is printed. With --labels or
+    --truth, say also how good that was.
     """
     from pyramidai_mpi.classification.classifier import CALLED_TUMOR, judge_slides
     from pyramidai_mpi.classification.storage import load_classifier
@@ -148,6 +147,21 @@ def predict(
 
     if labels is not None and truth is not None:
         raise UsageError("give --labels or --truth, not both")
+    if _is_hdf5(words[0]):
+        if table is not None:
+            check_target(table, overwrite=overwrite, inputs=words)
+        if truth is not None or pyramid or threshold or stride is not None:
+            raise UsageError(
+                "--truth, --pyramid, --threshold and --stride go with a classifier; results that hold predictions of "
+                "their slides go with --labels"
+            )
+        from pyramidai_mpi.cli.predicted_slides import report_slides
+
+        report_slides(words, labels, resamples=resamples, table=table, overwrite=overwrite)
+        return 0
+    model, results = words[0], words[1:]
+    if not results:
+        raise UsageError(f"classify predict {model}: give at least one result")
     if table is not None:
         check_target(table, overwrite=overwrite, inputs=[model, *results])
     classifier = load_classifier(model)
@@ -163,6 +177,14 @@ def predict(
     if table is not None:
         _write_table(table, maps, probability, tumor, overwrite=overwrite)
     return 0
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Whether a file is a result, and so no classifier; one that is not there is none."""
+    if not path.is_file():
+        return path.suffix.lower() in {".h5", ".hdf5"}
+    with input_errors(path), path.open("rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _read_maps(

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from pyramidai_mpi.base.errors import UsageError
-from pyramidai_mpi.cli.truth_options import MIN_SHARE, PATH, RESULTS, TRUTH, truth_options
+from pyramidai_mpi.cli.truth_options import MIN_SHARE, PATH, RESULTS, truth_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 @click.command("evaluate")
 @RESULTS
-@TRUTH
+@click.option("--truth", type=PATH, metavar="DIR", help="Annotations, one file a slide.")
+@click.option(
+    "--labels",
+    type=PATH,
+    metavar="F.csv",
+    help="Judge predictions of whole slides instead: a table of slide and label, of slide and share, or of slide, time "
+    "and event; with patient, if wanted.",
+)
 @click.option(
     "--threshold", multiple=True, metavar="LEVEL=VALUE", help="Judge this threshold on exhaustive results. Repeatable."
 )
@@ -60,7 +67,8 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def command(
     results: tuple[Path, ...],
-    truth: Path,
+    truth: Path | None,
+    labels: Path | None,
     threshold: tuple[str, ...],
     min_share: float,
     options: TruthOptions,
@@ -81,6 +89,8 @@ def command(
 
     Where any result is of a run with --stride, all are judged as maps of windows: FROC at their own resolution, the
     slide's highest score, and how far maps agree with that of the finest stride.
+
+    With --labels in place of --truth, predictions of whole slides: ROC, error of shares, concordance of survival.
     """
     from pyramidai_mpi.base.settings import parse_thresholds
     from pyramidai_mpi.evaluation.dense_results import read_dense_run
@@ -91,6 +101,23 @@ def command(
     for target in (json_file, csv_file):
         if target is not None:
             check_target(target, overwrite=overwrite, inputs=results)
+    if (truth is None) == (labels is None):
+        raise UsageError("evaluate needs to know what is true: give --truth, of tiles, or --labels, of whole slides")
+    if labels is not None:
+        _check_of_slides()
+        from pyramidai_mpi.cli.predicted_slides import evaluate_slides
+
+        evaluate_slides(
+            results,
+            labels,
+            resamples=resamples,
+            seed=seed,
+            json_file=json_file,
+            csv_file=csv_file,
+            overwrite=overwrite,
+        )
+        return 0
+    assert truth is not None
     changes = parse_thresholds(threshold)
     rule = DetectionRule(detection_threshold, detection_radius)
     figures = _Figures(rule, resamples, seed)
@@ -108,6 +135,19 @@ def command(
     else:
         _evaluate_tiles(results, truth, options, min_share, changes, figures, written)
     return 0
+
+
+_OF_SLIDES = ("results", "labels", "resamples", "seed", "json_file", "csv_file", "overwrite")
+"""What goes with ``--labels``; all else is of tiles."""
+
+
+def _check_of_slides() -> None:
+    """See that no option of tiles is given with labels of whole slides."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name not in _OF_SLIDES:
+            raise UsageError(f"{parameter.opts[0]}: is of tiles, and --labels judges whole slides; leave it out")
 
 
 @dataclass(frozen=True)

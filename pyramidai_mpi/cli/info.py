@@ -16,6 +16,7 @@ from pyramidai_mpi.base.part import named_part
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyramidai_mpi.store.results.prediction import PredictionRecord
     from pyramidai_mpi.store.results.tables import ResultFile
 
 
@@ -104,12 +105,21 @@ def _model_lines(folder: Path) -> Iterator[str]:
     if tuning := tuning_in_words(package):
         yield f"tuning     {tuning}"
     yield f"tiles      {package.tile_size} x {package.tile_size} px, scale factor {package.scale_factor}"
+    if package.sees_position:
+        yield "inputs     pixels, and position: a tile's middle over the slide's size"
     for level in package.levels:
         spacing = package.base_mpp * package.scale_factor**level.level
         yield (
             f"level {level.level}: {spacing:g} µm/px, threshold {level.threshold:g}, {level.onnx_path.name}, "
             f"sha256 {level.sha256[:16]}..."
         )
+    if package.aggregator is not None:
+        entry = package.aggregator
+        yield (
+            f"aggregator {entry.method}, task {entry.task}: {', '.join(entry.classes)}, {entry.onnx_path.name}, sha256 "
+            f"{entry.sha256[:16]}..."
+        )
+        return  # such models are run on tiles side by side alone
     try:
         sharing = sharing_in_words(folder)
     except (InputError, StorageError) as error:  # the package itself was tried before
@@ -130,7 +140,8 @@ def _result_lines(path: Path) -> Iterator[str]:
     from pyramidai_mpi.store.results.tables import read_header
 
     with open_result(path, may_be_part=True) as file:
-        summary, digest, slide, part = read_summary(file), digest_in(file), read_header(file).slide, read_part(file)
+        header = read_header(file)
+        summary, digest, slide, part = read_summary(file), digest_in(file), header.slide, read_part(file)
         dense_lines = _dense_lines(file)
     yield f"result     {path} (complete, written {summary.created} by version {summary.software_version})"
     if part is not None:
@@ -150,9 +161,23 @@ def _result_lines(path: Path) -> Iterator[str]:
             f"level {level.level}: {level.spacing_um_px:.3g} µm/px, threshold {level.threshold:g}: "
             f"{counted(level.analysed, 'tile')}, {level.zoomed} {outcome}, {level.unreadable} unreadable"
         )
+    if header.prediction is not None:
+        yield from _prediction_lines(header.prediction)
     for name, value in summary.execution.items():
         yield f"  {name}: {value}"
     yield f"digest     {digest}"
+    if header.prediction is not None:
+        yield f"prediction digest {header.prediction.digest}"
+
+
+def _prediction_lines(record: PredictionRecord) -> Iterator[str]:
+    yield f"prediction {record.words} ({record.task}, {record.method} of {counted(record.n_tiles, 'tile')})"
+    if record.n_tiles:
+        names = ", ".join(
+            f"{name} {value:.6g}" for name, value in zip(record.logit_names, record.logits.tolist(), strict=True)
+        )
+        yield f"logits     {names}: the sum of all tiles' contributions and the constant"
+    yield f"aggregator sha256 {record.sha256}"
 
 
 def _dense_lines(file: ResultFile) -> list[str]:

@@ -37,6 +37,7 @@ _COMMANDS = {
     "classify": "Tell tumour slides from normal ones: fit a classifier on results, or ask one.",
     "models": "List, build, import and quantise model packages.",
     "train": "Train a model package on annotated slides.",
+    "train-slides": "Train an encoder and an aggregator together on labels of whole slides.",
     "train-whole": "Train a network on whole slides, to tell tissue or anything else pixel by pixel.",
     "segment": "Segment slides with a network of train-whole: a mask of each.",
     "simulate": "Simulate the runs of results on other numbers of ranks; plan a cluster.",
@@ -44,7 +45,8 @@ _COMMANDS = {
     "merge": "Join the parts that array jobs have made (run --part I/N); say which are missing.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
-
+_ON_RANKS = (("run",), ("segment",), ("train",), ("train-slides",), ("train-whole",), ("patches", "extract"))
+"""Commands that ranks do together."""
 
 _ASKED_BY_SHELL = "_PYRAMIDAI_COMPLETE"
 """Set by the functions that complete words in a shell: click's name for it."""
@@ -151,7 +153,7 @@ def run_command_line(arguments: list[str]) -> int:
 
 def _is_job(arguments: list[str]) -> bool:
     """Whether this is one of several ranks of a command that they do together."""
-    is_one = arguments[:1] in (["run"], ["segment"], ["train-whole"]) or arguments[:2] == ["patches", "extract"]
+    is_one = any(tuple(arguments[: len(words)]) == words for words in _ON_RANKS)
     return is_one and launched_size() > 1
 
 

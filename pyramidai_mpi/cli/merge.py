@@ -47,6 +47,12 @@ _TABLES = (".csv", ".tsv", ".txt")
     help="Join nothing: print the numbers of the parts that are missing, failed or damaged, one a line, for the "
     "scheduler to do again.",
 )
+@click.option(
+    "--model",
+    type=_PATH,
+    metavar="DIR",
+    help="Of parts of a model that predicts slides: its folder, for the prediction of the whole slide.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 def command(
     parts: tuple[Path, ...],
@@ -57,6 +63,7 @@ def command(
     of: int | None,
     patches: bool,
     missing: bool,
+    model: Path | None,
     quiet: bool,
 ) -> int:
     """Join the parts that run --part I/N and patches extract --part I/N made of a slide: PARTs, or all in a DIR.
@@ -74,7 +81,9 @@ def command(
         if patches:
             raise UsageError("--patches: only with --slides; parts say themselves what they are of")
         groups = groups_in(parts, output)
-        return _say_missing(groups) if missing else _join(groups, overwrite=overwrite, accept_mixed=accept_mixed)
+        if missing:
+            return _say_missing(groups)
+        return _join(groups, overwrite=overwrite, accept_mixed=accept_mixed, model=model)
     assert of is not None
     if len(parts) != 1 or not parts[0].is_dir():
         raise UsageError("--slides: give one folder, in which the parts or results lie")
@@ -86,7 +95,7 @@ def command(
     group = group_of(outputs[0], of)
     if missing:
         return _say_missing([group])
-    return _join([group], overwrite=overwrite, accept_mixed=accept_mixed)
+    return _join([group], overwrite=overwrite, accept_mixed=accept_mixed, model=model)
 
 
 def _outputs(words: Sequence[Path], folder: Path, output: Path | None, *, patches: bool) -> tuple[list[Path], bool]:
@@ -108,7 +117,7 @@ def _outputs(words: Sequence[Path], folder: Path, output: Path | None, *, patche
     return plan_outputs(slides, None, folder, names), selection.is_cohort
 
 
-def _join(groups: Sequence[PartGroup], *, overwrite: bool, accept_mixed: bool) -> int:
+def _join(groups: Sequence[PartGroup], *, overwrite: bool, accept_mixed: bool, model: Path | None) -> int:
     """Join each file's parts; one that fails does not keep the others from it."""
     from pyramidai_mpi.cli.main import say_error
 
@@ -121,7 +130,7 @@ def _join(groups: Sequence[PartGroup], *, overwrite: bool, accept_mixed: bool) -
                     f"{group.files[0]}: there are parts of {group.output.name} of {sets[group.output]} divisions into "
                     "parts; name those of one, or remove the others"
                 )
-            joined = group.join(overwrite=overwrite, accept_mixed=accept_mixed)
+            joined = group.join(overwrite=overwrite, accept_mixed=accept_mixed, model=model)
         except PyramidError as error:
             if len(groups) == 1:
                 raise

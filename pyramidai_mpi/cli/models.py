@@ -64,6 +64,8 @@ def _lines_of(package: ModelPackage) -> Iterator[str]:
         yield f"use         {claim}"
     yield f"classes     {', '.join(package.classes)}; positive: {positive}"
     yield f"levels      {spacings} µm/px, tiles of {package.tile_size} x {package.tile_size} px"
+    if package.sees_position:
+        yield "inputs      pixels, and position: a tile's middle over the slide's size"
 
 
 @command.command("build", short_help="Make a package of the paper's networks.")
@@ -139,6 +141,7 @@ def quantize(
 
     from pyramidai_mpi.base.errors import InputError
     from pyramidai_mpi.models.engines.backends import installed_backends
+    from pyramidai_mpi.models.engines.base import SeenTiles
     from pyramidai_mpi.models.quantisation.package import quantise, write_quantised
     from pyramidai_mpi.models.shipped import find_model
     from pyramidai_mpi.run.networks import open_package
@@ -149,7 +152,13 @@ def quantize(
     folder = output or model.with_name(f"{model.name}-int8")
     check_free(folder)
     drawn = sample_tiles(calibrate, package, 2 * tiles, seed, mpp=mpp)
-    halves = [[np.concatenate([part[i::2] for part in parts]) for parts in drawn] for i in (0, 1)]
+    halves = [
+        [
+            SeenTiles(*(np.concatenate([some[i::2] for some in kind]) for kind in zip(*parts, strict=True)))
+            for parts in drawn
+        ]
+        for i in (0, 1)
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         done = quantise(package, halves[0], halves[1], Path(scratch), installed_backends())
     click.echo(

@@ -40,7 +40,10 @@ def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:
             f"level {n} ({one.spacing_um_px:.3g} µm/px): {counted(len(tree.levels[n]), 'tile')}, "
             f"{zoomed[n]} {outcome}{failed}"
         )
-    if tree.n_tiles:
+    if result.prediction is not None:
+        record = result.prediction.record
+        yield f"slide: {record.words} ({record.method} of {counted(record.n_tiles, 'tile')})"
+    elif tree.n_tiles:
         yield _against_reference(report)
     if approximate := error_in_words(result.execution.attributes):
         yield approximate

@@ -10,6 +10,7 @@ from pyramidai_mpi.base.csv_text import csv_row
 from pyramidai_mpi.base.types import outcome_names
 from pyramidai_mpi.export.cells import STATE_WORDS, cell_grid, is_dense, iter_level_cells, l0_centres, outcomes_of
 from pyramidai_mpi.export.levels import chosen_levels
+from pyramidai_mpi.export.shown import column_names, tile_columns
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_rows, read_header
@@ -17,6 +18,8 @@ from pyramidai_mpi.store.results.tables import iter_rows, read_header
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from pyramidai_mpi.store.results.tables import Header, ResultFile, TileRows
 
@@ -30,7 +33,8 @@ def write_csv(result: Path, target: Path, *, overwrite: bool = False, levels: Se
     Columns are ``minx,miny,width,height`` (level-0 pixels of the file) and ``prob_<class>`` for each class (enough
     digits to give back the float32, empty where the tile was unreadable) as WSInfer writes them, then
     ``level,col,row``, ``decision`` (0 stop, 1 zoom in or positive, 2 unreadable), ``parent`` (row in the next coarser
-    level, -1 for none) and ``outcome``, the decision in words (see `base.types.outcome_names`).
+    level, -1 for none) and ``outcome``, the decision in words (see `base.types.outcome_names`). Of a
+    predicted slide attention and contributions follow, see `export.shown.tile_columns`.
 
     Of a result with strides there is a line for each window: ``minx,miny,width,height`` are the window's,
     ``prob_<positive class>`` its score, ``centre_x,centre_y`` its centre, where the score belongs (level-0 pixels of
@@ -65,14 +69,13 @@ def write_csv(result: Path, target: Path, *, overwrite: bool = False, levels: Se
             if is_dense(header):
                 out.writelines(_window_lines(file, header, chosen))
                 return
-            out.write(_title([*header.model.classes]).encode())
+            probabilities = [f"prob_{name}" for name in header.model.classes]
+            title = ["minx", "miny", "width", "height", *probabilities, *_OWN_COLUMNS, *column_names(header.prediction)]
+            out.write(csv_row(title).encode())
             for level in chosen:
                 for rows in iter_rows(file, level):
-                    out.write(_lines(rows, header.levels[level].patch_size_level0).encode())
-
-
-def _title(classes: list[str]) -> str:
-    return csv_row(["minx", "miny", "width", "height", *(f"prob_{name}" for name in classes), *_OWN_COLUMNS])
+                    more = tile_columns(file, header, level, rows.first_row, rows.first_row + len(rows))
+                    out.write(_lines(rows, header.levels[level].patch_size_level0, [*more.values()]).encode())
 
 
 def _window_lines(file: ResultFile, header: Header, levels: Sequence[int]) -> Iterator[bytes]:
@@ -90,11 +93,11 @@ def _window_lines(file: ResultFile, header: Header, levels: Sequence[int]) -> It
             yield text.replace(",nan,", ",,").encode()
 
 
-def _lines(rows: TileRows, side: int) -> str:
+def _lines(rows: TileRows, side: int, more: Sequence[npt.NDArray[np.float32]]) -> str:
     # nine significant digits give back every float32
     numbers = ",%.9g" * rows.probability.shape[1]
-    line = f"%d,%d,{side},{side}{numbers},{rows.level},%d,%d,%d,%d,%s\n"
+    line = f"%d,%d,{side},{side}{numbers},{rows.level},%d,%d,%d,%d,%s{',%.9g' * len(more)}\n"
     outcome = np.array(outcome_names(rows.level))[rows.decision]
-    columns = [*rows.l0_coords.T, *rows.probability.T, *rows.index.T, rows.decision, rows.parent, outcome]
+    columns = [*rows.l0_coords.T, *rows.probability.T, *rows.index.T, rows.decision, rows.parent, outcome, *more]
     text = "".join(map(line.__mod__, zip(*(column.tolist() for column in columns), strict=True)))
     return text.replace(",nan", ",") if np.isnan(rows.probability).any() else text

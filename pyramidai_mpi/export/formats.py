@@ -103,9 +103,15 @@ class Format:
 
 _LEVELS = Setting("levels", "levels.parse_levels", "N,...", "CSV and GeoJSON hold tiles of these levels only.")
 _TOP = Setting("top", "top_tiles.parse_top", "N", "How many tiles --tiles writes, 50 unless given.")
+_SHOW = Setting(
+    "show",
+    "shown.parse_show",
+    "attention|contribution[:CLASS]",
+    "Of a predicted slide: show the tiles' attention, or contribution, in place of their scores.",
+)
 _MERGE = Variant("merge", "outlines.write_outlines", "GeoJSON holds the outlines of positive regions instead.")
 _FLAT = Variant(
-    "flat", "geojson.write_flat", "GeoJSON holds tiles side by side, for programs other than QuPath.", (_LEVELS,)
+    "flat", "geojson.write_flat", "GeoJSON holds tiles side by side, for programs other than QuPath.", (_LEVELS, _SHOW)
 )
 FORMATS = (
     Format(
@@ -115,10 +121,17 @@ FORMATS = (
         "F",
         "Tiles for QuPath, children within parents; .gz compresses.",
         variants=(_MERGE, _FLAT),
-        settings=(_LEVELS,),
+        settings=(_LEVELS, _SHOW),
     ),
     Format("csv", ".csv", "csv_table.write_csv", "F", "Tiles, with WSInfer's columns first.", settings=(_LEVELS,)),
-    Format("heatmap", ".heatmap.tif", "heatmap.write_heatmap", "F.tif", "Scores as pyramidal OME BigTIFF."),
+    Format(
+        "heatmap",
+        ".heatmap.tif",
+        "heatmap.write_heatmap",
+        "F.tif",
+        "Scores as pyramidal OME BigTIFF.",
+        settings=(_SHOW,),
+    ),
     Format(
         "overlay",
         ".overlay.png",
@@ -126,6 +139,7 @@ FORMATS = (
         "F.png",
         "Picture of scores, and of the last look at every place.",
         draws_slide=True,
+        settings=(_SHOW,),
     ),
     Format(
         "deepzoom",
@@ -146,7 +160,7 @@ FORMATS = (
         draws_slide=True,
         check="tiles.check_tiles",
         files="tiles.files_of_tiles",
-        settings=(_TOP,),
+        settings=(_TOP, _SHOW),
         needs_slide=True,
     ),
     Format(

@@ -28,6 +28,7 @@ from pyramidai_mpi.export.features import (
 )
 from pyramidai_mpi.export.levels import chosen_levels
 from pyramidai_mpi.export.outlines import write_outlines
+from pyramidai_mpi.export.shown import shown_values, tile_columns
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_column, read_header, read_rows
 
@@ -37,11 +38,18 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.export.shown import Show
     from pyramidai_mpi.store.results.tables import Header, ResultFile, TileRows
 
 
 def write_geojson(
-    result: Path, target: Path, *, overwrite: bool = False, flat: bool = False, levels: Sequence[int] | None = None
+    result: Path,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    flat: bool = False,
+    levels: Sequence[int] | None = None,
+    show: Show | None = None,
 ) -> None:
     """Write all analysed tiles as a GeoJSON FeatureCollection, children within their parents.
 
@@ -52,7 +60,8 @@ def write_geojson(
     above level 0 that was zoomed into has a class of that name, all others the most probable of the other classes.
 
     Coordinates are level-0 pixels from the corner of the slide's bounds, exterior rings counter-clockwise in terms of
-    the numbers (RFC 7946). Unreadable tiles have no measurements. Memory is that of one row of root tiles.
+    the numbers (RFC 7946). Unreadable tiles have no measurements. Of a predicted slide the others have
+    attention and contributions among them, see `export.shown.tile_columns`. Memory is that of one row of root tiles.
 
     Parameters
     ----------
@@ -66,12 +75,15 @@ def write_geojson(
         All tiles side by side instead, for programs that do not know QuPath's children.
     levels
         Only tiles of these levels; None for all.
+    show
+        Of a predicted slide: tiles are classified by attention or contribution in place of their score, as
+        `_shown_classes` says.
 
     Raises
     ------
     UsageError
-        When the result has no such level; of one with strides, when levels are given without `flat`, or there are more
-        squares than programs open.
+        When the result has no such level, or nothing of the kind to show; of one with strides, when levels are given
+        without `flat`, or there are more squares than programs open.
     InputError
         When the result cannot be read.
     OutputExistsError, StorageError
@@ -80,9 +92,11 @@ def write_geojson(
     with open_result(result) as file:
         header = read_header(file)
         if is_dense(header):
+            if show is not None:
+                shown_values(file, header, show)  # says that there is none
             _write_dense(file, header, result, target, overwrite=overwrite, flat=flat, levels=levels)
             return
-        texts, chosen = _FeatureTexts(header), chosen_levels(header, levels)
+        texts, chosen = _FeatureTexts(file, header, show), chosen_levels(header, levels)
         with feature_collection(target, header, overwrite=overwrite, inputs=[result]) as collection:
             for band in _bands(file, header, chosen):
                 features = texts.flat(band) if flat else texts.nested(band)
@@ -111,15 +125,24 @@ def _write_dense(
             collection.add(features)
 
 
-def write_flat(result: Path, target: Path, *, overwrite: bool = False, levels: Sequence[int] | None = None) -> None:
+def write_flat(
+    result: Path,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    levels: Sequence[int] | None = None,
+    show: Show | None = None,
+) -> None:
     """As `write_geojson`, all tiles side by side."""
-    write_geojson(result, target, overwrite=overwrite, flat=True, levels=levels)
+    write_geojson(result, target, overwrite=overwrite, flat=True, levels=levels, show=show)
 
 
 class _FeatureTexts:
     """Tiles as JSON texts."""
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, file: ResultFile, header: Header, show: Show | None) -> None:
+        self._file, self._header = file, header
+        self._shown_classes = None if show is None else _shown_classes(file, header, show)
         self._bounds = np.array(header.slide.l0_bounds, np.int64)
         self._sides = [record.patch_size_level0 for record in header.levels]
         self._positive = header.score_column
@@ -130,7 +153,7 @@ class _FeatureTexts:
             else classification(name, next(others))
             for name in header.model.classes
         ]
-        self._measures = [json.dumps(f"prob_{name}", ensure_ascii=False) for name in header.model.classes]
+        self._measures = [f"prob_{name}" for name in header.model.classes]
 
     def flat(self, band: list[TileRows]) -> list[str]:
         """One feature a tile, level 0 first."""
@@ -164,16 +187,18 @@ class _FeatureTexts:
         if rows.level:
             of_columns[self._positive] = classification(outcome_names(rows.level)[Decision.ZOOM], ZOOMED)
         classes = [of_columns[column] for column in self._decided_class(rows).tolist()]
+        if self._shown_classes is not None:
+            classes = self._shown_classes[rows.first_row : rows.first_row + len(rows)]
+        more = tile_columns(self._file, self._header, rows.level, rows.first_row, rows.first_row + len(rows))
+        names = [json.dumps(name, ensure_ascii=False) for name in (*self._measures, *more)]
         place = (
             '{"type":"Feature","geometry":{"type":"Polygon","coordinates":[[[%d,%d],[%d,%d],[%d,%d],[%d,%d],[%d,%d]]]},'
             '"properties":{"objectType":"tile","classification":%s'
         )
-        measures = "".join(name.replace("%", "%%") + ":%.9g," for name in self._measures)
+        measures = "".join(name.replace("%", "%%") + ":%.9g," for name in names)
         whole = f'{place},"measurements":{{{measures}"level":{rows.level}}}'
-        probability = rows.probability.T.tolist()
-        texts = list(
-            map(whole.__mod__, zip(x0, y0, x1, y0, x1, y1, x0, y1, x0, y0, classes, *probability, strict=True))
-        )
+        numbers = [column.tolist() for column in (*rows.probability.T, *more.values())]
+        texts = list(map(whole.__mod__, zip(x0, y0, x1, y0, x1, y1, x0, y1, x0, y0, classes, *numbers, strict=True)))
         for i in np.flatnonzero(rows.decision == Decision.UNREADABLE).tolist():
             corners = (x0[i], y0[i], x1[i], y0[i], x1[i], y1[i], x0[i], y1[i], x0[i], y0[i])
             texts[i] = place % (*corners, classification("unreadable", UNREADABLE))
@@ -184,6 +209,24 @@ class _FeatureTexts:
         others = np.where(np.isnan(rows.probability), -1, rows.probability)
         others[:, self._positive] = -2
         return np.where(rows.decision == Decision.ZOOM, self._positive, others.argmax(axis=1))
+
+
+def _shown_classes(file: ResultFile, header: Header, show: Show) -> list[str]:
+    """Classifications of all tiles of level 0, as JSON texts.
+
+    Attention is above or below that of a tile if all had the same, 1 over their number; contributions are for or
+    against their class.
+    """
+    values, scale = shown_values(file, header, show)
+    assert header.prediction is not None
+    limit = 0.0 if scale.is_signed else 1 / max(1, header.prediction.n_tiles)
+    names = ("against", "for") if scale.is_signed else ("less than", "at least")
+    ends = scale.anchors[0], scale.anchors[-1]
+    kinds = [
+        classification(f"{show}: {name}{'' if scale.is_signed else ' even'}", colour)
+        for name, colour in zip(names, ends, strict=True)
+    ]
+    return [kinds[int(value >= limit)] for value in values.tolist()]
 
 
 def _bands(file: ResultFile, header: Header, levels: Sequence[int]) -> Iterator[list[TileRows]]:

@@ -25,9 +25,10 @@ import tifffile
 
 from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.base.intended_use import claim_of
-from pyramidai_mpi.export.cell_look import CellLook, looks_of
+from pyramidai_mpi.export.cell_look import CellLook
 from pyramidai_mpi.export.cells import is_dense
 from pyramidai_mpi.export.last_look import tissue_rows
+from pyramidai_mpi.export.shown import looks_and_scale
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import read_header
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.export.shown import Scale, Show
     from pyramidai_mpi.pyramid.last_look import LastLook
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
@@ -45,7 +47,7 @@ _TILE = 256
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
-def write_heatmap(result: Path, target: Path, *, overwrite: bool = False) -> None:
+def write_heatmap(result: Path, target: Path, *, overwrite: bool = False, show: Show | None = None) -> None:
     """Write the score of every tissue pixel, on the grid of the tissue mask (about 32 level-0 pixels a pixel).
 
     Where the pyramid did not zoom in, the last tile's score stands for all of its tissue. Memory is that of a band of
@@ -55,8 +57,14 @@ def write_heatmap(result: Path, target: Path, *, overwrite: bool = False) -> Non
     looked at, and tissue where its middle is; memory is that of a band of rows. The description in the file says where
     in a pixel the centre of its window lies, which is where the score belongs.
 
+    With `show` they are attention or contribution in place of scores: the first image has the numbers, named so, and
+    the view has 1 and 255 at the ends of their scale, which the description gives. A reduced pixel of a contribution is
+    the one furthest from 0.
+
     Raises
     ------
+    UsageError
+        When the result has nothing of the kind to show.
     InputError
         When the result cannot be read.
     OutputExistsError, StorageError
@@ -64,28 +72,39 @@ def write_heatmap(result: Path, target: Path, *, overwrite: bool = False) -> Non
     """
     with open_result(result) as file:
         header = read_header(file)
-        last_look = looks_of(file, header)
+        last_look, scale = looks_and_scale(file, header, show)
         with (
             placed(target, overwrite=overwrite, inputs=[result]) as temporary,
-            closing(_Picture(file, header, last_look, target.parent)) as picture,
+            closing(_Picture(file, header, last_look, scale, target.parent)) as picture,
         ):
             _write_pyramids(temporary, picture)
 
 
-def quantised(score: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def quantised(score: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     """Grey values of the view: 0 for NaN, else 1 + 254 times the score, rounded."""
     grey = np.rint(1 + 254 * np.clip(np.nan_to_num(score.astype(np.float64)), 0, 1))
     return np.where(np.isnan(score), 0, grey).astype(np.uint8)
 
 
-def halved(score: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The largest number of each 2 x 2 pixels, NaN where all are; sides are rounded up."""
+def halved(score: npt.NDArray[np.float32], *, signed: bool = False) -> npt.NDArray[np.float32]:
+    """The largest number of each 2 x 2 pixels, NaN where all are; sides are rounded up.
+
+    Of signed numbers the one furthest from 0.
+    """
     height, width = score.shape
     padded = np.pad(score, ((0, height % 2), (0, width % 2)), constant_values=np.nan)
-    return np.fmax(
-        np.fmax(padded[::2, ::2], padded[1::2, ::2]),
-        np.fmax(padded[::2, 1::2], padded[1::2, 1::2]),
+    larger = _further if signed else np.fmax
+    return np.asarray(
+        larger(
+            larger(padded[::2, ::2], padded[1::2, ::2]),
+            larger(padded[::2, 1::2], padded[1::2, 1::2]),
+        )
     )
+
+
+def _further(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The number further from 0; the other one where one is NaN."""
+    return np.where(np.isnan(other) | (np.abs(one) >= np.abs(other)), one, other)
 
 
 class _Picture:
@@ -94,8 +113,10 @@ class _Picture:
     Reduced levels are made while the next finer one is read for the first time, and wait in nameless files.
     """
 
-    def __init__(self, file: ResultFile, header: Header, last_look: LastLook | CellLook, folder: Path) -> None:
-        self._file, self.header, self._last_look = file, header, last_look
+    def __init__(
+        self, file: ResultFile, header: Header, last_look: LastLook | CellLook, scale: Scale, folder: Path
+    ) -> None:
+        self._file, self.header, self._last_look, self.scale = file, header, last_look, scale
         self.shape, self._downsample = header.mask_shape, header.mask_downsample
         if isinstance(last_look, CellLook):
             self.shape, self._downsample = last_look.shape, last_look.l0_tile_side
@@ -118,7 +139,7 @@ class _Picture:
             pixels = self._rows(level, top, min(top + _TILE, height))
             if level + 1 < self.n_levels:
                 self._reduced[level].seek(top // 2 * self.shape_of(level + 1)[1] * pixels.itemsize)
-                self._reduced[level].write(halved(pixels).tobytes())
+                self._reduced[level].write(halved(pixels, signed=self.scale.is_signed).tobytes())
             band = np.full((_TILE, -(-width // _TILE) * _TILE), np.nan, np.float32)
             band[: pixels.shape[0], :width] = pixels
             for left in range(0, band.shape[1], _TILE):
@@ -145,7 +166,9 @@ class _Picture:
 def _write_pyramids(path: Path, picture: _Picture) -> None:
     with tifffile.TiffWriter(path, bigtiff=True, ome=False, byteorder="<") as tiff:
         description = _ome_xml(picture).encode()
-        _write_pyramid(tiff, picture, np.dtype(np.uint8), quantised, description)
+        scale = picture.scale
+        grey = quantised if scale.name == "score" else lambda values: quantised(scale.position(values))
+        _write_pyramid(tiff, picture, np.dtype(np.uint8), grey, description)
         _write_pyramid(tiff, picture, np.dtype(np.float32), lambda score: score, None)
     _chain_reduced_levels(path)
 
@@ -210,12 +233,14 @@ def _ome_xml(picture: _Picture) -> str:
     It says what the model is for, where the result does, and how pixels lie to windows, where these overlap.
     """
     height, width = picture.shape
-    name = printable(picture.header.model.positive_class)  # XML knows no way to write control characters
-    said = " ".join(filter(None, [claim_of(picture.header.model.intended_use), where_scores_belong(picture.header)]))
+    scale, claim = picture.scale, claim_of(picture.header.model.intended_use)
+    name = printable(scale.title)  # XML knows no way to write control characters
+    ends = "" if scale.name == "score" else f"View: 1 is {scale.low:.9g}, 255 is {scale.high:.9g} ({scale.title})."
+    said = " ".join(filter(None, [claim, where_scores_belong(picture.header), ends]))
     description = f"<Description>{escape(printable(said))}</Description>" if said else ""
     images = []
     for number, (title, kind, directory) in enumerate(
-        [("probability", "float", picture.n_levels), ("view", "uint8", 0)]
+        [("probability" if scale.name == "score" else scale.name, "float", picture.n_levels), ("view", "uint8", 0)]
     ):
         images.append(
             f'<Image ID="Image:{number}" Name="{title}">{description}'

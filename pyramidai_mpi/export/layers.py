@@ -14,6 +14,7 @@ from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.export.cells import cell_grid, iter_level_cells
 from pyramidai_mpi.export.contour import CONTOUR, POSITIVE
 from pyramidai_mpi.export.picture import look_colour, score_colour
+from pyramidai_mpi.export.shown import along
 from pyramidai_mpi.pyramid.last_look import NEVER
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def tissue_layer(picture: Picture) -> Layer:
 def score_layer(picture: Picture) -> Layer:
     """Scores of the last look, over tissue only, and the outline of positive tiles."""
     return Layer("scores", "Scores", _uri(_painted(picture, "scores"), "PNG"), *_whole(picture))
+
+
+def shown_layer(picture: Picture) -> Layer:
+    """What is shown in place of scores, over tissue only."""
+    name = picture.scale.name
+    return Layer(name, name.capitalize(), _uri(_painted(picture, "scores"), "PNG"), *_whole(picture))
 
 
 def look_layer(picture: Picture) -> Layer:
@@ -150,7 +157,9 @@ def painted_rows(picture: Picture, what: str, top: int, bottom: int) -> npt.NDAr
     width = picture.size[0]
     if what == "scores":
         values = picture.last_look.scores(top, bottom, width, picture.downsample)
-        shown, colour = np.isfinite(values), score_colour(_in_steps(np.nan_to_num(values).ravel()))
+        shown = np.isfinite(values)
+        position = picture.scale.position(np.where(shown, values, np.float32(0)).ravel())
+        colour = along(_in_steps(position).astype(np.float64), picture.scale.anchors)
     else:
         looks = picture.last_look.looks(top, bottom, width, picture.downsample)
         shown, colour = looks != NEVER, look_colour(looks.ravel(), len(picture.header.levels))

@@ -17,10 +17,12 @@ from pyramidai_mpi.base.types import index_keys, outcome_names
 from pyramidai_mpi.export.cell_look import CellLook, looks_of
 from pyramidai_mpi.export.cells import is_dense
 from pyramidai_mpi.export.last_look import tissue_rows
+from pyramidai_mpi.export.shown import tile_columns
 from pyramidai_mpi.export.window_table import read_windows, window_columns
 from pyramidai_mpi.pyramid.tree import ExecutionTree
 from pyramidai_mpi.store.results import reader
 from pyramidai_mpi.store.results.dense import read_dense_map
+from pyramidai_mpi.store.results.prediction import table_shapes
 from pyramidai_mpi.store.results.summary import read_areas
 from pyramidai_mpi.store.results.tables import iter_column, read_header, read_mask_rows, read_rows
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.export.notebook import ResultScreen
     from pyramidai_mpi.pyramid.dense_map import DenseMap
     from pyramidai_mpi.pyramid.tissue import Areas
+    from pyramidai_mpi.store.results.prediction import PredictionRecord
     from pyramidai_mpi.store.results.result import LevelRecord
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
@@ -146,6 +149,24 @@ class ResultLevel:
                 [np.empty((0, self.record.n_features), np.float32), *iter_column(file, self.number, "features")]
             )
 
+    @cached_property
+    def attention(self) -> npt.NDArray[np.float32] | None:
+        """Attention of the slide's prediction, float32 (N, H), rows as `tiles`, NaN where unreadable; None for none."""
+        return self._of_prediction("attention")
+
+    @cached_property
+    def contribution(self) -> npt.NDArray[np.float32] | None:
+        """What each tile adds to the logits of the slide's prediction, float32 (N, C'), likewise."""
+        return self._of_prediction("contribution")
+
+    def _of_prediction(self, name: str) -> npt.NDArray[np.float32] | None:
+        record = None if self._header is None else self._header.prediction
+        if record is None or self.number:
+            return None
+        n_columns = {one: row[0] for one, _, row in table_shapes(record)}[name]
+        with _reading(self._file) as file:
+            return np.concatenate([np.empty((0, n_columns), np.float32), *iter_column(file, self.number, name)])
+
     def row_of(self, col: int, row: int) -> int | None:
         """Where the tile (col, row) stands in `tiles`; None where it was not analysed."""
         if not (0 <= col < _MOST_TILES and 0 <= row < _MOST_TILES):
@@ -183,6 +204,9 @@ class ResultLevel:
         columns |= {"level": np.full(len(tiles), self.number)}
         columns |= {name: tiles[name] for name in ("col", "row", "decision", "parent")}
         columns |= {"outcome": np.array(outcome_names(self.number), object)[tiles["decision"]]}
+        if self._header is not None:
+            with _reading(self._file) as file:
+                columns |= tile_columns(file, self._header, self.number, 0, self.n_tiles)
         return pd.DataFrame(columns)
 
 
@@ -313,6 +337,11 @@ class OpenResult:
         """What ``pyramidai info`` prints, and how the result came about."""
         with _reading(self._file) as file:
             return reader.read_summary(file)
+
+    @property
+    def prediction(self) -> PredictionRecord | None:
+        """What the model's aggregator says of the slide; None of a model of tiles alone."""
+        return self.header.prediction
 
     @property
     def warning(self) -> str:

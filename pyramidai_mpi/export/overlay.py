@@ -12,7 +12,7 @@ from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
 from pyramidai_mpi.export.cells import is_dense, look_label
 from pyramidai_mpi.export.contour import CONTOUR, POSITIVE
-from pyramidai_mpi.export.picture import look_colour, open_picture, score_colour
+from pyramidai_mpi.export.picture import look_colour, open_picture
 from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.export.picture import Picture
+    from pyramidai_mpi.export.shown import Scale, Show
 
 _LONG_SIDE = 1400
 _BAND = 512
@@ -32,7 +33,9 @@ _BANNER_GROUND = (255, 214, 0)
 _MICRON = "\N{MICRO SIGN}"
 
 
-def write_overlay(result: Path, target: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:
+def write_overlay(
+    result: Path, target: Path, slide: Path | None = None, *, overwrite: bool = False, show: Show | None = None
+) -> None:
     """Draw a result and write a PNG of two panels: the scores, and the level of the last look at every place.
 
     Above them, where the model's scores mean nothing, a banner says so, as wide as the picture.
@@ -47,9 +50,13 @@ def write_overlay(result: Path, target: Path, slide: Path | None = None, *, over
         The slide it was made from; without it the panels are drawn over the tissue mask.
     overwrite
         Replace an existing file.
+    show
+        What is shown in place of scores.
 
     Raises
     ------
+    UsageError
+        When the result has nothing of the kind to show.
     InputError
         When the result cannot be read, or the slide is another one than the result's.
     OutputExistsError, StorageError
@@ -57,7 +64,7 @@ def write_overlay(result: Path, target: Path, slide: Path | None = None, *, over
     """
     inputs = [result] if slide is None else [result, slide]
     with placed(target, overwrite=overwrite, inputs=inputs) as temporary:
-        with open_picture(result, slide, long_side=_LONG_SIDE) as picture:
+        with open_picture(result, slide, long_side=_LONG_SIDE, show=show) as picture:
             drawn = _draw(picture)
         drawn.save(temporary, format="PNG")
 
@@ -88,7 +95,7 @@ def _draw(picture: Picture) -> Image.Image:
     sheet.paste(Image.fromarray(look), second)
     draw = ImageDraw.Draw(sheet)
     draw.font = ImageFont.load_default(_FONT_PX)
-    _draw_ramp(sheet, draw, picture.header.model.positive_class, (8, height + 8))
+    _draw_ramp(sheet, draw, picture.scale, (8, height + 8))
     _draw_outlines(draw, picture, (8, height + 36))
     _draw_scale_bar(draw, picture, (panel, height + 8), width)
     _draw_levels(draw, picture, (second[0] + 8, second[1] + height + 8))
@@ -135,12 +142,15 @@ def _stacked(bands: list[RgbArray]) -> RgbArray:
     return np.concatenate(bands)
 
 
-def _draw_ramp(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, corner: tuple[int, int]) -> None:
+def _draw_ramp(sheet: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, corner: tuple[int, int]) -> None:
+    """The scale with its ends."""
     x, y = corner
-    draw.text((x, y), "0", fill=_INK)
-    ramp = score_colour(np.linspace(0, 1, _RAMP_WIDTH)).astype(np.uint8)
-    sheet.paste(Image.fromarray(np.ascontiguousarray(np.broadcast_to(ramp, (_FONT_PX, *ramp.shape)))), (x + 18, y + 3))
-    draw.text((x + 18 + _RAMP_WIDTH + 8, y), f"1   {printable(name):.80}", fill=_INK)
+    low, high = f"{scale.low:.3g}", f"{scale.high:.3g}"
+    draw.text((x, y), low, fill=_INK)
+    left = x + max(18, int(draw.textlength(low)) + 8)
+    ramp = scale.colour(np.linspace(scale.low, scale.high, _RAMP_WIDTH)).astype(np.uint8)
+    sheet.paste(Image.fromarray(np.ascontiguousarray(np.broadcast_to(ramp, (_FONT_PX, *ramp.shape)))), (left, y + 3))
+    draw.text((left + _RAMP_WIDTH + 8, y), f"{high}   {printable(scale.title):.80}", fill=_INK)
 
 
 def _draw_outlines(draw: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int]) -> None:

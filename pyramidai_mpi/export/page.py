@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
+    from pyramidai_mpi.export.shown import Scale
+
 
 def page_of(template: str, **values: Any) -> str:
     """Fill in a template; what is put into it is text, never markup."""
@@ -49,6 +51,11 @@ def _stands_alone(script: str) -> str:
 def score_colours(scores: Sequence[float]) -> list[str]:
     """Colours of scores, for CSS."""
     return [_css(colour) for colour in score_colour(np.array(scores, np.float64).reshape(-1))]
+
+
+def css_ramp(scale: Scale) -> list[str]:
+    """Colours along a scale, for CSS."""
+    return [_css(colour) for colour in scale.colour(np.linspace(scale.low, scale.high, 9))]
 
 
 def look_colours(n_levels: int) -> list[str]:

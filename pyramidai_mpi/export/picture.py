@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
-from pyramidai_mpi.export.cell_look import looks_of
 from pyramidai_mpi.export.contour import CONTOUR, POSITIVE, outline, surround
 from pyramidai_mpi.export.last_look import tissue_rows
+from pyramidai_mpi.export.shown import SCORE, along, looks_and_scale
 from pyramidai_mpi.pyramid.last_look import NEVER
 from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.slides.pyramid import read_thumbnail
@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.export.cell_look import CellLook
+    from pyramidai_mpi.export.shown import Scale, Show
     from pyramidai_mpi.pyramid.last_look import LastLook
     from pyramidai_mpi.slides.readers.base import SlideReader
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
-# Blue, yellow, red: score 0, 1/2, 1. Readable with the common colour-vision deficiencies, unlike green to red.
-_SCORE_ANCHORS = ((49, 54, 149), (254, 224, 144), (165, 0, 38))
 # Coarsest to finest look; from the map "viridis" (Smith and van der Walt 2015), readable likewise.
 _LOOK_ANCHORS = ((253, 231, 37), (33, 145, 140), (68, 1, 84))
 _STRENGTH = 0.55
@@ -54,6 +53,8 @@ class Picture:
         Its slide; None draws over the tissue mask.
     downsample
         Level-0 pixels per pixel of the picture.
+    scale
+        Of what `last_look` has for scores.
     """
 
     file: ResultFile
@@ -61,6 +62,7 @@ class Picture:
     last_look: LastLook | CellLook
     reader: SlideReader | None
     downsample: float
+    scale: Scale
 
     @property
     def size(self) -> tuple[int, int]:
@@ -75,11 +77,11 @@ class Picture:
         return np.where(self.tissue(top, bottom)[..., None], _TISSUE, _BACKGROUND).astype(np.uint8)
 
     def overlay(self, top: int, bottom: int, slide: RgbArray | None = None) -> RgbArray:
-        """Rows of the slide, which are `slide` where they are at hand, coloured by score, with both outlines."""
+        """Rows of the slide, `slide` where they are at hand, coloured by what is shown, with both outlines."""
         score = self.last_look.scores(top, bottom, self.size[0], self.downsample)
         shown = self.tissue(top, bottom) & np.isfinite(score)
         pixels = self.slide(top, bottom) if slide is None else slide
-        tinted = _tinted(pixels, shown, score_colour(score[shown]))
+        tinted = _tinted(pixels, shown, self.scale.colour(score[shown]))
         tinted[self.contour(top, bottom)] = CONTOUR
         tinted[self.positive_contour(top, bottom)] = POSITIVE
         return tinted
@@ -125,7 +127,12 @@ def is_slide_of(slide: Path, header: Header) -> bool:
 
 @contextmanager
 def open_picture(
-    result: Path, slide: Path | None, *, downsample: float | None = None, long_side: int | None = None
+    result: Path,
+    slide: Path | None,
+    *,
+    downsample: float | None = None,
+    long_side: int | None = None,
+    show: Show | None = None,
 ) -> Iterator[Picture]:
     """Open a result, and its slide where it is at hand, for drawing.
 
@@ -139,9 +146,13 @@ def open_picture(
         Level-0 pixels per pixel of the picture; None takes the tissue mask's, or follows `long_side`.
     long_side
         Pixels of the longer side of the picture; never more than the slide has.
+    show
+        What is shown in place of scores.
 
     Raises
     ------
+    UsageError
+        When the result has nothing of the kind to show.
     InputError
         When the result cannot be read, or the slide is another one than the result's.
     """
@@ -151,9 +162,10 @@ def open_picture(
             raise InputError(f"{slide}: is not the slide that {result} was made from ({header.slide.name})")
         if long_side is not None:
             downsample = max(1.0, max(header.slide.l0_size) / long_side)
+        looks, scale = looks_and_scale(file, header, show)
         reader = None if slide is None else open_slide(slide)
         try:
-            yield Picture(file, header, looks_of(file, header), reader, downsample or header.mask_downsample)
+            yield Picture(file, header, looks, reader, downsample or header.mask_downsample, scale)
         finally:
             if reader is not None:
                 reader.close()
@@ -161,17 +173,12 @@ def open_picture(
 
 def score_colour(score: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Colours of scores (N,): float64 (N, 3), 0 to 255."""
-    return _along(np.clip(score.astype(np.float64), 0, 1), _SCORE_ANCHORS)
+    return SCORE.colour(score)
 
 
 def look_colour(look: npt.NDArray[np.integer], n_levels: int) -> npt.NDArray[np.float64]:
     """Colours of levels (N,): float64 (N, 3), 0 to 255."""
-    return _along(1 - look.astype(np.float64) / max(1, n_levels - 1), _LOOK_ANCHORS)
-
-
-def _along(position: npt.NDArray[np.float64], anchors: tuple[tuple[int, int, int], ...]) -> npt.NDArray[np.float64]:
-    places = np.linspace(0, 1, len(anchors))
-    return np.stack([np.interp(position, places, channel) for channel in zip(*anchors, strict=True)], axis=-1)
+    return along(1 - look.astype(np.float64) / max(1, n_levels - 1), _LOOK_ANCHORS)
 
 
 def _tinted(pixels: RgbArray, shown: npt.NDArray[np.bool_], colour: npt.NDArray[np.float64]) -> RgbArray:

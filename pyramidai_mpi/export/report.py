@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.base.counts import counted
-from pyramidai_mpi.export.layers import gantt_uri, level_layer, look_layer, score_layer, slide_layer, tissue_layer
-from pyramidai_mpi.export.page import look_colours, page_of, score_colours
+from pyramidai_mpi.export.layers import (
+    gantt_uri,
+    level_layer,
+    look_layer,
+    score_layer,
+    shown_layer,
+    slide_layer,
+    tissue_layer,
+)
+from pyramidai_mpi.export.page import css_ramp, look_colours, page_of, score_colours
 from pyramidai_mpi.export.picture import open_picture
+from pyramidai_mpi.export.shown import KINDS, Show, looks_and_scale
 from pyramidai_mpi.export.summary import N_BINS, read_report_summary
 from pyramidai_mpi.export.tile_table import level_table
 from pyramidai_mpi.export.top_cards import top_cards
@@ -78,6 +87,11 @@ def _page(picture: Picture) -> str:
     summary = read_report_summary(picture.file, header)
     n_levels = len(header.levels)
     batches = summary.execution.batches
+    record = header.prediction
+    scales, shown = {}, {}
+    for kind in KINDS if record is not None else ():
+        looks, scales[kind] = looks_and_scale(picture.file, header, Show(kind))
+        shown[kind] = shown_layer(replace(picture, last_look=looks, scale=scales[kind]))
     return page_of(
         "report.html",
         header=header,
@@ -87,6 +101,7 @@ def _page(picture: Picture) -> str:
         base=slide_layer(picture),
         layers=[
             score_layer(picture),
+            *shown.values(),
             look_layer(picture),
             tissue_layer(picture),
             *(level_layer(picture, n) for n in reversed(range(n_levels))),
@@ -94,6 +109,8 @@ def _page(picture: Picture) -> str:
         tables=[level_table(picture.file, header, n) for n in range(n_levels)],
         cards=top_cards(picture),
         zooms=zooms_of(picture),
+        prediction=record,
+        scales={kind: (scale, css_ramp(scale)) for kind, scale in scales.items()},
         score_ramp=score_colours(np.linspace(0, 1, 5).tolist()),
         look_colours=look_colours(n_levels),
         histograms={level.number: histogram(level) for level in summary.levels},
@@ -130,6 +147,14 @@ def _facts(picture: Picture, summary: ReportSummary) -> list[Fact]:
         "model": f"{header.model.name} ({', '.join(header.model.classes)}; positive: {header.model.positive_class})",
     }
     facts |= {f"network of level {n}": sha256 for n, sha256 in enumerate(header.model.level_sha256)}
+    if header.prediction is not None:
+        record = header.prediction
+        facts |= {
+            "slide prediction": record.words,
+            "task": record.task,
+            "aggregator": f"{record.method} {record.sha256}",
+        }
+        facts |= {"prediction digest": record.digest}
     facts |= {"written": header.created, "by version": header.software_version, "digest": header.digest or ""}
     facts |= {
         name.replace("_", " "): f"{value:.3f}" if isinstance(value, float) else str(value)

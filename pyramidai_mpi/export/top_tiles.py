@@ -54,6 +54,8 @@ class TopTile:
         A value of `types.Decision`, never unreadable.
     outcome
         The decision in words.
+    table_row
+        Its row in the level's tables; 0 of a window in a block.
     """
 
     level: int
@@ -66,6 +68,7 @@ class TopTile:
     probability: npt.NDArray[np.float32]
     decision: Decision
     outcome: str
+    table_row: int = 0
 
 
 _READABLE = (Decision.STOP, Decision.ZOOM)
@@ -98,6 +101,23 @@ def highest_tiles(
             [*best, *_highest_of(rows, header, most, of)], key=lambda tile: (-tile.score, tile.row, tile.col)
         )[:most]
     return best
+
+
+def tiles_of_highest(file: ResultFile, header: Header, values: npt.NDArray[np.floating], most: int) -> list[TopTile]:
+    """The tiles of level 0 with the highest of some values, (N,), the highest first; NaN never.
+
+    Raises
+    ------
+    InputError
+        When the result is damaged.
+    """
+    order = np.argsort(-values, kind="stable")[:most]
+    chosen = order[np.isfinite(values[order])].tolist()
+    found: dict[int, TopTile] = {}
+    for rows in iter_rows(file, 0):
+        within = [n for n in chosen if 0 <= n - rows.first_row < len(rows)]
+        found |= {n: _top_tile(rows, header, n - rows.first_row) for n in within}
+    return [found[n] for n in chosen]
 
 
 def highest_last_looks(file: ResultFile, header: Header, most: int) -> list[TopTile]:
@@ -213,13 +233,13 @@ def _highest_of(rows: TileRows, header: Header, most: int, of: tuple[Decision, .
     usable = np.flatnonzero(np.isin(rows.decision, of))
     scores = rows.probability[usable, header.score_column]
     order = usable[np.lexsort((*rows.index[usable].T, -scores))[:most]]
-    side = header.levels[rows.level].patch_size_level0
-    found = []
-    for n in order.tolist():
-        (col, row), (l0_x, l0_y) = rows.index[n].tolist(), rows.l0_coords[n].tolist()
-        probability = rows.probability[n]
-        score = float(probability[header.score_column])
-        decision = Decision(rows.decision[n])
-        outcome = outcome_names(rows.level)[decision]
-        found.append(TopTile(rows.level, col, row, l0_x, l0_y, side, score, probability, decision, outcome))
-    return found
+    return [_top_tile(rows, header, n) for n in order.tolist()]
+
+
+def _top_tile(rows: TileRows, header: Header, n: int) -> TopTile:
+    (col, row), (l0_x, l0_y) = rows.index[n].tolist(), rows.l0_coords[n].tolist()
+    side, probability = header.levels[rows.level].patch_size_level0, rows.probability[n]
+    score, decision = float(probability[header.score_column]), Decision(rows.decision[n])
+    outcome = outcome_names(rows.level)[decision]
+    place = rows.first_row + n
+    return TopTile(rows.level, col, row, l0_x, l0_y, side, score, probability, decision, outcome, place)

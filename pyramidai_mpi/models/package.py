@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.intended_use import IntendedUse
+from pyramidai_mpi.models.aggregator_entry import parse_aggregator
 from pyramidai_mpi.models.decision_entry import parse_decision
 from pyramidai_mpi.models.description import YAML_NAME, read_description
 from pyramidai_mpi.models.description import mapping_at as _mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.models.stain.map import StainTarget
     from pyramidai_mpi.pyramid.refining import Band
 
@@ -38,9 +40,13 @@ _OPTIONAL = frozenset(
         "weights",
         "tuning",
         "quantisation",
+        "aggregator",
     }
 )
 _LEVEL_KEYS = frozenset({"level", "onnx", "threshold", "sha256"})
+
+POSITION = "position"
+"""Name of the graph input that says where a tile lies, and of its entry in ``inputs``."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,11 @@ class ModelPackage:
         Which scores leave doubt where a run has strides in steps; None where the package does not say.
     band_strides
         The strides that this was chosen for, in pixels of level 0, the finest first; None where it does not say.
+    sees_position
+        Whether the networks have a second input that says where a tile lies: `POSITION`, float32 (B, 2), the middle of
+        its window over the slide's size, x and y in [0, 1]; see `Grid.positions`.
+    aggregator
+        What makes one prediction of a slide's tiles; None where the package is of tiles alone.
     """
 
     folder: Path
@@ -146,11 +157,18 @@ class ModelPackage:
     quantisation_difference: float | None = None
     band: Band | None = None
     band_strides: tuple[int, ...] | None = None
+    sees_position: bool = False
+    aggregator: AggregatorEntry | None = None
 
     @property
     def random_weights(self) -> bool:
         """Whether the networks were never trained, so that their answers mean nothing."""
         return self.intended_use == IntendedUse.BENCHMARK
+
+    @property
+    def networks(self) -> tuple[ModelLevel | AggregatorEntry, ...]:
+        """All its files of networks: those of the levels, level 0 first, then the aggregator's."""
+        return self.levels if self.aggregator is None else (*self.levels, self.aggregator)
 
     @property
     def n_levels(self) -> int:
@@ -196,18 +214,18 @@ class ModelPackage:
             When one is not there.
         """
         facts = []
-        for level in self.levels:
-            with input_errors(level.onnx_path):
-                status = level.onnx_path.stat()
+        for network in self.networks:
+            with input_errors(network.onnx_path):
+                status = network.onnx_path.stat()
             facts.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         return repr(facts).encode()
 
-    def check_digest(self, level: ModelLevel, digest: str) -> None:
+    def check_digest(self, network: ModelLevel | AggregatorEntry, digest: str) -> None:
         """Raise `InputError` when a network's file has another SHA-256 than the description says."""
-        if digest != level.sha256:
-            described = self.folder / YAML_NAME
+        if digest != network.sha256:
             raise InputError(
-                f"{level.onnx_path}: its SHA-256 is {digest[:16]}..., expected {level.sha256[:16]}... as in {described}"
+                f"{network.onnx_path}: its SHA-256 is {digest[:16]}..., expected {network.sha256[:16]}... as in "
+                f"{self.folder / YAML_NAME}"
             )
 
 
@@ -238,6 +256,12 @@ def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
             )
         if check_files:
             package.check_digest(level, level.hash_file())
+    aggregator = package.aggregator
+    if aggregator is not None:
+        if not aggregator.onnx_path.is_file():
+            raise InputError(f"{aggregator.onnx_path}: missing, though {path} names it as the aggregator")
+        if check_files:
+            package.check_digest(aggregator, file_sha256(aggregator.onnx_path))
     return package
 
 
@@ -256,8 +280,9 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         raise InputError(f"{path}: positive_class is {entries['positive_class']!r}, expected one of {classes!r}")
     _expect(path, "input", entries.get("input", {}), {"layout": "NHWC", "dtype": "uint8"})
     _mapping(path, "tuning", entries.get("tuning", {}), frozenset(), None)
-    if entries.get("inputs"):
-        raise InputError(f"{path}: inputs is {entries['inputs']!r}, expected []: further graph inputs are reserved")
+    inputs = entries.get("inputs") or []
+    if inputs not in ([], [POSITION]):
+        raise InputError(f"{path}: inputs is {inputs!r:.80}, expected [] or [{POSITION}]")
     stain = parse_stain(path, entries.get("stain", {"method": "none"}))
     tile_size = _whole(path, "tile_size", entries["tile_size"], 8, 8192)
     band, band_strides = parse_decision(path, entries.get("decision", {}), tile_size)
@@ -278,6 +303,8 @@ def _parse(folder: Path, path: Path, text: str, document: Any) -> ModelPackage:
         quantisation_difference=_quantisation(path, entries.get("quantisation")),
         band=band,
         band_strides=band_strides,
+        sees_position=bool(inputs),
+        aggregator=parse_aggregator(folder, path, entries["aggregator"]) if "aggregator" in entries else None,
     )
 
 

@@ -13,7 +13,7 @@ import yaml
 from pyramidai_mpi.base.errors import OutputExistsError, input_errors
 from pyramidai_mpi.models.decision_entry import decision_entry
 from pyramidai_mpi.models.description import YAML_NAME
-from pyramidai_mpi.models.package import FORMAT
+from pyramidai_mpi.models.package import FORMAT, POSITION
 from pyramidai_mpi.models.segmentation_package import FORMAT as SEGMENTATION_FORMAT
 from pyramidai_mpi.models.segmentation_package import ONNX_NAME, is_segmentation_package, load_segmentation_package
 from pyramidai_mpi.models.stain.entry import stain_entry
@@ -58,6 +58,8 @@ class PackageText:
         What the colours of the tiles are brought to; None for no normalisation.
     stain_per
         Whose colours those are: ``slide`` or ``tile``.
+    sees_position
+        Whether the networks are told where a tile lies.
     """
 
     name: str
@@ -71,6 +73,7 @@ class PackageText:
     intended_use: str | None = None
     stain_target: StainTarget | None = None
     stain_per: str = "slide"
+    sees_position: bool = False
 
     def document(self, n_levels: int) -> dict[str, Any]:
         """The content of ``model.yaml`` for so many levels, all but the networks' hashes."""
@@ -87,7 +90,7 @@ class PackageText:
             "base_mpp": self.base_mpp,
             "stain": stain_entry(self.stain_target, self.stain_per),
             "input": {"layout": "NHWC", "dtype": "uint8"},
-            "inputs": [],
+            "inputs": [POSITION] if self.sees_position else [],
             "decision": decision_entry(None),
             "levels": [{"level": n, "onnx": onnx_name(n), "threshold": self.threshold} for n in range(n_levels)],
         }
@@ -105,7 +108,12 @@ def document_of(package: ModelPackage) -> dict[str, Any]:
 
 
 def write_package(
-    folder: Path, document: Mapping[str, Any], networks: Sequence[bytes | Path], *, overwrite: bool = False
+    folder: Path,
+    document: Mapping[str, Any],
+    networks: Sequence[bytes | Path],
+    aggregator: bytes | Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write a package's networks where they are not there yet, then its description.
 
@@ -119,6 +127,8 @@ def write_package(
         The content of ``model.yaml``; the networks' hashes in it are found anew.
     networks
         The network of each level, level 0 first: a serialised graph, or a file to copy.
+    aggregator
+        The aggregator's network likewise, where the document has the entry ``aggregator``.
     overwrite
         Whether a description that is there is replaced. A network that is there never is.
 
@@ -138,18 +148,28 @@ def write_package(
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    levels = []
-    for entry in document["levels"]:
-        data, path = _read(networks[entry["level"]]), folder / entry["onnx"]
-        if not path.is_file() or path.read_bytes() != data:
-            with placed(path) as temporary:
-                temporary.write_bytes(data)
-        levels.append(entry | {"sha256": hashlib.sha256(data).hexdigest()})
-    text = yaml.safe_dump({**document, "levels": levels}, sort_keys=False, allow_unicode=True)
+    described = {
+        **document,
+        "levels": [_with_network(folder, entry, networks[entry["level"]]) for entry in document["levels"]],
+    }
+    if ("aggregator" in document) != (aggregator is not None):
+        raise ValueError("an aggregator needs its entry in the document and its network, both")
+    if aggregator is not None:
+        described["aggregator"] = _with_network(folder, document["aggregator"], aggregator)
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     path = folder / YAML_NAME
     with placed(path, overwrite=overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def _with_network(folder: Path, entry: dict[str, Any], network: bytes | Path) -> dict[str, Any]:
+    """An entry with its network's hash, once that is in its place."""
+    data, path = _read(network), folder / entry["onnx"]
+    if not path.is_file() or path.read_bytes() != data:
+        with placed(path) as temporary:
+            temporary.write_bytes(data)
+    return entry | {"sha256": hashlib.sha256(data).hexdigest()}
 
 
 def write_segmentation_package(

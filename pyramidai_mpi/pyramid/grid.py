@@ -190,6 +190,24 @@ class Grid:
         """Top-left corners of the tiles' cells themselves in level-0 pixels, as `l0_corners`."""
         return np.rint(t_index.astype(np.float64) * self.l0_side(level)).astype(np.int64)
 
+    def positions(self, level: int, corners: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """Where on the slide windows lie, for networks that are told: their middles over the slide's size.
+
+        Parameters
+        ----------
+        level
+            Their level.
+        corners
+            (N, 2), x and y of their top-left corners in pixels of the level, as `corners` gives them.
+
+        Returns
+        -------
+        ndarray
+            float32 (N, 2), x and y in [0, 1]; of a window whose middle lies beyond the slide's border, the border.
+        """
+        l0_middles = (corners.astype(np.float64) + self.window / 2) * self.downsample(level)
+        return np.clip(l0_middles / (self.l0_width, self.l0_height), 0, 1).astype(np.float32)
+
     def inside(self, level: int, t_index: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Share of the area of what is read for each tile that lies on the slide, float32 (N,); the rest is white."""
         l0_corners = self.corners(level, t_index) * self.downsample(level)

@@ -21,6 +21,7 @@ from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.tissue import METHODS, NETWORK, REGION_ROLES, pack_mask
+from pyramidai_mpi.run.aggregation import FACT, keeps_features
 from pyramidai_mpi.run.facts import Difference, Fact, Facts, Kind
 from pyramidai_mpi.run.strides import FACTS_OF_STRIDES, NO_STRIDE, plan_levels_of_run
 from pyramidai_mpi.slides.readers.choice import READERS
@@ -85,8 +86,9 @@ def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
         Fact("mode", "mode", str(settings.mode), Kind.SETTING),
         Fact("levels", "--levels", settings.slide.levels, Kind.SETTING),
         Fact("min_tissue", "least tissue share", float(settings.slide.min_tissue), Kind.SETTING),
-        Fact("features", "features", model.features, Kind.SETTING, has_own_place=True),
+        Fact("features", "features", keeps_features(settings, package), Kind.SETTING, has_own_place=True),
         Fact("precision", "precision", model.precision, Kind.SETTING),
+        *_aggregator(package),
         *part_facts(settings.slide),
         *plan.facts(settings.windows),
     ]
@@ -318,8 +320,16 @@ def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.voi
 
 def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, backends: Sequence[str]) -> list[Fact]:
     """Versions of the program, and of the libraries that compute in a run with any of these backends."""
-    # onnxruntime runs the graph that normalises
-    return versions_of(slide, source, [*backends, *([] if package.stain_target is None else ["onnxruntime"])])
+    # onnxruntime runs the graph that normalises, and the one that aggregates
+    has_own = package.stain_target is not None or package.aggregator is not None
+    return versions_of(slide, source, [*backends, *(["onnxruntime"] if has_own else [])])
+
+
+def _aggregator(package: ModelPackage) -> Facts:
+    """Of a package that predicts slides, with what; a result says it with its prediction, and by the description."""
+    if package.aggregator is None:
+        return ()
+    return (Fact(FACT, "aggregator", package.aggregator.sha256, Kind.MODEL, has_own_place=True),)
 
 
 def versions_of(slide: OpenSlide, source: TissueSource, others: Iterable[str] = ()) -> list[Fact]:

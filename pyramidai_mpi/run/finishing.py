@@ -9,8 +9,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pyramidai_mpi.base.errors import ExitCode, PyramidError
 from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
+from pyramidai_mpi.pyramid.tree import canonical_rows
+from pyramidai_mpi.run.aggregation import SlideAggregator, check_slide
 from pyramidai_mpi.run.assemble import assemble_result, failed_lines, looked_at_in_words, with_work
 from pyramidai_mpi.run.deciding import facts_at_work, run_facts
 from pyramidai_mpi.run.opening import known_from
@@ -25,9 +29,8 @@ from pyramidai_mpi.store.results.result import Execution
 from pyramidai_mpi.store.results.summary import account_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
     from pyramidai_mpi.analyses.classify import Classify
@@ -58,6 +61,8 @@ class Finisher:
         Of slides whose output is locked already; a lock is taken out of it when its slide begins.
     ranks
         `RANK_DTYPE` records of all ranks, with their hosts and processors.
+    most_tiles
+        How many tiles of a slide the model's aggregator can look at, 0 for any number.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Finisher:
         journals: Journals,
         locks: dict[int, OutputLock],
         ranks: npt.NDArray[np.void],
+        most_tiles: int = 0,
     ) -> None:
         self._each = each
         self._package = package
@@ -79,6 +85,9 @@ class Finisher:
         self._ranks = ranks
         self._hashes: dict[int, FullHash] = {}
         self._parts: dict[int, PartRecord | None] = {}
+        entry = package.aggregator
+        self._most_tiles = most_tiles
+        self._aggregator = None if entry is None else SlideAggregator(entry, self.widths[0])
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -97,6 +106,7 @@ class Finisher:
         slide, rule = known_from(settings.slide, self._package, description, self._plan.levels)
         lock = self._locks.pop(number, None) or lock_output(settings, patient=False)
         try:
+            check_slide(settings, self._package, rule, self._most_tiles)
             if settings.slide.sha256:
                 self._hashes[number] = FullHash(settings.slide.path)
             deciding = facts_at_work(settings, self._package, slide, rule, analysis.engines, analysis.widths)
@@ -119,6 +129,8 @@ class Finisher:
             seconds = time.perf_counter() - collected.started
             facts: dict[str, str | int | float] = {"writer": "serial", "cohort_slide_s": seconds}
             result = self.assemble(number, collected, facts, self._ranks)
+            if self.predicts(number):
+                result = self.with_prediction(number, result, lambda: self._features_of(collected))
             fill = partial(fill_features, collected.spool, collected.all_records(self._analysis.record), self.widths)
             write_result_alone(
                 result,
@@ -132,6 +144,30 @@ class Finisher:
             with suppress(PyramidError):
                 collected.close()
         return self.end_of(number, result, time.perf_counter() - collected.started)
+
+    def predicts(self, number: int) -> bool:
+        """Whether a slide gets a prediction: not from a part of its tiles."""
+        return self._aggregator is not None and self._each[number].slide.part is None
+
+    def with_prediction(
+        self, number: int, result: Result | None, features_of: Callable[[], npt.NDArray[np.float32] | None]
+    ) -> Result:
+        """A slide's result with its prediction; see `SlideAggregator.with_prediction`."""
+        assert self._aggregator is not None
+        assert result is not None
+
+        def features() -> npt.NDArray[np.float32]:
+            found = features_of()
+            assert found is not None
+            return found
+
+        return self._aggregator.with_prediction(result, self._each[number].slide.path, features)
+
+    def _features_of(self, collected: Collected) -> npt.NDArray[np.float32]:
+        """The features of level 0 in the result's order, float32 (N, F)."""
+        records = collected.all_records(self._analysis.record)
+        rows = np.argsort(canonical_rows(records)[records["level"] == 0])
+        return collected.spool.read(0, rows, self.widths[0])
 
     def assemble(
         self,
@@ -211,7 +247,10 @@ def _summary(settings: RunSettings, result: Result, warning: str) -> str:
         return f"{name}: {warning}{where}: the result is valid and empty: {settings.output.path}"
     failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
     said = f"; {warning}" if warning else ""
+    saved = f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_windows):.2f}"
+    if result.prediction is not None:  # of a model that leaves nothing out
+        saved = result.prediction.record.words
     return (
-        f"{name}: {looked_at_in_words(result)}, {result.n_positive} positive{failed}, "
-        f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_windows):.2f}: {settings.output.path}{said}"
+        f"{name}: {looked_at_in_words(result)}, {result.n_positive} positive{failed}, {saved}: "
+        f"{settings.output.path}{said}"
     )

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyramidai_mpi.base.counts import counted
-from pyramidai_mpi.base.errors import ExitCode, InputError, InternalError, OutputExistsError, PyramidError
+from pyramidai_mpi.base.errors import ExitCode, InputError, InternalError, OutputExistsError, PyramidError, UsageError
 from pyramidai_mpi.base.types import Decision, prediction_dtype
+from pyramidai_mpi.pyramid.tree import canonical_rows
+from pyramidai_mpi.run.aggregation import FACT, SlideAggregator
 from pyramidai_mpi.run.assemble import RANK_DTYPE, failed_lines, looked_at_in_words, n_reference, tree_by
-from pyramidai_mpi.run.deciding import attributes_of
+from pyramidai_mpi.run.deciding import attributes_of, values_of
+from pyramidai_mpi.run.networks import open_package
 from pyramidai_mpi.run.parts import FoundPart, check_all_there, facts_in, joined_facts, one_of_each
 from pyramidai_mpi.run.shared_passes import error_in_words, error_of_parts
 from pyramidai_mpi.run.write import fill_features, write_result_alone
@@ -39,7 +42,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.pyramid.blocks import BlockRule
+    from pyramidai_mpi.run.facts import Facts
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 log = logging.getLogger(__name__)
@@ -76,7 +81,9 @@ def look_at_part(path: Path) -> FoundPart:
         return FoundPart(path, record.part, facts, str(header.digest), header.slide.name, mixed)
 
 
-def join_results(found: Sequence[FoundPart], output: Path, *, overwrite: bool, accept_mixed: bool) -> Joined:
+def join_results(
+    found: Sequence[FoundPart], output: Path, *, overwrite: bool, accept_mixed: bool, model: Path | None = None
+) -> Joined:
     """Join the parts of a result and write it.
 
     Parameters
@@ -89,22 +96,31 @@ def join_results(found: Sequence[FoundPart], output: Path, *, overwrite: bool, a
         Replace another file of that name.
     accept_mixed
         See `joined_facts`.
+    model
+        The model's folder, of which is needed what aggregates the tiles of a slide.
 
     Raises
     ------
     InputError
-        Parts are missing, of several runs, or there twice with different content.
+        Parts are missing, of several runs, or there twice with different content; the model is another one.
+    UsageError
+        The parts are of a model that predicts slides, and it is not given.
     OutputExistsError, StorageError
         Nothing is left under that name or another.
     """
     found = one_of_each(found)
     facts, mixed = joined_facts(found, accept_mixed=accept_mixed)
     check_all_there(found)
+    entry = _aggregator_of(found[0], facts, model)
     exists = output.is_file() and not overwrite
     check_target(output, overwrite=overwrite or exists, inputs=[one.path for one in found])
     spool = FeatureSpool()
     try:
         result, predictions, widths = _joined(found, attributes_of(facts, mixed), spool)
+        if entry is not None:
+            order = np.argsort(canonical_rows(predictions))  # of one level
+            aggregator = SlideAggregator(entry, widths[0])
+            result = aggregator.with_prediction(result, result.slide.name, lambda: spool.read(0, order, widths[0]))
         if exists:
             _check_equal(output, result)
             line = f"{result.slide.name}: is there already, the same: {output}"
@@ -125,6 +141,21 @@ def join_results(found: Sequence[FoundPart], output: Path, *, overwrite: bool, a
     approximate = error_in_words(result.execution.attributes)
     lines = (_summary(result, len(found), output), *([approximate] if approximate else []), *failed_lines(result))
     return Joined(_code_of(result), lines)
+
+
+def _aggregator_of(first: FoundPart, facts: Facts, model: Path | None) -> AggregatorEntry | None:
+    """What the parts' model aggregates tiles with; None where it is of tiles alone."""
+    sha256 = values_of(facts).get(FACT)
+    if sha256 is None:
+        return None
+    if model is None:
+        raise UsageError(
+            f"{first.path}: is of a model that predicts whole slides, for which it is needed; name it with --model DIR"
+        )
+    package = open_package(model, check_networks=True)
+    if package.aggregator is None or package.aggregator.sha256 != sha256:
+        raise InputError(f"{model}: is not the model of {first.path}: it has another aggregator; name that one")
+    return package.aggregator
 
 
 def _joined(
@@ -258,7 +289,9 @@ def _check_equal(output: Path, result: Result) -> None:
         with open_result(output) as file:
             header = read_header(file)
         widths = [level.n_features for level in header.levels]
-        if header.digest == result.digest() and widths == [level.n_features for level in result.levels]:
+        predicted = "" if result.prediction is None else result.prediction.digest(result.digest())
+        is_same = predicted == ("" if header.prediction is None else header.prediction.digest)
+        if is_same and header.digest == result.digest() and widths == [one.n_features for one in result.levels]:
             return
     except PyramidError as error:
         why = str(error)
@@ -275,7 +308,8 @@ def _summary(result: Result, n_parts: int, output: Path) -> str:
     tree = result.tree
     failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
     warning = account_of(result, 0.0).warning
+    predicted = "" if result.prediction is None else f", {result.prediction.record.words}"
     return (
         f"{result.slide.name}: {counted(n_parts, 'part')} joined: {looked_at_in_words(result)}, "
-        f"{result.n_positive} positive{failed}: {output}{f'; {warning}' if warning else ''}"
+        f"{result.n_positive} positive{failed}{predicted}: {output}{f'; {warning}' if warning else ''}"
     )

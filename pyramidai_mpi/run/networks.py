@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
+from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
 from pyramidai_mpi.models.engines.backends import SHARING, choose_backend, load_engine
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
@@ -20,6 +21,7 @@ from pyramidai_mpi.models.shipped import is_shipped
 from pyramidai_mpi.process.host import cpu_description, machine_id
 from pyramidai_mpi.process.memory import trim_heap
 from pyramidai_mpi.ranks.collectives import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
+from pyramidai_mpi.run.aggregation import check_aggregation, keeps_features
 from pyramidai_mpi.run.strides import plan_levels_of_run
 from pyramidai_mpi.store.journal.folder import JournalFolder
 
@@ -77,6 +79,7 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage
             settings.model.positive_class
         )
         thresholds = package.thresholds(settings.model.thresholds)
+        check_aggregation(settings, package)
         plan_levels_of_run(settings, package)
         if settings.slide.regions.no_tissue and package.stain_target is not None:
             raise UsageError(
@@ -164,9 +167,10 @@ def build_engines(
         if shape != engine.batch_shape and comm.rank == 0:
             log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
         engine.use_batch_shape(shape)
-        if settings.model.features and not engine.n_features and error is None:
+        if keeps_features(settings, package) and not engine.n_features and error is None:
             path = package.levels[n].onnx_path
-            error = InputError(f"{path}: has no second output, so no features; run without --features")
+            way = "run without --features" if settings.model.features else "the package's aggregator needs them"
+            error = InputError(f"{path}: has no second output, so no features; {way}")
     agree(comm, error)
     # not before: what ends a run that has looked at nothing is told alone
     if comm.rank == 0 and scores_mean_nothing(package.intended_use):
@@ -247,7 +251,8 @@ def _found_in_trial(
 
 def _check_files(comm: MPI.Intracomm, package: ModelPackage) -> None:
     """Compare the networks' files with their hashes; ranks that see the very same files read each once. Collective."""
-    digests = np.zeros((package.n_levels, 4), np.int64)  # 32 bytes each
+    networks = package.networks
+    digests = np.zeros((len(networks), 4), np.int64)  # 32 bytes each
     error = None
     seen = b""
     try:
@@ -257,17 +262,17 @@ def _check_files(comm: MPI.Intracomm, package: ModelPackage) -> None:
     agree(comm, error)
     alike = ranks_alike(comm, machine_id() + seen)
     try:
-        for level in package.levels:
-            if comm.rank == _rank_in_charge(level.level, alike):
-                digests[level.level] = np.frombuffer(bytes.fromhex(level.hash_file()), np.int64)
+        for n, network in enumerate(networks):
+            if comm.rank == _rank_in_charge(n, alike):
+                digests[n] = np.frombuffer(bytes.fromhex(file_sha256(network.onnx_path)), np.int64)
     except PyramidError as caught:
         error = caught
     agree(comm, error)
-    everyone = allgather(comm, digests.reshape(-1)).reshape(comm.size, package.n_levels, 4)
+    everyone = allgather(comm, digests.reshape(-1)).reshape(comm.size, len(networks), 4)
     try:
-        for level in package.levels:
-            digest = everyone[_rank_in_charge(level.level, alike), level.level].tobytes().hex()
-            package.check_digest(level, digest)
+        for n, network in enumerate(networks):
+            digest = everyone[_rank_in_charge(n, alike), n].tobytes().hex()
+            package.check_digest(network, digest)
     except PyramidError as caught:
         error = caught
     agree(comm, error)

@@ -206,7 +206,7 @@ def find_tissue(reader: SlideReader, source: SlideInput, mpp: float, downsample:
     """
     if source.tissue_network is not None:
         return tissue_by_network(reader, source, mpp, downsample)
-    # loads scikit-image, which ranks that segment nothing then need not
+    # loads SciPy's filters, which ranks that segment nothing then need not
     from pyramidai_mpi.slides.segmentation import Segmentation, tissue_of_slide
 
     return tissue_of_slide(reader, Segmentation(source.tissue, source.tissue_limit), downsample, mpp)

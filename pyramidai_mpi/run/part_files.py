@@ -43,8 +43,8 @@ class PartGroup:
     files: tuple[Path, ...]
     of: int | None = None
 
-    def join(self, *, overwrite: bool, accept_mixed: bool) -> Joined:
-        """Join them.
+    def join(self, *, overwrite: bool, accept_mixed: bool, model: Path | None = None) -> Joined:
+        """Join them; `model` as of `join_results`.
 
         Raises
         ------
@@ -60,8 +60,9 @@ class PartGroup:
             raise InputError(f"{self.output}: none of its parts is there")
         if self.of not in {None, found[0].part.of}:
             raise InputError(f"{found[0].path}: is {found[0].part.words}, not of {self.of}")
-        join = join_patches if format_of(found[0].path) == PATCHES_FORMAT else join_results
-        return join(found, self.output, overwrite=overwrite, accept_mixed=accept_mixed)
+        if format_of(found[0].path) == PATCHES_FORMAT:
+            return join_patches(found, self.output, overwrite=overwrite, accept_mixed=accept_mixed)
+        return join_results(found, self.output, overwrite=overwrite, accept_mixed=accept_mixed, model=model)
 
     def left(self) -> tuple[list[int], int, list[str]]:
         """Numbers of the parts that are missing or damaged, of how many there are, and lines that say why."""

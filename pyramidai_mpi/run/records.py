@@ -63,7 +63,12 @@ class CohortRecords:
     def begin(self, package: ModelPackage, ranks: npt.NDArray[np.void]) -> None:
         """The model is loaded and the slides are next; `ranks` are `RANK_DTYPE` records."""
         common = self._each[0]
-        self._table = SummaryTable(self._folder / summary_name(common.output.share), self._each, package.n_levels)
+        self._table = SummaryTable(
+            self._folder / summary_name(common.output.share),
+            self._each,
+            package.n_levels,
+            () if package.aggregator is None else package.aggregator.classes,
+        )
         facts = facts_asked(common, package)
         self._facts = {
             "command_line": common.output.command_line,

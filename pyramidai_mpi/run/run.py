@@ -16,6 +16,7 @@ from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.stop import StopWish, stopped_error
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, tiles_against_reference
 from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
+from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, most_tiles_of
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
@@ -323,7 +324,7 @@ class _Run:
                 len(package.classes),
                 package.score_column,
                 common.mode,
-                common.model.features,
+                keeps_features(common, package),
                 common.schedule.read_ahead,
                 share_stain_engine(comm, package),
             )
@@ -335,7 +336,8 @@ class _Run:
             self._journals = journals
             parallel = self._is_alone and choose_parallel(comm, common.output.writer)
             self._clock.ends("load")
-            finisher = Finisher(each, package, analysis, plan, journals, self._locks, ranks)
+            most_tiles = most_tiles_of(comm, package, trial)
+            finisher = Finisher(each, package, analysis, plan, journals, self._locks, ranks, most_tiles)
             progress.tiles_begin(all_follow=common.mode is not Mode.PYRAMID and plan.band is None)
             outcome = run_pool(
                 comm,
@@ -387,6 +389,10 @@ class _Run:
 
             result = on_rank0(comm, assemble)
             features = locate_features(comm, outcome.spool, outcome.tiles_kept, finisher.widths)
+            if features is not None and finisher.predicts(0):
+                of_tiles = gathered_features(comm, features)
+                result = on_rank0(comm, lambda: finisher.with_prediction(0, result, lambda: of_tiles))
+                del of_tiles  # rank 0 writes next, and needs its memory
             write_result(
                 comm,
                 result,

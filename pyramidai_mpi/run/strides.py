@@ -103,6 +103,11 @@ def plan_levels_of_run(settings: RunSettings, package: ModelPackage) -> LevelPla
         )
     if windows.is_shared and (settings.model.backend, settings.model.precision) != ("onnxruntime", "float32"):
         raise UsageError(f"--stride-mode {windows.mode}: is computed by onnxruntime alone; leave out --backend")
+    if windows.is_shared and package.sees_position:
+        raise UsageError(
+            f"--stride-mode {windows.mode}: model {package.name} is told where each window lies (inputs: [position]), "
+            f"so windows cannot share a pass; use --stride-mode {'adaptive' if windows.is_adaptive else 'window'}"
+        )
     factor, n_levels = package.scale_factor, package.n_levels
     band = None
     if windows.is_adaptive:

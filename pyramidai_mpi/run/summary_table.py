@@ -65,8 +65,8 @@ class SummaryTable:
     all levels, ``positives`` of level 0, ``unreadable``, ``seconds`` from opening to writing (slides overlap),
     ``busiest_over_ideal`` where it is known (of a slide that had the ranks for itself), ``digest``, and
     ``tiles_level_0`` and so on, in mm² ``tissue_mm2`` and ``positive_mm2`` (within positive tiles of level 0), and
-    ``warning``: what of the slide was not looked at. What is unknown is empty. Characters that cannot be printed are
-    escaped.
+    ``warning``: what of the slide was not looked at; of a model that predicts slides then ``prediction_<class>`` for
+    each of its aggregator's classes. What is unknown is empty. Characters that cannot be printed are escaped.
 
     Parameters
     ----------
@@ -76,11 +76,15 @@ class SummaryTable:
         Settings of every slide's run.
     n_levels
         Of the model.
+    predicted
+        Classes of the model's aggregator.
     """
 
-    def __init__(self, path: Path, each: Sequence[RunSettings], n_levels: int) -> None:
+    def __init__(self, path: Path, each: Sequence[RunSettings], n_levels: int, predicted: Sequence[str] = ()) -> None:
         self.path = path
         last = [*(f"tiles_level_{n}" for n in range(n_levels)), "tissue_mm2", "positive_mm2", "warning"]
+        last += [f"prediction_{name}" for name in predicted]
+        self._n_predicted = len(predicted)
         self._n_cells = len(_COLUMNS) + len(last)
         self._head = _line([*_COLUMNS, *last])
         self._number = {settings.output.path: number for number, settings in enumerate(each)}
@@ -105,6 +109,8 @@ class SummaryTable:
                 f"{account.tissue_mm2:.4f}",
                 f"{account.positive_mm2:.4f}",
                 account.warning,
+                # nine digits give back every float32
+                *([f"{value:.9g}" for value in account.prediction] or [""] * self._n_predicted),
             ]
         self._lines[self._number[outcome.settings.output.path]] = _line(cells)
 

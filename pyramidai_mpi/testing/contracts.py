@@ -8,7 +8,7 @@ relies on, not more; the protocols say it in words (`slides.readers.base`, `mode
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from pyramidai_mpi.slides.readers.base import MISSING, THERE, UnreadableRegionEr
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.models.engines.base import Engine
@@ -124,10 +126,20 @@ def check_reader_on_damage(open_reader: Callable[[], SlideReader], damaged: Regi
         reader.close()
 
 
-def check_engine(engine: Engine, tiles: RgbArray, n_classes: int) -> None:
-    """Check an engine on tiles uint8 (n, T, T, 3), n at least 3, all different from each other."""
+def check_engine(
+    engine: Engine, tiles: RgbArray, n_classes: int, positions: npt.NDArray[np.float32] | None = None
+) -> None:
+    """Check an engine on tiles uint8 (n, T, T, 3), n at least 3, all different from each other.
+
+    If it sees positions, float32 (n, 2) of these tiles are needed, too.
+    """
     before = tiles.copy()
-    probabilities, features = engine.predict(tiles)
+
+    def at(places: Any) -> npt.NDArray[np.float32] | None:
+        return positions[places] if positions is not None else None
+
+    _claim(engine.sees_position == (positions is not None), "an engine says whether it sees positions")
+    probabilities, features = engine.predict(tiles, positions=at(np.s_[:]))
     _claim(features is None, "features come only when they are asked for")
     _claim(probabilities.dtype == np.float32, "probabilities are float32")
     _claim(probabilities.shape == (len(tiles), n_classes), "probabilities are (n, classes)")
@@ -135,16 +147,24 @@ def check_engine(engine: Engine, tiles: RgbArray, n_classes: int) -> None:
     _claim(np.array_equal(tiles, before), "the tiles are not changed")
     kept = probabilities.copy()
 
-    _claim(_same_bits(engine.predict(tiles[::-1])[0][::-1], kept), "a tile's place in a batch does not matter")
-    one_by_one = np.concatenate([engine.predict(tile[None])[0] for tile in tiles])
+    _claim(
+        _same_bits(engine.predict(tiles[::-1], positions=at(np.s_[::-1]))[0][::-1], kept),
+        "a tile's place in a batch does not matter",
+    )
+    one_by_one = np.concatenate(
+        [engine.predict(tile[None], positions=at(np.s_[n : n + 1]))[0] for n, tile in enumerate(tiles)]
+    )
     _claim(_same_bits(one_by_one, kept), "a tile alone has the same probabilities as among others")
     count = 2 * engine.batch_shape + 1
-    many = engine.predict(np.resize(tiles, (count, *tiles.shape[1:])))[0]
+    again_and_again = np.resize(np.arange(len(tiles)), count)
+    many = engine.predict(tiles[again_and_again], positions=at(again_and_again))[0]
     _claim(_same_bits(many, np.resize(kept, (count, n_classes))), "more tiles than a batch change nothing")
     _claim(_same_bits(probabilities, kept), "what was returned stays as it is")
-    _claim(engine.predict(tiles[:0])[0].shape == (0, n_classes), "no tiles have no probabilities")
+    _claim(
+        engine.predict(tiles[:0], positions=at(np.s_[:0]))[0].shape == (0, n_classes), "no tiles have no probabilities"
+    )
 
-    asked, features = engine.predict(tiles, features=True)
+    asked, features = engine.predict(tiles, features=True, positions=at(np.s_[:]))
     _claim(_same_bits(asked, kept), "asking for features does not change the probabilities")
     if not engine.n_features:
         _claim(features is None, "a network without features gives none")
@@ -153,7 +173,7 @@ def check_engine(engine: Engine, tiles: RgbArray, n_classes: int) -> None:
         raise AssertionError("features come when they are asked for")
     _claim(features.dtype == np.float32, "features are float32")
     _claim(features.shape == (len(tiles), engine.n_features), "features are (n, n_features)")
-    again = engine.predict(tiles[::-1], features=True)[1]
+    again = engine.predict(tiles[::-1], features=True, positions=at(np.s_[::-1]))[1]
     _claim(again is not None and _same_bits(again[::-1], features), "a tile's place does not change its features")
 
 

@@ -6,7 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.extras import require_extra
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,41 +24,60 @@ class Architecture:
     name
         As ``train --arch`` has it.
     module
-        In `training.networks`, with a function ``new_network(seed)``.
+        In `training.networks`, with a function ``new_network(seed, weights)``, to which `timm` is a third argument.
     help
         For the list of ``train --arch``.
-    starts_from_weights
-        Whether ``new_network(seed, path)`` starts from weights in a file.
     least_side
         Side in pixels of the smallest tile of which its convolutions leave something.
+    timm
+        Its name in timm, for networks that are timm's; they need that extra. Empty for our own.
     """
 
     name: str
     module: str
     help: str
-    starts_from_weights: bool = False
     least_side: int = 16
+    timm: str = ""
+
+
+def _of_timm(name: str, help_: str, least_side: int) -> Architecture:
+    return Architecture(name, "timm_tiles", help_, least_side, name)
 
 
 ARCHITECTURES = (
-    Architecture("small", "compact", "no weights from elsewhere"),
+    Architecture("small", "compact", "plain convolutions, quick"),
     Architecture("small-valid", "compact_valid", "its like without padding, for sliding windows", least_side=96),
     Architecture("inception-valid", "inception_valid", "inception blocks without padding", least_side=112),
-    Architecture("inception_v3", "inception", "the paper's", starts_from_weights=True, least_side=75),
+    Architecture("inception_v3", "inception", "the paper's", least_side=75),
+    Architecture("googlenet", "googlenet", "with batch norm", least_side=32),
+    _of_timm("resnet18", "timm's", 32),
+    _of_timm("resnet50", "timm's", 32),
+    _of_timm("resnet101", "timm's", 32),
+    _of_timm("densenet121", "timm's", 32),
+    _of_timm("inception_resnet_v2", "timm's", 75),
 )
 
 
+def row_of(architecture: str) -> Architecture:
+    """The row of a network by its name."""
+    (row,) = (one for one in ARCHITECTURES if one.name == architecture)
+    return row
+
+
 def check_weights(architecture: str, weights: Path | None) -> None:
-    """See that a network can start from weights, if any are given.
+    """See that there is what a network is made of: the library that it is from, and the weights to start from.
 
     Raises
     ------
     UsageError
-        When it starts from random ones only.
+        When the library is missing.
+    InputError
+        When there is no such file.
     """
-    takers = [one.name for one in ARCHITECTURES if one.starts_from_weights]
-    if weights is not None and architecture not in takers:
-        raise UsageError(f"--weights are for {' and '.join(takers)}; {architecture} starts from random ones")
+    if row_of(architecture).timm:
+        require_extra("timm", f"--arch {architecture}")
+    if weights is not None and not weights.is_file():
+        raise InputError(f"{weights}: no such file of weights; --weights takes a state dict or a .safetensors file")
 
 
 def check_side(architecture: str, side: int) -> None:
@@ -68,20 +88,31 @@ def check_side(architecture: str, side: int) -> None:
     UsageError
         When they are too small.
     """
-    (row,) = (one for one in ARCHITECTURES if one.name == architecture)
-    if side < row.least_side:
-        raise UsageError(f"--arch {architecture}: looks at {row.least_side} pixels a side or more, not at {side}")
+    least = row_of(architecture).least_side
+    if side < least:
+        raise UsageError(f"--arch {architecture}: looks at {least} pixels a side or more, not at {side}")
 
 
 def new_network(architecture: str, seed: int, weights: Path | None = None) -> TileNetwork:
-    """A network to train, random where the weights do not say.
+    """A network to train, random where the weights do not say. Nothing is fetched.
+
+    Parameters
+    ----------
+    architecture
+        A name of `ARCHITECTURES`.
+    seed
+        Of random weights.
+    weights
+        A state dict saved by torch, or a ``.safetensors`` file: of this network, or timm's or torchvision's of that
+        name. A head for other classes is left out, which is logged.
 
     Raises
     ------
-    InputError
-        When the weights cannot be used.
+    UsageError, InputError
+        As `check_weights`; and when the weights cannot be used.
     """
-    (row,) = (one for one in ARCHITECTURES if one.name == architecture)
+    check_weights(architecture, weights)
+    row = row_of(architecture)
     module = importlib.import_module(f"pyramidai_mpi.training.networks.{row.module}")
-    network: TileNetwork = module.new_network(seed) if weights is None else module.new_network(seed, weights)
+    network: TileNetwork = module.new_network(seed, weights, *([row.timm] if row.timm else []))
     return network

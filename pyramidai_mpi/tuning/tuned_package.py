@@ -272,7 +272,9 @@ def write_band(
 
 def _write_changed(source: ModelPackage, folder: Path, document: dict[str, Any], *, overwrite: bool) -> Path:
     check_output(source, folder, overwrite=overwrite)
-    path = write_package(folder, document, [level.onnx_path for level in source.levels], overwrite=overwrite)
+    aggregator = None if source.aggregator is None else source.aggregator.onnx_path
+    networks = [level.onnx_path for level in source.levels]
+    path = write_package(folder, document, networks, aggregator, overwrite=overwrite)
     check_source(load_package(folder), [level.sha256 for level in source.levels])
     return path
 

@@ -57,13 +57,13 @@ def classifier_of(slide, engines, thresholds=(0.5, 0.4, 0.3), normalise=None, mo
 class FixedEngine:
     """Gives the rows that the test wants, for tiles in the order of their mean colour."""
 
-    batch_shape, n_features = 1, 0
+    batch_shape, n_features, sees_position = 1, 0, False
 
     def __init__(self, rows) -> None:
         self.rows = np.array(rows, np.float32)
         self.called_with: list[int] = []
 
-    def predict(self, pixels, *, features=False):
+    def predict(self, pixels, *, features=False, positions=None):
         self.called_with.append(len(pixels))
         return self.rows[: len(pixels)], None
 
@@ -190,7 +190,7 @@ def test_time_is_booked_by_phase(lossless_slide, engines):
 
 def test_networks_see_the_readable_tiles_of_normalised_stain_in_order(slide):
     class Watcher(FixedEngine):
-        def predict(self, pixels, *, features=False):
+        def predict(self, pixels, *, features=False, positions=None):
             self.seen = pixels.copy()
             return super().predict(pixels)
 
@@ -205,7 +205,7 @@ def test_networks_see_the_readable_tiles_of_normalised_stain_in_order(slide):
 
 def test_a_tile_whose_stain_cannot_be_estimated_is_unreadable_and_no_other(slide):
     class Watcher(FixedEngine):
-        def predict(self, pixels, *, features=False):
+        def predict(self, pixels, *, features=False, positions=None):
             self.seen = pixels.copy()
             return super().predict(pixels)
 

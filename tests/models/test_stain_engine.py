@@ -61,10 +61,12 @@ def test_real_tiles_are_within_a_grey_level_of_the_plain_method(real_tiles, targ
 class Watcher:
     """A network that keeps what it sees."""
 
+    sees_position = False
+
     def __init__(self):
         self.seen = []
 
-    def predict(self, pixels, *, features=False):
+    def predict(self, pixels, *, features=False, positions=None):
         self.seen.append(pixels.copy())
         return np.full((len(pixels), 2), 0.5, np.float32), None
 

@@ -94,26 +94,26 @@ def test_engines_keep_their_contract(backend, with_features, tiles, tmp_path):
 class Fake:
     """An engine by the mean of each tile."""
 
-    backend, precision, batch_shape, n_features = "fake", "float32", 4, 0
+    backend, precision, batch_shape, n_features, sees_position = "fake", "float32", 4, 0, False
 
-    def predict(self, pixels, *, features=False):
+    def predict(self, pixels, *, features=False, positions=None):
         tumor = pixels.astype(np.float64).mean(axis=(1, 2, 3)) / 255
         return np.stack([1 - tumor, tumor], axis=1).astype(np.float32), None
 
 
 class SeesItsNeighbours(Fake):
-    def predict(self, pixels, *, features=False):
+    def predict(self, pixels, *, features=False, positions=None):
         probabilities, _ = super().predict(pixels)
         return probabilities * np.linspace(0.9, 1, len(pixels), dtype=np.float32)[:, None], None
 
 
 class Logits(Fake):
-    def predict(self, pixels, *, features=False):
+    def predict(self, pixels, *, features=False, positions=None):
         return super().predict(pixels)[0] * np.float32(7), None
 
 
 class Doubles(Fake):
-    def predict(self, pixels, *, features=False):
+    def predict(self, pixels, *, features=False, positions=None):
         return super().predict(pixels)[0].astype(np.float64), None
 
 

@@ -190,8 +190,11 @@
   function choose() {
     const name = layerShown();
     for (const layer of document.querySelectorAll(".layer")) layer.hidden = layer.id !== "layer-" + name;
-    document.getElementById("legend-look").hidden = name !== "look";
-    document.getElementById("legend-scores").hidden = name === "look" || name === "none";
+    const legends = ["look", "attention", "contribution"];
+    for (const legend of legends.map((one) => document.getElementById("legend-" + one))) {
+      if (legend) legend.hidden = legend.id !== "legend-" + name;
+    }
+    document.getElementById("legend-scores").hidden = legends.includes(name) || name === "none";
   }
   for (const input of document.querySelectorAll("input[name=layer]")) input.addEventListener("change", choose);
 

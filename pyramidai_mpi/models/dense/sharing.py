@@ -112,6 +112,8 @@ def try_sharing(level: ModelLevel, package: ModelPackage, *, stride: int | None 
     InputError
         When the network itself cannot be loaded or run.
     """
+    if package.sees_position:
+        return Sharing(level.level, exact=False, reason="is told where each window lies (inputs: [position])")
     try:
         graph = read_window_graph(level, package)
         layers = layers_of(graph)

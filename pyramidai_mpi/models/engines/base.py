@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
+
+
+class SeenTiles(NamedTuple):
+    """What networks are given of n tiles.
+
+    Attributes
+    ----------
+    pixels
+        uint8 (n, T, T, 3).
+    positions
+        float32 (n, 2), see `Grid.positions`; for networks that see them.
+    """
+
+    pixels: RgbArray
+    positions: npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
@@ -38,8 +53,23 @@ class Engine(Protocol):
         """Length of the feature vector, 0 when the network has none."""
         ...
 
+    @property
+    def sees_position(self) -> bool:
+        """Whether it has to be told where tiles lie."""
+        ...
+
     def predict(
-        self, pixels: RgbArray, *, features: bool = False
+        self, pixels: RgbArray, *, features: bool = False, positions: npt.NDArray[np.float32] | None = None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Class probabilities float32 (n, C), and features float32 (n, F) when asked, of uint8 (n, T, T, 3)."""
+        """Class probabilities float32 (n, C), and features float32 (n, F) when asked, of uint8 (n, T, T, 3).
+
+        Parameters
+        ----------
+        pixels
+            The tiles.
+        features
+            Whether features are wanted.
+        positions
+            float32 (n, 2), where the tiles lie, see `Grid.positions`; of a network that does not see it nothing.
+        """
         ...

@@ -46,8 +46,8 @@ class FixedBatchEngine(ABC):
         The library.
     precision
         ``float32`` or ``bfloat16``: what it computes floating-point operations in.
-    n_features
-        See `Engine.n_features`.
+    n_features, sees_position
+        See `Engine`.
 
     Raises
     ------
@@ -65,6 +65,8 @@ class FixedBatchEngine(ABC):
         self._n_classes = len(package.classes)
         self._side = package.tile_size
         self._float_input = package.float_input
+        self.sees_position = package.sees_position
+        self._places = np.zeros((batch_shape, 2), np.float32)
         self._buffer = np.zeros((batch_shape, self._side, self._side, 3), np.uint8)
         try:
             self._n_outputs = self._load(level.onnx_path)
@@ -72,7 +74,7 @@ class FixedBatchEngine(ABC):
             raise InputError(f"{self._path}: {self.backend} cannot load it: {_one_line(error)}") from error
         self.n_features = 0
         if probe:
-            self.probe(self._buffer[:0])
+            self.probe(self._buffer[:0], self._places[:0])
 
     @abstractmethod
     def _load(self, path: Path) -> int:
@@ -83,8 +85,13 @@ class FixedBatchEngine(ABC):
         return b""
 
     @abstractmethod
-    def _run_graph(self, batch: npt.NDArray[np.generic], n_wanted: int) -> list[npt.NDArray[np.float32]]:
-        """The first `n_wanted` outputs for a whole batch; the arrays are the caller's."""
+    def _run_graph(
+        self, batch: npt.NDArray[np.generic], positions: npt.NDArray[np.float32], n_wanted: int
+    ) -> list[npt.NDArray[np.float32]]:
+        """The first `n_wanted` outputs for a whole batch; the arrays are the caller's.
+
+        `positions` are for networks that see them alone.
+        """
 
     @property
     def _input_shape(self) -> tuple[int, ...]:
@@ -100,21 +107,33 @@ class FixedBatchEngine(ABC):
     def use_batch_shape(self, batch_shape: int) -> None:
         """Change the fixed shape; before the first tile only, or results would depend on when."""
         self._buffer = np.zeros((batch_shape, *self._buffer.shape[1:]), np.uint8)
+        self._places = np.zeros((batch_shape, 2), np.float32)
 
     def predict(
-        self, pixels: RgbArray, *, features: bool = False
+        self, pixels: RgbArray, *, features: bool = False, positions: npt.NDArray[np.float32] | None = None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """See `Engine.predict`."""
-        wanted = 2 if features and self.n_features else 1
-        parts = [self._run(pixels[i : i + self.batch_shape], wanted) for i in range(0, len(pixels), self.batch_shape)]
+        wanted, step = 2 if features and self.n_features else 1, self.batch_shape
+        places = self._places_of(len(pixels), positions)
+        parts = [self._run(pixels[i : i + step], places[i : i + step], wanted) for i in range(0, len(pixels), step)]
         if not parts:
             empty = np.empty((0, self._n_classes), np.float32)
             return empty, np.empty((0, self.n_features), np.float32) if wanted == 2 else None
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return columns[0], columns[1] if wanted == 2 else None
 
-    def _run(self, pixels: RgbArray, n_wanted: int) -> list[npt.NDArray[np.float32]]:
+    def _places_of(self, n: int, positions: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+        if not self.sees_position:
+            return np.zeros((n, 2), np.float32)
+        if positions is None or positions.shape != (n, 2):
+            found = "none" if positions is None else str(positions.shape)
+            raise ValueError(f"{self._path}: is told where tiles lie, expected positions ({n}, 2), found {found}")
+        return positions
+
+    def _run(self, pixels: RgbArray, places: npt.NDArray[np.float32], n_wanted: int) -> list[npt.NDArray[np.float32]]:
         n = len(pixels)
+        self._places[:n] = places
+        self._places[n:] = 0
         if n == self.batch_shape and pixels.flags.c_contiguous:
             batch = pixels
         else:
@@ -125,8 +144,8 @@ class FixedBatchEngine(ABC):
 
     def _run_whole(self, batch: RgbArray, n_wanted: int) -> list[npt.NDArray[np.float32]]:
         if self._float_input is None:
-            return self._run_graph(batch, n_wanted)
-        logits, *rest = self._run_graph(_as_floats(batch, self._float_input), n_wanted)
+            return self._run_graph(batch, self._places, n_wanted)
+        logits, *rest = self._run_graph(_as_floats(batch, self._float_input), self._places, n_wanted)
         return [_softmax(logits), *rest]
 
     def check_probabilities(self, values: npt.NDArray[np.float32]) -> None:
@@ -138,7 +157,9 @@ class FixedBatchEngine(ABC):
                 "add a softmax or sigmoid to the graph"
             )
 
-    def probe(self, pixels: RgbArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    def probe(
+        self, pixels: RgbArray, positions: npt.NDArray[np.float32] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """Like `predict` for fewer tiles than a batch, but with all checks; learns the number of features.
 
         Raises
@@ -150,6 +171,8 @@ class FixedBatchEngine(ABC):
         n = len(pixels)
         self._buffer[:n] = pixels
         self._buffer[n:] = 0
+        self._places[:n] = self._places_of(n, positions)
+        self._places[n:] = 0
         try:
             outputs = self._run_whole(self._buffer, self._n_outputs)
         except Exception as error:  # neither library's exceptions share a public base
@@ -173,11 +196,11 @@ def settle_batch_shape(engine: FixedBatchEngine, side: int) -> int:
     ahead. So every place is compared with the next, and every tile but the first has other neighbours each time. At
     shape 1 there are no neighbours, so nothing can differ.
     """
-    tiles = sample_tiles(engine.batch_shape, side)
-    alone = engine.probe(tiles[-1:])
-    together = engine.predict(tiles, features=True)
+    tiles, places = sample_tiles(engine.batch_shape, side), sample_positions(engine.batch_shape)
+    alone = engine.probe(tiles[-1:], places[-1:])
+    together = engine.predict(tiles, features=True, positions=places)
     engine.check_probabilities(together[0])  # logits may look like probabilities in the first run
-    moved = engine.predict(tiles[1:], features=True)
+    moved = engine.predict(tiles[1:], features=True, positions=places[1:])
     same = all(
         whole is None or (whole[-1:].tobytes() == one.tobytes() and whole[1:].tobytes() == part.tobytes())
         for whole, one, part in zip(together, alone, moved, strict=True)
@@ -196,6 +219,11 @@ def sample_tiles(count: int, side: int) -> RgbArray:
     scale = rng.uniform(0.2, 1.0, (count, 1, 1, 3))
     tiles: RgbArray = (ramp * scale + rng.integers(0, 95, ramp.shape)).astype(np.uint8)
     return tiles
+
+
+def sample_positions(count: int) -> npt.NDArray[np.float32]:
+    """Where such tiles are said to lie, float32 (count, 2), in [0, 1]."""
+    return np.random.Generator(np.random.Philox(20250827)).random((count, 2), np.float32)
 
 
 def _as_floats(pixels: RgbArray, recipe: FloatInput) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnxruntime
 
 from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
+from pyramidai_mpi.models.package import POSITION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,12 +30,16 @@ class OnnxEngine(FixedBatchEngine):
 
     def _load(self, path: Path) -> int:
         self._session = open_session(str(path))
-        self._input = self._session.get_inputs()[0].name
+        names = [value.name for value in self._session.get_inputs()]
+        self._input = next((name for name in names if not (self.sees_position and name == POSITION)), "")
         self._outputs = [output.name for output in self._session.get_outputs()]
         return len(self._outputs)
 
-    def _run_graph(self, batch: npt.NDArray[np.generic], n_wanted: int) -> list[npt.NDArray[np.float32]]:
-        found: list[npt.NDArray[np.float32]] = self._session.run(self._outputs[:n_wanted], {self._input: batch})
+    def _run_graph(
+        self, batch: npt.NDArray[np.generic], positions: npt.NDArray[np.float32], n_wanted: int
+    ) -> list[npt.NDArray[np.float32]]:
+        given = {self._input: batch, **({POSITION: positions} if self.sees_position else {})}
+        found: list[npt.NDArray[np.float32]] = self._session.run(self._outputs[:n_wanted], given)
         return found
 
 

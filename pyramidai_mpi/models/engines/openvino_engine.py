@@ -9,8 +9,10 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.libraries import hidden_module
 from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, FixedBatchEngine
+from pyramidai_mpi.models.package import POSITION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -84,12 +86,22 @@ class OpenVinoEngine(FixedBatchEngine):
             # a mapped file that is changed under the run would kill the process
             core.set_property({"ENABLE_MMAP": False})
             model = core.read_model(path)
-            model.reshape({model.inputs[0]: list(self._input_shape)})
+            shapes = dict(zip(self._ports(model.inputs), (self._input_shape, (self.batch_shape, 2)), strict=False))
+            model.reshape({model.inputs[port]: list(shape) for port, shape in shapes.items()})
             self._network = core.compile_model(model, "CPU", settings)
+        self._in_use = self._ports(self._network.inputs)
         self._request = self._network.create_infer_request()
         return len(self._network.outputs)
 
-    def _run_graph(self, batch: npt.NDArray[np.generic], n_wanted: int) -> list[npt.NDArray[np.float32]]:
-        self._request.infer({0: batch}, share_inputs=True)
+    def _ports(self, inputs: Sequence[openvino.ConstOutput]) -> list[int]:
+        """Which of the inputs takes pixels, and after it which takes positions, of a network that sees them."""
+        if not self.sees_position:
+            return [0]
+        return sorted(range(len(inputs)), key=lambda port: POSITION in inputs[port].names)
+
+    def _run_graph(
+        self, batch: npt.NDArray[np.generic], positions: npt.NDArray[np.float32], n_wanted: int
+    ) -> list[npt.NDArray[np.float32]]:
+        self._request.infer(dict(zip(self._in_use, (batch, positions), strict=False)), share_inputs=True)
         # copies: the next call writes into the same tensors
         return [np.array(self._request.get_output_tensor(n).data) for n in range(n_wanted)]

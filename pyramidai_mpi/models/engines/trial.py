@@ -12,18 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, settle_batch_shape
+from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, sample_positions, sample_tiles, settle_batch_shape
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
 _SECONDS = 120
 _MEMORY_BYTES = 8 << 30
 _SETTLE, _RUN = "settle", "run"
+_SEVERAL_TILES = 5
 
 
 def try_loading(
@@ -57,11 +59,19 @@ def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
         Number of the package's levels.
     """
     try:
-        found = [(int(shape), int(features)) for shape, features in json.loads(answer)]
+        found = [(int(shape), int(features)) for shape, features in json.loads(answer.partition("\n")[0])]
     except (ValueError, TypeError):
         return None
     sound = len(found) == n_levels and all(shape in (1, BATCH_SHAPE) and features >= 0 for shape, features in found)
     return found if sound else None
+
+
+def most_tiles_in_trial(answer: str) -> int:
+    """How many tiles the package's aggregator can look at together, 0 for any number; see `found_in_trial`."""
+    try:
+        return max(0, int(answer.partition("\n")[2]))
+    except ValueError:
+        return 0
 
 
 def _load_and_run(arguments: Sequence[str]) -> str:
@@ -70,7 +80,27 @@ def _load_and_run(arguments: Sequence[str]) -> str:
     # the ranks wait for this, most of them without work for their cores
     with ThreadPoolExecutor(package.n_levels) as threads:
         trials = [threads.submit(_try_network, level, package, settle=wish == _SETTLE) for level in package.levels]
-    return json.dumps([trial.result() for trial in trials])
+    answer = json.dumps([trial.result() for trial in trials])
+    if package.aggregator is None:
+        return answer
+    return f"{answer}\n{_try_aggregator(package.aggregator, package)}"
+
+
+def _try_aggregator(entry: AggregatorEntry, package: ModelPackage) -> int:
+    """Run an aggregator on the features of made-up tiles, of one and of several; how many it can look at, 0 for any."""
+    from pyramidai_mpi.models.check import check_aggregator, most_tiles_together
+    from pyramidai_mpi.models.engines.aggregator import AggregatorEngine
+    from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
+
+    encoder = OnnxEngine(package.levels[0], package)
+    check_aggregator(entry, encoder.n_features)
+    engine = AggregatorEngine(entry, encoder.n_features)
+    tiles, places = sample_tiles(_SEVERAL_TILES, package.tile_size), sample_positions(_SEVERAL_TILES)
+    _, features = encoder.predict(tiles, features=True, positions=places)
+    assert features is not None
+    for n_tiles in (1, _SEVERAL_TILES):
+        engine.aggregate(features[:n_tiles])
+    return most_tiles_together(entry, encoder.n_features)
 
 
 def _try_network(level: ModelLevel, package: ModelPackage, *, settle: bool) -> tuple[int, int] | None:

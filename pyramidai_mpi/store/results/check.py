@@ -13,7 +13,15 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import ANY_SCORE, Decision, WindowState, index_keys
-from pyramidai_mpi.store.results.tables import iter_cells, iter_rows, names_damage, read_execution, read_header
+from pyramidai_mpi.store.results.prediction import TILE_TABLES, check_tile_tables, table_shapes
+from pyramidai_mpi.store.results.tables import (
+    iter_cells,
+    iter_column,
+    iter_rows,
+    names_damage,
+    read_execution,
+    read_header,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +39,7 @@ _MOST_CELLS = 1 << 12
 _MOST_MASK_PIXELS = 1 << 30
 """Of a slide of 1000000 x 1000000 pixels at 32 pixels a mask pixel."""
 
+_BLOCK_ROWS = 1 << 14
 _MOST_RANKS = 1 << 16
 _MOST_BATCHES = 1 << 23
 
@@ -50,6 +59,10 @@ def check_content(file: ResultFile) -> None:
     header = read_header(file)
     _check_geometry(header)
     _check_tables(file, header)
+    if header.prediction is not None:
+        _expect(len(header.levels) == 1 and header.levels[0].cell is None, "a prediction of more than level 0's tiles")
+        columns = (iter_column(file, 0, name, _BLOCK_ROWS) for name in ("decision", *TILE_TABLES))
+        check_tile_tables(header.prediction, zip(*columns, strict=True))
     _check_execution(file)
 
 
@@ -159,6 +172,8 @@ def _tables_of(header: Header, level: int) -> list[tuple[str, np.dtype[Any], tup
     side = header.levels[level].side
     if header.levels[level].block > 1:
         tables += [("score", np.dtype(np.float32), (side, side)), ("state", np.dtype(np.uint8), (side, side))]
+    if header.prediction is not None and level == 0:
+        tables += table_shapes(header.prediction)
     return [*tables, ("features", np.dtype(np.float32), (n_features,))] if n_features else tables
 
 

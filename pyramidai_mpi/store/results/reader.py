@@ -18,6 +18,7 @@ from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.pyramid.tree import TreeLevel
 from pyramidai_mpi.store.results.check import check_content
 from pyramidai_mpi.store.results.contents import check_objects
+from pyramidai_mpi.store.results.prediction import TILE_TABLES, prediction_digest
 from pyramidai_mpi.store.results.result import (
     FORMAT,
     FORMAT_VERSION,
@@ -250,6 +251,13 @@ def digest_in(file: ResultFile) -> str:
             f"{file.filename}: its tables give the digest {digest[:16]}..., written was {written:.16}...; "
             "run the analysis again"
         )
+    if header.prediction is not None:
+        found = prediction_digest(digest, header.prediction, (iter_column(file, 0, name) for name in TILE_TABLES))
+        if found != header.prediction.digest:
+            raise InputError(
+                f"{file.filename}: its prediction gives the digest {found[:16]}..., written was "
+                f"{printable(header.prediction.digest):.16}...; run the analysis again"
+            )
     return digest
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.part import Part
     from pyramidai_mpi.pyramid.tree import ExecutionTree, TreeLevel
+    from pyramidai_mpi.store.results.prediction import SlidePrediction
 
 FORMAT = "pyramidai-result"
 PART_FORMAT = "pyramidai-result-part"
@@ -231,6 +232,8 @@ class Result:
         How the result came about.
     part
         Which part of a result it is; None for a whole one.
+    prediction
+        What the model's aggregator says of the slide; None of a model of tiles alone, and in a part.
     """
 
     slide: SlideRecord
@@ -244,6 +247,7 @@ class Result:
     n_reference_tiles: int
     execution: Execution
     part: PartRecord | None = None
+    prediction: SlidePrediction | None = None
 
     @property
     def n_positive(self) -> int:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.store.results.prediction import PredictionRecord
     from pyramidai_mpi.store.results.result import Execution, Result
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
@@ -61,6 +62,8 @@ class SlideAccount:
         What was not looked at, see `pyramid.looked_at.warning_of`; empty for nothing.
     is_unreadable
         Whether there were tiles to look at, and none of them could be read.
+    prediction
+        What the model's aggregator says of the slide, a number for each of its classes; empty where it says nothing.
     """
 
     tiles: tuple[int, ...]
@@ -74,6 +77,7 @@ class SlideAccount:
     positive_mm2: float
     warning: str = ""
     is_unreadable: bool = False
+    prediction: tuple[float, ...] = ()
 
     def to_json(self) -> str:
         """As a JSON object."""
@@ -89,7 +93,7 @@ class SlideAccount:
             When the text is none.
         """
         facts = json.loads(text)
-        return cls(**(facts | {"tiles": tuple(facts["tiles"])}))
+        return cls(**(facts | {name: tuple(facts[name]) for name in ("tiles", "prediction")}))
 
 
 def account_of(result: Result, seconds: float) -> SlideAccount:
@@ -109,7 +113,12 @@ def account_of(result: Result, seconds: float) -> SlideAccount:
         positive_mm2=areas.positive,
         warning=warning_of(tiles, [unreadable[n] for n in sorted(unreadable)]),
         is_unreadable=0 < sum(tiles) == sum(unreadable.values()),
+        prediction=_prediction(None if result.prediction is None else result.prediction.record),
     )
+
+
+def _prediction(record: PredictionRecord | None) -> tuple[float, ...]:
+    return tuple(record.prediction.tolist()) if record is not None and record.n_tiles else ()
 
 
 def _areas_of(result: Result) -> Areas:
@@ -165,6 +174,7 @@ def read_account(path: Path, *, may_be_part: bool = False) -> SlideAccount:
             positive_mm2=areas.positive,
             warning=warning_of(header.n_tiles, [int(count[Decision.UNREADABLE]) for count in counts]),
             is_unreadable=0 < sum(header.n_tiles) == sum(int(count[Decision.UNREADABLE]) for count in counts),
+            prediction=_prediction(header.prediction),
         )
 
 

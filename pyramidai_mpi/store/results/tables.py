@@ -14,12 +14,15 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.grid import Grid, GridLevel
+from pyramidai_mpi.store.results.prediction import read_prediction_record
 from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, Execution, LevelRecord, ModelRecord, SlideRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
+
+    from pyramidai_mpi.store.results.prediction import PredictionRecord
 
 ResultFile: TypeAlias = h5py.File
 """An open result, as `store.results.reader.open_result` gives it."""
@@ -53,6 +56,8 @@ class Header:
         Unreadable tiles.
     digest
         What was written as the digest of its content; None in a file of the first versions, which wrote none.
+    prediction
+        What the model's aggregator says of the slide; None where it has none.
     """
 
     slide: SlideRecord
@@ -66,6 +71,7 @@ class Header:
     created: str
     n_tiles_failed: int
     digest: str | None
+    prediction: PredictionRecord | None = None
 
     @property
     def grid(self) -> Grid:
@@ -214,6 +220,7 @@ def read_header(file: ResultFile) -> Header:
         created=str(file.attrs["created"]),
         n_tiles_failed=int(file.attrs["n_tiles_failed"]),
         digest=str(file.attrs["digest"]) if "digest" in file.attrs else None,
+        prediction=read_prediction_record(file),
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, InternalError
 from pyramidai_mpi.store.files.placing import flush_file
 from pyramidai_mpi.store.results.failsafe_file import written_hdf5
+from pyramidai_mpi.store.results.prediction import TILE_TABLES, write_prediction
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, FORMAT, FORMAT_VERSION, PART_FORMAT
 from pyramidai_mpi.store.results.seal import FILE_VERSIONS, rows_on_disk, seal_file
@@ -77,6 +78,8 @@ def slab_of(result: Result, part: int, parts: int) -> Slab:
                 ),
             }
         )
+        if n == 0 and result.prediction is not None:
+            tables[0] |= {name: getattr(result.prediction, name)[rows] for name in TILE_TABLES}
     return Slab(tuple(first_row), tuple(tables))
 
 
@@ -137,6 +140,8 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
         mask.attrs.update(downsample=result.tissue.downsample, method=result.tissue.method)
         _create_levels(file, result)
         create_table(file, "failed", result.failed)
+        if result.prediction is not None:
+            write_prediction(file, result.prediction, result.digest())
 
 
 def create_table(group: h5py.Group, name: str, rows: npt.NDArray[Any]) -> h5py.Dataset:

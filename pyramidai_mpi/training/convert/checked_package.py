@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.models.engines.fixed_batch import sample_tiles
+from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_tiles
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.write import write_package
 from pyramidai_mpi.run.networks import open_package
@@ -35,7 +35,8 @@ class ConvertedNetwork:
     graph
         The network, serialised as ONNX.
     expected
-        What the original makes of `sample_tiles(len(expected), tile_size)`, float32 (N, C).
+        What the original makes of `sample_tiles(len(expected), tile_size)`, at `sample_positions(len(expected))` if it
+        sees positions, float32 (N, C).
     """
 
     graph: bytes
@@ -94,7 +95,10 @@ def _compare(folder: Path, networks: Sequence[ConvertedNetwork]) -> Agreement:
     package = open_package(folder, check_networks=True)
     differences, scores = [], []
     for level, network in zip(package.levels, networks, strict=True):
-        found, _ = OnnxEngine(level, package).predict(sample_tiles(len(network.expected), package.tile_size))
+        count = len(network.expected)
+        found, _ = OnnxEngine(level, package).predict(
+            sample_tiles(count, package.tile_size), positions=sample_positions(count)
+        )
         differences.append(np.abs(found - network.expected).max())
         scores.append(network.expected[:, package.score_column])
     return Agreement(

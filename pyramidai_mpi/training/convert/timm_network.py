@@ -1,4 +1,4 @@
-"""The gate to timm: networks by name, with weights from a file, from its hub, or random."""
+"""Networks of timm by name, with weights from a file, from its hub, or random."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pyramidai_mpi.models.package import FloatInput
 from pyramidai_mpi.training.convert.checked_package import ConvertedNetwork
 from pyramidai_mpi.training.convert.state_file import fill, read_state
 from pyramidai_mpi.training.convert.tile_classifier import TileClassifier, expected_probabilities, probabilities_of
+from pyramidai_mpi.training.convert.timm_gate import timm
 from pyramidai_mpi.training.networks.export import OUTPUTS, to_onnx
 
 if TYPE_CHECKING:
@@ -21,29 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
-
-
-def _declare_operators() -> None:
-    """Let torchvision be imported without its library.
-
-    PyPI's torchvision for Linux is built for GPUs: beside a CPU build of torch its library does not load, and its
-    import then fails for want of two operators that it only annotates. timm needs the import and none of these.
-    """
-    declared = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for name in ("nms", "qnms"):
-        declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
-    _KEPT.append(declared)  # operators go with the object that declared them
-
-
-_KEPT: list[object] = []
-try:
-    import torchvision  # noqa: F401
-except RuntimeError as error:
-    if "operator torchvision::" not in str(error):
-        raise
-    _declare_operators()
-import timm  # noqa: E402
-import timm.data  # noqa: E402
 
 
 @dataclass(frozen=True)

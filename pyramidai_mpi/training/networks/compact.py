@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
+from pyramidai_mpi.training.convert.state_file import start_from
 from pyramidai_mpi.training.networks.tile_network import ConvBlock, TileNetwork, randomise
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STAGES = ((12, 5, 2), (24, 3, 2), (40, 3, 2), (48, 3, 2), (64, 3, 1))
 """(channels, kernel, stride) of each convolution: 35 million multiplications for a tile of 224 pixels."""
@@ -25,7 +31,8 @@ class Compact(TileNetwork):
             channels = out
         self.body = nn.Sequential(*blocks)
         self.drop = nn.Dropout(0.2)
-        self.head = nn.Linear(2 * channels, 1)
+        self.n_features = 2 * channels
+        self.head = nn.Linear(self.n_features, 1)
 
     def features(self, tiles: torch.Tensor) -> torch.Tensor:
         """Mean and maximum of the last maps, float32 (B, 128)."""
@@ -38,9 +45,15 @@ class Compact(TileNetwork):
         odds: torch.Tensor = self.head(self.drop(features))
         return odds
 
+    def stages(self) -> list[list[nn.Module]]:
+        """Each convolution."""
+        return [[block] for block in self.body]
 
-def new_network(seed: int) -> Compact:
-    """One with random weights."""
+
+def new_network(seed: int, weights: Path | None = None) -> Compact:
+    """One with random weights, or with those of a file."""
     network = Compact()
     randomise(network, seed)
+    if weights is not None:
+        start_from(weights, network, ("head.",), "small")
     return network

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from pyramidai_mpi.training.convert.state_file import start_from
 from pyramidai_mpi.training.networks.tile_network import ConvBlock, randomise
 from pyramidai_mpi.training.networks.valid import ValidNetwork
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 STAGES = ((16, 4, 2), (32, 3, 2), (48, 3, 2), (64, 3, 2), (64, 3, 1), (64, 3, 1))
@@ -39,9 +42,15 @@ class CompactValid(ValidNetwork):
         maps: torch.Tensor = self.body(pixels)
         return maps
 
+    def stages(self) -> list[list[nn.Module]]:
+        """Each convolution."""
+        return [[block] for block in self.body]
 
-def new_network(seed: int) -> CompactValid:
-    """One with random weights."""
+
+def new_network(seed: int, weights: Path | None = None) -> CompactValid:
+    """One with random weights, or with those of a file."""
     network = CompactValid()
     randomise(network, seed)
+    if weights is not None:
+        start_from(weights, network, ("head.",), "small-valid")
     return network

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pyramidai_mpi.training.convert.state_file import fill, read_state
+from pyramidai_mpi.training.convert.state_file import fill, read_state, start_from
 from pyramidai_mpi.training.networks.tile_network import ConvBlock, TileNetwork, randomise
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class Inception(TileNetwork):
     Pixels are scaled to -1..1 inside, as Keras does for this network.
     """
 
+    n_features = FEATURES
+
     def __init__(self) -> None:
         super().__init__()
         self.Conv2d_1a_3x3 = ConvBlock(3, 32, 3, stride=2)
@@ -172,6 +174,17 @@ class Inception(TileNetwork):
         odds: torch.Tensor = self.head(torch.relu(self.dense(features)))
         return odds
 
+    def stages(self) -> list[list[nn.Module]]:
+        """Six, by the size of their maps."""
+        return [
+            [self.Conv2d_1a_3x3],
+            [self.Conv2d_2a_3x3, self.Conv2d_2b_3x3],
+            [self.Conv2d_3b_1x1, self.Conv2d_4a_3x3],
+            [self.Mixed_5b, self.Mixed_5c, self.Mixed_5d],
+            [self.Mixed_6a, self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e],
+            [self.Mixed_7a, self.Mixed_7b, self.Mixed_7c],
+        ]
+
 
 def random_network(seed: int) -> Inception:
     """A network whose weights mean nothing: for benchmarks, where only its cost counts."""
@@ -182,8 +195,11 @@ def random_network(seed: int) -> Inception:
 
 
 def new_network(seed: int, weights: Path | None = None) -> Inception:
-    """One to train: random, or from weights as `load_weights` reads them."""
-    return random_network(seed) if weights is None else load_weights(weights, seed)[0]
+    """One to train: random, or from the weights of a file, whose own head is left out unless it is ours."""
+    network = random_network(seed)
+    if weights is not None:
+        start_from(weights, network, _HEADS, "InceptionV3", ignored=_FOREIGN_HEADS)
+    return network
 
 
 def load_weights(path: Path, seed: int = 0) -> tuple[Inception, bool]:

@@ -7,11 +7,17 @@ them look at the same middle.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
+from pyramidai_mpi.training.convert.state_file import start_from
 from pyramidai_mpi.training.networks.tile_network import ConvBlock, randomise
 from pyramidai_mpi.training.networks.valid import ValidNetwork
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FEATURES = 256
 
@@ -84,9 +90,16 @@ class InceptionValid(ValidNetwork):
         last: torch.Tensor = self.Conv2d_5b_1x1(maps)
         return last
 
+    def stages(self) -> list[list[nn.Module]]:
+        """Each convolution outside the inception blocks, and each of these."""
+        convolutions = [self.Conv2d_1a_4x4, self.Conv2d_2a_3x3, self.Conv2d_3a_3x3]
+        return [[one] for one in (*convolutions, self.Mixed_4a, self.Mixed_4b, self.Mixed_5a, self.Conv2d_5b_1x1)]
 
-def new_network(seed: int) -> InceptionValid:
-    """One with random weights."""
+
+def new_network(seed: int, weights: Path | None = None) -> InceptionValid:
+    """One with random weights, or with those of a file."""
     network = InceptionValid()
     randomise(network, seed)
+    if weights is not None:
+        start_from(weights, network, ("head.",), "inception-valid")
     return network

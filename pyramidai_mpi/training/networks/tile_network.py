@@ -10,8 +10,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pyramidai_mpi.base.errors import UsageError
+
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from collections.abc import Sequence
+    from typing import Self, TypeVar
 
     Network = TypeVar("Network", bound=nn.Module)
 
@@ -42,8 +45,20 @@ class TileNetwork(nn.Module, ABC):
     """A network of one level.
 
     Input uint8 (B, T, T, 3), RGB, T being the package's tile size; outputs float32 (B, 2), normal and tumour, and
-    features float32 (B, F).
+    features float32 (B, F). Trainers call `odds`.
+
+    Attributes
+    ----------
+    n_features
+        F.
+    sees_position
+        Whether it is told where a tile lies: `odds` and `forward` then take positions, float32 (B, 2), the tiles'
+        centres over the slide's size, x and y in [0, 1].
     """
+
+    n_features: int
+    sees_position: bool = False
+    _n_frozen: int = 0
 
     @abstractmethod
     def features(self, tiles: torch.Tensor) -> torch.Tensor:
@@ -53,11 +68,49 @@ class TileNetwork(nn.Module, ABC):
     def logit(self, features: torch.Tensor) -> torch.Tensor:
         """Log-odds of tumour, float32 (B, 1)."""
 
+    @abstractmethod
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """The modules under the features in groups, from the input on; each module in one group."""
+
+    def odds(self, tiles: torch.Tensor, position: torch.Tensor | None = None) -> torch.Tensor:
+        """Log-odds of tumour of tiles, float32 (B, 1); positions matter to networks that see them alone."""
+        return self.logit(self.features(tiles))
+
     def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities and features, as above."""
         features = self.features(tiles)
-        tumor = torch.sigmoid(self.logit(features))
-        return torch.cat([1 - tumor, tumor], 1), features
+        return two_columns(self.logit(features)), features
+
+    def freeze(self, n_stages: int) -> None:
+        """Let the first stages learn nothing more: their weights stay, and so do their running means, in training too.
+
+        Raises
+        ------
+        UsageError
+            When there are not so many stages.
+        """
+        stages = self.stages()
+        if not 0 <= n_stages <= len(stages):
+            raise UsageError(f"--freeze {n_stages}: this network has {len(stages)} stages, expected 0 to {len(stages)}")
+        self._n_frozen = n_stages
+        for number, stage in enumerate(stages):
+            for module in stage:
+                module.requires_grad_(number >= n_stages)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """See `torch.nn.Module.train`; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        for stage in self.stages()[: self._n_frozen] if self._n_frozen else ():
+            for module in stage:
+                module.eval()
+        return self
+
+
+def two_columns(odds: torch.Tensor) -> torch.Tensor:
+    """Probabilities of normal and tumour, float32 (B, 2), of log-odds (B, 1)."""
+    tumor = torch.sigmoid(odds)
+    return torch.cat([1 - tumor, tumor], 1)
 
 
 def without_batch_norm(network: Network) -> Network:
@@ -70,7 +123,7 @@ def without_batch_norm(network: Network) -> Network:
     return network
 
 
-def randomise(network: TileNetwork, seed: int) -> None:
+def randomise(network: nn.Module, seed: int) -> None:
     """Draw all weights anew."""
     torch.manual_seed(seed)
     for module in network.modules():

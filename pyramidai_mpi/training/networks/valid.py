@@ -29,6 +29,7 @@ class ValidNetwork(TileNetwork):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.n_features = channels
         self.drop = nn.Dropout(0.2)
         self.head = nn.Linear(channels, 2)
 

@@ -189,7 +189,7 @@ def train_whole(
             name=places.output.name,
             mpp=um_px,
             total_stride=field.total_stride,
-            # by one stride more than blocks at its multiples need: others may cut anywhere
+            # blocks with corners at multiples of the stride need one stride less than any pixel may
             halo=field.halo + field.total_stride,
             intended_use=request.intended_use,
         )

@@ -1,0 +1,1 @@
+"""Encoders of tiles and aggregators of slides trained together on slides' labels, over ranks."""
