@@ -97,7 +97,7 @@ def analyse(
     exclude: str | os.PathLike[str] | None = None,
     tissue_mask: str | os.PathLike[str] | None = None,
     no_tissue: bool = False,
-    tissue: str = TISSUE_METHODS[0],
+    tissue: str | os.PathLike[str] = TISSUE_METHODS[0],
     tissue_limit: float | None = None,
     min_tissue: float = DEFAULT_MIN_TISSUE,
     reader: str = "auto",
@@ -165,7 +165,7 @@ def analyse(
     no_tissue
         All of the slide is tissue.
     tissue
-        How tissue is found: ``od`` or ``hsv-otsu``.
+        How tissue is found: ``od``, ``hsv-otsu``, or the folder of a network that segments whole images.
     tissue_limit
         Least optical density of tissue, with ``od``; None takes 0.03.
     min_tissue
@@ -200,7 +200,9 @@ def analyse(
     """
     if slide is None:
         raise TypeError("slide=None: expected a path, as text or pathlib.Path")
-    check_paths(slide=slide, model=model, output=output, roi=roi, exclude=exclude, tissue_mask=tissue_mask)
+    check_paths(
+        slide=slide, model=model, output=output, roi=roi, exclude=exclude, tissue_mask=tissue_mask, tissue=tissue
+    )
     check_switches(
         overwrite=overwrite,
         resume=resume,
@@ -230,10 +232,12 @@ def analyse(
     )
     named = [Path(one) for one in (slide, model, roi, exclude, tissue_mask) if one is not None]
     with raised_in_python(*named):
+        from pyramidai_mpi.cli.tissue_option import parse_tissue
         from pyramidai_mpi.models.shipped import find_model
         from pyramidai_mpi.slides.dicom import file_of_slide
 
         check_choice("--mode", mode, list(Mode))
+        network = parse_tissue(os.fspath(tissue)).network
         settings = RunSettings(
             SlideInput(
                 file_of_slide(Path(slide)),
@@ -244,8 +248,9 @@ def analyse(
                 allow_upsampling,
                 reader,
                 sha256=slide_sha256,
-                tissue=tissue,
+                tissue=TISSUE_METHODS[0] if network is not None else os.fspath(tissue),
                 tissue_limit=tissue_limit,
+                tissue_network=network,
             ),
             ModelChoice(
                 find_model(None if model is None else Path(model)),

@@ -16,6 +16,7 @@ from typing import Any
 
 from pyramidai_mpi.testing.launch import DEFAULT_ENVIRONMENT, REPOSITORY
 from tests.end_to_end.conftest import Finished
+from tests.ready import leave
 
 
 def commands(*each: list[str | os.PathLike[str]], timeout: float = 120) -> list[Finished]:
@@ -53,10 +54,7 @@ def _in_a_child(words: list[str], folder: Path) -> tuple[int, str, str]:
     if not child:
         for path, descriptor in ((out, 1), (err, 2)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-        code = main_code(words)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # libraries look in vain for the threads that a fork loses
+        leave(main_code(words))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), out.read_text(), err.read_text()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
 # and the suite has to be over in minutes: tests that need more examples say so
 hypothesis.settings.register_profile("shared-machine", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("shared-machine")
+
+SLOW_S, MPI_S, OTHER_S = 10.0, 4.0, 0.25
+"""About what a test takes, by its marks."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist hand out files in the order of `pytest_collection_modifyitems`, not by numbers of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: with one of them at the end, one process works and the others wait."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        seconds[item.path] += SLOW_S if "slow" in marks else MPI_S if "mpi" in marks else OTHER_S
+    items.sort(key=lambda item: -seconds[item.path])
+
 
 REAL_SLIDES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "slides"
 

@@ -12,6 +12,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.testing.launch import DEFAULT_ENVIRONMENT, REPOSITORY, TAG, launcher, processes_of
+from tests.ready import ready
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,11 +32,13 @@ def run_commands(script: str, folder: Path, binaries: Path, timeout: float = 280
     Parameters
     ----------
     binaries
-        An empty folder: for ``pyramidai``, ``python`` and ``mpirun`` as installed, whatever else is installed.
+        An empty folder: for ``pyramidai``, ``python`` and ``mpirun`` as installed, whatever else is installed. The
+        first runs in a child of a process that has loaded the program's modules (`tests.ready`).
     """
     python = f'"{sys.executable}"'
+    place = binaries / "place"
     for name, command in (
-        ("pyramidai", f"{python} -m pyramidai_mpi"),
+        ("pyramidai", f'{python} -I -S "{REPOSITORY}/tests/ask_ready.py" "$(cat "{place}")"'),
         ("python", python),
         ("mpirun", f'"{launcher()}"'),
     ):
@@ -46,15 +49,17 @@ def run_commands(script: str, folder: Path, binaries: Path, timeout: float = 280
     environment["PYTHONPATH"] = str(REPOSITORY)
     environment[TAG] = tag = uuid.uuid4().hex
     try:
-        done = subprocess.run(
-            ["bash", "-euxo", "pipefail", "-c", script],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        with ready(environment) as socket:
+            place.write_text(str(socket))
+            done = subprocess.run(
+                ["bash", "-euxo", "pipefail", "-c", script],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
     finally:
         for pid in processes_of(tag):  # only after a timeout
             with contextlib.suppress(ProcessLookupError):

@@ -120,6 +120,32 @@ def write_position_package(
     return folder
 
 
+def half_by_place(path: Path) -> bytes:
+    """A network of two classes whose probabilities are the means of its own and of 1 - x and x of the position."""
+    model = onnx.load(path)
+    graph = model.graph
+    own = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = ["own" if name == own else name for name in node.output]
+        node.input[:] = ["own" if name == own else name for name in node.input]
+    constants = {
+        "turned": np.array([[-0.5, 0.5], [0, 0]], np.float32),
+        "first": np.array([0.5, 0], np.float32),
+        "half": np.float32(0.5),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.input.append(helper.make_tensor_value_info("position", TensorProto.FLOAT, ["batch", 2]))
+    graph.node.extend(
+        [
+            helper.make_node("MatMul", ["position", "turned"], ["by_x"]),
+            helper.make_node("Add", ["by_x", "first"], ["by_place"]),
+            helper.make_node("Mul", ["own", "half"], ["halved"]),
+            helper.make_node("Add", ["halved", "by_place"], [own]),
+        ]
+    )
+    return bytes(model.SerializeToString())
+
+
 def write_package(
     folder: Path,
     *,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-RUN_ELSEWHERE = {"tuning.md"}  # by test_tutorial, which looks at what comes out, too
+RUN_ELSEWHERE = {"tuning.md", "training.md"}  # by test_tutorial and test_training_page, which look at what comes out
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ NOT_HERE = (
     NotHere(r"docker (build|run) ", "a container engine", "tests/test_containers.py"),
     NotHere(r"apptainer (build|run) ", "a container engine", "tests/test_containers.py"),
     NotHere(r"pyramidai train ", "torch", "tests/training/test_train.py"),
+    NotHere(r"mpirun -n \d+ python -m pyramidai_mpi train ", "torch", "tests/training/test_training_page.py"),
     NotHere(r"pyramidai train-slides ", "torch", "tests/cli/test_train_slides.py"),
     NotHere(r"mpirun -n \d+ python -m pyramidai_mpi train-slides ", "torch", "tests/cli/test_train_slides.py"),
     NotHere(r"pyramidai models build ", "torch", "tests/cli/test_models.py"),
@@ -83,13 +84,14 @@ def test_what_cannot_run_here_names_options_and_files_that_there_are(page: str, 
         if word.startswith(("bench/", "containers/")):
             assert (REPOSITORY / word).is_file()
     if "pyramidai_mpi" in words and "-m" in words:
-        command, rest = ["run"], words[words.index("pyramidai_mpi", words.index("-m")) + 1 :]
+        rest = words[words.index("pyramidai_mpi", words.index("-m")) + 1 :]
+        command, rest = (rest[:1], rest[1:]) if rest[0].startswith("train") else (["run"], rest)
     elif words[0] == "pyramidai":
         names = 2 if words[1] in {"models", "classify"} else 1
         command, rest = words[1 : 1 + names], words[1 + names :]
     else:
         return
-    found = importlib.import_module(f"pyramidai_mpi.cli.{command[0]}").command
+    found = importlib.import_module(f"pyramidai_mpi.cli.{command[0].replace('-', '_')}").command
     for name in command[1:]:
         found = found.commands[name]
     help_text = CliRunner().invoke(found, ["--help"]).output

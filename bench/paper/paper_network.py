@@ -38,6 +38,7 @@ def main() -> None:
         words = ["train", *map(str, training), "--truth", str(work / "slides"), "-o", str(package)]
         # from random weights: a larger step and coarser levels that go on from finer ones make up for few tiles
         words += ["--arch", "inception_v3", "--tiles", "40", "--epochs", "8", "--learning-rate", "3e-4"]
+        words += ["--resume", "--ranks", "auto"]
         run([*words, "--min-share", "0.25", "--precision", "bfloat16", "--from-finer", "--seed", "1"])
     tuning = generated(work / "tuning", TUNING_SEEDS)
     integers = work / "inception-int8-untuned"

@@ -81,6 +81,7 @@ def make_package(plan: Plan, work: Path, package: Path) -> None:
     if not trained.exists():
         words = ["--arch", plan.architecture, "--epochs", plan.epochs, "--tiles", plan.tiles]
         words += ["--learning-rate", plan.learning_rate, *(["--from-finer"] if plan.from_finer else [])]
+        words += ["--resume", "--ranks", "auto"]
         pyramidai("train", *train, "--truth", slides, *words, "--intended-use", "demonstration", "-o", trained)
     for name, group in (("tune", tune), ("test", test)):
         (work / name).mkdir(exist_ok=True)

@@ -83,7 +83,7 @@ def compare(slide: Path, arguments: Options) -> list[Figure]:
                 words = ["mpirun", "-n", str(arguments.cores), sys.executable, "-m", "pyramidai_mpi", "run", str(slide)]
                 words += ["--model", str(work / step.package), *step.options, "-o", str(results[step.name])]
                 seconds[step.name].append(timed([*words, "--overwrite", "-q"])[0])
-            state = work / "inception.work" / "inception_v3-level0.pt"
+            state = work / "inception.work" / "level0.state.pt"
             words = [sys.executable, "-m", "bench.speed.wsinfer_like", str(results["engine"]), "--slide", str(slide)]
             words += ["--state", str(state), "-o", str(scores), "--threads", str(arguments.cores)]
             wall, said = timed(words)

@@ -189,7 +189,7 @@ def with_stain(tiles: RgbArray, normalise: Normalise) -> RgbArray:
 def of_each_tile(slide: Path, package: ModelPackage, side: int, arguments: Options) -> list[Figure]:
     """Each tile's own stain against the slide's, for tiles of one side."""
     wide = replace(package, tile_size=side + side // 2, stain="none", stain_target=None)
-    regions = sample_tiles([slide], wide, arguments.tiles, 0, mpp=arguments.mpp)[0][0]
+    regions = sample_tiles([slide], wide, arguments.tiles, 0, mpp=arguments.mpp)[0][0].pixels
     drawn = np.ascontiguousarray(regions[:, :side, :side])
     pixels = regions[:, ::4, ::4].reshape(-1, 3)
     figures = []
@@ -239,7 +239,7 @@ def main() -> None:
         return
     for folder in arguments.model or [default_model()]:
         package = read_package(folder)
-        tiles = sample_tiles([arguments.slide], package, arguments.tiles, 0, mpp=arguments.mpp)[0][0]
+        tiles = sample_tiles([arguments.slide], package, arguments.tiles, 0, mpp=arguments.mpp)[0][0].pixels
         ways = ways_of(tiles)
         seen = {way: (tiles if act is None else np.stack([act(tile) for tile in tiles])) for way, act in ways.items()}
         for method in ("macenko", "reinhard"):

@@ -76,7 +76,9 @@ class Logits(nn.Module):
 def load_network(state: Path) -> torch.jit.ScriptModule:
     """TorchScript of the weights that training kept."""
     network = random_network(0)
-    network.load_state_dict(torch.load(state, map_location="cpu", weights_only=True)["best"])
+    network.load_state_dict(
+        torch.load(state, map_location="cpu", weights_only=True)["state"]["kept"]["best"]["network"]
+    )
     network.eval()
     traced: torch.jit.ScriptModule = torch.jit.trace(Logits(network).eval(), torch.zeros(1, 3, TILE, TILE))
     return traced

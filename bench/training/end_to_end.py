@@ -1,9 +1,10 @@
 """Does it help to train encoder and aggregator together? Against the same encoder left as it is.
 
-An encoder is trained on tiles of slides of one kind, whose outlines are known. Then there are slides of another kind
-(each stained in a way of its own), of which only the label is known, and which few of their tiles show. On these an
-aggregator is trained on the encoder's features as they are, and another one together with the encoder. Figures are of
-slides that neither has seen, over several seeds: of the encoder's training, of the split and of the order of slides.
+The encoder was trained on tiles of slides of one kind, whose outlines are known: the shipped demonstration model's
+level 1. Then there are slides of another kind, each stained in a way of its own, of which only the label is known, and
+which few of their tiles show. On these an aggregator is trained on the encoder's features as they are, and another one
+together with the encoder. Figures are of slides that neither has seen, over several seeds: of the split, of the
+aggregator's first weights and of the order of slides.
 
 Slides and tiles are made once for all seeds, and kept in ``--work``.
 """
@@ -15,7 +16,7 @@ import copy
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,17 @@ import torch
 from bench.figures import Figure, print_table, report, save_plot
 from bench.training.slide_cohort import Cohort, cohort_of, in_numbers
 from pyramidai_mpi.models.aggregator_entry import AggregatorMethod, SlideTask
+from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.ranks.unit_pool import UnitPool
-from pyramidai_mpi.training.exact.random_choices import generator_of
-from pyramidai_mpi.training.labelled_patches import Split
-from pyramidai_mpi.training.networks.group_norm import SmallEncoder, new_encoder
+from pyramidai_mpi.testing.launch import REPOSITORY
 from pyramidai_mpi.training.slides.aggregators import new_aggregator
 from pyramidai_mpi.training.slides.bags import Case, Draw
 from pyramidai_mpi.training.slides.cases import split_cases
 from pyramidai_mpi.training.slides.fit import SlideFit, SlideTrainer, TrainedOnSlides
 from pyramidai_mpi.training.slides.heads import BinaryHead
-from pyramidai_mpi.training.slides.metrics import auc
+from pyramidai_mpi.training.slides.package_encoder import OnnxEncoder
 from pyramidai_mpi.training.slides.tile_features import EncodedTiles, StoredFeatures
+from pyramidai_mpi.training.splits import Split
 from pyramidai_mpi.training.torch_setup import use_one_thread
 
 if TYPE_CHECKING:
@@ -54,56 +55,35 @@ class Effort:
 
     Attributes
     ----------
-    own, other
-        Slides of the encoder's kind, and of the other.
-    seeds
+    slides, seeds
         How many.
-    tile_epochs, epochs, frozen_epochs
-        Of the encoder on tiles; of both together; of the aggregator alone.
+    epochs, frozen_epochs
+        Of both together; of the aggregator alone.
     curve, curve_seeds
         Tiles of a slide, K, that are compared, and with how many seeds.
     """
 
-    own: int = 16
-    other: int = 160
+    slides: int = 120
     seeds: int = 5
-    tile_epochs: int = 6
     epochs: int = 8
     frozen_epochs: int = 40
     curve: tuple[int, ...] = (4, 16)
     curve_seeds: int = 2
 
 
-QUICK = Effort(own=6, other=20, seeds=2, tile_epochs=2, epochs=2, frozen_epochs=4, curve=(4,), curve_seeds=1)
+QUICK = Effort(slides=20, seeds=2, epochs=2, frozen_epochs=4, curve=(4,), curve_seeds=1)
 
 
-def encoder_on_tiles(own: Cohort, seed: int, epochs: int) -> SmallEncoder:
-    """An encoder that has learnt to tell tumour tiles of its own slides, as many of them as normal ones."""
-    encoder = new_encoder("small-gn", seed)
-    assert isinstance(encoder, SmallEncoder)
-    layer = torch.nn.Linear(encoder.n_features, 1)
-    optimizer = torch.optim.AdamW([*encoder.parameters(), *layer.parameters()], 1e-3)
-    pixels, tumor = np.concatenate([*own.tiles]), np.concatenate([*own.tumor])
-    for epoch in range(epochs):
-        generator = generator_of(seed, "tiles", epoch)
-        positive = np.flatnonzero(tumor)
-        negative = generator.permutation(np.flatnonzero(~tumor))[: 2 * len(positive)]
-        order = generator.permutation(np.concatenate([positive, negative]))
-        for start in range(0, len(order), 16):
-            rows = order[start : start + 16]
-            logits = layer(encoder(torch.from_numpy(pixels[rows])))[:, 0]
-            target = torch.from_numpy(tumor[rows].astype(np.float32))
-            optimizer.zero_grad()
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    return encoder
+def pretrained() -> OnnxEncoder:
+    """The shipped network for 0.5 µm/px. It looks at tiles of any size, so also at these smaller ones."""
+    package = load_package(REPOSITORY / "models" / "small")
+    return OnnxEncoder(replace(package, levels=package.levels[1:2]))
 
 
-def features_of(encoder: SmallEncoder, cohort: Cohort) -> list[np.ndarray]:
+def features_of(encoder: OnnxEncoder, cohort: Cohort) -> list[np.ndarray]:
     """Features of all tiles of each slide."""
     with torch.no_grad():
-        return [encoder(torch.from_numpy(np.asarray(tiles))).numpy() for tiles in cohort.tiles]
+        return [encoder(torch.from_numpy(np.array(tiles))).numpy() for tiles in cohort.tiles]
 
 
 def split_of(other: Cohort, seed: int) -> dict[Split, list[Case]]:
@@ -132,27 +112,22 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(found.mean()), float(found.mean() - half), float(found.mean() + half)
 
 
-def study(own: Cohort, other: Cohort, effort: Effort, kept: Path) -> list[dict[str, object]]:
+def study(other: Cohort, effort: Effort, kept: Path) -> list[dict[str, object]]:
     """A row of each training; those that are kept are not done again."""
     rows: list[dict[str, object]] = json.loads(kept.read_text()) if kept.exists() else []
-    for seed in range(effort.seeds):
-        encoder: SmallEncoder | None = None
-        for way, tiles in [
-            ("frozen", ALL_TILES),
-            ("end to end", ALL_TILES),
-            *(("end to end", k) for k in effort.curve if seed < effort.curve_seeds),
-        ]:
-            if any((row["seed"], row["way"], row["tiles"]) == (seed, way, tiles) for row in rows):
-                continue
-            if encoder is None:
-                encoder = encoder_on_tiles(own, seed, effort.tile_epochs)
-            rows.append(_one(encoder, other, effort, seed, way, tiles))
-            kept.write_text(json.dumps(rows))
-            print({name: value for name, value in rows[-1].items() if name != "log"}, flush=True)
+    encoder = pretrained()
+    both = [(seed, way, ALL_TILES) for seed in range(effort.seeds) for way in ("frozen", "end to end")]
+    curve = [(seed, "end to end", tiles) for seed in range(effort.curve_seeds) for tiles in effort.curve]
+    for seed, way, tiles in both + curve:
+        if any((row["seed"], row["way"], row["tiles"]) == (seed, way, tiles) for row in rows):
+            continue
+        rows.append(_one(encoder, other, effort, seed, way, tiles))
+        kept.write_text(json.dumps(rows))
+        print({name: value for name, value in rows[-1].items() if name != "log"}, flush=True)
     return rows
 
 
-def _one(encoder: SmallEncoder, other: Cohort, effort: Effort, seed: int, way: str, tiles: int) -> dict[str, object]:
+def _one(encoder: OnnxEncoder, other: Cohort, effort: Effort, seed: int, way: str, tiles: int) -> dict[str, object]:
     start = time.process_time()
     split = split_of(other, seed)
     source: FeatureSource
@@ -163,7 +138,7 @@ def _one(encoder: SmallEncoder, other: Cohort, effort: Effort, seed: int, way: s
     else:
         own_encoder = copy.deepcopy(encoder)
         source = EncodedTiles(own_encoder, encoder.n_features, other, seed, 0.1)
-        fit = SlideFit(effort.epochs, _PER_STEP, 1e-3, 3e-4, seed=seed, save_every_s=1e9)
+        fit = SlideFit(effort.epochs, _PER_STEP, 1e-3, 1e-4, seed=seed, save_every_s=1e9)
     done = trained(source, other, split, seed, tiles, fit)
     test = done.judged[Split.TEST]
     return {
@@ -176,19 +151,6 @@ def _one(encoder: SmallEncoder, other: Cohort, effort: Effort, seed: int, way: s
         "cpu_s": round(time.process_time() - start, 1),
         "log": list(done.rows),
     }
-
-
-def tiles_told_apart(own: Cohort, other: Cohort, effort: Effort) -> tuple[float, float]:
-    """What the encoder with a linear layer on its own slides' tiles says of tiles of either kind: areas under ROC."""
-    encoder = encoder_on_tiles(own, 0, effort.tile_epochs)
-    found = []
-    rows, tumor = np.concatenate(features_of(encoder, own)), np.concatenate([*own.tumor])
-    design = np.c_[rows, np.ones(len(rows))].astype(np.float64)
-    weights = np.linalg.solve(design.T @ design + np.eye(design.shape[1]), design.T @ (2.0 * tumor - 1))
-    for cohort in (own, other):
-        scores = np.concatenate(features_of(encoder, cohort)) @ weights[:-1]
-        found.append(auc(scores, np.concatenate([*cohort.tumor])))
-    return found[0], found[1]
 
 
 def plot(rows: list[dict[str, object]], prefix: Path) -> None:
@@ -222,16 +184,10 @@ def main() -> None:
     options = parser.parse_args()
     effort = QUICK if options.quick else Effort()
     use_one_thread()
-    own = cohort_of(options.work, "own", effort.own, (0.02, 0.3), 0.0)
-    other = cohort_of(options.work, "other", effort.other, (0.02, 0.08), options.strength)
-    print(f"own: {in_numbers(own)}\nother: {in_numbers(other)}", flush=True)
-    apart = tiles_told_apart(own, other, effort)
-    print(f"tiles told apart by the encoder: AUC {apart[0]:.3f} on its own slides, {apart[1]:.3f} on the others")
-    rows = study(own, other, effort, options.work / f"done-{options.strength:g}{'-quick' * options.quick}.json")
-    figures = [
-        Figure("AUC of tiles, own slides", apart[0], ""),
-        Figure("AUC of tiles, other slides", apart[1], ""),
-    ]
+    other = cohort_of(options.work, effort.slides, (0.02, 0.08), options.strength)
+    print(in_numbers(other), flush=True)
+    rows = study(other, effort, options.work / f"trained-{options.strength:g}{'-quick' * options.quick}.json")
+    figures: list[Figure] = []
     table = []
     for way, tiles in sorted({(str(row["way"]), int(str(row["tiles"]))) for row in rows}, reverse=True):
         chosen = [row for row in rows if (row["way"], row["tiles"]) == (way, tiles)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SIDE_PX, TILE_PX, MPP = 1536, 96, 0.5
 """Side of a slide at 0.25 µm/px; of a tile, and its µm/px."""
-_OWN_SEEDS, _OTHER_SEEDS = 10_000, 20_000
+_FIRST_SEED = 20_000
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,13 @@ def model_of(folder: Path) -> ModelPackage:
     )
 
 
-def cohort_of(folder: Path, name: str, n_slides: int, shares: tuple[float, float], strength: float) -> Cohort:
-    """Slides of a name, every second with tumour; generated and read once, then kept in `folder`.
+def cohort_of(folder: Path, n_slides: int, shares: tuple[float, float], strength: float) -> Cohort:
+    """Slides, every second with tumour; generated and read once, then kept in `folder`.
 
     Parameters
     ----------
     folder
         Keeps slides and tiles.
-    name
-        ``own``, the encoder's slides, or ``other``: they have seeds of their own.
     n_slides
         How many.
     shares
@@ -86,9 +84,8 @@ def cohort_of(folder: Path, name: str, n_slides: int, shares: tuple[float, float
         How far each slide's stain is from what it was generated with: both strengths are multiplied by 1 - this to
         1 + this, and moved by up to half of it in optical density. 0 leaves it.
     """
-    first = _OWN_SEEDS if name == "own" else _OTHER_SEEDS
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = [first + number for number in range(n_slides)]
+    seeds = [_FIRST_SEED + number for number in range(n_slides)]
     model = model_of(folder)
     for seed in seeds:
         kept = folder / f"{seed}-{strength:g}-{shares[1]:g}.npz"

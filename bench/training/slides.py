@@ -30,7 +30,6 @@ from pyramidai_mpi.ranks.unit_pool import UnitPool
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import mpirun
 from pyramidai_mpi.training.exact.random_choices import generator_of
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.networks.group_norm import new_encoder
 from pyramidai_mpi.training.slides.aggregators import new_aggregator
 from pyramidai_mpi.training.slides.bags import Case, Draw
@@ -39,6 +38,7 @@ from pyramidai_mpi.training.slides.heads import BinaryHead
 from pyramidai_mpi.training.slides.joint import JointGradients
 from pyramidai_mpi.training.slides.tile_features import EncodedTiles
 from pyramidai_mpi.training.slides.tissue_tiles import TissueTiles, find_tissue
+from pyramidai_mpi.training.splits import Split
 from pyramidai_mpi.training.torch_setup import use_one_thread
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def main() -> None:
     use_one_thread()
     print("Gradient of 61 tiles with dropout, distance from plain autograd in float64:")
     heads = ["aggregator", "float64, two passes", "float32, plain autograd", "float32, two passes"]
-    print_table(heads, gradient_rows(32 if options.quick else 64))
+    print_table(heads, gradient_rows(32))
     methods = ["abmil"] if options.quick else [str(method) for method in AggregatorMethod]
     kills = 2 if options.quick else -(-options.kills // len(methods))
     bits = bits_rows(methods, kills)

@@ -15,9 +15,12 @@ import numpy as np
 
 from pyramidai_mpi.analyses.base import Look, Seconds, failed_records
 from pyramidai_mpi.base.types import KEPT_BYTES, TILE_DTYPE
+from pyramidai_mpi.pyramid.grid import Grid, GridLevel
 from pyramidai_mpi.pyramid.halo_blocks import HaloBlocks
 from pyramidai_mpi.pyramid.mask_labels import UNKNOWN, YES, reduced_labels, reduced_means
 from pyramidai_mpi.slides.known_pixels import grown, read_known
+from pyramidai_mpi.slides.pyramid import SlidePyramid
+from pyramidai_mpi.slides.spacing import LevelPlan, plan_levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,16 +29,50 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.analyses.base import OpenSlide
     from pyramidai_mpi.base.segment_order import SegmentOrder
+    from pyramidai_mpi.base.settings import SlideInput
     from pyramidai_mpi.base.types import TileArray
     from pyramidai_mpi.models.engines.segmentation_network import SegmentationNetwork
     from pyramidai_mpi.models.segmentation_package import SegmentationText
     from pyramidai_mpi.pyramid.mask_labels import Labels
     from pyramidai_mpi.pyramid.rule import TileRule
-    from pyramidai_mpi.slides.pyramid import SlidePyramid
+    from pyramidai_mpi.slides.readers.base import SlideReader
     from pyramidai_mpi.slides.source import Found
 
 RECORD = np.dtype([*TILE_DTYPE.descr, ("positive", "<u4"), ("unknown", "<u4"), (KEPT_BYTES, "<u4")])
 """A block: how many of its mask pixels are `YES` and `UNKNOWN`, and how many bytes are kept of it."""
+
+
+def lay_network(reader: SlideReader, text: SegmentationText, mpp: float, side: int, source: SlideInput) -> SlidePyramid:
+    """A network's spacing over an open slide, its tiles blocks of `side` pixels.
+
+    Parameters
+    ----------
+    mpp
+        µm per level-0 pixel; 0 where nobody knows, which networks that say no spacing take.
+
+    Raises
+    ------
+    InputError
+        When the slide is too coarse for the network.
+    """
+    info = reader.info
+    if text.mpp is None:
+        downsample = info.stored_downsamples[0]
+        plan = LevelPlan(0, mpp * downsample, 0, downsample, 1.0)
+    else:
+        (plan,) = plan_levels(
+            info.stored_downsamples,
+            mpp,
+            base_mpp=text.mpp,
+            scale_factor=2,
+            n_levels=1,
+            stored_exact=info.stored_exact,
+            allow_upsampling=source.allow_upsampling,
+            name=str(source.path),
+        )
+    halo = -(-text.halo // text.total_stride) * text.total_stride
+    grid = Grid(*info.l0_size, side + 2 * halo, (GridLevel(plan.downsample, side),))
+    return SlidePyramid(reader, grid, (plan,))
 
 
 def blocks_of(pyramid: SlidePyramid, text: SegmentationText, side: int) -> HaloBlocks:
@@ -96,8 +133,7 @@ class BlockSegmenter:
             probability = self._network.probability(pixels)[place]
         else:
             probability = np.zeros((own.size[1], own.size[0]), np.float32)
-        # what lies beyond what was seen has no say in the block
-        unknown = np.zeros(probability.shape, bool) if is_known.all() else grown(~is_known, blocks.grown_by)[place]
+        unknown = np.zeros(probability.shape, bool) if is_known.all() else self._affected(~is_known)[place]
         is_number = np.isfinite(probability)
         if not is_number.all():
             reason = reason or "the network's probability is no number"
@@ -109,6 +145,14 @@ class BlockSegmenter:
         shares = np.where(labels == UNKNOWN, 0, reduced_means(shares, self._downsample)).astype(np.uint8)
         seconds = Seconds(read=read - begun, compute=time.perf_counter() - read)
         return Segmented(labels, shares, reason if (labels == UNKNOWN).any() else "", seconds)
+
+    def _affected(self, missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """All that depends on what is missing, bool (H, W) as this: by the halo, which holds for whole strides."""
+        stride = self._blocks.stride
+        height, width = (extent // stride for extent in missing.shape)
+        cells = np.asarray(missing.reshape(height, stride, width, stride).any(axis=(1, 3)))
+        cells = grown(cells, self._blocks.grown_by // stride)
+        return cells.repeat(stride, axis=0).repeat(stride, axis=1)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ class SlideInput:
         Least optical density of tissue, of method ``od``; None takes the method's own.
     part
         Which part of the slide's roots this run does; None does all.
+    tissue_network
+        Package of a network that finds the tissue, instead of `tissue`.
 
     Raises
     ------
@@ -144,6 +146,7 @@ class SlideInput:
     tissue: str = TISSUE_METHODS[0]
     tissue_limit: float | None = None
     part: Part | None = None
+    tissue_network: Path | None = None
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
@@ -153,10 +156,13 @@ class SlideInput:
         if self.levels == "scale" and self.mpp is not None:
             raise UsageError("--levels scale and --mpp exclude each other: by scale, µm/px do not count; give one")
         check_choice("--tissue", self.tissue, TISSUE_METHODS)
+        if self.tissue_network is not None and (self.regions.no_tissue or self.regions.tissue_mask is not None):
+            raise UsageError(f"--tissue {self.tissue_network}: finds tissue, which --tissue-mask and --no-tissue give")
         if self.tissue_limit is not None:
             if not 0 < self.tissue_limit <= 1:
                 raise UsageError(f"--tissue-limit {self.tissue_limit:g}: expected an optical density above 0, up to 1")
-            if self.tissue != "od" or self.regions.no_tissue or self.regions.tissue_mask is not None:
+            given = self.tissue_network is not None or self.regions.tissue_mask is not None
+            if self.tissue != "od" or self.regions.no_tissue or given:
                 raise UsageError("--tissue-limit: only where tissue is found by optical density (--tissue od)")
         if not 0 <= self.min_tissue <= 1:
             raise UsageError(f"--min-tissue {self.min_tissue:g}: expected a share in [0, 1]")
@@ -375,7 +381,8 @@ class RunSettings:
 
     def paths(self) -> list[Path]:
         """All files and folders that are named."""
-        return [self.slide.path, self.model.path, self.output.path, *self.slide.regions.paths().values()]
+        network = [] if self.slide.tissue_network is None else [self.slide.tissue_network]
+        return [self.slide.path, self.model.path, self.output.path, *network, *self.slide.regions.paths().values()]
 
     def with_output(self, **changes: Any) -> Self:
         """The same with another way with its output."""

@@ -141,6 +141,7 @@ def quantize(
 
     from pyramidai_mpi.base.errors import InputError
     from pyramidai_mpi.models.engines.backends import installed_backends
+    from pyramidai_mpi.models.engines.base import SeenTiles
     from pyramidai_mpi.models.quantisation.package import quantise, write_quantised
     from pyramidai_mpi.models.shipped import find_model
     from pyramidai_mpi.run.networks import open_package
@@ -151,7 +152,13 @@ def quantize(
     folder = output or model.with_name(f"{model.name}-int8")
     check_free(folder)
     drawn = sample_tiles(calibrate, package, 2 * tiles, seed, mpp=mpp)
-    halves = [[np.concatenate([part[i::2] for part in parts]) for parts in drawn] for i in (0, 1)]
+    halves = [
+        [
+            SeenTiles(*(np.concatenate([some[i::2] for some in kind]) for kind in zip(*parts, strict=True)))
+            for parts in drawn
+        ]
+        for i in (0, 1)
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         done = quantise(package, halves[0], halves[1], Path(scratch), installed_backends())
     click.echo(

@@ -39,7 +39,9 @@ from pyramidai_mpi.base.settings import (
 )
 from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks
+from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped_choice
 from pyramidai_mpi.cli.part_option import leave_without_slides
+from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.process.stop import StopWish, parse_duration
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of that draw.")
 @click.option(
-    "--tissue", type=click.Choice(TISSUE_METHODS), default=TISSUE_METHODS[0], show_default=True, help="As with run."
+    "--tissue", default=TISSUE_METHODS[0], show_default=True, metavar="od|hsv-otsu|DIR|FILE", help="As with run."
 )
 @click.option("--tissue-mask", type=_PATH, metavar="FILE|DIR", help="Tissue as found elsewhere, as with run.")
 @click.option("--no-tissue", is_flag=True, help="Look for no tissue: take all cells.")
@@ -200,6 +202,8 @@ def extract(
     # values are checked here, before MPI; whatever depends on files is looked at by all ranks together
     if slide_mpp is not None and not slide_mpp > 0:
         raise UsageError(f"--slide-mpp {slide_mpp:g}: expected a number of µm per pixel above 0")
+    wrong_word = mistyped_choice("--tissue", tissue, TISSUE_METHODS)
+    way = parse_tissue(tissue, tissue_mask)
     context = click.get_current_context()
     kept, quality = parse_pixels(pixels)
     order = PatchOrder(
@@ -226,10 +230,11 @@ def extract(
             slide_mpp,
             "mpp",
             min_tissue,
-            Regions(None, None, tissue_mask, no_tissue),
+            Regions(None, None, way.mask, no_tissue),
             False,
             "auto",
-            tissue=tissue,
+            tissue=way.method,
+            tissue_network=way.network,
         ),
         ModelChoice(Path()),
         Output(Path(), overwrite, resume, command_line=recorded_command(context)),
@@ -248,6 +253,7 @@ def extract(
         from pyramidai_mpi.ranks.collectives import on_all
 
         set_up_logging(comm.rank, "warning" if quiet else "info")
+        agree_on_words(comm, wrong_word)
         each = on_all(comm, lambda: _settings(slides, output, asked, order, own))
         if own is not None and leave_without_slides(comm, each, own):
             return ExitCode.OK

@@ -37,6 +37,7 @@ from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
 from pyramidai_mpi.cli.model_option import MODEL
 from pyramidai_mpi.cli.part_option import PART_HELP, check_exports, leave_without_slides
+from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.cli.window_options import window_options
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
 from pyramidai_mpi.process.stop import StopWish, parse_duration
@@ -116,7 +117,8 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     metavar="METHOD|FILE|DIR",
     help="How tissue is found: od, by optical density against the slide's own glass; hsv-otsu, by saturation and hue, "
-    "as the program did at first. A file or folder is taken as with --tissue-mask.",
+    "as the program did at first; the folder of a network that segments whole images (see `segment`), by that. Any "
+    "other file or folder is taken as with --tissue-mask.",
 )
 @click.option("--tissue-limit", type=float, metavar="X", help="Least optical density of tissue (od).  [default: 0.03]")
 @click.option("--no-tissue", is_flag=True, help="Look for no tissue: analyse all of the image.")
@@ -286,10 +288,7 @@ def command(
     root = click.get_current_context().find_root()
     commands = root.command.list_commands(root) if isinstance(root.command, click.Group) else []
     wrong_word = mistyped(slides, commands) or mistyped_choice("--tissue", tissue, TISSUE_METHODS)
-    if tissue not in TISSUE_METHODS:
-        if tissue_mask is not None:
-            raise UsageError(f"--tissue {tissue} and --tissue-mask {tissue_mask} both name a mask; give one")
-        tissue_mask, tissue = Path(tissue), TISSUE_METHODS[0]
+    way = parse_tissue(tissue, tissue_mask)
     # values are checked here, before MPI; whatever depends on files is looked at by all ranks together
     asked = RunSettings(
         SlideInput(
@@ -297,12 +296,13 @@ def command(
             mpp,
             levels,
             min_tissue,
-            Regions(roi, exclude, tissue_mask, no_tissue),
+            Regions(roi, exclude, way.mask, no_tissue),
             allow_upsampling,
             reader,
             sha256=slide_sha256,
-            tissue=tissue,
+            tissue=way.method,
             tissue_limit=tissue_limit,
+            tissue_network=way.network,
         ),
         ModelChoice(model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision),
         Output(

@@ -86,7 +86,7 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "roi": slide.regions.roi,
         "exclude": slide.regions.exclude,
         "tissue-mask": slide.regions.tissue_mask,
-        "tissue": slide.tissue,
+        "tissue": slide.tissue_network or slide.tissue,
         "tissue-limit": slide.tissue_limit,
         "min-tissue": slide.min_tissue,
         "batch-size": schedule.batch_size,

@@ -8,6 +8,7 @@ import click
 
 from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.base.settings import READERS, TISSUE_METHODS, SlideInput
+from pyramidai_mpi.cli.tissue_option import parse_tissue
 
 _PATH = click.Path(path_type=Path, readable=False)
 
@@ -18,10 +19,10 @@ _PATH = click.Path(path_type=Path, readable=False)
 @click.option("--mask", type=_PATH, metavar="MASK.png", help="The mask alone, as `run --tissue-mask` takes it.")
 @click.option(
     "--tissue",
-    type=click.Choice(TISSUE_METHODS),
     default=TISSUE_METHODS[0],
     show_default=True,
-    help="By optical density, or by saturation and hue.",
+    metavar="od|hsv-otsu|DIR",
+    help="By optical density, by saturation and hue, or by the network of a folder.",
 )
 @click.option("--tissue-limit", type=float, metavar="X", help="Least optical density of tissue (od).  [default: 0.03]")
 @click.option("--mpp", type=float, metavar="X", help="µm per pixel of the slide, where it does not say or is wrong.")
@@ -43,14 +44,19 @@ def command(
     """
     from pyramidai_mpi.base.errors import InputError, UsageError
     from pyramidai_mpi.export.tissue_picture import SlideTissue
+    from pyramidai_mpi.run.opening import find_tissue
     from pyramidai_mpi.slides.dicom import file_of_slide
     from pyramidai_mpi.slides.readers.choice import open_slide
     from pyramidai_mpi.slides.readers.trial import try_opening
-    from pyramidai_mpi.slides.segmentation import Segmentation
     from pyramidai_mpi.store.files.placing import check_target
 
     slide = file_of_slide(slide)
-    source = SlideInput(slide, mpp, reader=reader, tissue=tissue, tissue_limit=tissue_limit)
+    way = parse_tissue(tissue)
+    if way.mask is not None:
+        raise UsageError(f"--tissue {tissue}: expected {', '.join(TISSUE_METHODS)} or a network's folder")
+    source = SlideInput(
+        slide, mpp, reader=reader, tissue=way.method, tissue_limit=tissue_limit, tissue_network=way.network
+    )
     if output is not None and output == mask:
         raise UsageError(f"{output}: is named for the picture and for the mask; name two files")
     for target in (output, mask):
@@ -63,7 +69,7 @@ def command(
         um_px = source.mpp or opened.info.mpp
         if um_px is None:
             raise InputError(f"{slide}: does not say how large its pixels are; give µm per pixel with --mpp")
-        found = SlideTissue.find(opened, Segmentation(tissue, tissue_limit), um_px)
+        found = SlideTissue.at_best(um_px, lambda downsample: find_tissue(opened, source, um_px, downsample))
         share = 100 * float(found.mask.mean())
         click.echo(printable(f"{slide.name}: {found.area_mm2:.2f} mm² of tissue, {share:.1f} % of the slide"))
         if output is not None:

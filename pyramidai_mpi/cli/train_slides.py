@@ -122,7 +122,8 @@ _CHANGES = ("none", "orientations", "light-stain", "strong-stain")
 @click.option(
     "--intended-use",
     type=click.Choice([use.value for use in IntendedUse if use is not IntendedUse.BENCHMARK]),
-    help="What the model may be used for: demonstration where the slides are generated.  [default: not said]",
+    help="What the model may be used for: demonstration where the slides are generated.  [default: as the "
+    "encoder's package says]",
 )
 @training_options
 def command(

@@ -78,8 +78,9 @@ class TrainingLine:
 
     def phase(self, what: str) -> None:
         """Something else is done that takes a while, such as reading tiles."""
-        if not self._quiet:
-            self._last = time.monotonic()
+        now = time.monotonic()
+        if not self._quiet and now - self._last >= self._pause():
+            self._last = now
             self._write(f"{what} ...")
 
     def in_words(self, progress: TrainingProgress, now: float) -> str:

@@ -10,16 +10,16 @@ from PIL import Image
 
 from pyramidai_mpi.export.contour import draw_contour
 from pyramidai_mpi.slides.pyramid import read_thumbnail
-from pyramidai_mpi.slides.segmentation import BEST_UM_PX, tissue_of_slide
+from pyramidai_mpi.slides.segmentation import BEST_UM_PX
 from pyramidai_mpi.store.files.placing import placed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
 
     from pyramidai_mpi.slides.readers.base import SlideReader
-    from pyramidai_mpi.slides.segmentation import Segmentation
 
 _LONG_SIDE = 2000
 
@@ -43,10 +43,18 @@ class SlideTissue:
     mpp: float
 
     @classmethod
-    def find(cls, reader: SlideReader, way: Segmentation, mpp: float) -> SlideTissue:
-        """Find it, at `slides.segmentation.BEST_UM_PX` per pixel, or in the slide's own pixels, if they are larger."""
+    def at_best(cls, mpp: float, find: Callable[[float], npt.NDArray[np.bool_]]) -> SlideTissue:
+        """Found at `slides.segmentation.BEST_UM_PX` per pixel, or in the slide's own pixels, if they are larger.
+
+        Parameters
+        ----------
+        mpp
+            µm per level-0 pixel.
+        find
+            Gives the mask for so many level-0 pixels to one of it.
+        """
         downsample = max(1.0, BEST_UM_PX / mpp)
-        return cls(tissue_of_slide(reader, way, downsample, mpp), downsample, mpp)
+        return cls(find(downsample), downsample, mpp)
 
     @property
     def area_mm2(self) -> float:

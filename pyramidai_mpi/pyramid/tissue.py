@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 METHODS = {"od": "od-1", "hsv-otsu": "otsu-hsv-1"}
 """Names of `slides.segmentation`'s methods in results; counted up when the same slide would get another mask."""
+NETWORK = "network"
+"""First word of the method in results where a network has found the tissue; its name and hash follow."""
 
 REGION_ROLES = ("roi", "exclude", "tissue_mask")
 """Files that may have a say in a mask."""

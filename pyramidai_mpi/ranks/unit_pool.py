@@ -121,10 +121,29 @@ class UnitPool:
         PyramidError, PoolStoppedError
             See `do`.
         """
-        own = ExactSum(sizes, n_units, bits, what)
-        self.do(n_units, lambda number: own.add(number, term_of(number)))
-        self._combine(own.whole, "SUM", on_all=True)
-        return own.values(own.whole)
+        total = self.exact_sum(n_units, term_of, sizes, bits, what)
+        return total.values(total.whole)
+
+    def exact_sum(
+        self,
+        n_units: int,
+        term_of: Callable[[int], Sequence[npt.NDArray[np.floating]]],
+        sizes: Mapping[str, int],
+        bits: int = 40,
+        what: str = "unit",
+        memory: npt.NDArray[np.int64] | None = None,
+    ) -> ExactSum:
+        """As `sums`, in whole numbers yet: of large arrays only what is asked for is then made real.
+
+        Parameters
+        ----------
+        memory
+            Where they are kept, see `ExactSum`.
+        """
+        total = ExactSum(sizes, n_units, bits, what, memory)
+        self.do(n_units, lambda number: total.add(number, term_of(number)))
+        self._combine(total.whole, "SUM", on_all=True)
+        return total
 
     def rows(
         self,

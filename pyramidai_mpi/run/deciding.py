@@ -20,7 +20,7 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
-from pyramidai_mpi.pyramid.tissue import METHODS, REGION_ROLES, pack_mask
+from pyramidai_mpi.pyramid.tissue import METHODS, NETWORK, REGION_ROLES, pack_mask
 from pyramidai_mpi.run.aggregation import FACT, keeps_features
 from pyramidai_mpi.run.facts import Difference, Fact, Facts, Kind
 from pyramidai_mpi.run.strides import FACTS_OF_STRIDES, NO_STRIDE, plan_levels_of_run
@@ -337,6 +337,8 @@ def versions_of(slide: OpenSlide, source: TissueSource, others: Iterable[str] = 
     used = {"numpy", *READERS[slide.pyramid.reader.info.reader].libraries, *others}
     if source.method.startswith(tuple(METHODS.values())):
         used |= {"scikit-image", "scipy"}
+    if source.method.startswith(NETWORK):
+        used.add("onnxruntime")
     versions = library_versions()
     return [
         Fact("software_version", "program version", __version__, Kind.VERSION, has_own_place=True),

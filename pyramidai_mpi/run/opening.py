@@ -10,10 +10,11 @@ from pyramidai_mpi.analyses.base import OpenSlide
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.pyramid.rule import TileRule
-from pyramidai_mpi.pyramid.tissue import TissueMap, TissueSource, found_by, mask_downsample, mask_pixels_per_tile
+from pyramidai_mpi.pyramid.tissue import TissueMap, TissueSource, mask_downsample, mask_pixels_per_tile
 from pyramidai_mpi.ranks.collectives import other_files
 from pyramidai_mpi.run.pool.messages import SlideDescription
 from pyramidai_mpi.run.stain import estimate_stain
+from pyramidai_mpi.run.tissue_network import method_of, tissue_by_network
 from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import ClosedReader
@@ -167,7 +168,7 @@ def tissue_of(slide: OpenSlide) -> tuple[npt.NDArray[np.bool_], TissueSource]:
     """
     source = slide.source
     if not source.regions.given:
-        return segment_slide(slide), TissueSource(found_by(source.tissue, source.tissue_limit))
+        return segment_slide(slide), TissueSource(method_of(source))
     # loads shapely, which ranks that open no slide then need not
     from pyramidai_mpi.run.regions import RegionFiles
 
@@ -185,11 +186,30 @@ def tissue_of(slide: OpenSlide) -> tuple[npt.NDArray[np.bool_], TissueSource]:
 
 def segment_slide(slide: OpenSlide) -> npt.NDArray[np.bool_]:
     """Tissue mask of a slide, bool (H, W)."""
-    # loads scikit-image, which ranks that segment nothing then need not
+    return find_tissue(slide.pyramid.reader, slide.source, slide.mpp, mask_downsample(slide.pyramid.grid))
+
+
+def find_tissue(reader: SlideReader, source: SlideInput, mpp: float, downsample: float) -> npt.NDArray[np.bool_]:
+    """Tissue of an open slide by the method or network that is asked for, bool (H, W).
+
+    Parameters
+    ----------
+    mpp
+        µm per level-0 pixel.
+    downsample
+        Level-0 pixels per pixel of the mask.
+
+    Raises
+    ------
+    InputError
+        The network cannot be used.
+    """
+    if source.tissue_network is not None:
+        return tissue_by_network(reader, source, mpp, downsample)
+    # loads SciPy's filters, which ranks that segment nothing then need not
     from pyramidai_mpi.slides.segmentation import Segmentation, tissue_of_slide
 
-    way = Segmentation(slide.source.tissue, slide.source.tissue_limit)
-    return tissue_of_slide(slide.pyramid.reader, way, mask_downsample(slide.pyramid.grid), slide.mpp)
+    return tissue_of_slide(reader, Segmentation(source.tissue, source.tissue_limit), downsample, mpp)
 
 
 def rule_of(slide: OpenSlide, mask: npt.NDArray[np.bool_], source: TissueSource | None = None) -> TileRule:

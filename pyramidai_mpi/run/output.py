@@ -7,11 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, StorageError, input_errors
-from pyramidai_mpi.pyramid.tissue import TissueSource, found_by
+from pyramidai_mpi.pyramid.tissue import TissueSource
 from pyramidai_mpi.run.deciding import check_same, facts_before, values_in_result
 from pyramidai_mpi.run.facts import Fact, Kind
 from pyramidai_mpi.run.opening import open_under
 from pyramidai_mpi.run.strides import plan_levels_of_run
+from pyramidai_mpi.run.tissue_network import method_of
 from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.store.files.lock import STALE_AFTER_S, OutputLock
 from pyramidai_mpi.store.files.placing import (
@@ -78,7 +79,9 @@ def check_output(settings: RunSettings, *, overwrite: bool) -> None:
 
 
 def _inputs(settings: RunSettings) -> list[Path]:
-    return [settings.slide.path, settings.model.path, *settings.slide.regions.paths().values()]
+    network = settings.slide.tissue_network
+    given = [*settings.slide.regions.paths().values(), *([] if network is None else [network])]
+    return [settings.slide.path, settings.model.path, *given]
 
 
 def check_names(settings: RunSettings) -> None:
@@ -185,7 +188,7 @@ def source_of(settings: RunSettings) -> TissueSource:
     """How the run's tissue mask would come about, without making it."""
     slide = settings.slide
     if not slide.regions.given:
-        return TissueSource(found_by(slide.tissue, slide.tissue_limit))
+        return TissueSource(method_of(slide))
     from pyramidai_mpi.run.regions import RegionFiles  # loads shapely
 
     return RegionFiles.find(slide).source()

@@ -25,11 +25,12 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.patch_order import ENDING, is_patch_file, slide_stem
-from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource, found_by
+from pyramidai_mpi.pyramid.tissue import RegionFile, TissueSource
+from pyramidai_mpi.run.tissue_network import method_of
 from pyramidai_mpi.store.patches.reader import PatchFile
 from pyramidai_mpi.store.patches.record import PLACES
 from pyramidai_mpi.truth.asap import read_asap
-from pyramidai_mpi.truth.coverage import UNIT, cover_blocks, cover_rings
+from pyramidai_mpi.truth.coverage import UNIT, at_least_half, cover_blocks, cover_rings
 from pyramidai_mpi.truth.geojson import outlines_of_geojson, read_json
 from pyramidai_mpi.truth.geometry import outlined_area
 from pyramidai_mpi.truth.label_mask import open_mask
@@ -61,7 +62,7 @@ class RegionFiles:
     no_tissue
         All of the slide is tissue.
     method
-        How tissue is found where it is not given, see `pyramid.tissue.found_by`.
+        How tissue is found where it is not given, see `tissue_network.method_of`.
     """
 
     paths: dict[str, Path]
@@ -81,7 +82,7 @@ class RegionFiles:
         for role, path in source.regions.paths().items():
             endings = _MASKS if role == "tissue_mask" else _OUTLINES
             found[role] = _named_like(source.path, path, endings) if path.is_dir() else path
-        return cls(found, source.regions.no_tissue, found_by(source.tissue, source.tissue_limit))
+        return cls(found, source.regions.no_tissue, method_of(source))
 
     def source(self) -> TissueSource:
         """How a mask by these files comes about.
@@ -163,11 +164,7 @@ def _given_tissue(
             is_png = file.read(8) == b"\x89PNG\r\n\x1a\n"
         mask = open_png_mask(path, l0_size) if is_png else open_mask(path, l0_size)
         covered = mask.coverage(shape, downsample)
-    # the last row and column may reach beyond the slide
-    inside_x, inside_y = (
-        np.clip(extent / downsample - np.arange(n), 0, 1) for extent, n in zip(l0_size, shape[::-1], strict=True)
-    )
-    return np.asarray(covered >= np.floor(0.5 * UNIT * inside_y[:, None] * inside_x[None, :]).clip(1))
+    return at_least_half(covered, l0_size, downsample)
 
 
 def _covered_by_cells(

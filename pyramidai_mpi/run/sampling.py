@@ -10,6 +10,7 @@ from pyramidai_mpi.analyses.classify import normaliser_of
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.base.types import tiles_at
+from pyramidai_mpi.models.engines.base import SeenTiles
 from pyramidai_mpi.models.stain.map import StainError
 from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def sample_tiles(
     slides: Sequence[Path], package: ModelPackage, per_slide: int, seed: int, *, mpp: float | None = None
-) -> list[list[RgbArray]]:
+) -> list[list[SeenTiles]]:
     """Draw tiles that an exhaustive run would look at, without replacement, as the networks see them.
 
     Parameters
@@ -44,8 +45,8 @@ def sample_tiles(
 
     Returns
     -------
-    list of list of ndarray
-        For each level, level 0 first, and each slide: uint8 (n, T, T, 3). Unreadable tiles are left out.
+    list of list of SeenTiles
+        For each level, level 0 first, and each slide. Unreadable tiles are left out.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def sample_tiles(
         When a slide cannot be opened, its stain cannot be normalised, or none holds tissue.
     """
     stain_engine = own_stain_engine(package)
-    drawn: list[list[RgbArray]] = [[] for _ in range(package.n_levels)]
+    drawn: list[list[SeenTiles]] = [[] for _ in range(package.n_levels)]
     for number, path in enumerate(slides):
         slide = open_under(SlideInput(path, mpp), package)
         try:
@@ -63,13 +64,22 @@ def sample_tiles(
             for level in range(package.n_levels - 1, -1, -1):
                 rng = np.random.default_rng([seed, number, level])
                 chosen = tiles[np.sort(rng.permutation(len(tiles))[:per_slide])]
-                drawn[level].append(read_tiles(slide.pyramid, chosen, normalise)[0])
+                pixels, readable = read_tiles(slide.pyramid, chosen, normalise)
+                drawn[level].append(SeenTiles(pixels, positions_of(slide.pyramid, chosen[readable])))
                 tiles = rule.children(tiles) if level else tiles_at(0, np.empty((0, 2), np.int64))
         finally:
             slide.pyramid.reader.close()
-    if not any(len(part) for parts in drawn for part in parts):
+    if not any(len(part.pixels) for parts in drawn for part in parts):
         raise InputError(f"{slides[0]}: no tissue found on any of the slides; give slides with tissue")
     return drawn
+
+
+def positions_of(pyramid: SlidePyramid, tiles: TileArray) -> npt.NDArray[np.float32]:
+    """Where tiles of one level lie, float32 (n, 2), see `Grid.positions`."""
+    if not len(tiles):
+        return np.empty((0, 2), np.float32)
+    level = int(tiles["level"][0])
+    return pyramid.grid.positions(level, pyramid.grid.corners(level, np.stack([tiles["col"], tiles["row"]], axis=1)))
 
 
 def read_tiles(

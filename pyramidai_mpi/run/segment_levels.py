@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.analyses.base import OpenSlide
+from pyramidai_mpi.analyses.segment import lay_network
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.process.host import cpu_description, host_name
-from pyramidai_mpi.pyramid.grid import Grid, GridLevel
 from pyramidai_mpi.pyramid.rule import TileRule
 from pyramidai_mpi.pyramid.tissue import TissueMap, TissueSource
 from pyramidai_mpi.run.deciding import versions_of
@@ -18,53 +18,18 @@ from pyramidai_mpi.run.facts import Fact, Kind
 from pyramidai_mpi.run.opening import open_as_described
 from pyramidai_mpi.run.pool.messages import SlideDescription
 from pyramidai_mpi.slides.identity import slide_quickhash
-from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import ClosedReader
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.readers.trial import try_opening
-from pyramidai_mpi.slides.spacing import LevelPlan, plan_levels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.segment_order import SegmentOrder
     from pyramidai_mpi.base.settings import SlideInput
-    from pyramidai_mpi.models.segmentation_package import SegmentationPackage, SegmentationText
+    from pyramidai_mpi.models.segmentation_package import SegmentationPackage
     from pyramidai_mpi.run.facts import Facts
     from pyramidai_mpi.slides.readers.base import SlideInfo, SlideReader
-
-
-def lay_network(reader: SlideReader, text: SegmentationText, mpp: float, side: int, source: SlideInput) -> SlidePyramid:
-    """A network's spacing over an open slide, its tiles blocks of `side` pixels.
-
-    Parameters
-    ----------
-    mpp
-        µm per level-0 pixel; 0 where nobody knows, which networks that say no spacing take.
-
-    Raises
-    ------
-    InputError
-        When the slide is too coarse for the network.
-    """
-    info = reader.info
-    if text.mpp is None:
-        downsample = info.stored_downsamples[0]
-        plan = LevelPlan(0, mpp * downsample, 0, downsample, 1.0)
-    else:
-        (plan,) = plan_levels(
-            info.stored_downsamples,
-            mpp,
-            base_mpp=text.mpp,
-            scale_factor=2,
-            n_levels=1,
-            stored_exact=info.stored_exact,
-            allow_upsampling=source.allow_upsampling,
-            name=str(source.path),
-        )
-    halo = -(-text.halo // text.total_stride) * text.total_stride
-    grid = Grid(*info.l0_size, side + 2 * halo, (GridLevel(plan.downsample, side),))
-    return SlidePyramid(reader, grid, (plan,))
 
 
 @dataclass(frozen=True)

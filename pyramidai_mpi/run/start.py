@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.settings import RunSettings
 
-_COMPARED_ELSEWHERE = {"path", "mpp", "regions", "command_line"}
+_COMPARED_ELSEWHERE = {"path", "mpp", "regions", "tissue_network", "command_line"}
 """Names of slides, results and regions below; what the model's folder holds by `networks.agree_on_package`."""
 _DECIDE_NOTHING = {"mpi4py", "h5py"}
 
@@ -80,6 +80,7 @@ def facts_of_start(each: Sequence[RunSettings]) -> dict[str, list[str]]:
         ]
         + [f"mode {common.mode}"],
         "libraries": [f"{name} {version}" for name, version in library_versions().items() if name not in unused],
+        **({} if common.slide.tissue_network is None else {"--tissue": content_words(common.slide.tissue_network)}),
         **{f"--{role.replace('_', '-')}": content_words(path) for role, path in common.slide.regions.paths().items()},
     }
 

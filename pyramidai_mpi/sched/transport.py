@@ -88,7 +88,8 @@ def call_it_a_loss(comm: MPI.Intracomm, failure: BaseException) -> None:
     """Raise what says that a rank has died, where that is why a request of all ranks together has failed.
 
     Of a rank that dies while one of its non-blocking collectives is under way, Open MPI 5 says "known error not in
-    list" (`MPI.ERR_OTHER`) now and then, and the right error from then on only.
+    list" (`MPI.ERR_OTHER`) now and then, while a communicator is duplicated "internal error" (`MPI.ERR_INTERN`), and the
+    right error from then on only.
     """
     if isinstance(failure, MPI.Exception) and not is_loss(failure) and _knows_of_a_loss(comm):
         raise MPI.Exception(MPI.ERR_PROC_FAILED) from failure
@@ -126,8 +127,12 @@ class MpiTransport:
     @classmethod
     def open(cls, comm: MPI.Intracomm) -> Self:
         """Duplicate `comm`, so that messages of the run meet no others; collective."""
-        duplicate, request = comm.Idup()
-        wait_until(request.Test)
+        try:
+            duplicate, request = comm.Idup()
+            wait_until(request.Test)
+        except MPI.Exception as failure:
+            call_it_a_loss(comm, failure)
+            raise
         return cls(duplicate)
 
     def send(self, destination: int, data: bytes) -> None:

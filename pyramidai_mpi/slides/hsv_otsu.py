@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
-from skimage.morphology import remove_small_holes, remove_small_objects
+
+from pyramidai_mpi.slides.pieces import without_small_holes, without_small_pieces
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,8 +56,8 @@ def find_stained_by_hsv(rgb: RgbArray, scanned: npt.NDArray[np.bool_]) -> npt.ND
     if coloured.any():
         stained &= hue > np.clip(_otsu(hue[coloured]), *_HUE_LIMITS)
     stained &= value > _DARKEST_TISSUE
-    stained = remove_small_objects(stained & scanned, max_size=_SPECK_PX - 1)
-    stained = remove_small_holes(stained, max_size=_HOLE_PX - 1)
+    stained = without_small_pieces(stained & scanned, max_size=_SPECK_PX - 1)
+    stained = without_small_holes(stained, max_size=_HOLE_PX - 1)
     return np.asarray(stained)
 
 

@@ -43,7 +43,7 @@ def read_known(
     is_known : numpy.ndarray
         bool (height, width): False where pixels inside the slide could not be had.
     reason : str
-        Why the first of them could not; empty where all could.
+        Why; empty where all could.
     """
     width, height = size
     side = max(_SMALLEST, int(_MOST_STORED / pyramid.plans[level].ratio))
@@ -58,7 +58,8 @@ def read_known(
     if max(size) <= _SMALLEST or (there == LEFT_OUT).all():
         white = np.full((height, width, 3), 255, np.uint8)
         return white, np.full((height, width), not is_missing), reason if is_missing else ""
-    return _in_pieces(pyramid, level, corner, size, [0, (width + 1) // 2], [0, (height + 1) // 2])
+    pixels, is_known, _ = _in_pieces(pyramid, level, corner, size, [0, (width + 1) // 2], [0, (height + 1) // 2])
+    return pixels, is_known, "" if is_known.all() else reason
 
 
 def _in_pieces(

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
-from skimage.morphology import remove_small_holes, remove_small_objects
+
+from pyramidai_mpi.slides.pieces import without_small_holes, without_small_pieces
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -86,9 +87,9 @@ def find_stained(rgb: RgbArray, scanned: Mask, *, um_px: float, limit: float = D
     solid = _solid(density, smoothed, um_px, limit)
     fat = _wide_fat(density, solid, um_px, limit)
     stained = (smoothed > limit) & ~fat | (smoothed > _STRONG * limit)
-    stained = remove_small_objects(stained, max_size=_area(_SPECK_UM2, um_px))
+    stained = without_small_pieces(stained, max_size=_area(_SPECK_UM2, um_px))
     # holes of wide fat stay open
-    stained = remove_small_holes(stained | solid, max_size=_area(_HOLE_UM2, um_px)) & ~(fat & ~stained & ~solid)
+    stained = without_small_holes(stained | solid, max_size=_area(_HOLE_UM2, um_px)) & ~(fat & ~stained & ~solid)
     return np.asarray(stained & ~_grey(density, weakest, spread, um_px, limit) & ~ink & scanned)
 
 
@@ -142,7 +143,7 @@ def _ink(channels: Density, density: Density, spread: Density, um_px: float, *, 
     if beside_glass:  # without, a slide of one stain all over would be ink
         core |= like_stain & (density > _INK_DENSITY_LIKE_STAIN) & (spread < _INK_SMOOTH)
     core = _opened(core, _pixels(_INK_UM, um_px))
-    core = remove_small_objects(core, max_size=_area(_INK_LEAST_UM2, um_px))
+    core = without_small_pieces(core, max_size=_area(_INK_LEAST_UM2, um_px))
     return _grown(core, _pixels(_INK_EDGE_UM, um_px))
 
 
@@ -166,11 +167,11 @@ def _solid(density: Density, smoothed: Density, um_px: float, limit: float) -> M
 def _wide_fat(density: Density, solid: Mask, um_px: float, limit: float) -> Mask:
     """Loose tissue in pieces of more than `_FAT_UM2`, holes included."""
     step = max(1, round(_LOOSE_UM / um_px))
-    large = remove_small_objects(solid, max_size=_area(_LARGE_SOLID_UM2, um_px))
+    large = without_small_pieces(solid, max_size=_area(_LARGE_SOLID_UM2, um_px))
     net = _blocks(np.minimum(density, _LOOSE_CUT * limit), step)
     loose = ndimage.gaussian_filter(net, _LOOSE_UM / (um_px * step), truncate=3) > _LOOSE_MEAN * limit
     loose &= _blocks(_grown(large, 1).astype(np.float32), step) < 0.5
-    wide = remove_small_objects(_opened(loose, _pixels(104, um_px * step)), max_size=_area(_FAT_UM2, um_px * step))
+    wide = without_small_pieces(_opened(loose, _pixels(104, um_px * step)), max_size=_area(_FAT_UM2, um_px * step))
     everywhere = np.asarray(wide, bool).repeat(step, axis=0).repeat(step, axis=1)
     return everywhere[: density.shape[0], : density.shape[1]]
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from pyramidai_mpi.slides.hsv_otsu import find_stained_by_hsv
 from pyramidai_mpi.slides.optical_density import DEFAULT_LIMIT, find_stained
 from pyramidai_mpi.slides.pyramid import read_thumbnail
 
@@ -86,6 +85,9 @@ class Segmentation:
             limit = DEFAULT_LIMIT if self.limit is None else self.limit
             stained = find_stained(rgb, scanned, um_px=um_px, limit=limit)
         else:
+            # loads scikit-image, which takes a while
+            from pyramidai_mpi.slides.hsv_otsu import find_stained_by_hsv
+
             stained = find_stained_by_hsv(rgb, scanned)
         within = _enclosed(stained) & left_out if holes and left_out.any() else np.zeros_like(left_out)
         return np.asarray(stained | within | ~readable)

@@ -135,11 +135,11 @@ def check_engine(
     """
     before = tiles.copy()
 
-    def at(places: Any) -> dict[str, Any]:
-        return {"positions": positions[places] if positions is not None else None}
+    def at(places: Any) -> npt.NDArray[np.float32] | None:
+        return positions[places] if positions is not None else None
 
     _claim(engine.sees_position == (positions is not None), "an engine says whether it sees positions")
-    probabilities, features = engine.predict(tiles, **at(np.s_[:]))
+    probabilities, features = engine.predict(tiles, positions=at(np.s_[:]))
     _claim(features is None, "features come only when they are asked for")
     _claim(probabilities.dtype == np.float32, "probabilities are float32")
     _claim(probabilities.shape == (len(tiles), n_classes), "probabilities are (n, classes)")
@@ -148,19 +148,23 @@ def check_engine(
     kept = probabilities.copy()
 
     _claim(
-        _same_bits(engine.predict(tiles[::-1], **at(np.s_[::-1]))[0][::-1], kept),
+        _same_bits(engine.predict(tiles[::-1], positions=at(np.s_[::-1]))[0][::-1], kept),
         "a tile's place in a batch does not matter",
     )
-    one_by_one = np.concatenate([engine.predict(tile[None], **at(np.s_[n : n + 1]))[0] for n, tile in enumerate(tiles)])
+    one_by_one = np.concatenate(
+        [engine.predict(tile[None], positions=at(np.s_[n : n + 1]))[0] for n, tile in enumerate(tiles)]
+    )
     _claim(_same_bits(one_by_one, kept), "a tile alone has the same probabilities as among others")
     count = 2 * engine.batch_shape + 1
     again_and_again = np.resize(np.arange(len(tiles)), count)
-    many = engine.predict(tiles[again_and_again], **at(again_and_again))[0]
+    many = engine.predict(tiles[again_and_again], positions=at(again_and_again))[0]
     _claim(_same_bits(many, np.resize(kept, (count, n_classes))), "more tiles than a batch change nothing")
     _claim(_same_bits(probabilities, kept), "what was returned stays as it is")
-    _claim(engine.predict(tiles[:0], **at(np.s_[:0]))[0].shape == (0, n_classes), "no tiles have no probabilities")
+    _claim(
+        engine.predict(tiles[:0], positions=at(np.s_[:0]))[0].shape == (0, n_classes), "no tiles have no probabilities"
+    )
 
-    asked, features = engine.predict(tiles, features=True, **at(np.s_[:]))
+    asked, features = engine.predict(tiles, features=True, positions=at(np.s_[:]))
     _claim(_same_bits(asked, kept), "asking for features does not change the probabilities")
     if not engine.n_features:
         _claim(features is None, "a network without features gives none")
@@ -169,7 +173,7 @@ def check_engine(
         raise AssertionError("features come when they are asked for")
     _claim(features.dtype == np.float32, "features are float32")
     _claim(features.shape == (len(tiles), engine.n_features), "features are (n, n_features)")
-    again = engine.predict(tiles[::-1], features=True, **at(np.s_[::-1]))[1]
+    again = engine.predict(tiles[::-1], features=True, positions=at(np.s_[::-1]))[1]
     _claim(again is not None and _same_bits(again[::-1], features), "a tile's place does not change its features")
 
 

@@ -48,7 +48,9 @@ class Chart:
     curves
         Values by name, as many as there are in `x`; what is not finite leaves a gap.
     marked
-        Where a dashed line stands, such as the epoch that was kept; None for none.
+        Where an upright line stands; None for none.
+    marked_as
+        What it says below the chart, such as ``kept``.
     """
 
     heading: str
@@ -56,6 +58,7 @@ class Chart:
     x: Sequence[float]
     curves: Mapping[str, Sequence[float]]
     marked: float | None = None
+    marked_as: str = "kept"
 
 
 def charts_of(
@@ -131,10 +134,14 @@ def _figure(chart: Chart) -> str:
     drawn = [_grid(at, chart, y_ticks, (x_low, x_high))]
     keys = []
     for number, (name, values) in enumerate(chart.curves.items()):
-        style = f'stroke="{_COLOURS[number % len(_COLOURS)]}" stroke-dasharray="{_DASHES[number % len(_DASHES)]}"'
+        turn = (number + number // len(_COLOURS)) % len(_DASHES)  # the seventh has the first one's colour, other dashes
+        style = f'stroke="{_COLOURS[number % len(_COLOURS)]}" stroke-dasharray="{_DASHES[turn]}"'
         drawn.append(_curve(at, chart, name, values, style))
         line = f'<svg viewBox="0 0 34 10" style="width:34px" aria-hidden="true"><path d="M0 5H34" {style}'
         keys.append(f'<span>{line} stroke-width="2.5" fill="none"/></svg> {escape(name)}</span>')
+    if chart.marked is not None:
+        line = '<svg viewBox="0 0 34 14" style="width:34px" aria-hidden="true"><path class="mark" d="M17 0V14"/></svg>'
+        keys.append(f"<span>{line} {escape(chart.marked_as)}: {escape(chart.x_name)} {chart.marked:g}</span>")
     return (
         f"<figure><h2>{escape(chart.heading)}</h2>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(_in_words(chart))}">'

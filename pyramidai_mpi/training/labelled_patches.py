@@ -1,17 +1,15 @@
-"""Labelled tiles of annotated slides: split by slide, balanced between classes, kept on disk."""
+"""Labelled tiles of annotated slides."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.analyses.classify import normaliser_of
-from pyramidai_mpi.base.errors import InputError, StorageError, UsageError
 from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.base.types import tiles_at
 from pyramidai_mpi.models.stain.entry import StainEntry, parse_stain, stain_entry
@@ -19,47 +17,21 @@ from pyramidai_mpi.models.stain.map import MacenkoTarget
 from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
 from pyramidai_mpi.run.sampling import read_tiles
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine, stain_of_slide
+from pyramidai_mpi.training.exact.random_choices import generator_of
+from pyramidai_mpi.training.splits import Case
+from pyramidai_mpi.training.tile_store import DrawnTiles, Source
 from pyramidai_mpi.truth.labels import label_levels
-from pyramidai_mpi.truth.truth import read_truth
+from pyramidai_mpi.truth.truth import find_annotation, read_truth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.models.package import ModelPackage
-
-
-class Split(StrEnum):
-    """What a slide is used for."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-@dataclass(frozen=True)
-class LabelledTiles:
-    """Tiles of one level and split.
-
-    Attributes
-    ----------
-    pixels
-        uint8 (N, T, T, 3), mapped from disk.
-    positive
-        bool (N,), whether the tile is tumour.
-    mark
-        Short hash of the slides, truth and plan that they were drawn by.
-    """
-
-    pixels: RgbArray
-    positive: npt.NDArray[np.bool_]
-    mark: str = ""
-
-    def __len__(self) -> int:
-        return len(self.positive)
+    from pyramidai_mpi.ranks.unit_pool import UnitPool
+    from pyramidai_mpi.store.patches.origins import Origins
 
 
 @dataclass(frozen=True)
@@ -90,6 +62,11 @@ class TilePlan:
     mpp: float | None = None
 
     @property
+    def kind(self) -> str:
+        """What tiles are drawn of, in words."""
+        return "slides"
+
+    @property
     def in_words(self) -> str:
         """What is positive, for the package's card."""
         return (
@@ -97,11 +74,30 @@ class TilePlan:
             f"Stain normalisation: {self.model.stain}{', of each tile' if self.model.stain_per == 'tile' else ''}."
         )
 
-    def draw(
-        self, slides: Sequence[Path], split: Split, folder: Path, progress: Callable[[Path], None] | None = None
-    ) -> list[LabelledTiles]:
-        """See `draw_split`."""
-        return draw_split(slides, self, split, folder, progress)
+    def sources(self, slides: Sequence[Path]) -> list[Source]:
+        """What tiles are drawn of. Looks at the slides' files and their annotations'."""
+        return [Source(slide, self._mark(slide)) for slide in slides]
+
+    def draw_one(self, source: Source) -> list[DrawnTiles]:
+        """Tiles of a slide, per level: see `per_level.Material`.
+
+        Raises
+        ------
+        InputError
+            When the slide or its truth cannot be used.
+        """
+        return _draw(source.path, self)
+
+    def _mark(self, slide: Path) -> str:
+        """Short hash of what decides which tiles are drawn of a slide, and how they are labelled."""
+        model = self.model
+        said = find_annotation(self.truth, slide.name) if self.truth.is_dir() else self.truth
+        facts = [
+            [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in (slide, said)],
+            [self.min_share, self.per_class, self.seed, self.mpp],
+            [model.tile_size, model.base_mpp, model.scale_factor, model.n_levels],
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12] + self.stain_mark
 
     @property
     def stain_mark(self) -> str:
@@ -146,53 +142,6 @@ class TilePlan:
         return replace(self, model=model)
 
 
-Slide = TypeVar("Slide")
-
-
-def split_slides(
-    slides: Sequence[Slide],
-    has_tumor: Sequence[bool],
-    seed: int,
-    shares: tuple[float, float] = (0.6, 0.2),
-    *,
-    what: str = "slides with tumour",
-    advice: str = "give more",
-) -> dict[Split, list[Slide]]:
-    """Deal slides, or whatever goes into one split, to training, validation and test, with and without tumour apart.
-
-    Parameters
-    ----------
-    slides, has_tumor
-        The slides, and whether each holds tumour.
-    seed
-        Seed of the shuffling.
-    shares
-        Shares of the slides that train and that validate; the rest tests.
-    what
-        What those with tumour are called in the error.
-    advice
-        What to do about too few, for the error.
-
-    Raises
-    ------
-    UsageError
-        With fewer than three slides with tumour: each split needs one.
-    """
-    if sum(has_tumor) < 3:
-        raise UsageError(f"{sum(has_tumor)} {what}: training, validation and test need one each; {advice}")
-    split: dict[Split, list[Slide]] = {kind: [] for kind in Split}
-    rng = np.random.default_rng(seed)
-    for wanted in (True, False):
-        group = [slide for slide, tumor in zip(slides, has_tumor, strict=True) if tumor == wanted]
-        group = [group[i] for i in rng.permutation(len(group))]
-        validation = max(round(shares[1] * len(group)), min(1, len(group) // 3))
-        test = max(round((1 - sum(shares)) * len(group)), min(1, len(group) // 3))
-        split[Split.VALIDATION] += group[:validation]
-        split[Split.TEST] += group[validation : validation + test]
-        split[Split.TRAIN] += group[validation + test :]
-    return split
-
-
 def holds_tumor(slide: Path, plan: TilePlan) -> bool:
     """Whether the truth of a slide names any tumour.
 
@@ -210,39 +159,28 @@ def holds_tumor(slide: Path, plan: TilePlan) -> bool:
         opened.pyramid.reader.close()
 
 
-def draw_split(
-    slides: Sequence[Path], plan: TilePlan, split: Split, folder: Path, progress: Callable[[Path], None] | None = None
-) -> list[LabelledTiles]:
-    """Tiles of a split for every level, level 0 first, equally many of both classes; read once, then kept in `folder`.
+def cases_of(pool: UnitPool, slides: Sequence[Path], plan: TilePlan, origins: Origins) -> list[Case]:
+    """Whose each slide is, where from, and whether it holds tumour. Collective: ranks look at a slide each.
 
     Raises
     ------
     InputError
-        When a slide cannot be read, or a class has no tiles at some level.
+        When a slide or its truth cannot be used.
     """
-    tag = _tag(slides, plan)
-    paths = [folder / f"{split}-level{level}-{tag}" for level in range(plan.model.n_levels)]
-    if not all(path.with_suffix(".npz").exists() for path in paths):
-        parts: list[list[tuple[RgbArray, npt.NDArray[np.bool_]]]] = [[] for _ in paths]
-        for number, slide in enumerate(slides):
-            for level, drawn in enumerate(_draw(slide, number, plan)):
-                parts[level].append(drawn)
-            if progress is not None:
-                progress(slide)
-        for level, (path, found) in enumerate(zip(paths, parts, strict=True)):
-            pixels = np.concatenate([part[0] for part in found])
-            positive = np.concatenate([part[1] for part in found])
-            kept = balanced(positive, np.random.default_rng([plan.seed, level]))
-            if not len(kept):
-                raise InputError(
-                    f"no tile of one of the classes at level {level} on the {split} slides; give more annotated slides"
-                )
-            keep_tiles(path, [pixels[kept]], positive[kept])
-    return [kept_tiles(path, tag) for path in paths]
+
+    def look(number: int) -> npt.NDArray[np.bool_]:
+        return np.array([holds_tumor(slides[number], plan)])
+
+    has_tumor = pool.rows([1] * len(slides), look, np.bool_).tolist()
+    found = [origins.of(slide.name) for slide in slides]
+    return [
+        Case(slide, f"patient {known['patient']}" if "patient" in known else f"slide {slide}", known.get("centre"), has)
+        for slide, known, has in zip(slides, found, has_tumor, strict=True)
+    ]
 
 
-def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.NDArray[np.bool_]]]:
-    """Pixels and labels of the drawn tiles of one slide, per level."""
+def _draw(slide: Path, plan: TilePlan) -> list[DrawnTiles]:
+    """Drawn tiles of one slide, per level."""
     opened = open_under(SlideInput(slide, plan.mpp), plan.model)
     try:
         rule = rule_of(opened, segment_slide(opened))
@@ -259,68 +197,14 @@ def _draw(slide: Path, number: int, plan: TilePlan) -> list[tuple[RgbArray, npt.
         labels = label_levels(tissue, covered, index, plan.min_share)
         drawn = []
         for level, positive in enumerate(labels):
-            rng = np.random.default_rng([plan.seed, number, level])
+            rng = generator_of(plan.seed, f"tiles of {slide.name}", level)
             chosen = np.sort(
                 np.concatenate([rng.permutation(np.flatnonzero(positive == kind))[: plan.per_class] for kind in (0, 1)])
             )
             pixels, readable = read_tiles(opened.pyramid, tiles_at(level, index[level][chosen]), normalise)
-            drawn.append((pixels, positive[chosen][readable]))
+            kept = chosen[readable]
+            position = rule.grid.positions(level, rule.grid.corners(level, index[level][kept]))
+            drawn.append(DrawnTiles(pixels, positive[kept].astype(bool), position))
         return drawn
     finally:
         opened.pyramid.reader.close()
-
-
-def balanced(positive: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Rows with equally many of both classes, in order."""
-    classes = [np.flatnonzero(positive), np.flatnonzero(~positive)]
-    n = min(len(rows) for rows in classes)
-    return np.sort(np.concatenate([rng.permutation(rows)[:n] for rows in classes]))
-
-
-def kept_tiles(path: Path, mark: str) -> LabelledTiles:
-    """Tiles that `keep_tiles` has written."""
-    pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
-    return LabelledTiles(pixels, np.load(path.with_suffix(".npz"))["positive"], mark)
-
-
-def keep_tiles(path: Path, blocks: Iterable[RgbArray], positive: npt.NDArray[np.bool_]) -> None:
-    """Write pixels, then labels: the labels' file says that both are whole.
-
-    Parameters
-    ----------
-    path
-        Of both, without ending.
-    blocks
-        Pixels, uint8 (n, T, T, 3) each, of all N tiles together.
-    positive
-        bool (N,).
-
-    Raises
-    ------
-    StorageError
-        When they cannot be written.
-    """
-    try:
-        # not through a mapped file: of a full disk that would be a signal, and no error
-        with path.with_suffix(".npy").open("wb") as file:
-            for number, block in enumerate(blocks):
-                if number == 0:
-                    said = {"descr": "|u1", "fortran_order": False, "shape": (len(positive), *block.shape[1:])}
-                    np.lib.format.write_array_header_1_0(file, said)
-                file.write(np.ascontiguousarray(block).data)
-        partial = path.with_name(f"partial-{path.name}.npz")
-        np.savez(partial, positive=positive)
-        partial.replace(path.with_suffix(".npz"))
-    except OSError as error:
-        raise StorageError(f"{path.parent}: cannot keep tiles: {error.strerror or error}; make room") from error
-
-
-def _tag(slides: Sequence[Path], plan: TilePlan) -> str:
-    """Short hash of what decides which tiles are drawn."""
-    model = plan.model
-    facts = [
-        [[str(slide.resolve()), slide.stat().st_size, slide.stat().st_mtime_ns] for slide in slides],
-        [str(plan.truth.resolve()), plan.min_share, plan.per_class, plan.seed, plan.mpp],
-        [model.tile_size, model.base_mpp, model.scale_factor, model.n_levels],
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12] + plan.stain_mark

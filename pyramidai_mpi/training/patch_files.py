@@ -1,4 +1,4 @@
-"""Labelled tiles out of files of patches: split by patient, balanced between classes, kept on disk."""
+"""Labelled tiles out of files of patches, split by patient."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import numpy as np
 from pyramidai_mpi.base.csv_reading import read_csv
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.patch_order import slide_stem
+from pyramidai_mpi.patches.database import OpenPatches
 from pyramidai_mpi.patches.folds import read_folds
-from pyramidai_mpi.patches.open_files import OpenFiles
 from pyramidai_mpi.patches.selection import files_named, owners_of, read_chosen, with_labels
-from pyramidai_mpi.training.labelled_patches import LabelledTiles, Split, balanced, keep_tiles, kept_tiles, split_slides
+from pyramidai_mpi.store.patches.record import PLACES
+from pyramidai_mpi.training.splits import Case, Split, split_by_owner
+from pyramidai_mpi.training.tile_store import DrawnTiles, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from pyramidai_mpi.base.csv_reading import Row
-    from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.patches.selection import ChosenPatches
 
@@ -130,13 +131,15 @@ class LabelledFiles:
             return _split_by_table(self.files, table, fold)
         if fold is not None:
             raise UsageError(f"--fold {fold} is of a table of folds; give it with --split")
-        owners: dict[str, list[ChosenPatches]] = {}
-        for owner, one in zip(owners_of(self.files), self.files, strict=True):
-            owners.setdefault(owner, []).append(one)
-        has_positive = [any((one.labels == self.positive).any() for one in files) for files in owners.values()]
         what = f"patients or slides with {self.classes[1]}"
-        dealt = split_slides(list(owners.values()), has_positive, seed, what=what, advice=_ADVICE)
-        return {kind: [one.path for files in parts for one in files] for kind, parts in dealt.items()}
+        return split_by_owner(self.cases(), seed, what=what, advice=_ADVICE)
+
+    def cases(self) -> list[Case]:
+        """The files, with whose they are and where from."""
+        return [
+            Case(one.path, owner, one.origin.get("centre"), bool((one.labels == self.positive).any()))
+            for owner, one in zip(owners_of(self.files), self.files, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,11 @@ class PatchPlan:
         return ""
 
     @property
+    def kind(self) -> str:
+        """What tiles are drawn of, in words."""
+        return "files"
+
+    @property
     def in_words(self) -> str:
         """What is positive, for the package's card."""
         return (
@@ -173,37 +181,32 @@ class PatchPlan:
             f"{self.labelled.n_unknown} without a known label were left out."
         )
 
-    def draw(
-        self, slides: Sequence[Path], split: Split, folder: Path, progress: Callable[[Path], None] | None = None
-    ) -> list[LabelledTiles]:
-        """Patches of a split, equally many of both classes; read once, then kept in `folder`.
+    def sources(self, files: Sequence[Path]) -> list[Source]:
+        """What patches are drawn of."""
+        return [Source(path, self._mark(self._file(path))) for path in files]
+
+    def draw_one(self, source: Source) -> list[DrawnTiles]:
+        """Patches of a file: see `per_level.Material`.
 
         Raises
         ------
         InputError
-            When a patch cannot be read, or a class has none.
+            When a patch cannot be read, or the file is not what it was.
         """
-        files = [one for one in self.labelled.files if one.path in set(slides)]
-        path = folder / f"{split}-patches-{self._tag(files)}"
-        if not path.with_suffix(".npz").exists():
-            rows = [self._drawn(one) for one in files]
-            positive = np.concatenate(
-                [one.labels[drawn] == self.labelled.positive for one, drawn in zip(files, rows, strict=True)]
-            )
-            kept = balanced(positive, np.random.default_rng([self.seed, 0]))
-            if not len(kept):
-                raise InputError(
-                    f"no patch is {self.model.classes[0]}, or none {self.model.classes[1]}, of the {split} files; give "
-                    "more, or another --split or --seed"
-                )
-            ends = np.cumsum([len(drawn) for drawn in rows])
-            parts = np.split(kept, np.searchsorted(kept, ends[:-1]))
-            numbers = [
-                one.rows[drawn[part - (end - len(drawn))]]
-                for one, drawn, part, end in zip(files, rows, parts, ends, strict=True)
-            ]
-            keep_tiles(path, _blocks(files, numbers, progress), positive[kept])
-        return [kept_tiles(path, self._tag(files))]
+        one = self._file(source.path)
+        drawn = self._drawn(one)
+        numbers = one.rows[drawn]
+        with OpenPatches(one.path) as patches:
+            if patches.digest != one.digest:
+                raise InputError(f"{one.path}: holds other patches than when training began; start it anew")
+            blocks = [patches.take(numbers[first : first + _BLOCK]) for first in range(0, len(numbers), _BLOCK)]
+            position = _positions(patches, numbers)
+        size = self.labelled.size
+        pixels = np.concatenate([np.empty((0, size, size, 3), np.uint8), *blocks])
+        return [DrawnTiles(pixels, one.labels[drawn] == self.labelled.positive, position)]
+
+    def _file(self, path: Path) -> ChosenPatches:
+        return next(one for one in self.labelled.files if one.path == path)
 
     def _drawn(self, one: ChosenPatches) -> npt.NDArray[np.int64]:
         """Places of the drawn ones among a file's labelled patches, ascending."""
@@ -213,24 +216,22 @@ class PatchPlan:
         chosen = [rng.permutation(np.flatnonzero(is_positive == kind))[: self.per_class] for kind in (False, True)]
         return np.sort(np.concatenate(chosen))
 
-    def _tag(self, files: Sequence[ChosenPatches]) -> str:
+    def _mark(self, one: ChosenPatches) -> str:
         """Short hash of what decides which patches are drawn."""
-        facts = [[one.digest for one in files], self.labelled.positive, self.per_class, self.seed]
+        facts = [one.digest, self.labelled.positive, self.per_class, self.seed]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
-def _blocks(
-    files: Sequence[ChosenPatches],
-    numbers: Sequence[npt.NDArray[np.integer]],
-    progress: Callable[[Path], None] | None,
-) -> Iterator[RgbArray]:
-    """Pixels of patches of each file, some at a time."""
-    opened = OpenFiles([one.path for one in files], [one.digest for one in files])
-    for file, wanted in enumerate(numbers):
-        for first in range(0, len(wanted), _BLOCK):
-            yield opened[file].take(wanted[first : first + _BLOCK])
-        if progress is not None:
-            progress(files[file].path)
+def _positions(patches: OpenPatches, numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+    """Centres of patches over their slide's size, float32 (n, 2); NaN where nobody knows where they were."""
+    header = patches.header
+    table = patches.table[numbers]
+    corners = np.stack([table["l0_x"], table["l0_y"]], axis=1).astype(np.float64)
+    centres = corners + header.settings.size * header.settings.downsample / 2
+    if header.settings.places == PLACES[2]:
+        centres[:] = np.nan
+    size = np.array(header.slide.l0_size, np.float64)
+    return np.clip(centres / np.where(size > 0, size, np.nan), 0, 1).astype(np.float32)  # see `Grid.positions`
 
 
 def _split_by_table(files: Sequence[ChosenPatches], path: Path, fold: int | None) -> dict[Split, list[Path]]:

@@ -1,26 +1,34 @@
-"""One network a level on annotated slides, as the paper trains them, and the package they make."""
+"""One network a level on labelled tiles, as the paper trains them, one level after the other."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pyramidai_mpi.base.intended_use import claim_of
-from pyramidai_mpi.models.write import PackageText, write_package
-from pyramidai_mpi.store.files.placing import placed_folder
-from pyramidai_mpi.training.architectures import check_weights, new_network
-from pyramidai_mpi.training.fitting import FitSettings, accuracy, fit, score
-from pyramidai_mpi.training.labelled_patches import Split
+import numpy as np
+
+from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.ranks.collectives import on_rank0
+from pyramidai_mpi.training.architectures import new_network
+from pyramidai_mpi.training.fitting import FitPlace, accuracy, area_under_curve, fit, material_mark, score
 from pyramidai_mpi.training.networks.export import to_onnx
+from pyramidai_mpi.training.networks.with_position import with_position
+from pyramidai_mpi.training.splits import Split
+from pyramidai_mpi.training.tile_store import Draws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.training.labelled_patches import LabelledTiles
+    from pyramidai_mpi.ranks.unit_pool import UnitPool
+    from pyramidai_mpi.training.exact.log import Row
+    from pyramidai_mpi.training.fit_settings import FitSettings
+    from pyramidai_mpi.training.fitting import ShowsTraining
     from pyramidai_mpi.training.networks.tile_network import TileNetwork
+    from pyramidai_mpi.training.splits import SlidesOfSplits
+    from pyramidai_mpi.training.tile_store import LabelledTiles, TileStore
 
 
 @dataclass(frozen=True)
@@ -32,22 +40,27 @@ class LevelResult:
     level
         Number of the level, 0 is the finest.
     graph
-        The trained network, serialised as ONNX.
-    tiles, accuracies
-        Number of tiles in each split, half of them tumour, and the share of them on the right side of 0.5.
-    best_epoch, epochs
-        The epoch whose weights were kept, from 1, and how many epochs there were.
+        The trained network, serialised as ONNX, on rank 0; empty on the others.
+    digest
+        SHA-256 of its weights, in hexadecimal digits: equal for any number of ranks.
+    tiles, accuracies, areas
+        Number of tiles in each split, the share of them on the right side of 0.5 (both classes counting alike), and the
+        area under their ROC curve.
+    kept_epoch, rows
+        The epoch whose weights were kept, from 1, and the log.
     """
 
     level: int
     graph: bytes
+    digest: str
     tiles: Mapping[Split, int]
     accuracies: Mapping[Split, float]
-    best_epoch: int
-    epochs: int
+    areas: Mapping[Split, float]
+    kept_epoch: int
+    rows: tuple[Row, ...]
 
 
-class Material(Protocol):
+class Material(Draws, Protocol):
     """What is learnt: tiles of annotated slides (`labelled_patches.TilePlan`), or of files of patches."""
 
     @property
@@ -56,8 +69,8 @@ class Material(Protocol):
         ...
 
     @property
-    def stain_mark(self) -> str:
-        """For names of files that depend on how stain is normalised; empty where it is not."""
+    def kind(self) -> str:
+        """What tiles are drawn of, in words."""
         ...
 
     @property
@@ -65,186 +78,147 @@ class Material(Protocol):
         """What is positive, for the package's card."""
         ...
 
-    def draw(
-        self, slides: Sequence[Path], split: Split, folder: Path, progress: Callable[[Path], None] | None = None
-    ) -> list[LabelledTiles]:
-        """Tiles of a split for every level, level 0 first; read once, then kept in `folder`."""
-        ...
-
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training stands: what is being done, and how much of it."""
+class TrainingPlan:
+    """What networks are trained, beside how.
 
-    what: str
-    done: int
-    total: int
+    Attributes
+    ----------
+    material
+        What they learn.
+    architecture
+        A name of `architectures.ARCHITECTURES`.
+    start
+        Weights to start from; None for random ones.
+    from_finer
+        Whether each level above 0 starts from what the level below it has learnt.
+    work
+        Folder of states and logs.
+    save_every_s
+        Seconds between saved states.
+    sees_position
+        Whether networks are told where on its slide a tile lies.
+    """
+
+    material: Material
+    architecture: str
+    start: Path | None
+    from_finer: bool
+    work: Path
+    save_every_s: float = 60.0
+    sees_position: bool = False
+
+    def place_names(self) -> list[str]:
+        """Names of the levels' trainings."""
+        return [f"level{level}" for level in range(self.material.model.n_levels)]
 
 
 def train_levels(
-    split: Mapping[Split, list[Path]],
-    plan: Material,
-    architecture: str,
+    pool: UnitPool,
+    plan: TrainingPlan,
     settings: FitSettings,
-    start: Path | None,
-    work: Path,
-    progress: Callable[[Progress], None],
-    *,
-    from_finer: bool = False,
+    split: SlidesOfSplits,
+    store: TileStore,
+    show: ShowsTraining | None = None,
 ) -> list[LevelResult]:
-    """Train a network for every level.
+    """Train a network for every level. Collective.
 
     Parameters
     ----------
+    pool
+        The ranks.
+    plan, settings
+        What is trained, and how.
     split
         Slides of each split.
-    plan, architecture, settings
-        Which tiles are drawn, which network learns them, and how.
-    start
-        Weights to start from, see `check_weights`; None for random ones.
-    work
-        Folder that keeps tiles and states; with the same options, training goes on from them.
-    progress
-        Called after every slide read and every step.
-    from_finer
-        Whether each level above 0 starts from what the level below it has learnt.
+    store
+        Their tiles, drawn.
+    show
+        Told how far it is, on this rank.
 
     Raises
     ------
-    InputError
-        When slides, truth, weights or kept states cannot be used.
+    InputError, UsageError, PoolStoppedError
+        See `fit`; and when a split has no tiles of a class, or weights cannot be used.
     """
-    check_weights(architecture, start)
-    tiles: dict[Split, list[LabelledTiles]] = {}
-    for kind, slides in split.items():
-        seen: list[Path] = []
-
-        def say(slide: Path, kind: Split = kind, seen: list[Path] = seen, total: int = len(slides)) -> None:
-            seen.append(slide)
-            progress(Progress(f"tiles, {kind}", len(seen), total))
-
-        tiles[kind] = plan.draw(slides, kind, work, say)
-    results = []
-    weights = "random" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()[:12]
+    results: list[LevelResult] = []
+    weights = "random" if plan.start is None else hashlib.sha256(plan.start.read_bytes()).hexdigest()[:12]
     finer: TileNetwork | None = None
-    for level in range(plan.model.n_levels):
-        network = new_network(architecture, settings.seed + level, start)
+    for level, name in enumerate(plan.place_names()):
+        tiles = {kind: _tiles_of(plan.material, store, slides, kind, level, settings) for kind, slides in split.items()}
+        network = new_network(plan.architecture, settings.seed + level, plan.start)
+        if plan.sees_position:
+            _check_positions(plan.material, tiles)
+            network = with_position(network, settings.seed + level)
         if finer is not None:
             network.load_state_dict(finer.state_dict())
-        of_level = {kind: levels[level] for kind, levels in tiles.items()}
-        begun_from = weights if finer is None else "level below"
-        material = [of_level[Split.TRAIN].mark, of_level[Split.VALIDATION].mark, begun_from]
-        done = fit(
-            network,
-            of_level[Split.TRAIN],
-            of_level[Split.VALIDATION],
-            replace(settings, material=" ".join(material)),
-            work / f"{architecture}{plan.stain_mark}-level{level}.pt",
-            lambda epoch, seen, total, level=level: progress(  # type: ignore[misc]
-                Progress(f"level {level}, epoch {epoch + 1}/{settings.epochs}", seen, total)
-            ),
-        )
-        on_cpu = FitSettings(batch_size=settings.batch_size)
+        material = {
+            "--arch": plan.architecture,
+            "--position": str(plan.sees_position),
+            "--weights": weights if finer is None else "level below",
+            "tiles": material_mark(tiles[Split.TRAIN], tiles[Split.VALIDATION]),
+        }
+        place = FitPlace(plan.work, name, level, material, plan.save_every_s)
+        done = fit(network, tiles[Split.TRAIN], tiles[Split.VALIDATION], settings, pool, place, show)
+        if show is not None:
+            show.phase(f"{name}: scores of all tiles, and its graph")
+        scores = {kind: score(network, found, pool) for kind, found in tiles.items()}
         results.append(
             LevelResult(
                 level=level,
-                graph=to_onnx(network, plan.model.tile_size),
-                tiles={kind: len(found) for kind, found in of_level.items()},
-                accuracies={
-                    kind: accuracy(score(network, found.pixels, on_cpu), found.positive)
-                    for kind, found in of_level.items()
-                },
-                best_epoch=done.best_epoch + 1,
-                epochs=len(done.losses),
+                graph=_graph(pool, network, plan.material.model.tile_size),
+                digest=done.digest,
+                tiles={kind: len(found) for kind, found in tiles.items()},
+                accuracies={kind: accuracy(scores[kind], found.positive) for kind, found in tiles.items()},
+                areas={kind: area_under_curve(scores[kind], found.positive) for kind, found in tiles.items()},
+                kept_epoch=done.kept_epoch + 1,
+                rows=done.rows,
             )
         )
-        if from_finer:
+        if plan.from_finer:
             finer = network
     return results
 
 
-def accuracy_table(results: list[LevelResult]) -> list[str]:
+def _tiles_of(
+    material: Material, store: TileStore, slides: Sequence[Path], kind: Split, level: int, settings: FitSettings
+) -> LabelledTiles:
+    try:
+        return store.of(slides, level, settings.seed, balanced=settings.class_weights is None)
+    except InputError as error:
+        negative, positive = material.model.classes
+        wrong = InputError(
+            f"level {level}: {error} of the {len(slides)} {material.kind} for {kind}; both {negative} and {positive} "
+            f"are needed: give more annotated {material.kind}, or another --seed or --split"
+        )
+        wrong.agreed = True  # all ranks have read the same
+        raise wrong from error
+
+
+def _check_positions(material: Material, tiles: Mapping[Split, LabelledTiles]) -> None:
+    if any(one.position is None or not np.isfinite(one.position).all() for one in tiles.values()):
+        wrong = UsageError(f"--position: some of the {material.kind} do not say where on their slides tiles lay")
+        wrong.agreed = True  # all ranks have read the same
+        raise wrong
+
+
+def _graph(pool: UnitPool, network: TileNetwork, side: int) -> bytes:
+    """The network as ONNX on rank 0."""
+    if pool.comm is None:
+        return to_onnx(network, side)
+    return on_rank0(pool.comm, lambda: to_onnx(network, side)) or b""
+
+
+def accuracy_table(results: Sequence[LevelResult]) -> list[str]:
     """Accuracy per level and split, as lines of Markdown."""
     kinds = list(Split)
     lines = [
-        "| level | " + " | ".join(f"{kind} accuracy (tiles)" for kind in kinds) + " | best epoch |",
-        "| --- " * (len(kinds) + 2) + "|",
+        "| level | " + " | ".join(f"{kind} accuracy (tiles)" for kind in kinds) + " | test AUC | kept epoch |",
+        "| --- " * (len(kinds) + 3) + "|",
     ]
     for result in results:
         cells = [f"{result.accuracies[kind]:.3f} ({result.tiles[kind]})" for kind in kinds]
-        lines.append(f"| {result.level} | " + " | ".join(cells) + f" | {result.best_epoch} of {result.epochs} |")
+        cells += [f"{result.areas[Split.TEST]:.3f}", f"{result.kept_epoch} of {len(result.rows)}"]
+        lines.append(f"| {result.level} | " + " | ".join(cells) + " |")
     return lines
-
-
-def write_trained(
-    folder: Path,
-    command: str,
-    split: Mapping[Split, list[Path]],
-    plan: Material,
-    results: list[LevelResult],
-    intended_use: str | None = None,
-) -> None:
-    """Write the trained networks as a package with its card.
-
-    Parameters
-    ----------
-    folder
-        Folder of the package, which is named after it.
-    command
-        The command that made it, for the card.
-    split, plan, results
-        What `train_levels` was given, and what it returned.
-    intended_use
-        What the model may be used for, see `base.intended_use`; None to say nothing.
-
-    Raises
-    ------
-    OutputExistsError, StorageError
-        When something has the folder's name, or it cannot be written.
-    """
-    negative, positive = plan.model.classes
-    text = PackageText(
-        folder.name,
-        classes=(negative, positive),
-        positive_class=positive,
-        tile_size=plan.model.tile_size,
-        base_mpp=plan.model.base_mpp,
-        stain_target=plan.model.stain_target,
-        stain_per=plan.model.stain_per,
-        intended_use=intended_use,
-    )
-    with placed_folder(folder) as partial:
-        write_package(partial, text.document(len(results)), [result.graph for result in results])
-        card = _card(text, command, split, plan, results)
-        (partial / "README.md").write_text(card, encoding="utf-8")
-
-
-def _card(
-    package: PackageText, command: str, split: Mapping[Split, list[Path]], plan: Material, results: list[LevelResult]
-) -> str:
-    """The model card in Markdown: what the networks were trained on and how well they tell the classes apart."""
-    slides = [f"- {kind}: {', '.join(slide.name for slide in slides)}" for kind, slides in split.items()]
-    text = [
-        f"# Model `{package.name}`",
-        "",
-        f"Intended use: {claim_of(package.intended_use) or 'not stated; not for diagnosis'}.",
-        "",
-        "Made by",
-        "",
-        f"    {command}",
-        "",
-        f"One network a level, at {plan.model.base_mpp:g} µm per pixel and coarser by {plan.model.scale_factor} from "
-        f"level to level. {plan.in_words}",
-        "",
-        "Slides, none in two splits:",
-        "",
-        *slides,
-        "",
-        "Accuracy at probability 0.5, both classes equal in number:",
-        "",
-        *accuracy_table(results),
-        "",
-        "All thresholds are 0.5; `pyramidai tune` chooses better ones.",
-        "",
-    ]
-    return "\n".join(text)

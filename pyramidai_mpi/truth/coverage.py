@@ -120,6 +120,24 @@ def cover_blocks(
     covered[first_row : first_row + rows, first_col : first_col + cols] += row_weights.T @ labels @ col_weights
 
 
+def at_least_half(covered: npt.NDArray[np.int32], l0_size: tuple[int, int], downsample: float) -> npt.NDArray[np.bool_]:
+    """Which pixels of a mask are covered by at least half of their part inside the slide.
+
+    Parameters
+    ----------
+    covered
+        int32 (H, W), 0 to `UNIT`.
+    l0_size, downsample
+        Width and height of the slide in level-0 pixels, and how many of them a pixel's side is.
+    """
+    # the last row and column may reach beyond the slide
+    inside_x, inside_y = (
+        np.clip(extent / downsample - np.arange(n), 0, 1)
+        for extent, n in zip(l0_size, covered.shape[::-1], strict=True)
+    )
+    return np.asarray(covered >= np.floor(0.5 * UNIT * inside_y[:, None] * inside_x[None, :]).clip(1))
+
+
 def _overlaps(first: int, count: int, size: float, n_cells: int) -> tuple[npt.NDArray[np.float64], int]:
     """Length that each of `count` pixels shares with each cell, float64 (count, cells), and the first cell."""
     low = (first + np.arange(count)) * size

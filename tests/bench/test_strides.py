@@ -16,7 +16,7 @@ from pyramidai_mpi.synth.polygons import CAMELYON_MPP
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLAN = Plan((1,), 1, 1, 800)
+PLAN = Plan((1,), 1, 1, 640)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def bash(monkeypatch, capfdbinary):
 
 def test_a_bare_word_may_become_a_command_or_a_file(folder, bash):
     files = ["plain,slide 1.tif", "plain,slides/", "plain,slow.h5"]
-    assert bash("pyramidai s") == ["plain,simulate", "plain,synth", *files]
+    assert bash("pyramidai s") == ["plain,segment", "plain,simulate", "plain,synth", *files]
     found = bash("pyramidai ")
     assert found[:3] == ["plain,run", "plain,digest", "plain,info"]
     assert {"plain,tumour.svs", "plain,slides/"} <= set(found)

@@ -20,6 +20,7 @@ from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import mpirun
+from tests.packages import write_package
 
 pytestmark = pytest.mark.mpi
 
@@ -138,3 +139,30 @@ def test_help_names_every_task_and_aggregator() -> None:
     text = CliRunner().invoke(command, ["--help"]).output
     for word in ("binary", "classes", "share", "survival", "abmil", "mean", "transformer", "--resume"):
         assert word in text
+
+
+def test_features_of_a_package_make_a_package(folder, tmp_path) -> None:
+    encoder = write_package(tmp_path / "colour", n_levels=1, side=64, thresholds=(0.5,), with_features=True)
+    slides = [folder / f"s{n}.tif" for n in (0, 1, 2, 3, 4, 5, 9)]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "labels.csv").write_text(
+        "slide,time,event,split\n"
+        + "\n".join(f"{slide.stem},{n},1,{('train', 'validation', 'test')[n % 3]}" for n, slide in enumerate(slides))
+    )
+    for slide in slides:
+        pyramidai_mpi.analyse(
+            slide, encoder, output=tmp_path / f"results/{slide.stem}.h5", features=True, progress=False
+        )
+    common = ["--labels", tmp_path / "labels.csv", "--task", "survival", "--epochs", "2", "--dropout", "0", "-q"]
+    of_files = ["--features", tmp_path / "results", "--encoder", encoder, "--tiles", "1000", "-o", tmp_path / "a"]
+    of_slides = [*slides, "--encoder", encoder, "--augment", "none", "--tiles", "1000", "-o", tmp_path / "b"]
+    for words in (of_files, of_slides):
+        assert run_command_line(["train-slides", *map(str, [*words, *common])]) == 0
+    packages = [load_package(tmp_path / name) for name in "ab"]
+    assert packages[0].classes == packages[1].classes == ("lower risk", "higher risk")
+    assert [package.aggregator.task for package in packages] == ["survival"] * 2
+    tables = [list(csv.reader((tmp_path / name / "predictions.csv").open())) for name in "ab"]
+    assert tables[0][0] == ["case", "split", "time", "event", "predicted risk"]
+    for of_file, of_slide in zip(tables[0][1:], tables[1][1:], strict=True):
+        assert of_file[:4] == of_slide[:4]
+        assert float(of_file[4]) == pytest.approx(float(of_slide[4]), rel=1e-3, abs=1e-3)

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import kill, started
 from tests.end_to_end.conftest import digest_of, pyramidai
-from tests.end_to_end.strided import SLOWLY, map_in
+from tests.end_to_end.strided import SLOWLY, Made, map_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def small_slide(tmp_path_factory) -> Path:
+    """A slide of fewer windows than that of the other tests."""
+    path = tmp_path_factory.mktemp("small") / "small.tif"
+    write_slide(SynthSpec(1100, 900, seed=2, tumor_share=0.2), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(small_slide, tmp_path_factory) -> Made:
+    """Its results, each made when it is first asked for."""
+    return Made(tmp_path_factory.mktemp("made"), small_slide)
+
 
 SHARED = ("--model", "small-valid", "--stride", "28", "--mode", "reference")
 

@@ -14,11 +14,11 @@ from pyramidai_mpi.evaluation.local_maxima import take_maxima
 
 def plain(score: np.ndarray, cell: float, radius: float) -> list[tuple[int, int]]:
     """By falling score, then row-major; kept when no kept one is near."""
-    kept: list[tuple[int, int]] = []
-    for row, col in sorted(np.argwhere(score > -np.inf).tolist(), key=lambda at: (-score[at[0], at[1]], at)):
-        if all(np.hypot((row - r) * cell, (col - c) * cell) > radius for r, c in kept):
-            kept.append((row, col))
-    return kept
+    kept = np.empty((0, 2), np.int64)
+    for at in sorted(np.argwhere(score > -np.inf).tolist(), key=lambda at: (-score[at[0], at[1]], at)):
+        if (np.hypot(*((kept - at) * cell).T) > radius).all():
+            kept = np.vstack([kept, at])
+    return [(row, col) for row, col in kept.tolist()]
 
 
 @given(

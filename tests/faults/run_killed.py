@@ -19,7 +19,9 @@ import h5py  # noqa: F401 - here rather than in each child
 
 from pyramidai_mpi.cli.main import main
 from pyramidai_mpi.run import networks, opening, run  # noqa: F401
+from pyramidai_mpi.slides import segmentation  # noqa: F401
 from pyramidai_mpi.store.results.reader import read_digest
+from tests.ready import leave
 
 folder, before, slide, model = (Path(word) for word in sys.argv[1:5])
 output = folder / "out.h5"
@@ -75,7 +77,7 @@ def attempt(call: int | None) -> tuple[int, str]:
         try:
             main([str(slide), "--model", str(model), "-o", str(output), "--resume", "-q"])
         except SystemExit as end:
-            os._exit(int(end.code or 0))  # libraries look in vain for the threads that a fork loses
+            leave(int(end.code or 0))
     os.close(writing)
     _, status = os.waitpid(child, 0)
     with os.fdopen(reading) as said:

@@ -15,7 +15,7 @@ SEED = 20261120
 
 @pytest.mark.mpi
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "slides", "n"), [("run", 1, 6), ("run", 3, 6), ("extract", 2, 4)])
+@pytest.mark.parametrize(("what", "slides", "n"), [("run", 1, 4), ("run", 3, 6), ("extract", 2, 4)])
 def test_kills_at_random_moments_change_nothing(what: str, slides: int, n: int) -> None:
     command = [sys.executable, "-m", "bench.faults.chaos", "--command", what, "--kills", str(n)]
     command += ["--ranks", "2", "--kills-a-run", str(n // 2)]

@@ -74,8 +74,12 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("replacing", [False, True], ids=["", "--overwrite"])
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.partition(",")[2])
+@pytest.mark.parametrize(
+    ("place", "replacing"),
+    # what is replaced is looked at from the making of the file on
+    [(place, False) for place in PLACES] + [(place, True) for place in PLACES[2:]],
+    ids=lambda value: value.partition(",")[2] if isinstance(value, str) else "--overwrite" * value,
+)
 def test_a_run_that_stood_still_so_long_that_another_took_its_place_changes_nothing(
     undisturbed: Undisturbed, output: Path, tmp_path: Path, place: str, replacing: bool
 ) -> None:

@@ -48,12 +48,12 @@ def undisturbed(slide: Path, tmp_path_factory) -> str:
 
 
 def run_with_deaths(deaths: str, slide: Path, output: Path, *options: str) -> Job:
-    return mpirun_with_deaths(deaths, slide, "-o", output, "--batch-size", "4", *options)
+    return mpirun_with_deaths(deaths, slide, "-o", output, "--batch-size", "4", "--no-progress", *options)
 
 
 def mpirun_with_deaths(deaths: str, *words: str | Path) -> Job:
     script = REPOSITORY / "tests" / "faults" / "run_dying.py"
-    return mpirun(5, [script, deaths, *words, "--no-progress"], timeout=120, launcher_args=["--with-ft", "ulfm"])
+    return mpirun(5, [script, deaths, *words], timeout=120, launcher_args=["--with-ft", "ulfm"])
 
 
 @pytest.mark.parametrize("rank", range(5))
@@ -154,7 +154,7 @@ def words_of(cohort: Path, results: Path) -> list[str | Path]:
 
 
 def assert_the_others_finish_the_cohort(deaths: Sequence[str], cohort: Path, results: Path) -> None:
-    job = mpirun_with_deaths(";".join(deaths), *words_of(cohort, results))
+    job = mpirun_with_deaths(";".join(deaths), *words_of(cohort, results), "--no-progress")
     assert job.returncode == 0
     assert sum(int(n) for n in re.findall(r"(\d) of \d ranks died", job.stderr)) == len(deaths)
     for seed in range(N_SLIDES):

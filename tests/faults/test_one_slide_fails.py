@@ -92,7 +92,8 @@ def test_a_bug_in_one_slide_ends_that_slide_and_resume_completes_it(
     for stem in ("first", "last"):
         assert read_digest(tmp_path / f"{stem}.h5") == read_digest(slides / f"{stem}.h5")
         assert rows_of(tmp_path)[stem]["status"] == "complete"
-    assert pyramidai(*arguments(slides, tmp_path, "--resume"), ranks=2).returncode == 0
+    by = 2 if place == "its third batch" else None
+    assert pyramidai(*arguments(slides, tmp_path, "--resume"), ranks=by).returncode == 0
     assert read_digest(tmp_path / "victim.h5") == read_digest(slides / "victim.h5")
     assert not list(tmp_path.glob("*.lock"))
     assert not list(tmp_path.glob("*.journal"))

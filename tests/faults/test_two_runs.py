@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -69,17 +70,26 @@ def test_a_signal_before_the_first_tile_ends_all_ranks_with_75_and_leaves_nothin
     assert read_digest(output) == undisturbed.digest
 
 
-@pytest.fixture
-def finished(undisturbed: Undisturbed, tmp_path: Path) -> list[str]:
-    """Arguments of a run of several slides that is finished, in its folder."""
+@pytest.fixture(scope="module")
+def finished_once(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """Slides and model of a run of several slides, and the folder of its results."""
+    folder = tmp_path_factory.mktemp("finished")
     slides = []
     for name in "abc":
-        slides.append(tmp_path / f"{name}.tif")
+        slides.append(folder / f"{name}.tif")
         slides[-1].write_bytes(undisturbed.slide.read_bytes())
-    (tmp_path / "results").mkdir()
-    arguments = [*map(str, slides), "--model", str(undisturbed.model), "--results-dir", str(tmp_path / "results")]
-    assert pyramidai(*arguments, ranks=2).returncode == 3
-    return arguments
+    (folder / "results").mkdir()
+    arguments = [*map(str, slides), "--model", str(undisturbed.model)]
+    assert pyramidai(*arguments, "--results-dir", folder / "results", ranks=2).returncode == 3
+    return arguments, folder / "results"
+
+
+@pytest.fixture
+def finished(finished_once: tuple[list[str], Path], tmp_path: Path) -> list[str]:
+    """Arguments of a run of several slides that is finished, in a folder of the test."""
+    arguments, results = finished_once
+    shutil.copytree(results, tmp_path / "results")
+    return [*arguments, "--results-dir", str(tmp_path / "results")]
 
 
 def assert_all_are_complete(results: Path, digest: str) -> None:

@@ -189,7 +189,7 @@ BAD = {
     "other layout": ("layout: NHWC", "layout: NCHW", ["input", "NCHW", "NHWC"]),
     "other type": ("dtype: uint8", "dtype: float32", ["input", "float32", "uint8"]),
     "layout a list": ("layout: NHWC", "layout: [NHWC]", ["input", "NHWC"]),
-    "reserved inputs": ("inputs: []", "inputs: [position]", ["inputs", "position"]),
+    "other inputs": ("inputs: []", "inputs: [age]", ["inputs", "age", "position"]),
     "reserved decision": ("type: threshold", "type: vote", ["decision", "vote"]),
     "wrong hash": ("sha256: ", "sha256: 0000", ["level0.onnx", "SHA-256"]),
     "network missing": ("onnx: level1.onnx", "onnx: level9.onnx", ["level9.onnx", "missing"]),

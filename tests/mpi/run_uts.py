@@ -15,7 +15,7 @@ from tests.sched.uts import S4, TreeSearch, s4_roots
 
 faulthandler.dump_traceback_later(100, exit=True)
 parser = argparse.ArgumentParser()
-parser.add_argument("--policy", type=Policy, default=Policy.STEAL_HALF)
+parser.add_argument("--policy", type=Policy, nargs="+", default=[Policy.STEAL_HALF], help="each for all runs")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--batch-size", type=int, default=16)
 parser.add_argument("--by-depth", action="store_true")
@@ -25,7 +25,7 @@ parser.add_argument("--runs", type=int, default=1)
 options = parser.parse_args()
 
 comm = MPI.COMM_WORLD
-for _ in range(options.runs):
+for policy in [policy for policy in options.policy for _ in range(options.runs)]:
     roots = s4_roots()
     expected = 0
     if options.deal == "few":  # two roots of some size, both on the last rank
@@ -42,9 +42,10 @@ for _ in range(options.runs):
     elif options.deal == "none" or comm.rank != comm.size - 1:
         roots = roots[:0]
     search = TreeSearch(options.batch_size, options.by_depth, options.seconds)
-    outcome = run(comm, search, roots, options.policy, options.seed)
+    outcome = run(comm, search, roots, policy, options.seed)
     mine = {
         "expected": expected,
+        "policy": policy.value,
         "nodes": search.nodes,
         "leaves": search.found.leaves,
         "depth": search.found.depth,

@@ -22,6 +22,14 @@ def search(ranks: int, *options: str) -> list[list[dict]]:
     return [json.loads(line) for line in job.stdout.splitlines()]
 
 
+def search_by_each(ranks: int, *options: str) -> list[list[dict]]:
+    """The same of runs by each policy, one after the other in one job."""
+    found = search(ranks, "--policy", *POLICIES, *options)
+    assert {reports[0]["policy"] for reports in found} == set(POLICIES)
+    assert len(found) % len(POLICIES) == 0
+    return found
+
+
 def assert_found_all(reports: list[dict]) -> None:
     root = int.from_bytes(S4.root()[:8], "big")
     assert 1 + sum(report["nodes"] for report in reports) == S4_NODES
@@ -32,30 +40,26 @@ def assert_found_all(reports: list[dict]) -> None:
     assert not any(report["stopped"] or report["unfinished"] for report in reports)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 12])
-def test_the_tree_s4_has_its_published_size(ranks, policy):
-    for reports in search(ranks, "--policy", policy, "--seed", str(ranks), "--by-depth", "--runs", "2"):
+def test_the_tree_s4_has_its_published_size(ranks):
+    for reports in search_by_each(ranks, "--seed", str(ranks), "--by-depth", "--runs", "2"):
         assert len(reports) == ranks
         assert_found_all(reports)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_all_roots_on_one_rank(policy):
-    (reports,) = search(5, "--policy", policy, "--deal", "one-rank")
-    assert_found_all(reports)
+def test_all_roots_on_one_rank():
+    for reports in search_by_each(5, "--deal", "one-rank"):
+        assert_found_all(reports)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_no_roots_at_all(policy):
-    (reports,) = search(4, "--policy", policy, "--deal", "none")
-    assert [report["nodes"] for report in reports] == [0, 0, 0, 0]
+def test_no_roots_at_all():
+    for reports in search_by_each(4, "--deal", "none"):
+        assert [report["nodes"] for report in reports] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_more_ranks_than_roots(policy):
-    (reports,) = search(7, "--policy", policy, "--deal", "few")
-    assert 2 <= sum(report["nodes"] for report in reports) == reports[0]["expected"]
+def test_more_ranks_than_roots():
+    for reports in search_by_each(7, "--deal", "few"):
+        assert 2 <= sum(report["nodes"] for report in reports) == reports[0]["expected"]
 
 
 def test_batches_of_one_and_of_more_than_there_are():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import h5py
 
 N_FEATURES = 5
-SHARE = 150
+SHARE = 300
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,10 @@ from pyramidai_mpi.base.errors import InputError, UsageError  # noqa: E402
 from pyramidai_mpi.cli.main import run_command_line  # noqa: E402
 from pyramidai_mpi.models.package import load_package  # noqa: E402
 from pyramidai_mpi.patches.database import open_patches  # noqa: E402
-from pyramidai_mpi.training.labelled_patches import Split  # noqa: E402
+from pyramidai_mpi.ranks.unit_pool import UnitPool  # noqa: E402
 from pyramidai_mpi.training.patch_files import LabelledFiles, PatchPlan  # noqa: E402
+from pyramidai_mpi.training.splits import Split  # noqa: E402
+from pyramidai_mpi.training.tile_store import TileStore  # noqa: E402
 from tests.packages import write_package  # noqa: E402
 from tests.patch_files import labelled_by, order_of, write_patches_of  # noqa: E402
 from tests.tiffs import textured, write_slide  # noqa: E402
@@ -55,7 +57,7 @@ def folder(tmp_path_factory):
 
 
 def train(*words, epochs=12):
-    fixed = ["--epochs", str(epochs), "--batch-size", "8", "--learning-rate", "0.003", "--threads", "1", "-q"]
+    fixed = ["--epochs", str(epochs), "--batch-size", "8", "--learning-rate", "0.003", "-q"]
     return run_command_line(["train", "--patches", *map(str, words), *fixed])
 
 
@@ -112,10 +114,10 @@ def test_a_run_takes_it_on_the_slide_and_on_its_patches(folder, package):
 def test_the_same_command_goes_on_and_reads_no_patch_again(folder, tmp_path):
     work = tmp_path / "work"
     assert train(folder, "-o", tmp_path / "a", "--work", work, epochs=1) == 0
-    kept = {path: path.stat().st_mtime_ns for path in work.glob("*.np?")}
-    assert len(kept) == 6
-    assert train(folder, "-o", tmp_path / "b", "--work", work, epochs=2) == 0
-    assert kept == {path: path.stat().st_mtime_ns for path in work.glob("*.np?")}
+    kept = {path: path.stat().st_mtime_ns for path in work.glob("tiles/*.np?")}
+    assert len(kept) == 20
+    assert train(folder, "-o", tmp_path / "b", "--work", work, "--resume", epochs=2) == 0
+    assert kept == {path: path.stat().st_mtime_ns for path in work.glob("tiles/*.np?")}
     assert "2 of 2" in (tmp_path / "b/README.md").read_text() or "1 of 2" in (tmp_path / "b/README.md").read_text()
 
 
@@ -125,17 +127,25 @@ def test_drawn_are_patches_of_the_files_with_their_labels_equally_many_of_each(f
     assert labelled.n_unknown == 80
     model = load_package(write_package(tmp_path / "model", n_levels=1, side=SIDE))
     split = labelled.split(3)
-    (tiles,) = PatchPlan(model, labelled, per_class=5, seed=3).draw(split[Split.TRAIN], Split.TRAIN, tmp_path)
+    tiles = drawn(PatchPlan(model, labelled, per_class=5, seed=3), split[Split.TRAIN], tmp_path)
     known = Counter()
     for path in split[Split.TRAIN]:
         with open_patches(path) as patches:
             known.update((patches[n].tobytes(), label) for n, label in enumerate(patches.table["label"].tolist()))
-    drawn = Counter((one.tobytes(), int(positive)) for one, positive in zip(tiles.pixels, tiles.positive, strict=True))
-    assert drawn <= known
+    pixels = tiles.pixels[:]
+    assert Counter((one.tobytes(), int(right)) for one, right in zip(pixels, tiles.positive, strict=True)) <= known
     assert (len(tiles), int(tiles.positive.sum())) == (2 * 5 * 6, 5 * 6)
     more = LabelledFiles.read([folder / f"{SLIDES[0]}.patches.h5", *split[Split.TRAIN][:1]][-1:], None)
-    (alone,) = PatchPlan(model, more, per_class=5, seed=3).draw(split[Split.TRAIN][:1], Split.TRAIN, tmp_path)
-    assert {one.tobytes() for one in alone.pixels} <= {one.tobytes() for one in tiles.pixels}
+    alone = drawn(PatchPlan(model, more, per_class=5, seed=3), split[Split.TRAIN][:1], tmp_path)
+    assert {one.tobytes() for one in alone.pixels[:]} <= {one.tobytes() for one in pixels}
+    across = tiles.position[:, 0]
+    assert across[~tiles.positive].max() < 0.5 < across[tiles.positive].min(), "the right half is dark, and positive"
+
+
+def drawn(plan, files, folder):
+    store = TileStore(folder / "tiles", 1)
+    store.draw(UnitPool(), plan, files)
+    return store.of(files, 0, seed=3)
 
 
 def test_a_table_says_the_split(folder, tmp_path):
@@ -245,3 +255,33 @@ def test_annotated_slides_need_truth_and_take_no_option_of_patches(folder, tmp_p
     options = ["--truth", str(folder), "-o", str(tmp_path / "out"), "--split", "a.csv"]
     assert run_command_line(["train", *slides, *options]) == 64
     assert "--split is for files of patches, with --patches" in capsys.readouterr().err
+
+
+def test_each_patient_is_tested_once_in_a_cross_validation(folder, tmp_path, capsys):
+    assert train(folder, "-o", tmp_path / "out", "--folds", "5", epochs=1) == 0
+    tested = []
+    for fold in range(5):
+        splits = splits_of((tmp_path / f"out/fold-{fold}/README.md").read_text())
+        patients = {kind: {name.split("_")[1] for name in names} for kind, names in splits.items()}
+        assert len(patients["test"]) == len(patients["validation"]) == 1
+        assert len(set.union(*patients.values())) == sum(map(len, patients.values())) == 5
+        tested += patients["test"]
+    assert len(set(tested)) == 5
+    assert "| standard deviation |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--folds", "5", "--leave-centre-out"], "--folds and --leave-centre-out: each says what trains"),
+        (["--folds", "6"], "slides with tumour are of 5 patients; use fewer folds"),
+        (["--leave-centre-out"], "all slides are of centre 0"),
+        (["--class-weights", "1"], "expected balanced, or two numbers"),
+        (["--origin", "o.csv"], "--origin is for annotated slides"),
+        (["--nesterov"], "--nesterov is a way of --optimizer sgd"),
+    ],
+)
+def test_ways_of_training_that_do_not_fit_are_said_before_the_work(folder, tmp_path, capsys, options, said):
+    assert train(folder, "-o", tmp_path / "out", *options) == 64
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

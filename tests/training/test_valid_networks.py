@@ -15,10 +15,12 @@ from pyramidai_mpi.base.errors import UsageError  # noqa: E402
 from pyramidai_mpi.models.check import check_network  # noqa: E402
 from pyramidai_mpi.models.package import load_package  # noqa: E402
 from pyramidai_mpi.models.write import PackageText, write_package  # noqa: E402
+from pyramidai_mpi.ranks.unit_pool import UnitPool  # noqa: E402
 from pyramidai_mpi.training.architectures import check_side, new_network  # noqa: E402
-from pyramidai_mpi.training.fitting import FitSettings, fit, score  # noqa: E402
-from pyramidai_mpi.training.labelled_patches import LabelledTiles  # noqa: E402
+from pyramidai_mpi.training.fit_settings import FitSettings  # noqa: E402
+from pyramidai_mpi.training.fitting import FitPlace, fit, score  # noqa: E402
 from pyramidai_mpi.training.networks.export import to_onnx  # noqa: E402
+from pyramidai_mpi.training.tile_store import LabelledTiles  # noqa: E402
 
 NAMES = ("small-valid", "inception-valid")
 STRIDE = 16
@@ -165,9 +167,9 @@ def test_textures_of_one_colour_are_learnt_to_be_told_apart(name, tmp_path) -> N
     tiles = LabelledTiles(pixels, positive)
     network = new_network(name, 0)
     settings = FitSettings(epochs=12, batch_size=8, learning_rate=1e-3)
-    done = fit(network, tiles, tiles, settings, tmp_path / "s.pt")
-    assert done.losses[-1] < done.losses[0]
-    assert ((score(network, pixels, settings) >= 0.5) == positive).all()
+    done = fit(network, tiles, tiles, settings, UnitPool(), FitPlace(tmp_path, "level0", 0, {}))
+    assert done.rows[-1]["loss"] < done.rows[0]["loss"]
+    assert ((score(network, tiles, UnitPool()) >= 0.5) == positive).all()
 
 
 def test_tiles_too_small_to_leave_a_map_are_refused(name) -> None:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
+
+
+class SeenTiles(NamedTuple):
+    """What networks are given of n tiles.
+
+    Attributes
+    ----------
+    pixels
+        uint8 (n, T, T, 3).
+    positions
+        float32 (n, 2), see `Grid.positions`; for networks that see them.
+    """
+
+    pixels: RgbArray
+    positions: npt.NDArray[np.float32]
 
 
 class Engine(Protocol):

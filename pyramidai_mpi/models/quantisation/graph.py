@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -19,10 +18,13 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.package import POSITION
 from pyramidai_mpi.models.quantisation.average_pooling import averages_as_convolutions
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.base.types import RgbArray
+    import numpy.typing as npt
+
+    from pyramidai_mpi.models.engines.base import SeenTiles
 
 _INTEGER_OPERATORS = ["Conv", "Relu", "MaxPool", "AveragePool", "Concat", "Add", "Mul"]
 """What is computed in integers. The layers after the last convolution cost nothing and decide the last digits of a
@@ -32,14 +34,19 @@ _ROOT_LOGGER = logging.getLogger()
 
 
 class _Tiles(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, name: str, tiles: RgbArray) -> None:
-        self._feeds = iter([{name: tile[np.newaxis]} for tile in tiles])
+    def __init__(self, name: str, tiles: SeenTiles, *, sees_position: bool) -> None:
+        inputs: dict[str, npt.NDArray[Any]] = {name: tiles.pixels}
+        if sees_position:
+            inputs[POSITION] = tiles.positions
+        self._feeds = iter(
+            [{key: values[n : n + 1] for key, values in inputs.items()} for n in range(len(tiles.pixels))]
+        )
 
-    def get_next(self) -> dict[str, RgbArray] | None:
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
         return next(self._feeds, None)
 
 
-def quantised_graph(path: Path, input_name: str, tiles: RgbArray) -> bytes:
+def quantised_graph(path: Path, input_name: str, tiles: SeenTiles, *, sees_position: bool = False) -> bytes:
     """Serialise a network with its convolutions in integers: weights int8 per channel, activations uint8 (QDQ).
 
     Parameters
@@ -47,9 +54,11 @@ def quantised_graph(path: Path, input_name: str, tiles: RgbArray) -> bytes:
     path
         File of the network, in float32, with uint8 NHWC as its input.
     input_name
-        Name of the graph's input.
+        Name of the graph's input of pixels.
     tiles
-        uint8 (N, T, T, 3): the range of each activation is that seen on them.
+        The range of each activation is that seen on them.
+    sees_position
+        Whether the graph is told where they lie.
 
     Raises
     ------
@@ -66,7 +75,7 @@ def quantised_graph(path: Path, input_name: str, tiles: RgbArray) -> bytes:
             quantize_static(
                 str(prepared),
                 str(done),
-                _Tiles(input_name, tiles),
+                _Tiles(input_name, tiles, sees_position=sees_position),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_INTEGER_OPERATORS,
                 per_channel=True,

@@ -12,6 +12,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.check import input_name
 from pyramidai_mpi.models.engines.backends import load_engine
+from pyramidai_mpi.models.engines.base import SeenTiles
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.quantisation.graph import quantised_graph
 from pyramidai_mpi.models.write import document_of, onnx_name, write_package
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.base.types import RgbArray
     from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
@@ -90,8 +90,8 @@ class QuantisedPackage:
 
 def quantise(
     package: ModelPackage,
-    calibration: Sequence[RgbArray],
-    held_out: Sequence[RgbArray],
+    calibration: Sequence[SeenTiles],
+    held_out: Sequence[SeenTiles],
     scratch: Path,
     backends: Sequence[str] = ("onnxruntime",),
 ) -> QuantisedPackage:
@@ -102,7 +102,7 @@ def quantise(
     package
         The package; its networks take uint8 NHWC.
     calibration, held_out
-        Tiles uint8 (N, T, T, 3) of each level, level 0 first, as the networks see them; none in common.
+        Tiles of each level, level 0 first, as the networks see them; none in common.
     scratch
         Folder for files that the comparison needs.
     backends
@@ -117,9 +117,11 @@ def quantise(
         raise InputError(f"{package.folder}: its networks take floats; only uint8 NHWC packages can be quantised")
     graphs, reports = [], []
     for level, tiles, others in zip(package.levels, calibration, held_out, strict=True):
-        if not len(tiles):
+        if not len(tiles.pixels):
             raise InputError(f"{package.folder}: no tissue tile of level {level.level} to calibrate with; more slides")
-        graph = quantised_graph(level.onnx_path, input_name(level.onnx_path), tiles)
+        graph = quantised_graph(
+            level.onnx_path, input_name(level.onnx_path), tiles, sees_position=package.sees_position
+        )
         path = scratch / f"level{level.level}.onnx"
         path.write_bytes(graph)
         graphs.append(graph)
@@ -131,34 +133,36 @@ def quantise(
 
 
 def _compare(
-    level: ModelLevel, column: int, before: FixedBatchEngine, after: FixedBatchEngine, tiles: RgbArray
+    level: ModelLevel, column: int, before: FixedBatchEngine, after: FixedBatchEngine, tiles: SeenTiles
 ) -> LevelReport:
     old, new = _scores(before, tiles, column), _scores(after, tiles, column)
     was, is_now = passes(old, level.threshold), passes(new, level.threshold)
     difference = np.abs(old - new)
     speeds: list[list[float]] = [[], []]
-    for _ in range(_REPETITIONS if len(tiles) else 0):
+    count = len(tiles.pixels)
+    timed = SeenTiles(tiles.pixels[:_TIMED_TILES], tiles.positions[:_TIMED_TILES])
+    for _ in range(_REPETITIONS if count else 0):
         for engine, seen in zip((before, after), speeds, strict=True):
             started = time.perf_counter()
-            engine.predict(tiles[:_TIMED_TILES])
-            seen.append(len(tiles[:_TIMED_TILES]) / (time.perf_counter() - started))
+            engine.predict(timed.pixels, positions=timed.positions)
+            seen.append(len(timed.pixels) / (time.perf_counter() - started))
     medians = [statistics.median(seen) if seen else float("nan") for seen in speeds]
     return LevelReport(
         level=level.level,
         backend=after.backend,
-        tiles=len(tiles),
+        tiles=count,
         float_tiles_per_s=medians[0],
         int8_tiles_per_s=medians[1],
         max_difference=float(difference.max(initial=0)),
-        mean_difference=float(difference.mean()) if len(tiles) else float("nan"),
+        mean_difference=float(difference.mean()) if count else float("nan"),
         changed=int((was != is_now).sum()),
         float_positives=int(was.sum()),
         kept_positives=int((was & is_now).sum()),
     )
 
 
-def _scores(engine: FixedBatchEngine, tiles: RgbArray, column: int) -> npt.NDArray[np.float64]:
-    return engine.predict(tiles)[0][:, column].astype(np.float64)
+def _scores(engine: FixedBatchEngine, tiles: SeenTiles, column: int) -> npt.NDArray[np.float64]:
+    return engine.predict(tiles.pixels, positions=tiles.positions)[0][:, column].astype(np.float64)
 
 
 def write_quantised(package: ModelPackage, done: QuantisedPackage, folder: Path) -> None:

@@ -52,6 +52,7 @@ class ExactGradients:
 
     def __init__(self, networks: Mapping[str, nn.Module], bits: int = 40, what: str = "micro-batch") -> None:
         self._networks, self._bits, self._what = dict(networks), bits, what
+        self._memory: npt.NDArray[np.int64] | None = None
 
     def of_step(self, pool: UnitPool, n_units: int, loss_of: Callable[[int], tuple[torch.Tensor, float]]) -> StepSums:
         """Set ``grad`` of every parameter to that of the step's mean loss. Collective.
@@ -92,22 +93,27 @@ class ExactGradients:
                 np.array([loss.item()]),
                 np.array([weight], np.float64),
                 *(_gradient(parameter) for parameter in trained.values()),
-                *(buffer.numpy() for buffer in statistics if buffer is not None),
+                *(buffer.cpu().numpy() for buffer in statistics if buffer is not None),
             ]
 
         with _statistics_of_units(norms) as before:
-            (loss,), (weight,), *sums = pool.sums(n_units, term_of, sizes, self._bits, self._what)
+            n_numbers = sum(sizes.values())
+            if self._memory is None or len(self._memory) != n_numbers:
+                self._memory = np.empty(n_numbers, np.int64)
+            total = pool.exact_sum(n_units, term_of, sizes, self._bits, self._what, self._memory)
+        loss, weight = (float(total.mean_of(name, 1.0)[0]) for name in ("loss", "weight"))
         if not weight > 0:
             error = InputError("nothing in this step has any weight; look at the labels and class weights")
             error.agreed = True  # all ranks have the same sums
             raise error
-        for parameter, total in zip(trained.values(), sums, strict=False):
-            parameter.grad = torch.from_numpy(total / weight).to(parameter.dtype).view_as(parameter)
-        of_norms = sums[len(trained) :]
-        for number, norm in enumerate(norms.values()):
-            mean, variance = (of_norms[2 * number + k] / n_units for k in (0, 1))
-            _move_averages(norm, before[number], mean, variance)
-        return StepSums(float(loss), float(weight))
+        for name, parameter in trained.items():
+            dtype = np.float64 if parameter.dtype == torch.float64 else np.float32
+            mean = total.mean_of(f"gradient of {name}", weight, dtype)
+            parameter.grad = torch.from_numpy(mean).to(parameter).view_as(parameter)
+        for (name, norm), averages in zip(norms.items(), before, strict=True):
+            mean, variance = (total.mean_of(f"{what} of {name}", n_units) for what in ("mean", "variance"))
+            _move_averages(norm, averages, mean, variance)
+        return StepSums(loss, weight)
 
     def _trained(self) -> dict[str, nn.Parameter]:
         return {
@@ -127,7 +133,7 @@ class ExactGradients:
 
 
 def _gradient(parameter: nn.Parameter) -> npt.NDArray[np.floating]:
-    return np.zeros(parameter.numel(), np.float32) if parameter.grad is None else parameter.grad.numpy()
+    return np.zeros(parameter.numel(), np.float32) if parameter.grad is None else parameter.grad.cpu().numpy()
 
 
 _Averages = tuple[torch.Tensor, torch.Tensor, "float | None"]
@@ -154,9 +160,9 @@ def _statistics_of_units(norms: Mapping[str, _BatchNorm]) -> Iterator[list[_Aver
 
 
 def _move_averages(
-    norm: _BatchNorm, before: _Averages, mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]
+    norm: _BatchNorm, before: _Averages, mean: npt.NDArray[np.floating], variance: npt.NDArray[np.floating]
 ) -> None:
     share = 0.1 if norm.momentum is None else norm.momentum
     for buffer, old, new in ((norm.running_mean, before[0], mean), (norm.running_var, before[1], variance)):
-        moved = (1 - share) * old.double() + share * torch.from_numpy(new)
+        moved = (1 - share) * old.double() + share * torch.from_numpy(new).to(old.device)
         buffer.copy_(moved.to(buffer.dtype))  # type: ignore[union-attr]

@@ -13,8 +13,8 @@ from pyramidai_mpi.base.csv_reading import read_csv, read_number
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.models.aggregator_entry import SlideTask
 from pyramidai_mpi.training.exact.random_choices import generator_of
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.slides.bags import Case
+from pyramidai_mpi.training.splits import Split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

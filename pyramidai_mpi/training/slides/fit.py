@@ -13,9 +13,9 @@ from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
 from pyramidai_mpi.training.exact.log import TrainingLog
 from pyramidai_mpi.training.exact.loop import ExactTraining
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.slides.bags import steps_of_epoch
 from pyramidai_mpi.training.slides.joint import JointGradients
+from pyramidai_mpi.training.splits import Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -16,8 +16,8 @@ from pyramidai_mpi.models.write import PackageText, onnx_name, write_package
 from pyramidai_mpi.store.files.placing import placed_folder, storage_errors, temporary_name
 from pyramidai_mpi.training.curves import charts_of, curves_page
 from pyramidai_mpi.training.exact.log import table_of
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.slides.package import slide_graph, tile_graph
+from pyramidai_mpi.training.splits import Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,18 +78,17 @@ def write_output(
     """
     check_output(folder, overwrite=overwrite)
     head = prepared.head
+    use = intended_use or _use_of(prepared.model)
     aggregator = slide_graph(prepared.aggregator, head, prepared.n_features)
     with _placed_over(folder) as partial:
         if prepared.encoder is not None and prepared.model is not None:
             entry = aggregator_entry(plan.aggregator, plan.task, head.classes)
-            document = _text(prepared.model, head, intended_use).document(1) | {"aggregator": entry}
+            document = _text(prepared.model, head, use).document(1) | {"aggregator": entry}
             tiles = tile_graph(prepared.encoder, prepared.aggregator, head, prepared.model.tile_size)
             write_package(partial, document, [tiles], aggregator)
         else:
             (partial / AGGREGATOR_ONNX).write_bytes(aggregator)
-        (partial / "README.md").write_text(
-            _card(folder.name, plan, prepared, trained, command, intended_use), encoding="utf-8"
-        )
+        (partial / "README.md").write_text(_card(folder.name, plan, prepared, trained, command, use), encoding="utf-8")
         (partial / "predictions.csv").write_text(predictions_table(head, trained), encoding="utf-8")
         (partial / "log.csv").write_text(table_of(list(trained.rows)), encoding="utf-8")
         figure = f"validation_{head.figure_name}"
@@ -115,6 +114,11 @@ def _placed_over(folder: Path) -> Iterator[Path]:
         folder.rename(old)
         fresh.rename(folder)
         shutil.rmtree(old)
+
+
+def _use_of(model: ModelPackage | None) -> str | None:
+    """What the encoder's package says that it is for; one of random weights says nothing of what has learnt since."""
+    return None if model is None or model.random_weights else model.intended_use
 
 
 def _text(model: ModelPackage, head: TaskHead, intended_use: str | None) -> PackageText:

@@ -40,7 +40,7 @@ class OnnxEncoder(nn.Module):
     Raises
     ------
     InputError
-        It has no features, is for pixels as floats, or has a node that cannot be done here.
+        It has no features, is for pixels as floats, is told where tiles lie, or has a node that cannot be done here.
     """
 
     def __init__(self, package: ModelPackage) -> None:
@@ -48,12 +48,19 @@ class OnnxEncoder(nn.Module):
         self._where = package.levels[0].onnx_path
         if package.float_input is not None:
             raise InputError(f"{self._where}: takes pixels as floats, and cannot learn here; give a package of ours")
+        if package.sees_position:
+            raise InputError(
+                f"{self._where}: is told where tiles lie (inputs: [position]), and an encoder is not; give a package "
+                "without"
+            )
         graph = onnx.load(self._where, load_external_data=False).graph
         if len(graph.output) < 2:
             raise InputError(f"{self._where}: has no second output, features; give a package whose network has")
-        self._input = next(
-            value.name for value in graph.input if value.name not in {one.name for one in graph.initializer}
-        )
+        stored = {one.name for one in graph.initializer}
+        inputs = [value.name for value in graph.input if value.name not in stored]
+        if len(inputs) > 1:
+            raise InputError(f"{self._where}: sees more than pixels ({', '.join(inputs)}), and cannot learn here")
+        self._input = inputs[0]
         self._output = graph.output[1].name
         self._nodes = _needed(graph, self._output)
         unknown = sorted({node.op_type for node in self._nodes} - set(_OPERATORS))

@@ -19,7 +19,6 @@ from pyramidai_mpi.models.write import BASE_MPP, SCALE_FACTOR, TILE, onnx_name
 from pyramidai_mpi.patches.formats.foreign_features import FeatureFile, feature_files
 from pyramidai_mpi.ranks.collectives import on_all
 from pyramidai_mpi.training.augment import NO_CHANGE, AugmentSettings
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.networks.group_norm import LEAST_SIDE, new_encoder
 from pyramidai_mpi.training.slides.aggregators import new_aggregator
 from pyramidai_mpi.training.slides.bags import Case, Draw
@@ -29,6 +28,7 @@ from pyramidai_mpi.training.slides.heads import BinaryHead, ClassesHead, ShareHe
 from pyramidai_mpi.training.slides.package_encoder import OnnxEncoder
 from pyramidai_mpi.training.slides.tile_features import EncodedTiles, StoredFeatures
 from pyramidai_mpi.training.slides.tissue_tiles import TissueTiles, find_tissue, shared
+from pyramidai_mpi.training.splits import Split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -109,7 +109,7 @@ class EncodedTiles:
     ) -> None:
         self.encoder: nn.Module | None = encoder
         self.n_features = n_features
-        self.dtype = next(parameter.dtype for parameter in encoder.parameters())
+        self.dtype = next((parameter.dtype for parameter in encoder.parameters()), torch.float32)
         self._network, self._pixels, self._seed, self._changes = encoder, pixels, seed, changes
         self._dropout = _Dropout(dropout, seed)
 

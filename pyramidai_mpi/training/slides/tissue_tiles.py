@@ -13,10 +13,9 @@ import numpy as np
 from pyramidai_mpi.analyses.classify import normaliser_of
 from pyramidai_mpi.base.types import tiles_at
 from pyramidai_mpi.ranks.collectives import gather_messages, share_bytes
-from pyramidai_mpi.run.opening import open_under, rule_of, segment_slide
+from pyramidai_mpi.run.opening import describe, open_under, rule_of, segment_slide
 from pyramidai_mpi.run.sampling import read_tiles
 from pyramidai_mpi.run.stain import estimate_stain, own_stain_engine
-from pyramidai_mpi.slides.readers.trial import try_opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,14 +44,9 @@ def find_tissue(pool: UnitPool, slides: Sequence[SlideInput], package: ModelPack
     own: dict[int, npt.NDArray[np.int64]] = {}
 
     def find(number: int) -> None:
-        source = slides[number]
-        with try_opening(source.path, source.reader) as trial:
-            trial.check()
-        slide = open_under(source, package)
-        try:
-            roots = rule_of(slide, segment_slide(slide)).roots()
-        finally:
-            slide.pyramid.reader.close()
+        slide, rule, _ = describe(slides[number], package)
+        slide.pyramid.reader.close()
+        roots = rule.roots()
         own[number] = np.stack([roots["col"], roots["row"]], 1).astype(np.int64)
 
     pool.do(len(slides), find)

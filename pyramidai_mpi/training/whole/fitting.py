@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.exact.gradients import ExactGradients
 from pyramidai_mpi.training.exact.loop import ExactTraining
 from pyramidai_mpi.training.exact.random_choices import generator_of
@@ -136,7 +137,11 @@ def train_on_images(
             part = place_crop(image, settings.crop, settings.seed, training.epoch, number)
             step = ImageStep(network, field, settings.block, image, part)
             training.step(len(step.blocks), step.loss)
-        of_images = dice_of(pool, validation)
+        try:
+            of_images = dice_of(pool, validation)
+        except PoolStoppedError:
+            training.save()
+            raise
         mean = sum(of_images) / len(of_images)
         if mean > best_dice(training):
             training.keep(BEST)

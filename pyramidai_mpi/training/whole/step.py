@@ -113,17 +113,18 @@ def place_crop(image: Image, crop: tuple[int, int] | None, seed: int, epoch: int
         return Box(0, 0, width, height)
     rng = generator_of(seed, "crop", epoch, step)
     cells = np.argwhere(image.cells)
-    if not len(cells):
-        cells = np.argwhere(np.ones_like(image.cells))
-    row, column = cells[rng.integers(len(cells))].tolist()
-    left, top = (
-        _place_around(cell, side, extent, rng)
-        for cell, side, extent in ((column, width, image.size[0]), (row, height, image.size[1]))
-    )
+    if len(cells):
+        row, column = (cells[rng.integers(len(cells))] * CELL).tolist()
+        cell = Box(column, row, min(column + CELL, image.size[0]), min(row + CELL, image.size[1]))
+        marked = np.argwhere(image.labels(cell))
+        y, x = (marked[rng.integers(len(marked))] + (row, column)).tolist()
+    else:
+        x, y = (int(rng.integers(extent)) for extent in image.size)
+    left = _place_around(x, width, image.size[0], rng)
+    top = _place_around(y, height, image.size[1], rng)
     return Box(left, top, left + width, top + height)
 
 
-def _place_around(cell: int, side: int, extent: int, rng: np.random.Generator) -> int:
-    """Where a stretch of an axis begins that holds a pixel of a cell, drawn at random as the stretch itself is."""
-    pixel = min(cell * CELL + int(rng.integers(CELL)), extent - 1)
+def _place_around(pixel: int, side: int, extent: int, rng: np.random.Generator) -> int:
+    """Where a stretch of an axis begins that holds a pixel, drawn at random."""
     return int(rng.integers(max(0, pixel - side + 1), min(pixel, extent - side) + 1))

@@ -20,13 +20,13 @@ import torch
 from pyramidai_mpi.models.aggregator_entry import AggregatorMethod
 from pyramidai_mpi.ranks.unit_pool import UnitPool
 from pyramidai_mpi.training.augment import NO_CHANGE, AugmentSettings
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.networks.group_norm import SmallEncoder, new_encoder
 from pyramidai_mpi.training.slides.aggregators import Aggregator, new_aggregator
 from pyramidai_mpi.training.slides.bags import Case, Draw
 from pyramidai_mpi.training.slides.fit import SlideFit, SlideTrainer
 from pyramidai_mpi.training.slides.heads import BinaryHead, TaskHead
 from pyramidai_mpi.training.slides.tile_features import EncodedTiles
+from pyramidai_mpi.training.splits import Split
 from pyramidai_mpi.training.torch_setup import use_one_thread
 
 SIDE = 32

@@ -6,8 +6,8 @@ import pytest
 
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.models.aggregator_entry import SlideTask
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.slides.cases import read_cases, split_cases
+from pyramidai_mpi.training.splits import Split
 
 
 def table(tmp_path, text: str):

@@ -9,8 +9,8 @@ pytest.importorskip("torch")
 
 from pyramidai_mpi.ranks.unit_pool import PoolStoppedError, UnitPool
 from pyramidai_mpi.testing.launch import mpirun
-from pyramidai_mpi.training.labelled_patches import Split
 from pyramidai_mpi.training.slides.bags import steps_of_epoch
+from pyramidai_mpi.training.splits import Split
 from tests.training.slides.bags_in_memory import HEAD, case_of, train
 
 SCRIPT = "tests/training/slides/bags_in_memory.py"

@@ -23,6 +23,7 @@ from pyramidai_mpi.training.slides.joint import JointGradients
 from pyramidai_mpi.training.slides.package import slide_graph, tile_graph
 from pyramidai_mpi.training.slides.package_encoder import OnnxEncoder
 from tests.packages import write_package as write_colour_package
+from tests.packages import write_position_package
 from tests.training.slides.bags_in_memory import HEAD, SIDE, PixelArrays, case_of, draw_of, networks, source_of
 
 HEADS = {
@@ -145,6 +146,8 @@ def test_what_cannot_learn_is_refused_with_the_reason(tmp_path) -> None:
     write_colour_package(tmp_path / "plain", n_levels=1)
     with pytest.raises(InputError, match="no second output, features"):
         OnnxEncoder(load_package(tmp_path / "plain"))
+    with pytest.raises(InputError, match=r"is told where tiles lie \(inputs: \[position\]\), and an encoder is not"):
+        OnnxEncoder(load_package(write_position_package(tmp_path / "told")))
 
 
 def test_batch_norm_in_training_mode_is_refused_with_the_reason() -> None:

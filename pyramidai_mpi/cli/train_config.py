@@ -1,0 +1,122 @@
+"""``pyramidai train --config``: options from a file, by their own names in YAML or by CamNet's in its .ini."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.cli.launcher import launched_rank
+
+_SECTION = "train"
+_NETWORKS = {
+    "resnet": "resnet50",
+    "resnet50": "resnet50",
+    "resnet18": "resnet18",
+    "resnet101": "resnet101",
+    "inceptionv3": "inception_v3",
+    "googlenet": "googlenet",
+    "densenet121": "densenet121",
+    "inceptionresnetv2": "inception_resnet_v2",
+}
+"""By what CamNet calls them, without regard to case and lines between the words."""
+_NAMES = {
+    "lr": "learning-rate",
+    "decay": "rate-decay",  # of Keras' SGD: of the learning rate, by the step
+    "momentum": "momentum",
+    "nesterov": "nesterov",
+    "batch_size": "batch-size",
+    "epochs": "epochs",
+}
+_LOSSES = {"binary_crossentropy": "bce"}
+
+
+def config_option(function: Any) -> Any:
+    """Add ``--config``. What the command line says goes before what the file says."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, readable=False),
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_take_in,
+        help="Options by their names in YAML (learning-rate: 0.001), or CamNet's [train] of an .ini or .cfg file; the "
+        "command line goes before.",
+    )(function)
+
+
+def _take_in(context: click.Context, _option: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    with input_errors(path):
+        text = path.read_text(encoding="utf-8")
+    is_ini = path.suffix.lower() in {".ini", ".cfg"}
+    values = of_camnet(path, text) if is_ini else _of_yaml(path, text)
+    known = {
+        max(option.opts, key=len).removeprefix("--"): option
+        for option in context.command.params
+        if isinstance(option, click.Option) and option.name not in {"config", "help"}
+    }
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise InputError(f"{path}: {unknown[0]} is no option of {context.command_path}; see its --help for their names")
+    context.default_map = {str(known[name].name): value for name, value in values.items()}
+
+
+def _of_yaml(path: Path, text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is no YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected lines such as learning-rate: 0.001")
+    values: dict[str, Any] = {}
+    for name, value in found.items():
+        if isinstance(value, list) and all(isinstance(one, int | float | str) for one in value):
+            value = ",".join(map(str, value))  # as --class-weights 1,4
+        if not isinstance(value, bool | int | float | str):
+            raise InputError(f"{path}: {name}: expected a value, as the option --{name} takes one")
+        values[str(name).replace("_", "-")] = value
+    return values
+
+
+def of_camnet(path: Path, text: str) -> dict[str, Any]:
+    """Options by their names that CamNet's settings stand for; names in one line what has no counterpart.
+
+    Raises
+    ------
+    InputError
+        When there is no ``[train]``, or its network or loss is unknown.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+        section = dict(parser[_SECTION])
+    except (configparser.Error, KeyError) as error:
+        raise InputError(f"{path}: expected CamNet's settings, with a section [train]") from error
+    values: dict[str, Any] = {"optimizer": "sgd"}  # CamNet has no other
+    if "model_type" in section:
+        word = section.pop("model_type")
+        name = word.lower().replace("_", "").replace("-", "")
+        if name not in _NETWORKS:
+            raise InputError(f"{path}: model_type {word}: expected one of {', '.join(_NETWORKS)}")
+        values["arch"] = _NETWORKS[name]
+    if "loss" in section:
+        word = section.pop("loss")
+        if word not in _LOSSES:
+            raise InputError(f"{path}: loss {word}: expected {' or '.join(_LOSSES)}")
+        values["loss"] = _LOSSES[word]
+    if section.get("activation") == "sigmoid":  # which all our networks end in
+        del section["activation"]
+    for name in list(section):
+        if name in _NAMES:
+            values[_NAMES[name]] = section.pop(name)
+    without = [*section, *(f"[{other}]" for other in parser.sections() if other != _SECTION)]
+    if without and launched_rank() == 0:
+        click.echo(f"{path}: has no counterpart here, and is left out: {', '.join(without)}", err=True)
+    return values
