@@ -2,8 +2,8 @@
 
 The encoder was trained on tiles of slides of one kind, whose outlines are known: the shipped demonstration model's
 level 1. Then there are slides of another kind, each stained in a way of its own, of which only the label is known, and
-which few of their tiles show. On these an aggregator is trained on the encoder's features as they are, and another one
-together with the encoder. Figures are of slides that neither has seen, over several seeds: of the split, of the
+which few of their tiles show. On these an aggregator is trained on the encoder's features as they are; from there on
+both are trained together. Figures are of slides that neither has seen, over several seeds: of the split, of the
 aggregator's first weights and of the order of slides.
 
 Slides and tiles are made once for all seeds, and kept in ``--work``.
@@ -42,6 +42,7 @@ from pyramidai_mpi.training.torch_setup import use_one_thread
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyramidai_mpi.training.slides.aggregators import Aggregator
     from pyramidai_mpi.training.slides.tile_features import FeatureSource
 
 HEAD = BinaryHead(("normal", "tumor"))
@@ -57,16 +58,16 @@ class Effort:
     ----------
     slides, seeds
         How many.
-    epochs, frozen_epochs
-        Of both together; of the aggregator alone.
+    frozen_epochs, epochs
+        Of the aggregator alone; of both together after its best one.
     curve, curve_seeds
         Tiles of a slide, K, that are compared, and with how many seeds.
     """
 
     slides: int = 120
     seeds: int = 5
-    epochs: int = 8
     frozen_epochs: int = 40
+    epochs: int = 6
     curve: tuple[int, ...] = (4, 16)
     curve_seeds: int = 2
 
@@ -86,19 +87,13 @@ def features_of(encoder: OnnxEncoder, cohort: Cohort) -> list[np.ndarray]:
         return [encoder(torch.from_numpy(np.array(tiles))).numpy() for tiles in cohort.tiles]
 
 
-def split_of(other: Cohort, seed: int) -> dict[Split, list[Case]]:
-    """Slides that learn, choose and test."""
-    cases = [Case(f"slide {n}", (n,), (float(positive),)) for n, positive in enumerate(other.positive)]
-    return split_cases(cases, SlideTask.BINARY, seed, shares=(0.5, 0.15))
-
-
 def trained(
-    source: FeatureSource, other: Cohort, split: dict[Split, list[Case]], seed: int, tiles: int, fit: SlideFit
+    source: FeatureSource, aggregator: Aggregator, other: Cohort, seed: int, tiles: int, fit: SlideFit
 ) -> TrainedOnSlides:
     """Train an aggregator, and the encoder where the source has one."""
-    aggregator = new_aggregator(AggregatorMethod.ABMIL, source.n_features, 1, seed)
-    counts = [len(one) for one in other.tiles]
-    draw = Draw(seed, tiles, 16, [case.name for kind in Split for case in split[kind]], counts)
+    cases = [Case(f"slide {n}", (n,), (float(positive),)) for n, positive in enumerate(other.positive)]
+    split = split_cases(cases, SlideTask.BINARY, seed, shares=(0.5, 0.15))
+    draw = Draw(seed, tiles, 16, [case.name for case in cases], [len(one) for one in other.tiles])
     trainer = SlideTrainer(UnitPool(), source, aggregator, HEAD, draw, split, fit)
     with tempfile.TemporaryDirectory() as folder:
         return trainer.train(Path(folder), {})
@@ -116,41 +111,33 @@ def study(other: Cohort, effort: Effort, kept: Path) -> list[dict[str, object]]:
     """A row of each training; those that are kept are not done again."""
     rows: list[dict[str, object]] = json.loads(kept.read_text()) if kept.exists() else []
     encoder = pretrained()
-    both = [(seed, way, ALL_TILES) for seed in range(effort.seeds) for way in ("frozen", "end to end")]
-    curve = [(seed, "end to end", tiles) for seed in range(effort.curve_seeds) for tiles in effort.curve]
-    for seed, way, tiles in both + curve:
-        if any((row["seed"], row["way"], row["tiles"]) == (seed, way, tiles) for row in rows):
-            continue
-        rows.append(_one(encoder, other, effort, seed, way, tiles))
+    frozen_rows = features_of(encoder, other)
+
+    def keep(way: str, seed: int, tiles: int, done: TrainedOnSlides, start: float) -> None:
+        test = done.judged[Split.TEST]
+        found = {"seed": seed, "way": way, "tiles": tiles, "auc": test.figure, "loss": test.loss}
+        found |= {"epoch": done.best_epoch, "cpu_s": round(time.process_time() - start, 1)}
+        print(found, flush=True)
+        rows.append({**found, "log": list(done.rows)})
         kept.write_text(json.dumps(rows))
-        print({name: value for name, value in rows[-1].items() if name != "log"}, flush=True)
+
+    wanted = [(seed, ALL_TILES) for seed in range(effort.seeds)]
+    wanted += [(seed, tiles) for seed in range(effort.curve_seeds) for tiles in effort.curve]
+    for seed, tiles in wanted:
+        if any((row["seed"], row["way"], row["tiles"]) == (seed, "end to end", tiles) for row in rows):
+            continue
+        aggregator = new_aggregator(AggregatorMethod.ABMIL, encoder.n_features, 1, seed)
+        stored = StoredFeatures(lambda slide, chosen: frozen_rows[slide][chosen], encoder.n_features, seed, 0.1)
+        start = time.process_time()
+        alone = SlideFit(effort.frozen_epochs, _PER_STEP, 1e-3, seed=seed, save_every_s=1e9)
+        done = trained(stored, aggregator, other, seed, ALL_TILES, alone)
+        if tiles == ALL_TILES:
+            keep("frozen", seed, tiles, done, start)
+        start = time.process_time()
+        source = EncodedTiles(copy.deepcopy(encoder), encoder.n_features, other, seed, 0.1)
+        both = SlideFit(effort.epochs, _PER_STEP, 3e-4, 1e-4, seed=seed, save_every_s=1e9)
+        keep("end to end", seed, tiles, trained(source, aggregator, other, seed, tiles, both), start)
     return rows
-
-
-def _one(encoder: OnnxEncoder, other: Cohort, effort: Effort, seed: int, way: str, tiles: int) -> dict[str, object]:
-    start = time.process_time()
-    split = split_of(other, seed)
-    source: FeatureSource
-    if way == "frozen":
-        rows = features_of(encoder, other)
-        source = StoredFeatures(lambda slide, chosen: rows[slide][chosen], encoder.n_features, seed, 0.1)
-        fit = SlideFit(effort.frozen_epochs, _PER_STEP, 1e-3, 1e-3, seed=seed, save_every_s=1e9)
-    else:
-        own_encoder = copy.deepcopy(encoder)
-        source = EncodedTiles(own_encoder, encoder.n_features, other, seed, 0.1)
-        fit = SlideFit(effort.epochs, _PER_STEP, 1e-3, 1e-4, seed=seed, save_every_s=1e9)
-    done = trained(source, other, split, seed, tiles, fit)
-    test = done.judged[Split.TEST]
-    return {
-        "seed": seed,
-        "way": way,
-        "tiles": tiles,
-        "auc": test.figure,
-        "loss": test.loss,
-        "epoch": done.best_epoch,
-        "cpu_s": round(time.process_time() - start, 1),
-        "log": list(done.rows),
-    }
 
 
 def plot(rows: list[dict[str, object]], prefix: Path) -> None:

@@ -54,8 +54,8 @@ def labels_of(reference: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 def variant(rgb: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """The thumbnail under another light, each channel with another strength of stain, uint8 (H, W, 3)."""
-    strength = rng.uniform(0.8, 1.4) * rng.uniform(0.9, 1.1, 3)
-    light = rng.uniform(0.93, 1.0) * rng.uniform(0.99, 1.0, 3)
+    strength = rng.uniform(0.6, 1.6) * rng.uniform(0.8, 1.25, 3)
+    light = rng.uniform(0.8, 1.0) * rng.uniform(0.97, 1.0, 3)
     return np.asarray(np.rint(255 * light * (np.maximum(rgb, 1) / 255.0) ** strength), np.uint8)
 
 
@@ -121,9 +121,9 @@ def main() -> None:
     """Train, segment, score, and print a line a reference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--variants", type=int, default=8)
-    parser.add_argument("--generated", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--variants", type=int, default=6)
+    parser.add_argument("--generated", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--network", default="unet")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)

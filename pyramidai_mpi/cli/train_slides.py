@@ -99,6 +99,14 @@ _CHANGES = ("none", "orientations", "light-stain", "strong-stain")
 @click.option(
     "--encoder-learning-rate", type=_RATE, metavar="RATE", help="Of the encoder.  [default: as --learning-rate]"
 )
+@click.option(
+    "--frozen-epochs",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Epochs at first in which the aggregator learns alone; good for an encoder that has learnt before.",
+)
 @click.option("--weight-decay", type=click.FloatRange(0), default=1e-4, show_default=True, help="As AdamW has it.")
 @click.option("--class-weights", default="none", show_default=True, metavar="none|balanced|NAME=W,NAME=W")
 @click.option(
@@ -143,6 +151,7 @@ def command(
     accumulate: int | None,
     learning_rate: float,
     encoder_learning_rate: float | None,
+    frozen_epochs: int,
     weight_decay: float,
     class_weights: str,
     dropout: float,
@@ -161,6 +170,8 @@ def command(
     """
     if bool(slides) == bool(features):
         raise UsageError("give SLIDEs, or --features in their place")
+    if frozen_epochs and (features or frozen_encoder):
+        raise UsageError("--frozen-epochs is for an encoder that learns later; leave it out")
     if features and (weights is not None or frozen_encoder or tile_size or base_mpp or mpp):
         raise UsageError(
             "--weights, --frozen-encoder, --tile-size, --base-mpp and --mpp are for slides, not --features"
@@ -178,6 +189,7 @@ def command(
         weight_decay,
         patience,
         order.seed,
+        frozen_epochs,
         order.save_every_s,
     )
     plan = SlidePlan(

@@ -18,25 +18,28 @@ from PIL import Image
 import pyramidai_mpi
 from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.package import load_package
-from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import mpirun
 from tests.packages import write_package
 
 pytestmark = pytest.mark.mpi
 
-N = 10
+N = 8
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Slides, half of them full of tumour, one blank, and what is to be learnt of them."""
+    """Slides of tissue-coloured noise, every second darker, a blank one, and what is to be learnt of them."""
     folder = tmp_path_factory.mktemp("slides")
-    rows = ["slide,label,share,patient"]
+    rng = np.random.default_rng(0)
+    rows = ["slide,label,split"]
     for n in range(N):
-        write_slide(SynthSpec(576, 448, seed=n, tumor_share=0.6 * (n % 2)), folder / f"s{n}.tif", threads=1)
-        rows.append(f"s{n}.tif,{'tumor' if n % 2 else 'normal'},{0.6 * (n % 2)},p{n}")
-    Image.new("RGB", (576, 448), (245, 245, 245)).save(folder / "blank.png")
-    rows.append("blank,normal,0,p99")
+        pixels = np.full((256, 320, 3), 244, np.uint8)
+        colour = (150, 70, 160) if n % 2 else (205, 120, 180)
+        pixels[20:230, 20:300] = np.clip(colour + rng.normal(0, 25, (210, 280, 1)), 0, 255)
+        Image.fromarray(pixels).save(folder / f"s{n}.png")
+        rows.append(f"s{n}.png,{'tumor' if n % 2 else 'normal'},{('train', 'train', 'validation', 'test')[n // 2]}")
+    Image.new("RGB", (320, 256), (244, 244, 244)).save(folder / "blank.png")
+    rows.append("blank,normal,train")
     (folder / "labels.csv").write_text("\n".join(rows))
     return folder
 
@@ -47,7 +50,7 @@ OPTIONS = ["--tiles", "4", "--tile-size", "64", "--chunk", "3", "--epochs", "1",
 @pytest.fixture(scope="module")
 def trained(folder):
     """The package of two ranks, and what they said."""
-    slides = sorted(folder.glob("s*.tif"))
+    slides = sorted(folder.glob("s*.png"))
     words = [*slides, folder / "blank.png", "--mpp", "0.25", "--labels", folder / "labels.csv", *OPTIONS]
     job = mpirun(2, ["-m", "pyramidai_mpi", "train-slides", *words, "-o", folder / "two"])
     assert job.returncode == 0
@@ -77,8 +80,8 @@ def test_the_package_runs_and_its_features_make_the_predictions(folder, trained,
     assert package.classes == ("normal", "tumor")
     assert package.aggregator.task == "binary"
     row = next(csv.DictReader((folder / "two/predictions.csv").open()))
-    slide = folder / f"s{row['case'][1:]}.tif"
-    pyramidai_mpi.analyse(slide, folder / "two", output=tmp_path / "r.h5", features=True, progress=False)
+    slide = folder / f"{row['case']}.png"
+    pyramidai_mpi.analyse(slide, folder / "two", output=tmp_path / "r.h5", features=True, mpp=0.25, progress=False)
     with h5py.File(tmp_path / "r.h5") as file:
         features = file["levels/0/features"][()]
     session = onnxruntime.InferenceSession(package.aggregator.onnx_path, providers=["CPUExecutionProvider"])
@@ -115,13 +118,17 @@ def test_features_alone_train_an_aggregator_and_make_no_package(folder, tmp_path
     ("words", "code", "said"),
     [
         (["--labels", "l.csv"], 64, "give SLIDEs, or --features"),
-        (["s0.tif", "--labels", "none.csv"], 65, "none.csv"),
-        (["s0.tif", "s1.tif", "--labels", "labels.csv", "--encoder", "vgg"], 64, "expected small-gn, resnet18-gn, or"),
-        (["s0.tif", "s1.tif", "--labels", "labels.csv"], 65, "no slide is for validation|have one label"),
-        (["s0.tif", "s1.tif", "--labels", "labels.csv", "--class-weights", "a=1"], 65, "slide is for|one label"),
-        (["s0.tif", "--labels", "labels.csv", "-o", "two"], 73, "two: exists already"),
-        (["s0.tif", "--labels", "labels.csv", "-o", "new", "--work", "two.work"], 73, "--resume goes on"),
-        (["--features", "s0.tif", "--labels", "labels.csv", "--frozen-encoder"], 64, "are for slides, not --features"),
+        (["s0.png", "--labels", "none.csv"], 65, "none.csv"),
+        (["s0.png", "s1.png", "--labels", "labels.csv", "--encoder", "vgg"], 64, "expected small-gn, resnet18-gn, or"),
+        (["s0.png", "s1.png", "--mpp", "0.25", "--labels", "labels.csv"], 65, "no slide is for validation"),
+        (
+            ["s?.png", "--mpp", "0.25", "--labels", "labels.csv", "--class-weights", "a=1"],
+            64,
+            "--class-weights a=1: expected none, balanced, or",
+        ),
+        (["s0.png", "--labels", "labels.csv", "-o", "two"], 73, "two: exists already"),
+        (["s0.png", "--labels", "labels.csv", "-o", "new", "--work", "two.work"], 73, "--resume goes on"),
+        (["--features", "s0.png", "--labels", "labels.csv", "--frozen-encoder"], 64, "are for slides, not --features"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(folder, trained, monkeypatch, capfd, words, code, said) -> None:
@@ -143,7 +150,7 @@ def test_help_names_every_task_and_aggregator() -> None:
 
 def test_features_of_a_package_make_a_package(folder, tmp_path) -> None:
     encoder = write_package(tmp_path / "colour", n_levels=1, side=64, thresholds=(0.5,), with_features=True)
-    slides = [folder / f"s{n}.tif" for n in (0, 1, 2, 3, 4, 5, 9)]
+    slides = [folder / f"s{n}.png" for n in range(7)]
     (tmp_path / "results").mkdir()
     (tmp_path / "labels.csv").write_text(
         "slide,time,event,split\n"
@@ -151,11 +158,23 @@ def test_features_of_a_package_make_a_package(folder, tmp_path) -> None:
     )
     for slide in slides:
         pyramidai_mpi.analyse(
-            slide, encoder, output=tmp_path / f"results/{slide.stem}.h5", features=True, progress=False
+            slide, encoder, output=tmp_path / f"results/{slide.stem}.h5", features=True, mpp=0.25, progress=False
         )
     common = ["--labels", tmp_path / "labels.csv", "--task", "survival", "--epochs", "2", "--dropout", "0", "-q"]
     of_files = ["--features", tmp_path / "results", "--encoder", encoder, "--tiles", "1000", "-o", tmp_path / "a"]
-    of_slides = [*slides, "--encoder", encoder, "--augment", "none", "--tiles", "1000", "-o", tmp_path / "b"]
+    of_slides = [
+        *slides,
+        "--mpp",
+        "0.25",
+        "--encoder",
+        encoder,
+        "--augment",
+        "none",
+        "--tiles",
+        "1000",
+        "-o",
+        tmp_path / "b",
+    ]
     for words in (of_files, of_slides):
         assert run_command_line(["train-slides", *map(str, [*words, *common])]) == 0
     packages = [load_package(tmp_path / name) for name in "ab"]

@@ -52,6 +52,9 @@ class SlideFit:
         Epochs without a better one before it stops; None for never.
     seed
         Of the order of cases.
+    frozen_epochs
+        Epochs in which the aggregator learns alone, at first: before it means anything, what it asks of a trained
+        encoder does harm.
     save_every_s
         See `ExactTraining`.
     """
@@ -63,6 +66,7 @@ class SlideFit:
     weight_decay: float = 1e-4
     patience: int | None = None
     seed: int = 0
+    frozen_epochs: int = 0
     save_every_s: float = 60.0
 
 
@@ -195,8 +199,11 @@ class SlideTrainer:
             steps = self._steps_of(training.epoch)
             for cases in steps[training.step_number :]:
                 bags = [self._draw.bag(case, training.epoch) for case in cases]
+                both = training.epoch >= self._fit.frozen_epochs
                 training.step_with(
-                    lambda bags=bags: self._gradients.of_step(bags, training.epoch),  # type: ignore[misc]
+                    lambda bags=bags, both=both: self._gradients.of_step(  # type: ignore[misc]
+                        bags, training.epoch, encoder_learns=both
+                    ),
                     sum(len(bag.chunks) for bag in bags),
                 )
             try:
@@ -237,4 +244,6 @@ class SlideTrainer:
         return max(range(len(rows)), key=worth)
 
     def _is_over(self, rows: Sequence[Row]) -> bool:
-        return self._fit.patience is not None and bool(rows) and len(rows) - 1 - self._best(rows) >= self._fit.patience
+        if self._fit.patience is None or len(rows) <= self._fit.frozen_epochs:
+            return False
+        return len(rows) - 1 - max(self._best(rows), self._fit.frozen_epochs - 1) >= self._fit.patience

@@ -67,8 +67,17 @@ class JointGradients:
         learns = encoder is not None and any(parameter.requires_grad for parameter in encoder.parameters())
         self._encoder = ExactGradients({"encoder": encoder}, BITS, "chunk") if learns and encoder is not None else None
 
-    def of_step(self, bags: Sequence[Bag], epoch: int) -> StepSums:
+    def of_step(self, bags: Sequence[Bag], epoch: int, *, encoder_learns: bool = True) -> StepSums:
         """Set ``grad`` of every parameter to that of the mean loss of some bags. Collective.
+
+        Parameters
+        ----------
+        bags
+            What is looked at.
+        epoch
+            Dropout and changes of tiles follow from it.
+        encoder_learns
+            False leaves the encoder's gradients as they are.
 
         Raises
         ------
@@ -89,7 +98,7 @@ class JointGradients:
             own = told[end : end + parameter.numel()]
             parameter.grad = torch.from_numpy(own).to(parameter.dtype).view_as(parameter)
             end += parameter.numel()
-        if self._encoder is not None:
+        if self._encoder is not None and encoder_learns:
 
             def pseudo_loss(number: int) -> tuple[torch.Tensor, float]:
                 found, is_there = self._source(chunks[number], epoch)

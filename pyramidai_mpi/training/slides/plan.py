@@ -18,6 +18,7 @@ from pyramidai_mpi.models.read import is_package, read_package
 from pyramidai_mpi.models.write import BASE_MPP, SCALE_FACTOR, TILE, onnx_name
 from pyramidai_mpi.patches.formats.foreign_features import FeatureFile, feature_files
 from pyramidai_mpi.ranks.collectives import on_all
+from pyramidai_mpi.run.selection import SlideEntry, select_slides
 from pyramidai_mpi.training.augment import NO_CHANGE, AugmentSettings
 from pyramidai_mpi.training.networks.group_norm import LEAST_SIDE, new_encoder
 from pyramidai_mpi.training.slides.aggregators import new_aggregator
@@ -53,7 +54,7 @@ class SlidePlan:
     Attributes
     ----------
     slides, features
-        Slides; or files of features, or folders of them, instead.
+        Slides, see `select_slides`; or files of features, or folders of them, instead.
     labels, splits
         Tables, see `read_cases`.
     task, positive
@@ -154,16 +155,19 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
         See `UnitPool.do`.
     """
 
-    def alike() -> tuple[ModelPackage | None, Encoder | None, list[Path]]:
+    def alike() -> tuple[ModelPackage | None, Encoder | None, list[SlideEntry]]:
         package = _package_of(plan)
         model = None if plan.features and package is None else _bare_model(plan, folder, package)
         encoder = _encoder_of(plan, package)
-        files = feature_files(plan.features) if plan.features else list(plan.slides)
-        read_cases(plan.labels, plan.task, [file.name for file in files], plan.positive, plan.splits)
-        return model, encoder, files
+        if plan.features:
+            chosen = [SlideEntry(file) for file in feature_files(plan.features)]
+        else:
+            chosen = list(select_slides(plan.slides, None).entries)
+        read_cases(plan.labels, plan.task, [one.name or one.slide.name for one in chosen], plan.positive, plan.splits)
+        return model, encoder, chosen
 
-    model, encoder, files = alike() if pool.comm is None else on_all(pool.comm, alike)
-    names = [file.name for file in files]
+    model, encoder, chosen = alike() if pool.comm is None else on_all(pool.comm, alike)
+    files, names = [one.slide for one in chosen], [one.name or one.slide.name for one in chosen]
     if plan.features:
         n_tiles, width = _feature_sizes(pool, files)
     else:
@@ -355,6 +359,7 @@ def _facts(
         "--accumulate": plan.fit.per_step,
         "--learning-rate": plan.fit.learning_rate,
         "--encoder-learning-rate": plan.fit.encoder_rate,
+        "--frozen-epochs": plan.fit.frozen_epochs,
         "--weight-decay": plan.fit.weight_decay,
         "--seed": plan.fit.seed,
     }

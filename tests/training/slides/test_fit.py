@@ -9,9 +9,10 @@ pytest.importorskip("torch")
 
 from pyramidai_mpi.ranks.unit_pool import PoolStoppedError, UnitPool
 from pyramidai_mpi.testing.launch import mpirun
+from pyramidai_mpi.training.exact.checkpoint import Checkpoint
 from pyramidai_mpi.training.slides.bags import steps_of_epoch
 from pyramidai_mpi.training.splits import Split
-from tests.training.slides.bags_in_memory import HEAD, case_of, train
+from tests.training.slides.bags_in_memory import HEAD, case_of, networks, train
 
 SCRIPT = "tests/training/slides/bags_in_memory.py"
 
@@ -67,6 +68,21 @@ def test_the_best_epoch_is_kept_and_a_worse_one_too_many_ends_it(tmp_path, alone
     expected = -np.log(judged.predictions[np.arange(3), positive.astype(int)]).mean()
     assert judged.loss == pytest.approx(expected, rel=1e-6)
     assert alone[1].rows[0]["epoch"] == 1
+
+
+def test_at_first_the_aggregator_may_learn_alone_and_goes_on_after_a_stop(tmp_path) -> None:
+    first = networks("abmil")[0].state_dict()
+
+    def encoder_of(folder) -> dict:
+        return Checkpoint(folder / "state.pt", {"--seed": 1}).load()["networks"]["encoder"]
+
+    for epochs, name in ((1, "a"), (2, "b")):
+        (tmp_path / name).mkdir()
+        train(UnitPool(), tmp_path / name, epochs=epochs, frozen_epochs=1)
+        same = [bool((first[key] == value).all()) for key, value in encoder_of(tmp_path / name).items()]
+        assert all(same) if epochs == 1 else not any(same[::3])
+    train(UnitPool(), tmp_path / "a", epochs=2, frozen_epochs=1)
+    assert (tmp_path / "a/log.csv").read_bytes() == (tmp_path / "b/log.csv").read_bytes()
 
 
 def test_slides_are_learnt(tmp_path) -> None:
