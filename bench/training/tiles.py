@@ -43,7 +43,7 @@ def main() -> None:
 
 def seconds_of(ranks: int, *words: object) -> dict[str, list[float]]:
     """Of each step, by way."""
-    found: dict[str, list[float]] = json.loads(output_of(ranks, [*PROGRAM, *map(str, words)]))
+    found: dict[str, list[float]] = json.loads(output_of(ranks, [*PROGRAM, *map(str, words)]).splitlines()[-1])
     return found
 
 
@@ -84,13 +84,13 @@ def two_separate(words: list[object]) -> float:
     """Median seconds of a step of half the batch, in two processes at the same time."""
     command = [launcher(), "-n", "1", sys.executable, *PROGRAM, *map(str, words), "--batch", "16"]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    found = [json.loads(process.communicate()[0])["exact"] for process in started]
+    found = [json.loads(process.communicate()[0].splitlines()[-1])["exact"] for process in started]
     return statistics.median(found[0] + found[1])
 
 
 def with_a_slow_rank(options: Options) -> list[Figure]:
     """Units that sleep, so that four ranks have room on two cores."""
-    words = ["--arch", "small", "--side", 32, "--batch", 128, "--micro-batch", 4, "--unit-ms", 100, "--slow", 3]
+    words = ["--arch", "small", "--side", 32, "--batch", 256, "--micro-batch", 4, "--unit-ms", 100, "--slow", 3]
     ratios = []
     for _ in range(options.repeats):
         static, stolen = (
@@ -98,7 +98,7 @@ def with_a_slow_rank(options: Options) -> list[Figure]:
             for policy in ("static", "steal-half")
         )
         ratios.append(static / stolen)
-    setting = {"ranks": 4, "units": 32, "unit_ms": 100, "slow": "the last, 3 times"}
+    setting = {"ranks": 4, "units": 64, "unit_ms": 100, "slow": "the last, 3 times"}
     return [Figure("step time, dealt once over stolen", statistics.median(ratios), "ratio", setting)]
 
 

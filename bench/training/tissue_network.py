@@ -121,9 +121,9 @@ def main() -> None:
     """Train, segment, score, and print a line a reference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--variants", type=int, default=8)
-    parser.add_argument("--generated", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--variants", type=int, default=6)
+    parser.add_argument("--generated", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--network", default="unet")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -26,6 +26,7 @@ import numpy as np
 from bench.command_line import command_line
 from bench.figures import Figure, report
 from bench.on_ranks import output_of, run_program
+from pyramidai_mpi.store.files.placing import stamp_of
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import kill, started
 
@@ -40,6 +41,8 @@ RANKS = "bench/training/whole_image_ranks.py"
 WHOLE, SIXTEEN = (64000, 16000), (4096, 4000)
 QUICK_WHOLE, QUICK_SIXTEEN = (4096, 3072), (1024, 1000)
 _BAND = 1000
+_WITHIN_S = 1.5
+"""A few steps of the small trainings that are killed."""
 
 
 def write_image(folder: Path, size: tuple[int, int]) -> None:
@@ -152,7 +155,6 @@ def steps(work: Path, whole: tuple[int, int], small: tuple[int, int]) -> list[Fi
 def bits(work: Path, kills: int) -> list[Figure]:
     """Digests of small trainings on any ranks, in any way."""
     digests = {}
-    begun = time.monotonic()
     for name, ranks, words in (
         ("1 rank", 1, ()),
         ("2 ranks", 2, ()),
@@ -163,17 +165,20 @@ def bits(work: Path, kills: int) -> list[Figure]:
         folder.mkdir()
         digests[name] = output_of(ranks, [RANKS, "train", folder, *words])
     assert len(set(digests.values())) == 1, digests
-    longest = (time.monotonic() - begun) / 4
     another = work / "another"
     another.mkdir()
     assert output_of(1, [RANKS, "train", another, "another-seed"]) != digests["1 rank"]
     folder, rng, hit = work / "killed", random.Random(0), 0
     folder.mkdir()
+    state = folder / "state.pt"
     for _ in range(kills):
         with started(2, [RANKS, "train", str(folder), "slow"]) as job:
-            if not job.wait_until(lambda: job.process.poll() is not None, rng.uniform(0.5, 1.2) * longest):
-                for pid in job.ranks().values():
-                    kill(pid)
+            before = stamp_of(state)
+            while stamp_of(state) == before and job.launcher.poll() is None:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, _WITHIN_S))
+            if job.launcher.poll() is None:
+                kill(rng.choice(list(job.ranks().values())))
                 hit += 1
                 job.wait()
     assert output_of(3, [RANKS, "train", folder]) == digests["1 rank"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import configparser
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.cli.launcher import launched_rank
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SECTION = "train"
 _NETWORKS = {
@@ -34,23 +38,27 @@ _NAMES = {
 _LOSSES = {"binary_crossentropy": "bce"}
 
 
-def config_option(function: Any) -> Any:
-    """Add ``--config``. What the command line says goes before what the file says."""
+def config_option(function: Callable[..., int]) -> Callable[..., int]:
+    """Add ``--config``. What the command line says goes before what the file says; the command hears only of that."""
+
+    @wraps(function)
+    def with_config(*args: Any, config: Path | None, **values: Any) -> int:
+        return function(*args, **values)
+
     return click.option(
         "--config",
         type=click.Path(path_type=Path, readable=False),
         metavar="FILE",
         is_eager=True,
-        expose_value=False,
         callback=_take_in,
         help="Options by their names in YAML (learning-rate: 0.001), or CamNet's [train] of an .ini or .cfg file; the "
         "command line goes before.",
-    )(function)
+    )(with_config)
 
 
-def _take_in(context: click.Context, _option: click.Parameter, path: Path | None) -> None:
+def _take_in(context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
     if path is None:
-        return
+        return None
     with input_errors(path):
         text = path.read_text(encoding="utf-8")
     is_ini = path.suffix.lower() in {".ini", ".cfg"}
@@ -64,6 +72,7 @@ def _take_in(context: click.Context, _option: click.Parameter, path: Path | None
     if unknown:
         raise InputError(f"{path}: {unknown[0]} is no option of {context.command_path}; see its --help for their names")
     context.default_map = {str(known[name].name): value for name, value in values.items()}
+    return path
 
 
 def _of_yaml(path: Path, text: str) -> dict[str, Any]:

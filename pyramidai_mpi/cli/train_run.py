@@ -70,24 +70,22 @@ def train(
     show: Callable[[TrainingProgress], None] | None,
 ) -> int:
     """Train on the ranks there are; see `train_on_ranks`. Collective."""
-    from pyramidai_mpi.ranks.collectives import on_rank0
     from pyramidai_mpi.training.fitting import usable_device
     from pyramidai_mpi.training.per_level import accuracy_table, train_levels
     from pyramidai_mpi.training.tile_store import TileStore
     from pyramidai_mpi.training.trained_package import check_output, fold_table
 
     own_line = line if show is not None else None
-    comm, output = pool.comm, asked.order.output
-    assert comm is not None
+    output = asked.order.output
     # the request's order, not that of this attempt: after a loss of ranks that one is to resume
-    on_rank0(comm, lambda: check_output(output, overwrite=asked.order.overwrite))
-    settings = asked.settings_on(usable_device(asked.device, pool.size))
+    pool.on_rank0(lambda: check_output(output, overwrite=asked.order.overwrite))
+    settings = pool.on_all(lambda: asked.settings_on(usable_device(asked.device, pool.size)))
     if own_line is not None:
         own_line.phase("looking at the slides")
     material, splits = _material(asked, pool)
-    check_side(asked.network.arch, material.model.tile_size)
+    pool.on_all(lambda: check_side(asked.network.arch, material.model.tile_size))
     plans = {name: _plan(asked, order, material, name) for name in splits}
-    on_rank0(comm, lambda: _prepare(order, list(plans.values())))
+    pool.on_rank0(lambda: _prepare(order, list(plans.values())))
     slides = sorted({slide for split in splits.values() for part in split.values() for slide in part})
     store = TileStore(order.work / "tiles", material.model.n_levels)
     if own_line is not None:
@@ -99,10 +97,10 @@ def train(
             own_line.say(f"{name}: {', '.join(f'{len(slides)} {kind}' for kind, slides in split.items())}")
         of_split = train_levels(pool, plans[name], settings, split, store, own_line)
         place = _write_fold if asked.splitting.is_crossed else _place_package
-        on_rank0(comm, partial(place, asked, plans[name], settings, split, of_split))
+        pool.on_rank0(partial(place, asked, plans[name], settings, split, of_split))
         results[name] = [replace(result, graph=b"") for result in of_split]
     if asked.splitting.is_crossed:
-        on_rank0(comm, partial(_place_folds, asked, plans, material, results))
+        pool.on_rank0(partial(_place_folds, asked, plans, material, results))
     if own_line is not None:
         table = fold_table(results) if asked.splitting.is_crossed else accuracy_table(results[""])
         for text in table:
@@ -158,25 +156,26 @@ def _material(asked: TrainingRequest, pool: UnitPool) -> tuple[Material, Mapping
     seed, choice = asked.order.seed, asked.splitting
     material: Material
     if asked.truth is None:
-        labelled = LabelledFiles.read(asked.words, asked.positive_label)
+        labelled = pool.on_all(lambda: LabelledFiles.read(asked.words, asked.positive_label))
         if pool.rank == 0:
             _say_labels(labelled)
         model = _bare_model(asked.order.output, 1, labelled.spacing, labelled.size, labelled.classes)
         material, cases = PatchPlan(model, labelled, asked.tiles, seed), labelled.cases()
         if not choice.is_crossed:
-            return material, {"": labelled.split(seed, choice.split, choice.fold)}
+            return material, {"": pool.on_all(lambda: labelled.split(seed, choice.split, choice.fold))}
     else:
         model = _bare_model(asked.order.output, asked.levels, asked.base_mpp)
         material = plan = TilePlan(model, asked.truth, asked.min_share, asked.tiles, seed, asked.mpp)
-        origins = Origins() if choice.origin is None else Origins.read(choice.origin)
+        origins = pool.on_all(lambda: Origins() if choice.origin is None else Origins.read(choice.origin))
         cases = cases_of(pool, asked.words, plan, origins)
-        split = {} if choice.is_crossed else split_by_owner(cases, seed)
+        split = {} if choice.is_crossed else pool.on_all(lambda: split_by_owner(cases, seed))
         if asked.stain != "none":
             first = split[Split.TRAIN][0] if split else asked.words[0]
-            material = plan.with_stain(asked.stain, asked.stain_target, first, asked.stain_per)
+            material = pool.on_all(lambda: plan.with_stain(asked.stain, asked.stain_target, first, asked.stain_per))
         if not choice.is_crossed:
             return material, {"": split}
-    return material, centres_of(cases, seed) if choice.folds is None else folds_of(cases, choice.folds, seed)
+    n_folds = choice.folds
+    return material, pool.on_all(lambda: centres_of(cases, seed) if n_folds is None else folds_of(cases, n_folds, seed))
 
 
 def _say_labels(labelled: LabelledFiles) -> None:

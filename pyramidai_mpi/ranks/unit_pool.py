@@ -6,12 +6,12 @@ What a unit gives must follow from its number alone: never from the rank that do
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import PyramidError
-from pyramidai_mpi.ranks.collectives import agree, allgather, wait_for
+from pyramidai_mpi.ranks.collectives import agree, allgather, on_all, on_rank0, wait_for
 from pyramidai_mpi.ranks.exact_sums import ExactSum
 from pyramidai_mpi.sched import Policy, run
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from mpi4py import MPI
+
+T = TypeVar("T")
 
 _PIECE = 64 << 20
 _UNIT = np.dtype([("number", "<i8")])
@@ -182,6 +184,14 @@ class UnitPool:
         # each row is zero on all ranks but one, so these are its very bits
         self._combine(everything.reshape(-1).view(np.uint8), "BOR", on_all=on_all)
         return everything
+
+    def on_all(self, action: Callable[[], T]) -> T:
+        """Do something on every rank; all learn whether it worked everywhere: see `collectives.on_all`."""
+        return action() if self.comm is None else on_all(self.comm, action)
+
+    def on_rank0(self, action: Callable[[], T]) -> T | None:
+        """Do something on rank 0 alone; all learn whether it worked: see `collectives.on_rank0`."""
+        return action() if self.comm is None else on_rank0(self.comm, action)
 
     def busiest_over_ideal(self) -> float:
         """Busy seconds of the busiest rank over the mean, since the pool was made; NaN before any unit."""

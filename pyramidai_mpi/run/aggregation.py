@@ -148,7 +148,9 @@ class SlideAggregator:
                 n_attentions=engine.n_attentions,
             )
             if record.n_tiles:
-                found = engine.aggregate(features_of()[readable])
+                features = features_of()
+                # a copy only where it has to be: they may be most of the rank's memory
+                found = engine.aggregate(features if readable.all() else features[readable])
                 attention[readable], contribution[readable] = found.attention, found.contribution
                 logits = found.contribution.sum(axis=0, dtype=np.float64) + found.constant
                 record = replace(record, prediction=found.prediction, logits=logits, constant=found.constant)

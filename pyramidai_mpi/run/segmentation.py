@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from pyramidai_mpi.analyses.segment import RECORD, Segment, blocks_of, unpack_block
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import ExitCode, InputError, InternalError, PyramidError
+from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
 from pyramidai_mpi.base.segment_order import MASK_ENDING, PROBABILITY_ENDING
 from pyramidai_mpi.models.engines.segmentation_network import SegmentationNetwork
 from pyramidai_mpi.models.engines.segmentation_trial import try_segmentation_network
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.resume import Journals
     from pyramidai_mpi.store.files.lock import OutputLock
+
+log = logging.getLogger(__name__)
 
 _MOST_LISTED = 20
 
@@ -108,6 +112,8 @@ def _load(comm: MPI.Intracomm, folder: Path) -> SegmentationNetwork:
     said = hashlib.sha256(f"{package.sha256} {package.yaml_text}".encode()).digest()
     agree_on(comm, said, f"{folder}: the network")
     on_rank0(comm, lambda: try_segmentation_network(folder))
+    if comm.rank == 0 and scores_mean_nothing(package.text.intended_use):
+        log.warning("network %s: %s", package.text.name, claim_of(package.text.intended_use))
     return on_all(comm, lambda: SegmentationNetwork(package))
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from pyramidai_mpi.base.errors import InputError, StorageError, UsageError
-from pyramidai_mpi.ranks.collectives import on_rank0
 from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.augment import augmented
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
@@ -151,7 +150,7 @@ def fit(
         When the ranks were told to stop; what there is is saved.
     """
     facts = {**settings.facts(), **place.material, "starting weights": digest_of(network.state_dict()).hex()[:12]}
-    network.freeze(settings.freeze)
+    pool.on_all(lambda: network.freeze(settings.freeze))
     device = torch.device(settings.device)
     network.to(device)
     log = TrainingLog(place.work, f"{place.name}.log")
@@ -212,10 +211,7 @@ def _ended(training: ExactTraining, network: TileNetwork, settings: FitSettings,
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             raise StorageError(f"{path}: cannot be written: {' '.join(str(error).split())[:200]}") from error
 
-    if training.pool.comm is None:
-        write_other()
-    else:
-        on_rank0(training.pool.comm, write_other)
+    training.pool.on_rank0(write_other)
     training.take_back(kept)
     network.to("cpu")
     network.eval()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
-from pyramidai_mpi.ranks.collectives import on_rank0
 from pyramidai_mpi.training.architectures import new_network
 from pyramidai_mpi.training.fitting import FitPlace, accuracy, area_under_curve, fit, material_mark, score
 from pyramidai_mpi.training.networks.export import to_onnx
@@ -146,11 +146,8 @@ def train_levels(
     weights = "random" if plan.start is None else hashlib.sha256(plan.start.read_bytes()).hexdigest()[:12]
     finer: TileNetwork | None = None
     for level, name in enumerate(plan.place_names()):
-        tiles = {kind: _tiles_of(plan.material, store, slides, kind, level, settings) for kind, slides in split.items()}
-        network = new_network(plan.architecture, settings.seed + level, plan.start)
-        if plan.sees_position:
-            _check_positions(plan.material, tiles)
-            network = with_position(network, settings.seed + level)
+        tiles = pool.on_all(partial(_tiles_of, plan.material, store, split, level, settings))
+        network = pool.on_all(partial(_network, plan, tiles, settings.seed + level))
         if finer is not None:
             network.load_state_dict(finer.state_dict())
         material = {
@@ -167,7 +164,7 @@ def train_levels(
         results.append(
             LevelResult(
                 level=level,
-                graph=_graph(pool, network, plan.material.model.tile_size),
+                graph=pool.on_rank0(partial(to_onnx, network, plan.material.model.tile_size)) or b"",
                 digest=done.digest,
                 tiles={kind: len(found) for kind, found in tiles.items()},
                 accuracies={kind: accuracy(scores[kind], found.positive) for kind, found in tiles.items()},
@@ -182,32 +179,29 @@ def train_levels(
 
 
 def _tiles_of(
-    material: Material, store: TileStore, slides: Sequence[Path], kind: Split, level: int, settings: FitSettings
-) -> LabelledTiles:
-    try:
-        return store.of(slides, level, settings.seed, balanced=settings.class_weights is None)
-    except InputError as error:
-        negative, positive = material.model.classes
-        wrong = InputError(
-            f"level {level}: {error} of the {len(slides)} {material.kind} for {kind}; both {negative} and {positive} "
-            f"are needed: give more annotated {material.kind}, or another --seed or --split"
-        )
-        wrong.agreed = True  # all ranks have read the same
-        raise wrong from error
+    material: Material, store: TileStore, split: SlidesOfSplits, level: int, settings: FitSettings
+) -> dict[Split, LabelledTiles]:
+    tiles = {}
+    for kind, slides in split.items():
+        try:
+            tiles[kind] = store.of(slides, level, settings.seed, balanced=settings.class_weights is None)
+        except InputError as error:
+            negative, positive = material.model.classes
+            raise InputError(
+                f"level {level}: {error} of the {len(slides)} {material.kind} for {kind}; both {negative} and "
+                f"{positive} are needed: give more annotated {material.kind}, or another --seed or --split"
+            ) from error
+    return tiles
 
 
-def _check_positions(material: Material, tiles: Mapping[Split, LabelledTiles]) -> None:
+def _network(plan: TrainingPlan, tiles: Mapping[Split, LabelledTiles], seed: int) -> TileNetwork:
+    """One to be trained."""
+    network = new_network(plan.architecture, seed, plan.start)
+    if not plan.sees_position:
+        return network
     if any(one.position is None or not np.isfinite(one.position).all() for one in tiles.values()):
-        wrong = UsageError(f"--position: some of the {material.kind} do not say where on their slides tiles lay")
-        wrong.agreed = True  # all ranks have read the same
-        raise wrong
-
-
-def _graph(pool: UnitPool, network: TileNetwork, side: int) -> bytes:
-    """The network as ONNX on rank 0."""
-    if pool.comm is None:
-        return to_onnx(network, side)
-    return on_rank0(pool.comm, lambda: to_onnx(network, side)) or b""
+        raise UsageError(f"--position: some of the {plan.material.kind} do not say where on their slides tiles lay")
+    return with_position(network, seed)
 
 
 def accuracy_table(results: Sequence[LevelResult]) -> list[str]:

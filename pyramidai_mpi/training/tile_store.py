@@ -18,7 +18,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, StorageError
 from pyramidai_mpi.process.host import host_name
-from pyramidai_mpi.ranks.collectives import agree_on, on_all, on_rank0, share_bytes
+from pyramidai_mpi.ranks.collectives import agree_on, share_bytes
 from pyramidai_mpi.store.files.placing import discard, make_folder, temporary_name
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class Draws(Protocol):
 
 def _same_on_all(pool: UnitPool, material: Draws, paths: Sequence[Path]) -> list[Source]:
     """The sources as rank 0 sees them: clocks of hosts' disks may differ."""
+    found = pool.on_rank0(lambda: material.sources(paths))
     if pool.comm is None:
-        return material.sources(paths)
-    found = on_rank0(pool.comm, lambda: material.sources(paths))
+        return found or []
     text = None if found is None else json.dumps([source.mark for source in found]).encode()
     return [Source(path, mark) for path, mark in zip(paths, json.loads(share_bytes(pool.comm, text)), strict=True)]
 
@@ -158,7 +158,7 @@ class TileStore:
         PoolStoppedError
             When the ranks were told to stop; what was drawn stays.
         """
-        make_folder(self._folder, "--work")
+        pool.on_rank0(lambda: make_folder(self._folder, "--work"))
         sources = _same_on_all(pool, material, paths)
 
         def work(number: int) -> None:
@@ -166,10 +166,8 @@ class TileStore:
                 self._keep(sources[number], material.draw_one(sources[number]))
 
         pool.do(len(sources), work)
-        if pool.comm is None:
-            self._read(sources)
-        else:
-            on_all(pool.comm, lambda: self._read(sources))
+        pool.on_all(lambda: self._read(sources))
+        if pool.comm is not None:
             agree_on(pool.comm, self._fingerprint(sources), f"what lies in {self._folder}")
 
     def of(self, paths: Sequence[Path], level: int, seed: int, *, balanced: bool = True) -> LabelledTiles:

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("segment")
     write_slide(folder / "slide.tif", [DARKNESS, halved(DARKNESS)], mpp=1.0, compression="zlib")
     write_network(folder / "dark", dark_network())
-    write_network(folder / "coarse", dark_network(), mpp=2.0)
+    write_network(folder / "coarse", dark_network(), mpp=2.0, intended_use="demonstration")
     write_network(folder / "anywhere", dark_network(), mpp=None)
     write_network(folder / "global", strided_network(is_global=True), total_stride=4, halo=12)
     write_package(folder / "model", base_mpp=1.0)
@@ -121,7 +121,9 @@ def test_patches_and_the_picture_take_such_tissue_too(folder, made):
 
 
 def test_the_slide_is_read_at_the_spacing_of_the_network(folder, tmp_path):
-    assert pyramidai("segment", folder / "slide.tif", "--model", folder / "coarse", cwd=tmp_path).returncode == 0
+    coarse = pyramidai("segment", folder / "slide.tif", "--model", folder / "coarse", cwd=tmp_path)
+    assert coarse.returncode == 0
+    assert "network coarse: demonstration model: scores mean nothing" in coarse.stderr
     coarse = mask_of(tmp_path / "slide_mask.tif")
     np.testing.assert_array_equal(coarse, halved(DARKNESS).mean(axis=2) <= DARK)
     with tifffile.TiffFile(tmp_path / "slide_mask.tif") as tiff:

@@ -33,7 +33,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("several")
     paths = [folder / f"{seed}.tif" for seed in (1, 2, 3)]
     for seed, path in enumerate(paths, 1):
-        write_slide(SynthSpec(1000 * seed, 1200, seed=seed), path)
+        write_slide(SynthSpec(1500 * seed, 2000, seed=seed), path)
     return paths
 
 

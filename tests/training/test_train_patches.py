@@ -285,3 +285,13 @@ def test_ways_of_training_that_do_not_fit_are_said_before_the_work(folder, tmp_p
     assert train(folder, "-o", tmp_path / "out", *options) == 64
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_may_be_told_where_a_patch_lies(folder, tmp_path):
+    assert train(folder, "-o", tmp_path / "out", "--position", epochs=1) == 0
+    package = load_package(tmp_path / "out")
+    assert package.sees_position
+    slide = folder / f"{SLIDES[0]}.patches.h5"
+    result = pyramidai_mpi.analyse(slide, package.folder, no_tissue=True, progress=False)
+    assert len(result.levels[0].tiles) == 32
+    assert "--position" in (tmp_path / "out/README.md").read_text()

@@ -13,7 +13,7 @@ from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.documented import blocks_of, run_commands
 
-pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_the_page_leads_from_slides_to_a_network_in_use(tmp_path) -> None:
@@ -21,7 +21,7 @@ def test_the_page_leads_from_slides_to_a_network_in_use(tmp_path) -> None:
     (tmp_path / "bin").mkdir()
     script = "\n".join(blocks_of(REPOSITORY / "docs/training.md"))
     assert script.count(" train ") == 4
-    assert run_commands(script, tmp_path / "folder", tmp_path / "bin").returncode == 0
+    assert run_commands(script, tmp_path / "folder", tmp_path / "bin", timeout=800).returncode == 0
     folder = tmp_path / "folder"
     assert [load_package(folder / name).n_levels for name in ("trained", "longer", "chosen")] == [2, 2, 1]
     for name, kept in (("trained", "2"), ("longer", "3")):

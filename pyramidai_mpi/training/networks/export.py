@@ -78,11 +78,11 @@ def serialised(
     assert program is not None
     model = program.model_proto
     for part in (model, model.graph, *model.functions):
-        forget_origin(part)
+        _forget_origin(part)
     return bytes(model.SerializeToString())
 
 
-def forget_origin(part: Any) -> None:
+def _forget_origin(part: Any) -> None:
     """Drop what torch writes down of the program that made a graph: lines of its source, with the user's folders."""
     del part.metadata_props[:]
     for value in (*getattr(part, "value_info", ()), *getattr(part, "initializer", ())):
@@ -91,4 +91,4 @@ def forget_origin(part: Any) -> None:
         del node.metadata_props[:]
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                forget_origin(inner)
+                _forget_origin(inner)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,13 +9,12 @@ from torch import nn
 
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.models.segmentation_package import INPUT, OUTPUT
-from pyramidai_mpi.training.networks.export import forget_origin
+from pyramidai_mpi.training.networks.export import serialised
 from pyramidai_mpi.training.whole.images import GREY_WEIGHTS
 
 if TYPE_CHECKING:
     from pyramidai_mpi.training.whole.field import Field
 
-_OPSET = 18
 _MOST_CELLS = 4096
 
 
@@ -60,32 +57,10 @@ def to_onnx(network: nn.Module, field: Field, name: str) -> bytes:
     stride = field.total_stride
     rows, columns = (torch.export.Dim(side, min=1, max=_MOST_CELLS) for side in ("rows", "columns"))
     example = torch.zeros((1, 5 * stride, 6 * stride, 3), dtype=torch.uint8)
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)  # that torchvision is missing does not matter here
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch about itself
-            program = torch.onnx.export(
-                of_colours,
-                (example,),
-                dynamo=True,
-                dynamic_shapes={"pixels": {1: stride * rows, 2: stride * columns}},
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=_OPSET,
-                external_data=False,
-                verbose=False,
-            )
+        return serialised(of_colours, {INPUT: example}, {INPUT: {1: stride * rows, 2: stride * columns}}, [OUTPUT])
     except Exception as error:  # the exporter raises whatever it meets
         raise UsageError(
             f"--network {name}: torch cannot write it as ONNX for images of any size: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error
-    finally:
-        exporter.setLevel(level)
-    assert program is not None
-    model = program.model_proto
-    for part in (model, model.graph, *model.functions):
-        forget_origin(part)
-    return bytes(model.SerializeToString())

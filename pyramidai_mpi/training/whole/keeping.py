@@ -1,7 +1,7 @@
 """Slides decoded once: their darkness and labels kept in files of the work folder, made by all ranks together.
 
-Decoding takes about as long as a step does, so what is decoded at each step would double it. What is kept takes 1.125
-bytes a pixel: 1.15 GB of an image of 64000 x 16000.
+Decoding takes 22 ms of CPU a megapixel where a step takes 44, so what is decoded at each step, halos too, would add two
+thirds to it. What is kept takes 1.125 bytes a pixel: 1.15 GB of an image of 64000 x 16000.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.counts import counted
@@ -11,7 +12,7 @@ from pyramidai_mpi.base.errors import InputError, OutputExistsError, UsageError
 from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.models.segmentation_package import SegmentationText
 from pyramidai_mpi.models.write import check_replaceable, write_segmentation_package
-from pyramidai_mpi.ranks.collectives import agree_on, on_rank0
+from pyramidai_mpi.ranks.collectives import agree_on, on_all, on_rank0
 from pyramidai_mpi.store.files.placing import discard, make_folder
 from pyramidai_mpi.training.curves import charts_of, curves_page
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
@@ -32,6 +33,8 @@ from pyramidai_mpi.training.whole.keeping import ImageOrder, KeptSlide, keep_sli
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from torch import nn
 
     from pyramidai_mpi.ranks.unit_pool import UnitPool
     from pyramidai_mpi.training.exact.loop import ExactTraining, TrainingProgress
@@ -156,11 +159,10 @@ def train_whole(
     assert comm is not None
     agree_on(comm, "\n".join(map(str, request.slides)).encode(), "the list of slides")
     on_rank0(comm, places.prepare)
-    network, field = new_whole_network(request.network, request.settings.seed)
-    check_block(request.settings.block, field)
-    learnt, held_out = split_slides(request)
+    network, field = on_all(comm, partial(_network_of, request))
+    learnt, held_out = on_all(comm, partial(split_slides, request))
     kept = keep_slides(pool, [*learnt, *held_out], request.images, places.work, phase)
-    um_px = common_spacing(kept)
+    um_px = on_all(comm, partial(common_spacing, kept))
     images = [slide.image() for slide in kept]
     steps = request.settings.steps or len(learnt)
     settings = WholeSettings(**{**vars(request.settings), "steps": steps})
@@ -189,7 +191,7 @@ def train_whole(
             name=places.output.name,
             mpp=um_px,
             total_stride=field.total_stride,
-            # by one stride more than blocks at its multiples need: others may cut anywhere
+            # blocks with corners at multiples of the stride need one stride less than any pixel may
             halo=field.halo + field.total_stride,
             intended_use=request.intended_use,
         )
@@ -210,6 +212,12 @@ def train_whole(
             f"{places.output}: Dice {best_dice(training):.4f} on {counted(len(held_out), 'slide')} held out, epoch "
             f"{best_epoch(training)} of {training.epoch}; {places.work} can be deleted"
         )
+
+
+def _network_of(request: WholeRequest) -> tuple[nn.Module, Field]:
+    network, field = new_whole_network(request.network, request.settings.seed)
+    check_block(request.settings.block, field)
+    return network, field
 
 
 def split_slides(request: WholeRequest) -> tuple[list[Path], list[Path]]:
