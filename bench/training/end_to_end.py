@@ -6,7 +6,9 @@ which few of their tiles show. On these an aggregator is trained on the encoder'
 both are trained together. Figures are of slides that neither has seen, over several seeds: of the split, of the
 aggregator's first weights and of the order of slides.
 
-Slides and tiles are made once for all seeds, and kept in ``--work``.
+Slides and tiles are made once for all seeds, and kept in ``--work``; so is each training that is done.
+
+    python -m bench.training.end_to_end --work end-to-end --plot curves
 """
 
 from __future__ import annotations

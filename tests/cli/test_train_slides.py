@@ -52,7 +52,7 @@ def trained(folder):
     """The package of two ranks, and what they said."""
     slides = sorted(folder.glob("s*.png"))
     words = [*slides, folder / "blank.png", "--mpp", "0.25", "--labels", folder / "labels.csv", *OPTIONS]
-    job = mpirun(2, ["-m", "pyramidai_mpi", "train-slides", *words, "-o", folder / "two"])
+    job = mpirun(2, ["-m", "pyramidai_mpi", "train-slides", *words, "-o", folder / "two"], timeout=300)
     assert job.returncode == 0
     return words, job
 
