@@ -8,7 +8,7 @@ aggregator's first weights and of the order of slides.
 
 Slides and tiles are made once for all seeds, and kept in ``--work``; so is each training that is done.
 
-    python -m bench.training.end_to_end --work end-to-end --plot curves
+    python -m bench.training.end_to_end --work end-to-end --plot bench/training/end_to_end
 """
 
 from __future__ import annotations
