@@ -60,7 +60,11 @@ def _take_in(context: click.Context, _option: click.Parameter, path: Path | None
     if path is None:
         return None
     with input_errors(path):
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text in UTF-8 (byte {error.start}); save it as such") from error
     is_ini = path.suffix.lower() in {".ini", ".cfg"}
     values = of_camnet(path, text) if is_ini else _of_yaml(path, text)
     known = {
@@ -71,8 +75,33 @@ def _take_in(context: click.Context, _option: click.Parameter, path: Path | None
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise InputError(f"{path}: {unknown[0]} is no option of {context.command_path}; see its --help for their names")
+    for name, value in values.items():
+        _check_kind(path, name, known[name], value)
     context.default_map = {str(known[name].name): value for name, value in values.items()}
     return path
+
+
+def _check_kind(path: Path, name: str, option: click.Option, value: Any) -> None:
+    """Refuse what click would make something else of: 2.7 or true as a whole number, a number as a file's name.
+
+    Raises
+    ------
+    InputError
+        The value is of another kind than the option's.
+    """
+    if option.is_flag:
+        is_right, expected = isinstance(value, bool | str), "true or false"
+    elif isinstance(option.type, click.types.IntParamType):
+        is_right = isinstance(value, str) or float(value).is_integer()
+        is_right, expected = is_right and not isinstance(value, bool), "a whole number"
+    elif isinstance(option.type, click.types.FloatParamType):
+        is_right, expected = not isinstance(value, bool), "a number"
+    elif isinstance(option.type, click.Path):
+        is_right, expected = isinstance(value, str), "the name of a file or folder, in quotes where it is a number"
+    else:
+        return
+    if not is_right:
+        raise InputError(f"{path}: {name}: {str(value).lower()}: expected {expected}, as the option --{name} takes")
 
 
 def _of_yaml(path: Path, text: str) -> dict[str, Any]:

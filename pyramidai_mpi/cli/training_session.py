@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.ranks.unit_pool import UnitPool
+    from pyramidai_mpi.store.files.lock import OutputLock
     from pyramidai_mpi.training.exact.loop import TrainingProgress
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -74,7 +76,8 @@ def training_options(function: Callable[..., int]) -> Callable[..., int]:
     ) -> int:
         if resume and overwrite:
             raise UsageError("--resume goes on and --overwrite begins anew; give one")
-        folder = work or output.with_name(f"{output.name}.work")
+        _check_finite(click.get_current_context())
+        folder = _folder_of_work(output, work)
         order = TrainingOrder(output, folder, seed, resume, overwrite, save_every, policy, time_limit, ranks, quiet)
         return function(*args, order=order, **others)
 
@@ -113,6 +116,39 @@ def training_options(function: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
+def _check_finite(context: click.Context) -> None:
+    """See that no option is NaN, which is in every range, nor infinite.
+
+    Raises
+    ------
+    UsageError
+        One is.
+    """
+    for option in context.command.params:
+        value = context.params.get(str(option.name))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{str(option.name).replace('_', '-')} {value}: expected a number that is finite")
+
+
+def _folder_of_work(output: Path, work: Path | None) -> Path:
+    """The folder of work, apart from that of the package.
+
+    Raises
+    ------
+    UsageError
+        One lies in the other, or the package would get no name of its own.
+    """
+    if output.name in {"", ".."}:
+        raise UsageError(f"-o {output}: a package is a new folder; name it")
+    folder = output.with_name(f"{output.name}.work") if work is None else work
+    if folder.name in {"", ".."}:
+        raise UsageError(f"--work {folder}: name a folder that is for this training alone")
+    places = output.resolve(), folder.resolve()
+    if any(one == other or one in other.parents for one, other in (places, places[::-1])):
+        raise UsageError(f"--work {folder}: and the package {output} lie in each other; name folders apart")
+    return folder
+
+
 def train_on_ranks(
     order: TrainingOrder,
     train: Callable[[UnitPool, TrainingOrder, Callable[[TrainingProgress], None] | None], int],
@@ -132,6 +168,8 @@ def train_on_ranks(
 
     Raises
     ------
+    OutputExistsError
+        Another training is at work in the same folder.
     StoppedError
         On all ranks, which were told to stop.
     """
@@ -157,14 +195,27 @@ def train_on_ranks(
         def attempt(left: MPI.Intracomm, again: bool) -> int:
             pool = UnitPool(left, policy=Policy(order.policy), seed=order.seed, stop=stop.is_asked)
             going_on = replace(order, resume=True, overwrite=False) if again else order
+            lock = pool.on_rank0(lambda: _lock_of(order.work))
             try:
                 with stop.letting_batches_finish():
                     return train(pool, going_on, show if left.rank == 0 else None)
             except PoolStoppedError:
                 stop.leave()
                 raise stopped_error(f"what was trained is kept in {order.work}", stop.reason) from None
+            finally:
+                if lock is not None:
+                    lock.release()
 
         code, left = through_losses(comm, attempt, say_error)
         if left.size < comm.size:
             leave_after_losses(code)
         return code
+
+
+def _lock_of(work: Path) -> OutputLock:
+    """Keep other trainings out of a folder of work: two would write one state, each over the other's."""
+    from pyramidai_mpi.store.files.lock import OutputLock
+    from pyramidai_mpi.store.files.placing import make_folder
+
+    make_folder(work.parent, "--work")
+    return OutputLock.take(work, patient=True)

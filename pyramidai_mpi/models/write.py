@@ -32,6 +32,8 @@ TILE = 224
 SCALE_FACTOR = 2
 BASE_MPP = 0.25
 """Micrometres per pixel of level 0, where nobody asks for another."""
+_OF_SEGMENTATION = frozenset({ONNX_NAME, YAML_NAME, "README.md", "log.csv", "curves.html"})
+"""What the folder of a network that segments holds; one that holds anything else is never replaced."""
 
 
 @dataclass(frozen=True)
@@ -240,12 +242,14 @@ def check_replaceable(folder: Path, *, overwrite: bool) -> None:
     Raises
     ------
     OutputExistsError
-        Something is there, and `overwrite` is not set or it is no such package.
+        Something is there, and `overwrite` is not set, or it is no such package or holds other things too.
     """
     if os.path.lexists(folder) and not overwrite:
         raise OutputExistsError(f"{folder}: exists already; use --overwrite to replace it, or name another with -o")
     if os.path.lexists(folder) and not is_segmentation_package(folder):
         raise OutputExistsError(f"{folder}: is no package of such a network, and is not replaced; name another with -o")
+    if os.path.lexists(folder) and (strange := sorted({path.name for path in folder.iterdir()} - _OF_SEGMENTATION)):
+        raise OutputExistsError(f"{folder}: holds {strange[0]}, which no training has made; name another with -o")
 
 
 def _read(network: bytes | Path) -> bytes:

@@ -15,7 +15,7 @@ from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.augment import augmented
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
 from pyramidai_mpi.training.exact.log import TrainingLog
-from pyramidai_mpi.training.exact.loop import ExactTraining
+from pyramidai_mpi.training.exact.loop import NO_NUMBERS, ExactTraining
 from pyramidai_mpi.training.exact.random_choices import generator_of, seed_torch
 from pyramidai_mpi.training.losses import class_weights, summed_loss
 from pyramidai_mpi.training.schedules import rate_at
@@ -184,6 +184,8 @@ def fit(
         except PoolStoppedError:
             training.save()
             raise
+        except InputError as error:
+            raise _where(error, f"{place.name}, after epoch {training.epoch + 1}") from error
         right = accuracy(scores, validation.positive)
         if right >= max((float(row["validation_accuracy"]) for row in log.rows), default=0.0):
             training.keep("best")
@@ -325,6 +327,8 @@ def score(network: TileNetwork, tiles: LabelledTiles, pool: UnitPool, device: st
 
     Raises
     ------
+    InputError
+        One is NaN, which would count as negative.
     PoolStoppedError
         See `UnitPool.do`.
     """
@@ -337,6 +341,8 @@ def score(network: TileNetwork, tiles: LabelledTiles, pool: UnitPool, device: st
         with torch.inference_mode():
             odds = network.odds(pixels, positions_of(network, tiles, rows, device))
         scores: npt.NDArray[Any] = torch.sigmoid(odds)[:, 0].cpu().numpy()
+        if np.isnan(scores).any():
+            raise InputError(f"scores of tiles are {NO_NUMBERS}")
         return scores
 
     counts = [min(SCORED, len(tiles) - start) for start in starts]

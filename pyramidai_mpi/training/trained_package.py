@@ -75,9 +75,7 @@ def placed_training(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         When it cannot be written.
     """
     check_output(folder, overwrite=overwrite)
-    fresh = folder.with_name(f"{folder.name}.new") if folder.exists() else folder
-    if fresh != folder:
-        shutil.rmtree(fresh, ignore_errors=True)
+    fresh = temporary_name(folder) if folder.exists() else folder
     with placed_folder(fresh) as partial:
         yield partial
     if fresh != folder:

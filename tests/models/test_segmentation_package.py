@@ -75,6 +75,10 @@ def test_a_package_is_replaced_on_request_and_nothing_else_is(package, tmp_path)
     (tmp_path / "mine").mkdir()
     with pytest.raises(OutputExistsError, match="is not replaced"):
         write_segmentation_package(tmp_path / "mine", TEXT, dark_network(), overwrite=True)
+    (package.folder / "notes.txt").write_text("dear")
+    with pytest.raises(OutputExistsError, match=r"holds notes\.txt, which no training has made"):
+        write_segmentation_package(package.folder, TEXT, dark_network(), overwrite=True)
+    assert (package.folder / "notes.txt").read_text() == "dear"
 
 
 def test_the_two_kinds_of_packages_are_told_apart(package, tmp_path):

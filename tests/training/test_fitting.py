@@ -226,6 +226,13 @@ def test_a_stop_while_tiles_are_scored_loses_nothing(tmp_path) -> None:
 def test_what_goes_wrong_says_where_and_what_to_do(tmp_path) -> None:
     with pytest.raises(InputError, match=r"level0, epoch \d, step \d: micro-batch \d: .* try a lower learning rate"):
         fitted(tmp_path, learning_rate=1e30, optimizer="sgd", epochs=5)
+    # one step, after which weights are finite and what they give is not
+    with pytest.raises(
+        InputError, match=r"level3, after epoch 1: scores of tiles are no finite .* lower --learning-rate"
+    ):
+        fitted(tmp_path, name="level3", learning_rate=1e30, epochs=1, batch_size=len(TILES))
+    with pytest.raises(InputError, match="level4, epoch 1, step 1: weights become no finite numbers"):
+        fitted(tmp_path, name="level4", learning_rate=1e39, epochs=1)
     (tmp_path / "level1.state.pt").write_bytes(b"no state")
     with pytest.raises(InputError, match="delete it"):
         fitted(tmp_path, name="level1")

@@ -60,11 +60,26 @@ def test_options_of_a_file_count_where_the_command_line_says_nothing(tmp_path) -
         ("epochs: {a: 1}\n", "epochs: expected a value"),
         ("- epochs\n", "expected lines such as"),
         ("a: [1\n", "is no YAML"),
+        ("epochs: 2.7\n", "epochs: 2.7: expected a whole number"),
+        ("epochs: true\n", "epochs: true: expected a whole number"),
+        ("epochs: .inf\n", "epochs: inf: expected a whole number"),
+        ("learning-rate: yes\n", "learning-rate: true: expected a number"),
+        ("nesterov: 3\n", "nesterov: 3: expected true or false"),
+        ("truth: 5\n", "truth: 5: expected the name"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(tmp_path, text, said) -> None:
     with pytest.raises(InputError, match=said):
         parsed("--config", write(tmp_path, text))
+
+
+def test_a_file_of_another_encoding_is_refused_and_one_with_a_mark_of_its_encoding_is_read(tmp_path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes("# µm\nepochs: 2\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"is no text in UTF-8 \(byte 2\)"):
+        parsed("--config", str(path))
+    path.write_bytes("epochs: 2\n".encode("utf-8-sig"))
+    assert parsed("--config", str(path)).params["epochs"] == 2
 
 
 def test_values_are_checked_as_those_of_the_command_line(tmp_path) -> None:

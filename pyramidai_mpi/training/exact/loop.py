@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pyramidai_mpi.training.exact.checkpoint import Checkpoint
     from pyramidai_mpi.training.exact.log import TrainingLog
 
+NO_NUMBERS = "no finite numbers; begin anew (--overwrite) with a lower --learning-rate"
+"""Of what networks say that have learnt too fast."""
+
 
 @dataclass(frozen=True)
 class TrainingProgress:
@@ -152,7 +155,7 @@ class ExactTraining:
         except (PoolStoppedError, PyramidError):
             self.save()
             raise
-        self.optimizer.step()
+        self._step()
         self._loss, self._weight = self._loss + sums.loss, self._weight + sums.weight
         self.step_number += 1
         self._units += n_units
@@ -170,6 +173,14 @@ class ExactTraining:
         if time.monotonic() - self._saved >= self._save_every_s:
             self._save_here()
         return sums
+
+    def _step(self) -> None:
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:  # torch: value cannot be converted to type float without overflow
+            refused = InputError(f"weights become {NO_NUMBERS}")
+            refused.agreed = True  # all ranks have the same gradients
+            raise refused from error
 
     def keep(self, name: str) -> None:
         """Keep the networks' present states under a name."""

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.ranks.collectives import on_rank0, share_bytes
 from pyramidai_mpi.training.exact.gradients import ExactGradients, StepSums
+from pyramidai_mpi.training.exact.loop import NO_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +121,11 @@ class JointGradients:
             ) -> npt.NDArray[np.float64]:
                 with torch.no_grad():
                     rows = _rows_of_bags(part, features, readable)
-                    return torch.cat([self._aggregator(one[None]) for one in rows]).double().numpy().reshape(-1)
+                    logits = torch.cat([self._aggregator(one[None]) for one in rows])
+                if not logits.isfinite().all():
+                    names = ", ".join(bag.case.name for bag in part)
+                    raise InputError(f"{names}: what the networks say of them are {NO_NUMBERS}")
+                return logits.double().numpy().reshape(-1)
 
             found.append(self._from_rank0(judged))
         return np.concatenate(found).reshape(len(bags), self._head.n_logits)

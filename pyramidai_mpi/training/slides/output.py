@@ -107,13 +107,13 @@ def _placed_over(folder: Path) -> Iterator[Path]:
             yield partial
         return
     old = temporary_name(folder)
-    fresh = folder.with_name(f"{folder.name}.new")
+    fresh = temporary_name(folder)
     with placed_folder(fresh) as partial:
         yield partial
     with storage_errors(folder):
         folder.rename(old)
         fresh.rename(folder)
-        shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _use_of(model: ModelPackage | None) -> str | None:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.training.exact.loop import NO_NUMBERS
 from pyramidai_mpi.training.exact.random_choices import generator_of
 from pyramidai_mpi.training.whole.blocks import Box, ImageBlocks
 from pyramidai_mpi.training.whole.images import CELL
@@ -80,9 +82,18 @@ class ImageStep:
         return loss, float(self.blocks.own(number).size)
 
     def counts(self, number: int) -> npt.NDArray[np.int64]:
-        """Of a block's own pixels: found and marked, found, marked."""
+        """Of a block's own pixels: found and marked, found, marked.
+
+        Raises
+        ------
+        InputError
+            The network gives NaN, which would count as not found.
+        """
         with torch.no_grad():
-            found = self.logits(number)[0, 0].numpy() >= 0
+            logits = self.logits(number)[0, 0].numpy()
+        if np.isnan(logits).any():
+            raise InputError(f"{self.image.name}: what the network says of it are {NO_NUMBERS}")
+        found = logits >= 0
         marked = self.labels(number)
         return np.array([np.count_nonzero(found & marked), np.count_nonzero(found), np.count_nonzero(marked)])
 

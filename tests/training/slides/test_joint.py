@@ -176,6 +176,9 @@ def test_what_is_not_finite_names_the_slide() -> None:
     aggregator.head.bias.data[:] = float("nan")
     with pytest.raises(InputError, match=r"case \(2,\): the loss or its gradient is not a finite number"):
         joint(encoder, aggregator, [2])
+    gradients = JointGradients(UnitPool(), source_of(encoder, PIXELS, 0.0), aggregator, HEADS[0][0])
+    with pytest.raises(InputError, match=r"case \(2,\): what the networks say of them are no finite numbers"):
+        gradients.logits([draw_of(PIXELS).bag(case_of(2), None)])
 
 
 def test_a_slide_of_few_tiles_has_all_of_them_and_none_twice() -> None:

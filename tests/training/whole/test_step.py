@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.ranks.unit_pool import UnitPool
 from pyramidai_mpi.training.exact.gradients import ExactGradients
 from pyramidai_mpi.training.whole.blocks import Box, ImageBlocks
@@ -134,6 +135,14 @@ def test_dice_is_counted_over_whole_images() -> None:
             positive = (PlainUNet(network)(pixels)[0, 0] >= 0).numpy()[: image.size[1], : image.size[0]]
         both = 2 * (positive & image.marks).sum()
         assert dice == pytest.approx(both / (positive.sum() + image.marks.sum()) if positive.any() else 1.0, abs=1e-4)
+
+
+def test_what_is_no_number_is_an_error_and_not_background() -> None:
+    network = new_network(torch.float32)
+    with torch.no_grad():
+        network.out.bias.fill_(float("nan"))
+    with pytest.raises(InputError, match=f"{IMAGE.name}: .* no finite numbers; .* lower --learning-rate"):
+        dice_of(UnitPool(), [ImageStep(network, FIELD, (224, 128), IMAGE)])
 
 
 def test_crops_hold_something_marked_and_follow_from_seed_epoch_and_step() -> None:
