@@ -16,8 +16,6 @@ from pyramidai_mpi.cli.training_session import TrainingOrder, train_on_ranks, tr
 from pyramidai_mpi.models.aggregator_entry import AggregatorMethod, SlideTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyramidai_mpi.ranks.unit_pool import UnitPool
     from pyramidai_mpi.training.augment import AugmentSettings
     from pyramidai_mpi.training.slides.plan import SlidePlan
@@ -229,13 +227,8 @@ def _train(
     from pyramidai_mpi.training.slides.output import check_output, figures_in_words, write_output
     from pyramidai_mpi.training.slides.plan import prepare
 
-    def on_first(action: Callable[[], bool | None]) -> bool | None:
-        from pyramidai_mpi.ranks.collectives import on_rank0
-
-        return action() if pool.comm is None else on_rank0(pool.comm, action)
-
-    on_first(lambda: check_output(order.output, overwrite=overwrite))
-    on_first(lambda: begin_work(order))
+    pool.on_rank0(lambda: check_output(order.output, overwrite=overwrite))
+    pool.on_rank0(lambda: begin_work(order))
     with TrainingLine(quiet=order.quiet or pool.rank != 0) as line:
         line.phase("looking for tissue" if plan.slides else "reading features")
         prepared = prepare(pool, plan, order.output)
@@ -245,7 +238,7 @@ def _train(
             begin=lambda done: line.begin("", plan.fit.epochs, prepared.trainer.steps, done),
             show=line.show,
         )
-        is_package = on_first(
+        is_package = pool.on_rank0(
             lambda: write_output(order.output, plan, prepared, trained, made_by, intended_use, overwrite=overwrite)
         )
         if pool.rank == 0:

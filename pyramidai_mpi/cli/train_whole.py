@@ -136,23 +136,28 @@ def command(
     from pyramidai_mpi.training.whole.keeping import ImageOrder
     from pyramidai_mpi.training.whole.training import WholePlaces, WholeRequest, train_whole
 
-    chosen = tuple(entry.slide for entry in select_slides(slides, None).entries)
-    if len({slide.resolve() for slide in chosen}) < len(chosen):
-        raise UsageError("a slide is named twice; it could be learnt from and held out at once")
     images = ImageOrder(
         None if masks == _RECIPE else Path(masks), level or 0, mpp, slide_mpp, mask_class or ("tissue",), mask_value
     )
     settings = WholeSettings(epochs, steps or 0, patience, wanted_crop, wanted_block, learning_rate, order.seed)
-    request = WholeRequest(
-        chosen, validation, images, network, settings, intended_use, recorded_command(click.get_current_context())
-    )
+    made_by = recorded_command(click.get_current_context())
+
+    def request() -> WholeRequest:
+        chosen = tuple(entry.slide for entry in select_slides(slides, None).entries)
+        if len({slide.resolve() for slide in chosen}) < len(chosen):
+            raise UsageError("a slide is named twice; it could be learnt from and held out at once")
+        return WholeRequest(chosen, validation, images, network, settings, intended_use, made_by)
+
     with TrainingLine(quiet=order.quiet or launched_rank() != 0) as line:
 
-        def train(pool: UnitPool, order: TrainingOrder, show: Callable[[TrainingProgress], None] | None) -> int:
-            places = WholePlaces(order.output, order.work, order.resume, order.overwrite, order.save_every_s)
+        def train(pool: UnitPool, attempt: TrainingOrder, show: Callable[[TrainingProgress], None] | None) -> int:
+            # after a loss of ranks an attempt resumes; the package may still replace another
+            places = WholePlaces(
+                order.output, order.work, attempt.resume, attempt.overwrite, order.save_every_s, order.overwrite
+            )
             train_whole(
                 pool,
-                request,
+                pool.on_all(request),
                 places,
                 show=show,
                 began=lambda epochs, steps, done: line.begin("", epochs, steps, done),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 AGGREGATOR_ONNX = "aggregator.onnx"
 """Its file in a package of ours."""
+AGGREGATOR_OUTPUTS = ("prediction", "attention", "contribution", "constant")
+"""Names of an aggregator's outputs; its input is ``features``."""
 _KEYS = ("onnx", "sha256", "method", "task", "classes")
 
 

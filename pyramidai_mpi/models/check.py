@@ -13,7 +13,7 @@ import onnx.helper
 import onnx.shape_inference
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.models.engines.aggregator import OUTPUTS as AGGREGATOR_OUTPUTS
+from pyramidai_mpi.models.aggregator_entry import AGGREGATOR_OUTPUTS
 from pyramidai_mpi.models.package import POSITION
 from pyramidai_mpi.models.segmentation_package import INPUT, OUTPUT
 

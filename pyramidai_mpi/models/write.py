@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from pyramidai_mpi.models.package import FORMAT, POSITION
 from pyramidai_mpi.models.segmentation_package import FORMAT as SEGMENTATION_FORMAT
 from pyramidai_mpi.models.segmentation_package import ONNX_NAME, is_segmentation_package, load_segmentation_package
 from pyramidai_mpi.models.stain.entry import stain_entry
-from pyramidai_mpi.store.files.placing import placed, placed_folder, storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import placed, placed_folder, storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -218,21 +217,13 @@ def write_segmentation_package(
         "sha256": hashlib.sha256(network).hexdigest(),
     }
     check_replaceable(folder, overwrite=overwrite)
-    is_replaced = folder.exists()
-    fresh = temporary_name(folder) if is_replaced else folder
-    with placed_folder(fresh) as partial:
+    with placed_folder(folder, replaces=overwrite) as partial:
         (partial / ONNX_NAME).write_bytes(network)
         for name, content in (files or {}).items():
             (partial / name).write_text(content, encoding="utf-8")
         described = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         (partial / YAML_NAME).write_text(described, encoding="utf-8")
         load_segmentation_package(partial)
-    if is_replaced:
-        old = temporary_name(folder)
-        with storage_errors(folder):
-            folder.rename(old)
-            fresh.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
     return load_segmentation_package(folder, check_file=False)
 
 

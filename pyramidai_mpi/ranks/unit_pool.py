@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from pyramidai_mpi.base.errors import PyramidError
-from pyramidai_mpi.ranks.collectives import agree, allgather, on_all, on_rank0, wait_for
+from pyramidai_mpi.ranks.collectives import agree, agree_on, allgather, on_all, on_rank0, wait_for
 from pyramidai_mpi.ranks.exact_sums import ExactSum
 from pyramidai_mpi.sched import Policy, run
 
@@ -192,6 +192,11 @@ class UnitPool:
     def on_rank0(self, action: Callable[[], T]) -> T | None:
         """Do something on rank 0 alone; all learn whether it worked: see `collectives.on_rank0`."""
         return action() if self.comm is None else on_rank0(self.comm, action)
+
+    def agree_on(self, fingerprint: bytes, what: str) -> None:
+        """Raise on all ranks when any has another fingerprint than most: see `collectives.agree_on`."""
+        if self.comm is not None:
+            agree_on(self.comm, fingerprint, what)
 
     def busiest_over_ideal(self) -> float:
         """Busy seconds of the busiest rank over the mean, since the pool was made; NaN before any unit."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.training.architectures import new_network
 from pyramidai_mpi.training.fitting import FitPlace, accuracy, area_under_curve, fit, material_mark, score
 from pyramidai_mpi.training.networks.export import to_onnx
@@ -143,7 +143,7 @@ def train_levels(
         See `fit`; and when a split has no tiles of a class, or weights cannot be used.
     """
     results: list[LevelResult] = []
-    weights = "random" if plan.start is None else hashlib.sha256(plan.start.read_bytes()).hexdigest()[:12]
+    weights = "random" if plan.start is None else pool.on_all(partial(file_sha256, plan.start))[:12]
     finer: TileNetwork | None = None
     for level, name in enumerate(plan.place_names()):
         tiles = pool.on_all(partial(_tiles_of, plan.material, store, split, level, settings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.models.description import YAML_NAME
 from pyramidai_mpi.models.write import PackageText, write_package
-from pyramidai_mpi.store.files.placing import check_free, placed_folder, storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import check_free, placed_folder, storage_errors
 from pyramidai_mpi.training.curves import Chart, charts_of, curves_page
 from pyramidai_mpi.training.exact.log import table_of
 from pyramidai_mpi.training.fit_settings import FitSettings
@@ -75,15 +74,8 @@ def placed_training(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         When it cannot be written.
     """
     check_output(folder, overwrite=overwrite)
-    fresh = temporary_name(folder) if folder.exists() else folder
-    with placed_folder(fresh) as partial:
+    with placed_folder(folder, replaces=overwrite) as partial:
         yield partial
-    if fresh != folder:
-        with storage_errors(folder):
-            old = temporary_name(folder)
-            folder.rename(old)
-            fresh.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_trained(

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.csv_reading import read_csv, read_number
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 COLUMNS = {"binary": ("label",), "classes": ("label",), "share": ("share",), "survival": ("time", "event")}
 """What is needed of a slide, by task."""
 
-_SLIDE = ("slide", "wsi", "slide_id")
-_PATIENT = ("patient", "case_id")
+SLIDE_COLUMNS = ("slide", "wsi", "slide_id")
+"""What the column of slides may be called."""
+PATIENT_COLUMNS = ("patient", "case_id")
+"""What the column of patients may be called."""
+_EVENTS = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 _WORDS = {
     **dict.fromkeys(("tumor", "tumour", "positive", "true", "yes", "1"), True),
     **dict.fromkeys(("normal", "negative", "false", "no", "0"), False),
@@ -43,73 +46,143 @@ class SlideTruth:
     values: tuple[float, ...]
 
 
-def read_slide_table(path: Path, task: str, classes: Sequence[str], slides: Sequence[str]) -> list[SlideTruth]:
-    """Read what is true of slides, in their order.
+@dataclass(frozen=True)
+class SlideRow:
+    """What a table says of a slide, as it stands there.
 
-    The table's first line names columns: ``slide``; ``label``, of task ``share`` ``share`` (0 to 1), of ``survival``
-    ``time`` and ``event`` (1 or 0); if wanted ``patient``. More columns and slides are left alone. Names of slides are
-    compared without case and ending.
+    Attributes
+    ----------
+    where
+        File and line, for messages.
+    patient
+        See `SlideTruth`.
+    values
+        Cells of the columns that are needed, none of them empty.
+    cells
+        All of them, by column in lower case.
+    """
+
+    where: str
+    patient: str
+    values: tuple[str, ...]
+    cells: Mapping[str, str]
+
+
+def read_slide_rows(
+    path: Path, task: str, slides: Sequence[str], *, or_else: Sequence[str] = ()
+) -> dict[int, SlideRow]:
+    """Read a table's rows of some slides: by the slides' numbers, in the table's order.
 
     Parameters
     ----------
+    path
+        The table. Its first line names columns: ``slide``, those of `COLUMNS`, if wanted ``patient``. More columns and
+        slides are left alone.
     task
         A key of `COLUMNS`.
+    slides
+        Names, which are compared without folders, case and ending.
+    or_else
+        Columns that will do where those of `COLUMNS` are missing.
+
+    Raises
+    ------
+    InputError
+        The table cannot be read, lacks a column or a slide, names one twice, or leaves a cell empty.
+    UsageError
+        Two slides have one name.
+    """
+    numbers: dict[str, int] = {}
+    for number, slide in enumerate(slides):
+        if numbers.setdefault(slide_key(slide), number) != number:
+            raise UsageError(f"two slides are called {slide_key(slide)}; one row of {path} cannot tell them apart")
+    rows = read_csv(path, _has_columns).rows
+    names = [name.strip().casefold() for name in rows[0].cells] if rows else []
+    of_slide = next((name for name in SLIDE_COLUMNS if name in names), "")
+    of_patient = next((name for name in PATIENT_COLUMNS if name in names), "")
+    needed: Sequence[str] = COLUMNS[task]
+    lacking = [name for name in needed if name not in names]
+    if lacking and or_else and all(name in names for name in or_else):
+        needed, lacking = or_else, []
+    if not of_slide or lacking:
+        missing = lacking[0] if of_slide else "slide"
+        raise InputError(f"{path}: has no column {missing}, which task {task} needs; the first line names columns")
+    found: dict[int, SlideRow] = {}
+    for line, texts in rows[1:]:
+        cells = dict(zip(names, (text.strip() for text in texts), strict=False))
+        key, where = slide_key(cells.get(of_slide, "")), f"{path}: line {line}"
+        if key not in numbers:
+            continue
+        if numbers[key] in found:
+            raise InputError(f"{where}: slide {cells[of_slide]} has a row already; keep one")
+        patient = cells.get(of_patient, "") if of_patient else key
+        if not patient:
+            raise InputError(f"{where}: names no patient, though there is such a column")
+        values = tuple(cells.get(name, "") for name in needed)
+        if "" in values:
+            raise InputError(f"{where}: has no {needed[values.index('')]}; leave the row out, or fill it in")
+        found[numbers[key]] = SlideRow(where, patient, values, cells)
+    if missing_slides := [slide for number, slide in enumerate(slides) if number not in found]:
+        raise InputError(
+            f"{path}: has no row for slide {missing_slides[0]} ({len(missing_slides)} in all); add one, or leave the "
+            "slide out"
+        )
+    return found
+
+
+def read_slide_table(path: Path, task: str, classes: Sequence[str], slides: Sequence[str]) -> list[SlideTruth]:
+    """Read what is true of slides, in their order; a share may stand in a column ``label``, too.
+
+    Parameters
+    ----------
+    path, task, slides
+        See `read_slide_rows`.
     classes
         Names that labels may be, of ``binary`` the negative one first; there words such as tumor and normal, or 1 and
         0, will do too.
 
     Raises
     ------
-    InputError
-        The table cannot be read, lacks a column or a slide, names one twice, or says what cannot be.
+    InputError, UsageError
+        See `read_slide_rows`; or it says what cannot be.
     """
-    rows = read_csv(path, _has_columns).rows
-    names = [name.strip().casefold() for name in rows[0].cells] if rows else []
-    of_slide = next((name for name in _SLIDE if name in names), "")
-    needed = COLUMNS[task]
-    if task == "share" and "share" not in names and "label" in names:
-        needed = ("label",)
-    lacking = [name for name in needed if name not in names]
-    if not of_slide or lacking:
-        missing = lacking[0] if of_slide else "slide"
-        raise InputError(f"{path}: has no column {missing}, which task {task} needs; the first line names columns")
-    of_patient = next((name for name in _PATIENT if name in names), "")
-    wanted = {_key(slide): slide for slide in slides}
-    found: dict[str, SlideTruth] = {}
-    for line, cells in rows[1:]:
-        row = dict(zip(names, (cell.strip() for cell in cells), strict=False))
-        key, where = _key(row.get(of_slide, "")), f"{path}: line {line}"
-        if key not in wanted:
-            continue
-        if key in found:
-            raise InputError(f"{where}: slide {row[of_slide]} has a row already; keep one")
-        patient = row.get(of_patient, "") if of_patient else key
-        if not patient:
-            raise InputError(f"{where}: names no patient, though there is such a column")
-        found[key] = SlideTruth(patient, _values(where, task, classes, [row.get(name, "") for name in needed]))
-    missing_slides = [slide for slide in slides if _key(slide) not in found]
-    if missing_slides:
-        raise InputError(
-            f"{path}: has no row for slide {missing_slides[0]} ({len(missing_slides)} in all); add one, or leave out "
-            "the slide's result"
-        )
-    return [found[_key(slide)] for slide in slides]
+    rows = read_slide_rows(path, task, slides, or_else=("label",) if task == "share" else ())
+    return [SlideTruth(rows[number].patient, _values(rows[number], task, classes)) for number in range(len(slides))]
 
 
-def _values(where: str, task: str, classes: Sequence[str], cells: Sequence[str]) -> tuple[float, ...]:
-    if task in {"binary", "classes"}:
-        return (float(_class_of(where, task, classes, cells[0])),)
-    number = _number(cells[0])
+def numbers_of(row: SlideRow, task: str) -> tuple[float, ...]:
+    """Of ``share`` the share; of ``survival`` time, and 1 for an event, else 0; nothing of other tasks.
+
+    Raises
+    ------
+    InputError
+        It is no such number.
+    """
     if task == "share":
-        if not 0 <= number <= 1:
-            raise InputError(f"{where}: share is {cells[0]!r}, expected a number from 0 to 1")
-        return (number,)
-    event = _WORDS.get(cells[1].casefold()) if cells[1].casefold() in {"1", "0", "true", "false", "yes", "no"} else None
-    if not (math.isfinite(number) and number >= 0) or event is None:
-        raise InputError(
-            f"{where}: time is {cells[0]!r} and event {cells[1]!r}, expected a number from 0 on, and 1 or 0"
-        )
-    return number, float(event)
+        share = _number(row.values[0])
+        if not 0 <= share <= 1:
+            raise InputError(f"{row.where}: share is {row.values[0]!r}, expected a number from 0 to 1")
+        return (share,)
+    if task == "survival":
+        time, event = _number(row.values[0]), _EVENTS.get(row.values[1].casefold())
+        if not (math.isfinite(time) and time >= 0) or event is None:
+            raise InputError(
+                f"{row.where}: time is {row.values[0]!r} and event {row.values[1]!r}, expected a number from 0 on, and "
+                "1 or 0"
+            )
+        return time, event
+    return ()
+
+
+def slide_key(name: str) -> str:
+    """What a slide is called in tables: its file's name without folders, ending and case."""
+    return PurePath(name).stem.casefold()
+
+
+def _values(row: SlideRow, task: str, classes: Sequence[str]) -> tuple[float, ...]:
+    if task in {"binary", "classes"}:
+        return (float(_class_of(row.where, task, classes, row.values[0])),)
+    return numbers_of(row, task)
 
 
 def _class_of(where: str, task: str, classes: Sequence[str], label: str) -> int:
@@ -130,11 +203,6 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _key(name: str) -> str:
-    path = PurePath(name)
-    return (path.stem if path.suffix else path.name).casefold()
-
-
 def _has_columns(rows: Sequence[Row]) -> bool:
     names = [name.strip().casefold() for name in rows[0].cells] if rows else []
-    return any(name in names for name in _SLIDE)
+    return any(name in names for name in SLIDE_COLUMNS)

@@ -185,3 +185,29 @@ def test_features_of_a_package_make_a_package(folder, tmp_path) -> None:
     for of_file, of_slide in zip(tables[0][1:], tables[1][1:], strict=True):
         assert of_file[:4] == of_slide[:4]
         assert float(of_file[4]) == pytest.approx(float(of_slide[4]), rel=1e-3, abs=1e-3)
+
+
+def test_ranks_that_see_other_labels_are_named_before_the_first_step(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    splits = ("train", "validation", "test")
+    rows = [f"s{n}.h5,{'tumor' if n % 2 else 'normal'},{splits[n // 2]}" for n in range(6)]
+    for n in range(6):
+        with h5py.File(tmp_path / f"s{n}.h5", "w") as file:
+            file["features"] = rng.normal(size=(5, 4)).astype(np.float32)
+    for rank in range(2):
+        (tmp_path / str(rank)).mkdir()
+        (tmp_path / str(rank) / "labels.csv").write_text("\n".join(["slide,label,split", *rows]))
+        rows[:2] = ["s0.h5,tumor,train", "s1.h5,normal,train"]
+    script = (
+        "import os, sys\n"
+        "from pyramidai_mpi.cli.launcher import launched_rank\n"
+        "from pyramidai_mpi.cli.main import run_command_line\n"
+        "os.chdir(os.path.join(sys.argv[1], str(launched_rank())))\n"
+        "sys.exit(run_command_line(sys.argv[2:]))\n"
+    )
+    words = ["train-slides", "--features", "..", "--labels", "labels.csv", "--epochs", "1", "-q", "-o", "../out"]
+    job = mpirun(2, ["-c", script, tmp_path, *words])
+    assert job.returncode == 65
+    assert "rank 1" in job.stderr
+    assert "what is trained" in job.stderr
+    assert not (tmp_path / "out").exists()

@@ -318,3 +318,28 @@ def test_a_file_where_a_folder_is_named_is_said(tmp_path):
     (tmp_path / "a.tif").touch()
     with pytest.raises(StorageError, match=r"a\.tif: is a file, and no folder"):
         check_folder(tmp_path / "a.tif")
+
+
+def test_a_folder_that_is_replaced_stays_until_the_new_one_is_whole(tmp_path, monkeypatch) -> None:
+    target = tmp_path / "package"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(KeyError), placed_folder(target, replaces=True):
+        raise KeyError
+    rename = Path.rename
+
+    def failing(self: Path, to: Path) -> Path:
+        if to == target and not (self / "old").exists():
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, to)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", failing)
+        with pytest.raises(StorageError, match="Input/output"), placed_folder(target, replaces=True) as temporary:
+            (temporary / "new").touch()
+    assert names_in(tmp_path) == ["package"]
+    assert names_in(target) == ["old"]
+    with placed_folder(target, replaces=True) as temporary:
+        (temporary / "new").touch()
+    assert names_in(tmp_path) == ["package"]
+    assert names_in(target) == ["new"]

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.models.aggregator_entry import SlideTask
+from pyramidai_mpi.models.aggregator_entry import AGGREGATOR_OUTPUTS, SlideTask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.models.aggregator_entry import AggregatorEntry
-
-OUTPUTS = ("prediction", "attention", "contribution", "constant")
-"""Names of an aggregator's outputs; its input is ``features``."""
 
 _TOLERANCE = 1e-3
 _MOST_COLUMNS = 1000
@@ -92,7 +89,9 @@ class AggregatorEngine:
         """
         path = self._entry.onnx_path
         try:
-            found = self._session.run(list(OUTPUTS), {"features": np.ascontiguousarray(features, np.float32)})
+            found = self._session.run(
+                list(AGGREGATOR_OUTPUTS), {"features": np.ascontiguousarray(features, np.float32)}
+            )
         except Exception as error:
             raise InputError(
                 f"{path}: onnxruntime cannot run it on {len(features)} tiles with {features.shape[1]} features each: "
@@ -118,7 +117,7 @@ class AggregatorEngine:
         shape = found.attention.shape
         if len(shape) != 2 or shape[0] != n_tiles or not 1 <= shape[1] <= _MOST_COLUMNS:
             return f"attention has shape {shape}, expected ({n_tiles}, H) for {n_tiles} tiles"
-        for name, values in zip(OUTPUTS, found, strict=True):
+        for name, values in zip(AGGREGATOR_OUTPUTS, found, strict=True):
             if values.dtype != np.float32:
                 return f"{name} is {values.dtype}, expected float32"
             if not np.isfinite(values).all():

@@ -308,22 +308,33 @@ def check_free(path: Path) -> None:
 
 
 @contextmanager
-def placed_folder(target: Path) -> Iterator[Path]:
+def placed_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
     """Give a temporary folder to fill; it gets its name at the end, or nothing is left behind.
+
+    Parameters
+    ----------
+    target
+        The folder to be.
+    replaces
+        Whether a folder of that name goes once the new one is complete; who allows that has looked at what it holds.
 
     Raises
     ------
     OutputExistsError
-        When something has the name.
+        When something has the name that is not to be replaced.
     StorageError
         When the folder cannot be made or filled.
     """
-    check_free(target)
+    is_replaced = replaces and target.is_dir() and not target.is_symlink()
+    if not is_replaced:
+        check_free(target)
     sweep(target)
-    temporary = temporary_name(target)
+    temporary, old = temporary_name(target), temporary_name(target)
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        if is_replaced:
+            target.rename(old)
         check_free(target)
         temporary.rename(target)
         flush_folder(target.parent)
@@ -331,6 +342,9 @@ def placed_folder(target: Path) -> Iterator[Path]:
         raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not os.path.lexists(target) and old.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def discard(temporary: Path) -> None:

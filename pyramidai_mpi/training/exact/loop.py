@@ -119,8 +119,13 @@ class ExactTraining:
         Raises
         ------
         InputError
-            It is of another training.
+            It is of another training; or ranks would train something else, as hosts with other files may.
         """
+        facts = repr(sorted(self._checkpoint.facts.items())).encode()
+        self.pool.agree_on(
+            facts + digest_of({name: network.state_dict() for name, network in self.networks.items()}),
+            "what is trained (tables, slides, starting weights)",
+        )
         state = self._checkpoint.load(self.pool.comm)
         if state is not None:
             for name, network in self.networks.items():

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.csv_reading import read_csv, read_number
+from pyramidai_mpi.base.csv_reading import read_csv
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.models.aggregator_entry import SlideTask
 from pyramidai_mpi.training.exact.random_choices import generator_of
 from pyramidai_mpi.training.slides.bags import Case
 from pyramidai_mpi.training.splits import Split
+from pyramidai_mpi.truth.slide_table import (
+    PATIENT_COLUMNS,
+    SLIDE_COLUMNS,
+    numbers_of,
+    read_slide_rows,
+    slide_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pyramidai_mpi.base.csv_reading import Row
+    from pyramidai_mpi.truth.slide_table import SlideRow
 
-_SLIDE = ("slide", "wsi", "slide_id")
-_PATIENT = ("patient", "case_id")
-_COLUMNS = {
-    SlideTask.BINARY: ("label",),
-    SlideTask.CLASSES: ("label",),
-    SlideTask.SHARE: ("share",),
-    SlideTask.SURVIVAL: ("time", "event"),
-}
 _POSITIVE = ("tumor", "tumour", "positive", "true", "yes", "1")
-_EVENTS = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 _STRATA = 4
 
 
@@ -49,11 +46,6 @@ class LabelledSlides:
 
     cases: tuple[Case, ...]
     classes: tuple[str, ...]
-
-
-def slide_key(name: str) -> str:
-    """What a slide is called in tables: its file's name without folders, ending and case."""
-    return PurePath(name).name.casefold().rsplit(".", 1)[0] if "." in PurePath(name).name else name.casefold()
 
 
 def read_cases(
@@ -84,42 +76,17 @@ def read_cases(
     UsageError
         There is no class of that name, or not as many as the task needs.
     """
-    rows = read_csv(path, _has_columns).rows
-    names = [name.strip().casefold() for name in rows[0].cells] if rows else []
-    of_slide = next((name for name in _SLIDE if name in names), None)
-    if of_slide is None or (lacking := [name for name in _COLUMNS[task] if name not in names]):
-        lacking = ["slide"] if of_slide is None else lacking
-        raise InputError(f"{path}: has no column {lacking[0]}, which task {task} needs; the first line names columns")
-    of_patient = next((name for name in _PATIENT if name in names), None)
-    numbers: dict[str, int] = {}
-    for number, slide in enumerate(slides):
-        if numbers.setdefault(slide_key(slide), number) != number:
-            raise UsageError(f"two slides are called {slide_key(slide)}; one row of {path} cannot tell them apart")
     found: dict[str, _Said] = {}
-    seen: set[str] = set()
-    for line, cells in rows[1:]:
-        row = dict(zip(names, (cell.strip() for cell in cells), strict=False))
-        key = slide_key(row.get(of_slide, ""))
-        if key not in numbers:
-            continue
-        where = f"{path}: line {line}"
-        if key in seen:
-            raise InputError(f"{where}: slide {row[of_slide]} has a row already; keep one")
-        seen.add(key)
-        said = _Said.of_row(where, task, row)
-        case = row.get(of_patient, "") if of_patient is not None else key
-        if not case:
-            raise InputError(f"{where}: names no patient, though there is such a column")
-        first = found.setdefault(case, said)
+    for number, row in read_slide_rows(path, task, slides).items():
+        said = _Said.of_row(task, row)
+        first = found.setdefault(row.patient, said)
         if (first.values, first.split) != (said.values, said.split):
             raise InputError(
-                f"{where}: patient {case} has another label or split in another row; a patient is one case"
+                f"{row.where}: patient {row.patient} has another label or split in another row; a patient is one case"
             )
-        first.slides.append(numbers[key])
+        first.slides.append(number)
     if splits is not None:
         _split_by(splits, found, slides)
-    if missing := [slide for slide in slides if slide_key(slide) not in seen]:
-        raise InputError(f"{path}: has no row for slide {missing[0]} ({len(missing)} in all); add one, or leave it out")
     classes = _classes_of(path, task, [said.values[0] for said in found.values()], positive)
     cases = tuple(
         Case(name, tuple(said.slides), said.target(task, classes), said.split) for name, said in found.items()
@@ -131,18 +98,18 @@ def _split_by(path: Path, found: Mapping[str, _Said], slides: Sequence[str]) -> 
     """Let another table say what each case is for."""
     rows = read_csv(path, _has_split).rows
     names = [name.strip().casefold() for name in rows[0].cells] if rows else []
-    who = next((name for name in (*_SLIDE, *_PATIENT) if name in names), None)
+    who = next((name for name in (*SLIDE_COLUMNS, *PATIENT_COLUMNS) if name in names), None)
     if who is None or "split" not in names:
         raise InputError(f"{path}: expected a line of names, split and slide or patient, then a line each")
     kinds: dict[str, str] = {}
     for line, cells in rows[1:]:
         row = dict(zip(names, (cell.strip() for cell in cells), strict=False))
-        key = slide_key(row.get(who, "")) if who in _SLIDE else row.get(who, "")
+        key = slide_key(row.get(who, "")) if who in SLIDE_COLUMNS else row.get(who, "")
         kind = row.get("split", "")
         if kind not in list(Split) or kinds.setdefault(key, kind) != kind:
             raise InputError(f"{path}: line {line}: expected train, validation or test, one for each {who}")
     for case, said in found.items():
-        keys = [slide_key(slides[number]) for number in said.slides] if who in _SLIDE else [case]
+        keys = [slide_key(slides[number]) for number in said.slides] if who in SLIDE_COLUMNS else [case]
         of_case = {kinds.get(key) for key in keys}
         if len(of_case) != 1 or None in of_case:
             raise InputError(f"{path}: names no split of {case}, or two; name one, by its {who}")
@@ -159,42 +126,16 @@ class _Said:
     slides: list[int]
 
     @classmethod
-    def of_row(cls, where: str, task: SlideTask, row: Mapping[str, str]) -> _Said:
-        values = tuple(row.get(name, "") for name in _COLUMNS[task])
-        if "" in values:
-            raise InputError(f"{where}: has no {_COLUMNS[task][values.index('')]}; leave the row out, or fill it in")
-        split = row.get("split") or None
+    def of_row(cls, task: SlideTask, row: SlideRow) -> _Said:
+        split = row.cells.get("split") or None
         if split is not None and split not in list(Split):
-            raise InputError(f"{where}: split is {split!r}, expected train, validation or test")
-        return cls(values, _numbers(where, task, values), split, [])
+            raise InputError(f"{row.where}: split is {split!r}, expected train, validation or test")
+        return cls(row.values, numbers_of(row, task), split, [])
 
     def target(self, task: SlideTask, classes: Sequence[str]) -> tuple[float, ...]:
         if task in {SlideTask.BINARY, SlideTask.CLASSES}:
             return (float(classes.index(self.values[0])),)
         return self.numbers
-
-
-def _numbers(where: str, task: SlideTask, values: Sequence[str]) -> tuple[float, ...]:
-    if task is SlideTask.SHARE:
-        share = _number(values[0])
-        if not 0 <= share <= 1:
-            raise InputError(f"{where}: share is {values[0]!r}, expected a number from 0 to 1")
-        return (share,)
-    if task is SlideTask.SURVIVAL:
-        time = _number(values[0])
-        if not (math.isfinite(time) and time >= 0) or values[1].casefold() not in _EVENTS:
-            raise InputError(
-                f"{where}: time is {values[0]!r} and event {values[1]!r}, expected a number from 0 on, and 1 or 0"
-            )
-        return (time, _EVENTS[values[1].casefold()])
-    return ()
-
-
-def _number(text: str) -> float:
-    try:
-        return read_number(text)
-    except ValueError:
-        return math.nan
 
 
 def _classes_of(path: Path, task: SlideTask, labels: Sequence[str], positive: str | None) -> tuple[str, ...]:
@@ -212,11 +153,6 @@ def _classes_of(path: Path, task: SlideTask, labels: Sequence[str], positive: st
         return tuple(classes)
     named = positive or next((one for one in classes if one.casefold() in _POSITIVE), classes[1])
     return tuple(sorted(classes, key=lambda one: one == named))
-
-
-def _has_columns(rows: Sequence[Row]) -> bool:
-    names = [name.strip().casefold() for name in rows[0].cells] if rows else []
-    return any(name in names for name in _SLIDE)
 
 
 def _has_split(rows: Sequence[Row]) -> bool:

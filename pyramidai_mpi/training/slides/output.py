@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import OutputExistsError
@@ -13,14 +11,13 @@ from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.models.aggregator_entry import AGGREGATOR_ONNX, aggregator_entry
 from pyramidai_mpi.models.description import YAML_NAME
 from pyramidai_mpi.models.write import PackageText, onnx_name, write_package
-from pyramidai_mpi.store.files.placing import placed_folder, storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import placed_folder
 from pyramidai_mpi.training.curves import charts_of, curves_page
 from pyramidai_mpi.training.exact.log import table_of
 from pyramidai_mpi.training.slides.package import slide_graph, tile_graph
 from pyramidai_mpi.training.splits import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelPackage
@@ -80,7 +77,7 @@ def write_output(
     head = prepared.head
     use = intended_use or _use_of(prepared.model)
     aggregator = slide_graph(prepared.aggregator, head, prepared.n_features)
-    with _placed_over(folder) as partial:
+    with placed_folder(folder, replaces=overwrite) as partial:
         if prepared.encoder is not None and prepared.model is not None:
             entry = aggregator_entry(plan.aggregator, plan.task, head.classes)
             document = _text(prepared.model, head, use).document(1) | {"aggregator": entry}
@@ -97,23 +94,6 @@ def write_output(
         )
         (partial / "curves.html").write_text(curves_page(folder.name, charts, trained.rows), encoding="utf-8")
     return prepared.encoder is not None and prepared.model is not None
-
-
-@contextmanager
-def _placed_over(folder: Path) -> Iterator[Path]:
-    """As `placed_folder`, in place of what is there."""
-    if not folder.exists():
-        with placed_folder(folder) as partial:
-            yield partial
-        return
-    old = temporary_name(folder)
-    fresh = temporary_name(folder)
-    with placed_folder(fresh) as partial:
-        yield partial
-    with storage_errors(folder):
-        folder.rename(old)
-        fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _use_of(model: ModelPackage | None) -> str | None:

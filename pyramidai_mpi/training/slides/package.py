@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pyramidai_mpi.models.aggregator_entry import AGGREGATOR_OUTPUTS
 from pyramidai_mpi.training.networks.export import serialised, to_onnx
 
 if TYPE_CHECKING:
     from pyramidai_mpi.training.slides.aggregators import Aggregator
     from pyramidai_mpi.training.slides.heads import TaskHead
 
-AGGREGATOR_OUTPUTS = ("prediction", "attention", "contribution", "constant")
 _MOST_TILES = 1 << 24
 
 

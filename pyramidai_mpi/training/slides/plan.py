@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.aggregator_entry import AggregatorMethod, SlideTask
 from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 from pyramidai_mpi.models.read import is_package, read_package
 from pyramidai_mpi.models.write import BASE_MPP, SCALE_FACTOR, TILE, onnx_name
 from pyramidai_mpi.patches.formats.foreign_features import FeatureFile, feature_files
-from pyramidai_mpi.ranks.collectives import on_all
 from pyramidai_mpi.run.selection import SlideEntry, select_slides
 from pyramidai_mpi.training.augment import NO_CHANGE, AugmentSettings
 from pyramidai_mpi.training.networks.group_norm import LEAST_SIDE, new_encoder
@@ -166,8 +166,9 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
         read_cases(plan.labels, plan.task, [one.name or one.slide.name for one in chosen], plan.positive, plan.splits)
         return model, encoder, chosen
 
-    model, encoder, chosen = alike() if pool.comm is None else on_all(pool.comm, alike)
+    model, encoder, chosen = pool.on_all(alike)
     files, names = [one.slide for one in chosen], [one.name or one.slide.name for one in chosen]
+    pool.agree_on("\n".join(map(str, files)).encode(), "the list of slides")
     if plan.features:
         n_tiles, width = _feature_sizes(pool, files)
     else:
@@ -211,7 +212,7 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
         facts = _facts(plan, model, names, n_tiles, split)
         return PreparedTraining(trainer, encoder, aggregator, source.n_features, head, model, split, facts, left_out)
 
-    prepared = ready() if pool.comm is None else on_all(pool.comm, ready)
+    prepared = pool.on_all(ready)
     if pool.rank == 0:
         for name in prepared.left_out:
             log.warning("%s: no tissue found; left out", name)
@@ -348,7 +349,7 @@ def _facts(
         "--tiles": plan.tiles,
         "--chunk": plan.chunk,
         "--encoder": encoder,
-        "--weights": None if plan.weights is None else hashlib.sha256(plan.weights.read_bytes()).hexdigest()[:16],
+        "--weights": None if plan.weights is None else file_sha256(plan.weights)[:16],
         "--frozen-encoder": plan.frozen,
         "--aggregator": str(plan.aggregator),
         "--class-weights": plan.class_weights,

@@ -12,14 +12,14 @@ import os
 import shutil
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, StorageError
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.ranks.alike import agree_on_folder
-from pyramidai_mpi.ranks.collectives import on_rank0, share_bytes
+from pyramidai_mpi.ranks.collectives import share_bytes
 from pyramidai_mpi.run.slide_plane import PlaneFacts, SlidePlane
 from pyramidai_mpi.training.whole.images import KeptImage, bytes_of_row, cells_of, darkness_of
 from pyramidai_mpi.training.whole.tissue_recipe import reduced_darkness, scaled_up, tissue_of
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.ranks.unit_pool import UnitPool
-
-T = TypeVar("T")
 
 _PIECE = (4096, 1024)
 """Width and height of what is decoded at a time: 12.6 MB in colours."""
@@ -124,8 +122,19 @@ class KeptSlide:
         return needed + (0 if self.is_labelled else bytes_of_row(width) * height)
 
     def image(self) -> KeptImage:
-        """What can be trained on, once it is kept."""
-        cells = np.load(self.cells_path)
+        """What can be trained on, once it is kept.
+
+        Raises
+        ------
+        StorageError
+            Its files cannot be read here.
+        """
+        try:
+            cells = np.load(self.cells_path)
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{self.cells_path}: cannot be read: {error}; --work must be a folder that all hosts share"
+            ) from error
         return KeptImage(self.facts.path.name, self.facts.size, self.dark_path, self.marks_path, cells)
 
 
@@ -177,7 +186,7 @@ def keep_slides(
                 with _partial(slide.dark_path).open("wb") as file:
                     file.truncate(width * height)
 
-    _on_rank0(pool, partial(_named, folder, make_room))
+    pool.on_rank0(partial(_named, folder, make_room))
     undecoded = [slide for slide in kept if not slide.is_decoded]
     pieces = [(slide, *corner) for slide in undecoded for corner in _corners(slide.facts.size)]
     if pieces:
@@ -193,7 +202,7 @@ def keep_slides(
             for slide in undecoded:
                 _partial(slide.dark_path).replace(slide.dark_path)
 
-        _on_rank0(pool, partial(_named, folder, give_names))
+        pool.on_rank0(partial(_named, folder, give_names))
     unlabelled = [slide for slide in kept if not slide.is_labelled]
     if unlabelled:
         if is_first:
@@ -208,7 +217,7 @@ def _described(pool: UnitPool, slides: Sequence[Path], order: ImageOrder, folder
     def look() -> bytes:
         return json.dumps([_look_at(slide, order, folder) for slide in slides]).encode()
 
-    told = _on_rank0(pool, look)
+    told = pool.on_rank0(look)
     if pool.comm is not None:
         told = share_bytes(pool.comm, told)
     assert told is not None
@@ -312,8 +321,3 @@ def _named(folder: Path, action: Callable[[], None]) -> None:
         action()
     except OSError as error:
         raise StorageError(f"{folder}: cannot write there: {error.strerror or error}") from error
-
-
-def _on_rank0(pool: UnitPool, action: Callable[[], T]) -> T | None:
-    """See `on_rank0`; also without MPI."""
-    return action() if pool.comm is None else on_rank0(pool.comm, action)

@@ -84,9 +84,11 @@ class WholePlaces:
     output, work
         Folder of the package, and of what is kept meanwhile.
     resume, overwrite
-        Whether to go on from what is in `work`, or to begin anew and replace the package.
+        Whether to go on from what is in `work`, or to begin anew.
     save_every_s
         Seconds between saved states.
+    replaces
+        Whether a package that is there goes once the new one is complete.
     """
 
     output: Path
@@ -94,6 +96,7 @@ class WholePlaces:
     resume: bool
     overwrite: bool
     save_every_s: float
+    replaces: bool
 
     @property
     def state(self) -> Path:
@@ -110,7 +113,7 @@ class WholePlaces:
         StorageError
             The folder cannot be made.
         """
-        check_replaceable(self.output, overwrite=self.overwrite)
+        check_replaceable(self.output, overwrite=self.replaces)
         if self.state.exists() and not (self.resume or self.overwrite):
             raise OutputExistsError(
                 f"{self.state}: is the state of a training; --resume goes on from there, --overwrite begins anew"
@@ -163,7 +166,7 @@ def train_whole(
     learnt, held_out = on_all(comm, partial(split_slides, request))
     kept = keep_slides(pool, [*learnt, *held_out], request.images, places.work, phase)
     um_px = on_all(comm, partial(common_spacing, kept))
-    images = [slide.image() for slide in kept]
+    images = on_all(comm, lambda: [slide.image() for slide in kept])
     steps = request.settings.steps or len(learnt)
     settings = WholeSettings(**{**vars(request.settings), "steps": steps})
     checkpoint = Checkpoint(places.state, _facts(request, settings, kept, len(learnt), digest_of(network.state_dict())))
@@ -204,7 +207,7 @@ def train_whole(
             "curves.html": curves_page(f"Training of {text.name}", charts, training.log.rows),
         }
         graph = to_onnx(network, field, request.network)
-        write_segmentation_package(places.output, text, graph, files, overwrite=places.overwrite)
+        write_segmentation_package(places.output, text, graph, files, overwrite=places.replaces)
 
     on_rank0(comm, write)
     if is_first:
