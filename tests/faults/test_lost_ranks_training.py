@@ -26,7 +26,6 @@ pytestmark = pytest.mark.mpi
 
 STEP = "pyramidai_mpi.training.exact.gradients,ExactGradients.of_step"
 SUM = "pyramidai_mpi.ranks.unit_pool,UnitPool._combine"
-SAVING = "pyramidai_mpi.training.exact.checkpoint,Checkpoint.save"
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +56,8 @@ def undisturbed(patches, tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "deaths",
     [
-        pytest.param(f"1,{STEP},4", id="in a step"),
         pytest.param(f"0,{STEP},5", id="rank 0, in a step"),
         pytest.param(f"3,{SUM},6", id="while sums are added"),
-        pytest.param(f"0,{SAVING},3", id="rank 0, saving"),
         pytest.param(f"2,{STEP},2;4,{STEP},7", id="two, one after the other"),
     ],
 )
