@@ -41,8 +41,6 @@ NOT_HERE = (
     NotHere(r"apptainer (build|run) ", "a container engine", "tests/test_containers.py"),
     NotHere(r"pyramidai train ", "torch", "tests/training/test_train.py"),
     NotHere(r"mpirun -n \d+ python -m pyramidai_mpi train ", "torch", "tests/training/test_training_page.py"),
-    NotHere(r"pyramidai train-slides ", "torch", "tests/cli/test_train_slides.py"),
-    NotHere(r"mpirun -n \d+ python -m pyramidai_mpi train-slides ", "torch", "tests/cli/test_train_slides.py"),
     NotHere(r"pyramidai models build ", "torch", "tests/cli/test_models.py"),
     NotHere(r"pyramidai models import timm:", "timm", "tests/training/test_timm_import.py"),
     NotHere(r"pyramidai models import ", "torch", "tests/training/test_zoo_import.py"),
