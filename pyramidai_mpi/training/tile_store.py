@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import time
+import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -225,7 +226,7 @@ class TileStore:
                     )
                 next(path.parent.iterdir(), None)  # asks the server anew
                 time.sleep(0.5)
-            with np.load(path) as found:
+            with _undamaged(path), np.load(path) as found:
                 labels = [found[f"positive{level}"] for level in range(self._n_levels)]
                 self._drawn[source.path] = source, labels, [found[f"position{n}"] for n in range(self._n_levels)]
 
@@ -263,7 +264,8 @@ class StoredPixels:
     def _mapped(self, file: int) -> RgbArray:
         mapped = self._open.pop(file, None)
         if mapped is None:
-            mapped = np.load(self._files[file], mmap_mode="r")
+            with _undamaged(self._files[file]):
+                mapped = np.load(self._files[file], mmap_mode="r")
             if len(self._open) >= _MOST_OPEN:
                 self._open.popitem(last=False)
         self._open[file] = mapped
@@ -286,6 +288,24 @@ def _places(lengths: Sequence[int], kept: npt.NDArray[np.int64]) -> tuple[npt.ND
     ends = np.cumsum(lengths, dtype=np.int64)
     file = np.searchsorted(ends, kept, side="right").astype(np.int64)
     return file, kept - (ends - np.asarray(lengths, np.int64))[file]
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Turn what numpy says of a file that lost its end, as on a disk that was full, into a line.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: is damaged ({' '.join(str(error).split())[:100]}); delete the folder {path.parent}, for --resume "
+            "to draw the same tiles again"
+        ) from error
 
 
 @contextmanager

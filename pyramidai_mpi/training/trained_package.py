@@ -52,6 +52,11 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
         strange = next((path for path in sorted(folder.iterdir()) if not _is_ours(path)), None)
         if strange is not None:
             raise OutputExistsError(f"{folder}: holds {strange.name}, which no training has made; name another with -o")
+        names = {path.name for path in folder.iterdir()}
+        if names and not names & {LOG, YAML_NAME}:
+            raise OutputExistsError(
+                f"{folder}: holds no {LOG} and no {YAML_NAME}, so no training; name another with -o"
+            )
     else:
         check_free(folder)
 

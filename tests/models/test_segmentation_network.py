@@ -45,6 +45,17 @@ def test_a_halo_that_is_understated_is_refused(tmp_path):
         check_halo(SegmentationNetwork(write_network(tmp_path / "odd", strided_network(), total_stride=2, halo=14)))
 
 
+def test_a_stride_that_is_half_of_what_sides_must_be_multiples_of_is_seen(tmp_path, monkeypatch):
+    network = SegmentationNetwork(write_network(tmp_path / "half", strided_network(), total_stride=2, halo=16))
+    sides = []
+    monkeypatch.setattr(network, "probability", lambda pixels: sides.append(len(pixels)) or np.zeros(pixels.shape[:2]))
+    check_halo(network)
+    assert sorted(side % 4 for side in sides) == [0, 2]
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"its total_stride, 2; model\.yaml may understate it|expected float32"):
+        check_halo(network)
+
+
 def test_what_is_no_network_is_refused(tmp_path):
     package = write_network(tmp_path / "broken", b"no network")
     with pytest.raises(InputError, match="not an ONNX file"):

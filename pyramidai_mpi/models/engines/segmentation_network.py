@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.description import YAML_NAME
 from pyramidai_mpi.models.engines.onnx_engine import open_session
 from pyramidai_mpi.models.segmentation_package import INPUT, OUTPUT
 
@@ -55,7 +56,10 @@ class SegmentationNetwork:
         try:
             (found,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(pixels)[None]})
         except Exception as error:
-            raise InputError(f"{path}: cannot be run on {_shape(pixels)} pixels: {_said(error)}") from error
+            raise InputError(
+                f"{path}: cannot be run on {_shape(pixels)} pixels, sides that are multiples of its total_stride, "
+                f"{self.package.text.total_stride}; {YAML_NAME} may understate it: {_said(error)}"
+            ) from error
         if found.dtype != np.float32 or found.shape != (1, *pixels.shape[:2]):
             raise InputError(
                 f"{path}: gives {found.dtype} of shape {found.shape} for {_shape(pixels)} pixels, expected float32 "

@@ -43,6 +43,9 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(f"{folder}: exists already; name another folder, or replace it with --overwrite")
     if not folder.is_dir() or {path.name for path in folder.iterdir()} - _FILES:
         raise OutputExistsError(f"{folder}: holds other things than train-slides makes; name another folder")
+    names = {path.name for path in folder.iterdir()}
+    if names and not names & {"log.csv", YAML_NAME}:
+        raise OutputExistsError(f"{folder}: holds no log.csv and no {YAML_NAME}, so no training; name another folder")
 
 
 def write_output(

@@ -170,6 +170,7 @@ def keep_slides(
     if pool.comm is not None:
         agree_on_folder(pool.comm, folder)
     kept = _described(pool, slides, order, folder)
+    _refuse_copies(kept)
     is_first = pool.rank == 0
 
     def make_room() -> None:
@@ -244,6 +245,18 @@ def _look_at(slide: Path, order: ImageOrder, folder: Path) -> list[object]:
         (folder / f"{stem}.dark").exists(),
         (folder / f"{stem}-{mark}.marks").exists(),
     ]
+
+
+def _refuse_copies(slides: Sequence[KeptSlide]) -> None:
+    """See that no slide is there twice: it could be learnt from and held out at once, and their files are one."""
+    first: dict[tuple[str, tuple[int, int]], Path] = {}
+    for slide in slides:
+        path = slide.facts.path
+        other = first.setdefault((slide.facts.quickhash, slide.facts.size), path)
+        if other != path:
+            error = InputError(f"{path}: is the same picture as {other}; leave one of them out")
+            error.agreed = True  # all ranks know of the slides what rank 0 has told
+            raise error
 
 
 class _Decoder:

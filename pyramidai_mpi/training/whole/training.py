@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.ranks.unit_pool import UnitPool
     from pyramidai_mpi.training.exact.loop import ExactTraining, TrainingProgress
     from pyramidai_mpi.training.whole.field import Field
+    from pyramidai_mpi.training.whole.images import KeptImage
 
 _ALIKE = 1.02
 """µm per pixel of two slides that count as equal."""
@@ -166,7 +167,7 @@ def train_whole(
     learnt, held_out = on_all(comm, partial(split_slides, request))
     kept = keep_slides(pool, [*learnt, *held_out], request.images, places.work, phase)
     um_px = on_all(comm, partial(common_spacing, kept))
-    images = on_all(comm, lambda: [slide.image() for slide in kept])
+    images = on_all(comm, partial(_marked_images, kept, len(learnt)))
     steps = request.settings.steps or len(learnt)
     settings = WholeSettings(**{**vars(request.settings), "steps": steps})
     checkpoint = Checkpoint(places.state, _facts(request, settings, kept, len(learnt), digest_of(network.state_dict())))
@@ -215,6 +216,24 @@ def train_whole(
             f"{places.output}: Dice {best_dice(training):.4f} on {counted(len(held_out), 'slide')} held out, epoch "
             f"{best_epoch(training)} of {training.epoch}; {places.work} can be deleted"
         )
+
+
+def _marked_images(slides: Sequence[KeptSlide], n_learnt: int) -> list[KeptImage]:
+    """The images, with something marked among those to learn from, and among those held out.
+
+    Raises
+    ------
+    InputError
+        There is nothing: of that a network learns to find nothing, and its Dice is 1.
+    """
+    images = [slide.image() for slide in slides]
+    for said, part in (("to learn from", images[:n_learnt]), ("held out", images[n_learnt:])):
+        if not any(image.cells.any() for image in part):
+            raise InputError(
+                f"nothing is marked in the {counted(len(part), 'slide')} {said} ({part[0].name}); give slides with "
+                "something to find, other --masks, finer pixels, or another --seed"
+            )
+    return images
 
 
 def _network_of(request: WholeRequest) -> tuple[nn.Module, Field]:

@@ -18,6 +18,7 @@ import onnxruntime
 import torch
 
 from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
+from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.cli.train_whole import command
 from pyramidai_mpi.models.check import check_segmentation_network
 from pyramidai_mpi.models.segmentation_package import load_segmentation_package
@@ -133,6 +134,26 @@ def test_what_is_missing_is_said(slides, tmp_path) -> None:
         keep_slides(UnitPool(), slides[:1], ImageOrder(None, level=9), tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         keep_slides(UnitPool(), slides[:1], ImageOrder(tmp_path / "none"), tmp_path)
+
+
+def test_a_copy_of_a_slide_is_refused_under_whatever_name(slides, tmp_path) -> None:
+    copy = tmp_path / "other.tif"
+    copy.write_bytes(slides[0].read_bytes())
+    with pytest.raises(InputError, match=r"other\.tif: is the same picture as .*s1\.tif; leave one of them out"):
+        keep_slides(UnitPool(), [slides[0], slides[1], copy], ImageOrder(None), tmp_path)
+
+
+@pytest.mark.mpi
+def test_slides_in_which_nothing_is_marked_are_refused(tmp_path, capsys) -> None:
+    glass = np.full((256, 320, 3), 244, np.uint8)
+    for name in "ab":
+        glass[0, 0] = ord(name)
+        Image.fromarray(glass).save(tmp_path / f"{name}.png")
+    names = [os.fspath(tmp_path / f"{name}.png") for name in "ab"]
+    out = tmp_path / "out"
+    assert run_command_line(["train-whole", *names, "--masks", "tissue-recipe", "-q", "-o", os.fspath(out)]) == 65
+    assert "nothing is marked in the 1 slide to learn from (" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_the_graph_gives_what_torch_gives_for_images_of_any_multiple_of_the_stride() -> None:
