@@ -7,18 +7,16 @@ import pytest
 pytest.importorskip("torch")
 
 from pyramidai_mpi.base.errors import OutputExistsError
-from pyramidai_mpi.training.slides.output import _placed_over
 from pyramidai_mpi.training.slides.output import check_output as check_of_slides
 from pyramidai_mpi.training.trained_package import check_output, placed_training
 
 
-@pytest.mark.parametrize("placing", [lambda folder: placed_training(folder, overwrite=True), _placed_over])
-def test_a_folder_beside_the_package_with_a_like_name_stays(tmp_path, placing) -> None:
+def test_a_folder_beside_the_package_with_a_like_name_stays(tmp_path) -> None:
     for name in ("model", "model.new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "README.md").write_text(name)
         (tmp_path / name / "log.csv").touch()
-    with placing(tmp_path / "model") as partial:
+    with placed_training(tmp_path / "model", overwrite=True) as partial:
         (partial / "README.md").write_text("trained")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.new"]
     assert [(tmp_path / name / "README.md").read_text() for name in ("model", "model.new")] == ["trained", "model.new"]
