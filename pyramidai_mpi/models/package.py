@@ -70,16 +70,6 @@ class ModelLevel:
     threshold: float
     sha256: str
 
-    def hash_file(self) -> str:
-        """SHA-256 of the file as it is now, 64 hexadecimal digits.
-
-        Raises
-        ------
-        InputError
-            When it cannot be read.
-        """
-        return file_sha256(self.onnx_path)
-
 
 @dataclass(frozen=True)
 class FloatInput:
@@ -255,7 +245,7 @@ def load_package(folder: Path, *, check_files: bool = True) -> ModelPackage:
                 f"{level.onnx_path}: missing, though {path} names it as the network of level {level.level}"
             )
         if check_files:
-            package.check_digest(level, level.hash_file())
+            package.check_digest(level, file_sha256(level.onnx_path))
     aggregator = package.aggregator
     if aggregator is not None:
         if not aggregator.onnx_path.is_file():

@@ -14,16 +14,15 @@ from mpi4py import MPI
 
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.models.engines.fixed_batch import sample_tiles
-from pyramidai_mpi.models.package import ModelLevel
 from pyramidai_mpi.run import networks
 
 hashed, tried, from_files = [], [], []
-plain_hash, plain_settle, plain_load = ModelLevel.hash_file, networks.settle_batch_shape, networks.load_engine
+plain_hash, plain_settle, plain_load = networks.file_sha256, networks.settle_batch_shape, networks.load_engine
 
 
-def hash_file(level):
-    hashed.append(level.level)
-    return plain_hash(level)
+def hash_file(path):
+    hashed.append(path)
+    return plain_hash(path)
 
 
 def settle(engine, side):
@@ -37,7 +36,7 @@ def load(level, *arguments, compiled=b"", **options):
     return plain_load(level, *arguments, compiled=compiled, **options)
 
 
-ModelLevel.hash_file, networks.settle_batch_shape, networks.load_engine = hash_file, settle, load
+networks.file_sha256, networks.settle_batch_shape, networks.load_engine = hash_file, settle, load
 comm = MPI.COMM_WORLD
 backend = "openvino" if "openvino" in sys.argv else "onnxruntime"
 settings = RunSettings.of(slide=Path("none.tif"), model=Path(sys.argv[1]), output=Path("none.h5"), backend=backend)
