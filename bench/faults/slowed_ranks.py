@@ -52,7 +52,7 @@ def _slow_down_classification() -> None:
 def _slow_down_extraction() -> None:
     from pyramidai_mpi.analyses.extract import CellsOfSlide
     from pyramidai_mpi.base.patch_order import PatchOrder
-    from pyramidai_mpi.run import cells, extraction
+    from pyramidai_mpi.run import cells, extraction, file_pool
     from pyramidai_mpi.store.patches import writer
 
     PatchOrder.batch_size = property(lambda _order: BATCH)  # type: ignore[misc]
@@ -60,7 +60,8 @@ def _slow_down_extraction() -> None:
     _slow_down(extraction, "describe_cells", phase="opening")
     _slow_down(extraction, "follow_cells", "known_cells")
     _slow_down(cells, "tissue_of")
-    _slow_down(extraction, "read_journals", "begin_slide", phase="resuming")
+    _slow_down(file_pool, "read_journals", phase="resuming")
+    _slow_down(extraction, "begin_slide", phase="resuming")
     _slow_down(extraction, "content_of", phase="finalising")
     _slow_down(writer, "write_patches", "place", "create_table", "seal_file", "flush_file")
 
