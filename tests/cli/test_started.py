@@ -151,7 +151,9 @@ def test_an_interrupt_ends_the_ranks_and_keeps_what_was_done(tmp_path):
     slide, output = tmp_path / "large.tif", tmp_path / "out.h5"
     synth = [sys.executable, "-m", "pyramidai_mpi", "synth", slide, "--size", "8000x8000", "--seed", "1"]
     subprocess.run(synth, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
-    code = "import sys, pyramidai_mpi as p; p.analyse(sys.argv[1], output=sys.argv[2], ranks=2, mode='exhaustive')"
+    # whoever runs the tests in the background has interrupts ignored
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import pyramidai_mpi as p; "
+    code += "p.analyse(sys.argv[1], output=sys.argv[2], ranks=2, mode='exhaustive')"
     words, tag = [sys.executable, "-c", code, slide, output], {launch.TAG: tmp_path.name}
     journal = JournalFolder.of(output)
     with subprocess.Popen(words, cwd=REPOSITORY, env=os.environ | tag, stderr=subprocess.PIPE, text=True) as process:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("torch")
+
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.models.aggregator_entry import SlideTask
 from pyramidai_mpi.training.slides.cases import read_cases, split_cases
