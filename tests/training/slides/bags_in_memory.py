@@ -1,6 +1,6 @@
 """Slides that are arrays: tiles without files, for tests of what is learnt from them.
 
-As a program: ``bags_in_memory.py FOLDER METHOD [slow] [kill=RANK:STEP] [seed=N]`` trains on all ranks and prints the
+As a program: ``bags_in_memory.py FOLDER METHOD [slow] [kill=RANK:LOOK] [seed=N]`` trains on all ranks and prints the
 digest of what came of it.
 """
 
@@ -74,7 +74,15 @@ N_TILES = [14, 9, 20, 3, 11, 16, 8, 12, 10, 7, 13, 5]
 
 
 def train(
-    pool, folder: Path, method: str = "abmil", *, save_every_s: float = 1e9, seed: int = 1, slow: float = 0.0, **fit
+    pool,
+    folder: Path,
+    method: str = "abmil",
+    *,
+    save_every_s: float = 1e9,
+    seed: int = 1,
+    slow: float = 0.0,
+    before_look=None,
+    **fit,
 ):
     """Train on slides whose label is in two of their tiles, or go on."""
     use_one_thread()
@@ -87,6 +95,8 @@ def train(
     source = source_of(encoder, pixels, 0.1, AugmentSettings(stain_factor=0.1))
 
     def late(slide, tiles, read=pixels):
+        if before_look is not None:
+            before_look()
         time.sleep(slow)
         return read(slide, tiles)
 
@@ -102,22 +112,22 @@ if __name__ == "__main__":
     from mpi4py import MPI
 
     words = dict(word.partition("=")[::2] for word in sys.argv[3:])
-    of_rank, _, of_step = words.get("kill", "-1:0").partition(":")
+    of_rank, _, of_look = words.get("kill", "-1:0").partition(":")
     world = MPI.COMM_WORLD
     counted = [0]
 
-    def maybe_die() -> bool:
-        """Polled while units are done, some of them thus half-way through a step."""
+    def maybe_die() -> None:
+        """Before it looks at a chunk of tiles, so half-way through a step."""
         counted[0] += 1
-        if world.rank == int(of_rank) and counted[0] == int(of_step):
+        if world.rank == int(of_rank) and counted[0] == int(of_look):
             os.kill(os.getpid(), signal.SIGKILL)
-        return False
 
     done = train(
-        UnitPool(world, stop=maybe_die),
+        UnitPool(world),
         Path(sys.argv[1]),
         sys.argv[2],
         save_every_s=0.0,
+        before_look=maybe_die,
         seed=int(words.get("seed", 1)),
         slow=0.03 if "slow" in words and world.rank == world.size - 1 else 0.0,
     )
