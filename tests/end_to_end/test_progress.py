@@ -124,7 +124,8 @@ def test_a_terminal_shows_percent_and_at_the_end_no_trace_of_it(ranks: int | Non
         shown.extend(piece)
         return piece
 
-    words = [sys.executable, "-m", "pyramidai_mpi", str(slide), "-o", str(tmp_path / "x.h5")]
+    # exhaustive: long enough for a second look at it on any machine
+    words = [sys.executable, "-m", "pyramidai_mpi", str(slide), "-o", str(tmp_path / "x.h5"), "--mode", "exhaustive"]
     words += [] if ranks is None else ["--ranks", str(ranks)]
     assert pty.spawn(words, take) == 0
     screens = [screen.strip() for screen in re.split(r"[\r\n]+", shown.decode())]
