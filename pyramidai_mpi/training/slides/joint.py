@@ -125,7 +125,8 @@ class JointGradients:
                 if not logits.isfinite().all():
                     names = ", ".join(bag.case.name for bag in part)
                     raise InputError(f"{names}: what the networks say of them are {NO_NUMBERS}")
-                return logits.double().numpy().reshape(-1)
+                reals: npt.NDArray[np.float64] = logits.double().numpy().reshape(-1)
+                return reals
 
             found.append(self._from_rank0(judged))
         return np.concatenate(found).reshape(len(bags), self._head.n_logits)
