@@ -30,7 +30,8 @@ _COMPARED = ("*.onnx", "log.csv")
 def main() -> None:
     """Kill, resume, compare."""
     parser = command_line(__doc__)
-    parser.add_argument("--work", type=Path, required=True)
+    # the ranks run elsewhere
+    parser.add_argument("--work", type=lambda text: Path(text).absolute(), required=True)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -39,6 +40,8 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     undisturbed = options.work / "undisturbed"
     seconds = trained(1, options.words, undisturbed)
+    if not contents(undisturbed):
+        raise SystemExit(f"{undisturbed}: holds nothing to compare")
     rng = random.Random(options.seed)
     kills, ends, same = 0, 0, 0
     while kills < options.kills:

@@ -153,10 +153,13 @@ def words_of(cohort: Path, results: Path) -> list[str | Path]:
     return [*slides, "--model", cohort / "model", "--results-dir", results, "--batch-size", "4"]
 
 
-def assert_the_others_finish_the_cohort(deaths: Sequence[str], cohort: Path, results: Path) -> None:
+def assert_the_others_finish_the_cohort(
+    deaths: Sequence[str], cohort: Path, results: Path, *, least: int | None = None
+) -> None:
     job = mpirun_with_deaths(";".join(deaths), *words_of(cohort, results), "--no-progress")
     assert job.returncode == 0
-    assert sum(int(n) for n in re.findall(r"(\d) of \d ranks died", job.stderr)) == len(deaths)
+    died = sum(int(n) for n in re.findall(r"(\d) of \d ranks died", job.stderr))
+    assert (len(deaths) if least is None else least) <= died <= len(deaths)
     for seed in range(N_SLIDES):
         assert read_digest(results / f"{seed}.h5") == read_digest(cohort / "results" / f"{seed}.h5")
     left = {path.name for path in results.iterdir() if not path.name.startswith("run_metadata_")}
@@ -179,4 +182,5 @@ def test_the_others_finish_all_slides_when_a_rank_dies(where: str, rank: int, co
     ],
 )
 def test_of_many_slides_several_may_die_one_after_the_other(deaths: list[str], cohort, tmp_path) -> None:
-    assert_the_others_finish_the_cohort(deaths, cohort, tmp_path)
+    # after two deaths the others may have written all slides before a third rank's turn comes
+    assert_the_others_finish_the_cohort(deaths, cohort, tmp_path, least=2)
