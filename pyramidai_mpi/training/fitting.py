@@ -17,11 +17,12 @@ from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
 from pyramidai_mpi.training.exact.log import TrainingLog
 from pyramidai_mpi.training.exact.loop import NO_NUMBERS, ExactTraining
 from pyramidai_mpi.training.exact.random_choices import generator_of, seed_torch
+from pyramidai_mpi.training.exact.work_folder import state_path
 from pyramidai_mpi.training.losses import class_weights, summed_loss
 from pyramidai_mpi.training.schedules import rate_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -71,6 +72,8 @@ class FitPlace:
         What else a training that goes on must have in common, by name.
     save_every_s
         Seconds between saved states.
+    check
+        See `Checkpoint`.
     """
 
     work: Path
@@ -78,16 +81,12 @@ class FitPlace:
     level: int
     material: Mapping[str, str]
     save_every_s: float = 60.0
+    check: Callable[[], None] = lambda: None
 
     @property
     def state(self) -> Path:
         """File of the state."""
         return state_path(self.work, self.name)
-
-
-def state_path(work: Path, name: str) -> Path:
-    """File of the state of a training of a name."""
-    return work / f"{name}.state.pt"
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def fit(
     InputError
         When the state is of another training, or a loss or gradient is not finite.
     UsageError
-        When the network has fewer stages than are to be frozen.
+        When the network has fewer stages than are to be frozen, or the state is of more epochs.
     PoolStoppedError
         When the ranks were told to stop; what there is is saved.
     """
@@ -158,12 +157,12 @@ def fit(
         pool,
         {"network": network},
         new_optimizer(network, settings),
-        Checkpoint(place.state, facts),
+        Checkpoint(place.state, facts, place.check),
         log,
         save_every_s=place.save_every_s,
         show=None if show is None else show.show,
     )
-    training.begin()
+    training.begin(settings.epochs)
     steps = n_steps(len(train), settings.batch_size)
     n_positive = int(train.positive.sum())
     weights = class_weights(settings, len(train) - n_positive, n_positive)

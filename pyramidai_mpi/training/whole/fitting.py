@@ -126,7 +126,7 @@ def train_on_images(
         save_every_s=save_every_s,
         show=show,
     )
-    training.begin()
+    training.begin(settings.epochs)
     if began is not None:
         began(training)
     validation = [ImageStep(network, field, settings.block, image) for image in held_out]
