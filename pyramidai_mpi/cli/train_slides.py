@@ -63,8 +63,8 @@ _CHANGES = ("none", "orientations", "light-stain", "strong-stain")
 @click.option(
     "--encoder",
     metavar="small-gn|resnet18-gn|PACKAGE",
-    help="What computes a tile's features: a network with group norm, or that of a model package, whose batch norm "
-    "stays as it is.  [default: small-gn]",
+    help="What computes a tile's features: a network with group norm, or that of a model package, by its folder or the "
+    "name of a shipped one, whose batch norm stays as it is.  [default: small-gn]",
 )
 @click.option("--weights", type=_PATH, metavar="FILE", help="State dict that small-gn or resnet18-gn starts from.")
 @click.option("--frozen-encoder", is_flag=True, help="Leave the encoder as it is, for comparison.")

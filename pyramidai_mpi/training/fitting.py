@@ -15,7 +15,7 @@ from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.augment import augmented
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
 from pyramidai_mpi.training.exact.log import TrainingLog
-from pyramidai_mpi.training.exact.loop import NO_NUMBERS, ExactTraining
+from pyramidai_mpi.training.exact.loop import NO_NUMBERS, ExactTraining, said_of
 from pyramidai_mpi.training.exact.random_choices import generator_of, seed_torch
 from pyramidai_mpi.training.exact.work_folder import state_path
 from pyramidai_mpi.training.losses import class_weights, summed_loss
@@ -177,14 +177,14 @@ def fit(
             try:
                 training.step(len(units), work.loss_of)
             except InputError as error:
-                raise _where(error, f"{place.name}, epoch {training.epoch + 1}, step {step + 1}") from error
+                raise said_of(error, f"{place.name}, epoch {training.epoch + 1}, step {step + 1}") from error
         try:
             scores = score(network, validation, pool, settings.device)
         except PoolStoppedError:
             training.save()
             raise
         except InputError as error:
-            raise _where(error, f"{place.name}, after epoch {training.epoch + 1}") from error
+            raise said_of(error, f"{place.name}, after epoch {training.epoch + 1}") from error
         right = accuracy(scores, validation.positive)
         if right >= max((float(row["validation_accuracy"]) for row in log.rows), default=0.0):
             training.keep("best")
@@ -283,12 +283,6 @@ def _is_out_of_patience(rows: Sequence[Row], settings: FitSettings) -> bool:
         return False
     lowest = min(range(len(rows)), key=lambda epoch: rows[epoch]["validation_loss"])
     return len(rows) - 1 - lowest >= settings.patience
-
-
-def _where(error: InputError, where: str) -> InputError:
-    found = InputError(f"{where}: {error}")
-    found.agreed = error.agreed
-    return found
 
 
 def usable_device(name: str, n_ranks: int) -> str:

@@ -283,3 +283,10 @@ class ExactTraining:
             "rows": self.log.rows,
         }
         self._checkpoint.save(state, (self.epoch, self.step_number))
+
+
+def said_of(error: InputError, where: str) -> InputError:
+    """The same error, with where in a training it happened in front of it."""
+    found = InputError(f"{where}: {error}")
+    found.agreed = error.agreed
+    return found

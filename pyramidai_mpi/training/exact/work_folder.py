@@ -56,8 +56,8 @@ def begin_work(
         there = next((state for state in states if state.exists()), None)
         if there is not None and not (resume or overwrite):
             raise OutputExistsError(
-                f"{there}: is the state of a training; --resume goes on from there, --overwrite begins anew, --work names "
-                "another folder"
+                f"{there}: is the state of a training; --resume goes on from there, --overwrite begins anew, --work "
+                "names another folder"
             )
         for state in states:
             make_folder(state.parent, "--work")
