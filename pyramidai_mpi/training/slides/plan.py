@@ -166,7 +166,7 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
     """
 
     def alike() -> tuple[ModelPackage | None, Encoder | None, list[SlideEntry]]:
-        package = _package_of(plan)
+        package = package_of(plan)
         model = None if plan.features and package is None else _bare_model(plan, folder, package)
         encoder = _encoder_of(plan, package)
         if plan.features:
@@ -229,7 +229,16 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
     return prepared
 
 
-def _package_of(plan: SlidePlan) -> ModelPackage | None:
+def package_of(plan: SlidePlan) -> ModelPackage | None:
+    """The package whose network is the encoder; None where it has a name of its own, or there is none.
+
+    Raises
+    ------
+    InputError
+        The package cannot be read.
+    UsageError
+        There is none, or another option does not fit it.
+    """
     if plan.encoder is None or plan.encoder in LEAST_SIDE:
         if plan.features and plan.encoder is not None:
             raise UsageError(
