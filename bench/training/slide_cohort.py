@@ -108,7 +108,7 @@ def cohort_of(folder: Path, n_slides: int, shares: tuple[float, float], strength
 
 def _read(slide: Path, model: ModelPackage) -> tuple[RgbArray, npt.NDArray[np.bool_]]:
     source = [SlideInput(slide)]
-    (index,) = find_tissue(UnitPool(), source, model)
+    ((index,), _) = find_tissue(UnitPool(), source, model)
     reader = TissueTiles(source, model, [index])
     pixels, _ = reader(0, np.arange(len(index)))
     reader.close()

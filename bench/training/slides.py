@@ -191,7 +191,7 @@ def reading_rows() -> list[list[object]]:
         for side, mpp in ((224, 0.25), (224, 0.5)):
             model = replace(model_of(Path(name)), tile_size=side, base_mpp=mpp)
             source = [SlideInput(slide)]
-            (index,) = find_tissue(UnitPool(), source, model)
+            ((index,), _) = find_tissue(UnitPool(), source, model)
             tiles = TissueTiles(source, model, [index])
             chosen = np.sort(np.random.default_rng(0).permutation(len(index))[:64]).astype(np.int64)
             tiles(0, chosen[:1])

@@ -1,6 +1,7 @@
 """A small network that finds tissue, beside the rule of optical density, by the score of the shared references.
 
 python -m bench.training.tissue_network [--folder DIR] [--variants N] [--generated N] [--epochs N] [--network NAME]
+    [--crop WIDTHxHEIGHT] [--steps N]
 
 References: ``../shared/data/tissue``, thumbnails of real slides at 8 µm/px with what is tissue and glass for sure. A
 network is trained for each block of tissue, on the slides of the others, in variants of other stain and light, and on
@@ -35,6 +36,8 @@ from pyramidai_mpi.synth.spec import SynthSpec
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Picture = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
+
 REFERENCES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tissue"
 BLOCKS = {
     "BS25": ("BS25-HE", "BS25-synaptophysin"),
@@ -55,8 +58,8 @@ def labels_of(reference: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 def variant(rgb: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """The thumbnail under another light, each channel with another strength of stain, uint8 (H, W, 3)."""
     strength = rng.uniform(0.6, 1.6) * rng.uniform(0.8, 1.25, 3)
-    light = rng.uniform(0.8, 1.0) * rng.uniform(0.97, 1.0, 3)
-    return np.asarray(np.rint(255 * light * (np.maximum(rgb, 1) / 255.0) ** strength), np.uint8)
+    light = rng.uniform(0.8, 1.05) * rng.uniform(0.97, 1.0, 3)  # above 1.02 or so glass is white
+    return np.asarray(np.rint(np.minimum(255 * light * (np.maximum(rgb, 1) / 255.0) ** strength, 255)), np.uint8)
 
 
 def turned(image: npt.NDArray[np.generic], number: int) -> npt.NDArray[np.generic]:
@@ -64,7 +67,7 @@ def turned(image: npt.NDArray[np.generic], number: int) -> npt.NDArray[np.generi
     return np.rot90(image[:, ::-1] if number & 4 else image, number & 3)
 
 
-def write_training(folder: Path, names: list[str], variants: int, generated: int, seed: int) -> None:
+def write_training(folder: Path, names: list[str], generated: list[Picture], variants: int, seed: int) -> None:
     """Slides and, beside them in ``masks``, what is tissue."""
     (folder / "masks").mkdir(parents=True)
     (folder / "slides").mkdir()
@@ -83,12 +86,15 @@ def write_training(folder: Path, names: list[str], variants: int, generated: int
         for number in range(variants):
             way = int(rng.integers(8))
             keep(f"{name}-{number}", turned(variant(rgb, rng), way), turned(tissue, way))
-    for number in range(generated):
-        keep(f"generated-{number}", *generated_slide(folder, number))
+    for number, (rgb, tissue) in enumerate(generated):
+        keep(f"generated-{number}", variant(rgb, rng), tissue)
 
 
-def generated_slide(folder: Path, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """A generated slide at 8 µm/px, and where it has tissue."""
+def generated_slide(folder: Path, seed: int) -> Picture:
+    """A generated slide at 8 µm/px, and where it has tissue: what is darker than the glass that is known of it.
+
+    Its plan of tissue is coarser, and knows neither fat nor edges.
+    """
     spec = SynthSpec(_GENERATED_SIDE, _GENERATED_SIDE, seed=seed, mpp=1.0)
     path = folder / f"generated-{seed}.tif"
     write_slide(spec, path, threads=1)
@@ -103,7 +109,9 @@ def generated_slide(folder: Path, seed: int) -> tuple[npt.NDArray[np.uint8], npt
     at = np.minimum(((np.arange(len(rgb)) + 0.5) * side * UM_PX / depth.texel).astype(int), len(depth.values) - 1)
     path.unlink()
     path.with_suffix(".geojson").unlink()
-    return rgb, depth.values[np.ix_(at, at)] > 0
+    darkest = (255 - rgb.min(axis=2)).astype(np.float32)
+    glass = np.median(darkest[depth.values[np.ix_(at, at)] <= 0])
+    return rgb, ndimage.binary_closing(ndimage.uniform_filter(darkest - glass, 5) > 3, iterations=2)
 
 
 def command(*words: object) -> None:
@@ -123,20 +131,23 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--variants", type=int, default=6)
     parser.add_argument("--generated", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--network", default="unet")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--network", default="contrast")
+    parser.add_argument("--crop", default="1024x1024")
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--block", choices=BLOCKS, action="append", help="Score these only.")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or Path(temporary)
-        rows = [row for block in chosen.block or BLOCKS for row in scored(folder / block, block, chosen)]
+        generated = [generated_slide(Path(temporary), number) for number in range(chosen.generated)]
+        rows = [row for block in chosen.block or BLOCKS for row in scored(folder / block, block, chosen, generated)]
     for row in rows:
         print(json.dumps(row))
 
 
-def scored(folder: Path, block: str, chosen: argparse.Namespace) -> list[dict[str, object]]:
+def scored(folder: Path, block: str, chosen: argparse.Namespace, generated: list[Picture]) -> list[dict[str, object]]:
     """Rule and network on a block's references."""
     spec = importlib.util.spec_from_file_location("score", REFERENCES / "score.py")
     assert spec is not None
@@ -144,9 +155,9 @@ def scored(folder: Path, block: str, chosen: argparse.Namespace) -> list[dict[st
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     others = [name for key, names in BLOCKS.items() if key != block for name in names]
-    write_training(folder, others, chosen.variants, chosen.generated, chosen.seed)
+    write_training(folder, others, generated, chosen.variants, chosen.seed)
     begun = cpu_seconds()
-    words = ["--crop", "whole", "--epochs", chosen.epochs, "--patience", 0, "--quiet"]
+    words = ["--crop", chosen.crop, "--epochs", chosen.epochs, "--steps", chosen.steps, "--patience", 0, "--quiet"]
     words += ["--network", chosen.network, "--learning-rate", chosen.learning_rate, "--seed", chosen.seed]
     package = folder / "package"
     command("train-whole", folder / "slides", "--masks", folder / "masks", *words, "-o", package)
@@ -165,6 +176,7 @@ def scored(folder: Path, block: str, chosen: argparse.Namespace) -> list[dict[st
         for way, found in (("rule", rule), ("network", mask)):
             in_mask, looked_at, glass = module.score(found, reference)
             glass_in_mask = float(found[reference == 0].mean())
+            seen = module.tiles(found, 28, 0.05) & module.tiles(found, 7, 0)
             rows.append(
                 {
                     "slide": name,
@@ -173,6 +185,7 @@ def scored(folder: Path, block: str, chosen: argparse.Namespace) -> list[dict[st
                     "looked_at": round(float(looked_at), 4),
                     "glass_looked_at": round(float(glass), 5),
                     "glass_in_mask": round(glass_in_mask, 5),
+                    "neither_looked_at": round(float(seen[reference == 128].mean()), 3),
                 }
             )
         rows[-1] |= {"train_cpu_s": round(trained, 1), "segment_cpu_s": round(segmented, 1)}

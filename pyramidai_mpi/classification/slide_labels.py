@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.csv_reading import read_csv
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.slide_names import bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ class SlideLabels:
         InputError
             When the table does not say, or says both.
         """
-        for name in (slide.casefold(), PurePath(slide).stem.casefold()):
+        for name in (slide.casefold(), bare_name(slide)):
             if name in self.tumor:
                 label = self.tumor[name]
                 if label is None:
@@ -74,7 +75,8 @@ def read_labels(path: Path) -> SlideLabels:
             if position == 0:
                 continue
             raise InputError(f"{path}: line {number}: expected a slide name and tumor or normal, got {','.join(row)!r}")
-        for name in _names_of(row[0].strip().casefold()):
+        said = row[0].strip().casefold()
+        for name in {said, bare_name(said)}:
             tumor[name] = _WORDS[word] if tumor.get(name, _WORDS[word]) == _WORDS[word] else None
     if not tumor:
         raise InputError(f"{path}: names no slide; expected rows such as slide_001,tumor")
@@ -88,10 +90,3 @@ def _has_labels(rows: Sequence[Row]) -> bool:
 
 def _word(cells: Sequence[str]) -> str:
     return cells[1].strip().casefold() if len(cells) > 1 else ""
-
-
-def _names_of(name: str) -> list[str]:
-    names = [name]
-    while (shorter := PurePath(names[-1]).stem) != names[-1]:
-        names.append(shorter)
-    return names

@@ -302,4 +302,4 @@ def _extract(comm: MPI.Intracomm, each: Sequence[RunSettings], *, order: PatchOr
     from pyramidai_mpi.cli.running import make_files
     from pyramidai_mpi.run.extraction import extract_patches
 
-    return make_files(comm, each, lambda say_slide: extract_patches(comm, each, order, say_slide, stop))
+    return make_files(comm, each, lambda say_slide, _show: extract_patches(comm, each, order, say_slide, stop))

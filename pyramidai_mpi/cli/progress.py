@@ -186,8 +186,8 @@ def tiles_in_words(progress: RunProgress) -> str:
     """How many tiles are done of how many, and whether that is an estimate."""
     tiles = progress.tiles
     if tiles.total is None:
-        return counted(tiles.done, "tile")
-    return f"{tiles.done} of {'' if tiles.is_exact else 'about '}{counted(tiles.total, 'tile')}"
+        return counted(tiles.done, progress.unit)
+    return f"{tiles.done} of {'' if tiles.is_exact else 'about '}{counted(tiles.total, progress.unit)}"
 
 
 def time_in_words(seconds: float) -> str:
@@ -214,7 +214,7 @@ def progress_of(line: str) -> RunProgress | None:
 
 
 def _speed_in_words(progress: RunProgress) -> list[str]:
-    words = [f"{progress.rate:.{0 if progress.rate >= 10 else 1}f} tiles/s"]
+    words = [f"{progress.rate:.{0 if progress.rate >= 10 else 1}f} {progress.unit}s/s"]
     if progress.left_s is not None:
         words.append(f"about {time_in_words(progress.left_s)} left")
     return words

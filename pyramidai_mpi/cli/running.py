@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.export.formats import Format
     from pyramidai_mpi.process.stop import StopWish
     from pyramidai_mpi.run.file_pool import FileOutcome
+    from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.run import RunReport, SlideOutcome
 
 log = logging.getLogger(__name__)
@@ -169,18 +170,27 @@ def run_several(
 def make_files(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
-    make_each: Callable[[Callable[[FileOutcome], None]], Sequence[FileOutcome] | None],
+    make_each: Callable[
+        [Callable[[FileOutcome], None], Callable[[RunProgress], None] | None], Sequence[FileOutcome] | None
+    ],
+    *,
+    bar_wanted: bool = False,
 ) -> int:
     """Make a file of each slide, with a line for each; the exit code, the same on all ranks. Collective.
 
     Parameters
     ----------
     make_each
-        Does it, and calls what it is given on rank 0 for each slide as it ends; how all have ended, on rank 0.
+        Does it; how all slides have ended, on rank 0. It calls on rank 0 what it is given first for each slide as it
+        ends, and what it is given then from time to time with how far it is.
+    bar_wanted
+        Whether that is shown as a bar, where there is a terminal.
     """
+    from pyramidai_mpi.cli.progress import choose_view
     from pyramidai_mpi.ranks.collectives import share_bytes
 
     ended = 0
+    view = choose_view(bar_wanted=bar_wanted) if comm.rank == 0 else None
 
     def say_slide(outcome: FileOutcome) -> None:
         nonlocal ended
@@ -188,9 +198,17 @@ def make_files(
         if not (outcome.is_complete or each[0].output.leave_finished):
             return  # the only slide: what has happened to it is the command's error
         level = logging.INFO if outcome.exit_code is ExitCode.OK else logging.WARNING
-        log.log(level, "[%d/%d] %s", ended, len(each), outcome.line)
+        line = f"[{ended}/{len(each)}] {outcome.line}"
+        if view is None:
+            log.log(level, "%s", line)
+        else:
+            view.say(line, level)
 
-    outcomes = make_each(say_slide)
+    try:
+        outcomes = make_each(say_slide, view.show if view else None)
+    finally:
+        if view:
+            view.close()
     code = b"" if outcomes is None else bytes([_end_of_files(outcomes, is_cohort=each[0].output.leave_finished)])
     return share_bytes(comm, None if comm.rank else code)[0]
 

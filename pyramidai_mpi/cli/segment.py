@@ -133,7 +133,9 @@ def command(
         if results_dir is not None:
             on_rank0(comm, lambda: make_folder(results_dir, "--results-dir"))
         agree_on_folder(comm, each[0].output.path.parent)
-        return run_through_losses(comm, each, partial(_segment, order=order, stop=stop, polygons=polygons))
+        return run_through_losses(
+            comm, each, partial(_segment, order=order, stop=stop, polygons=polygons, bar_wanted=not quiet)
+        )
 
 
 def _of_one(polygons: Path) -> UsageError:
@@ -168,13 +170,19 @@ def _segment(
     order: SegmentOrder,
     stop: StopWish,
     polygons: Path | None,
+    bar_wanted: bool,
 ) -> int:
     """Segment, say what came of it, outline it; the exit code, the same on all ranks. Collective."""
     from pyramidai_mpi.cli.running import make_files
     from pyramidai_mpi.ranks.collectives import on_rank0
     from pyramidai_mpi.run.segmentation import segment_slides
 
-    code = make_files(comm, each, lambda say_slide: segment_slides(comm, each, order, say_slide, stop))
+    code = make_files(
+        comm,
+        each,
+        lambda say_slide, show: segment_slides(comm, each, order, say_slide, stop, show),
+        bar_wanted=bar_wanted,
+    )
     if polygons is not None and code in {ExitCode.OK, ExitCode.TILES_FAILED}:
         from pyramidai_mpi.export.mask_outlines import write_mask_outlines
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.cli.launcher import launched_rank
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def config_option(function: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(function)
     def with_config(*args: Any, config: Path | None, **values: Any) -> int:
-        return function(*args, **values)
+        try:
+            return function(*args, **values)
+        except UsageError as error:
+            raise _of_file(config, error) from error
 
     return click.option(
         "--config",
@@ -54,6 +58,17 @@ def config_option(function: Callable[..., int]) -> Callable[..., int]:
         help="Options by their names in YAML (learning-rate: 0.001), or CamNet's [train] of an .ini or .cfg file; the "
         "command line goes before.",
     )(with_config)
+
+
+def _of_file(path: Path | None, error: UsageError) -> UsageError:
+    """The same error, with the file in front of it where the option that it begins with stands there."""
+    named = str(error).partition(" ")[0].rstrip(":").removeprefix("--").replace("-", "_")
+    said_by = click.get_current_context().get_parameter_source(named)
+    if path is None or said_by is not ParameterSource.DEFAULT_MAP:
+        return error
+    found = UsageError(f"{path}: {error}")
+    found.agreed = error.agreed
+    return found
 
 
 def _take_in(context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
@@ -77,6 +92,10 @@ def _take_in(context: click.Context, _option: click.Parameter, path: Path | None
         raise InputError(f"{path}: {unknown[0]} is no option of {context.command_path}; see its --help for their names")
     for name, value in values.items():
         _check_kind(path, name, known[name], value)
+        try:
+            known[name].type_cast_value(context, value)
+        except click.UsageError as error:
+            raise InputError(f"{path}: {name}: {error.message}") from error
     context.default_map = {str(known[name].name): value for name, value in values.items()}
     return path
 

@@ -70,6 +70,7 @@ def train(
     show: Callable[[TrainingProgress], None] | None,
 ) -> int:
     """Train on the ranks there are; see `train_on_ranks`. Collective."""
+    from pyramidai_mpi.training.exact.work_folder import begin_work, state_path
     from pyramidai_mpi.training.fitting import usable_device
     from pyramidai_mpi.training.per_level import accuracy_table, train_levels
     from pyramidai_mpi.training.tile_store import TileStore
@@ -85,7 +86,8 @@ def train(
     material, splits = _material(asked, pool)
     pool.on_all(lambda: check_side(asked.network.arch, material.model.tile_size))
     plans = {name: _plan(asked, order, material, name) for name in splits}
-    pool.on_rank0(lambda: _prepare(order, list(plans.values())))
+    states = [state_path(plan.work, name) for plan in plans.values() for name in plan.place_names()]
+    begin_work(pool, states, resume=order.resume, overwrite=order.overwrite, say=line.say)
     slides = sorted({slide for split in splits.values() for part in split.values() for slide in part})
     store = TileStore(order.work / "tiles", material.model.n_levels)
     if own_line is not None:
@@ -97,9 +99,11 @@ def train(
             own_line.say(f"{name}: {', '.join(f'{len(slides)} {kind}' for kind, slides in split.items())}")
         of_split = train_levels(pool, plans[name], settings, split, store, own_line)
         place = _write_fold if asked.splitting.is_crossed else _place_package
+        pool.on_rank0(order.check_work)
         pool.on_rank0(partial(place, asked, plans[name], settings, split, of_split))
         results[name] = [replace(result, graph=b"") for result in of_split]
     if asked.splitting.is_crossed:
+        pool.on_rank0(order.check_work)
         pool.on_rank0(partial(_place_folds, asked, plans, material, results))
     if own_line is not None:
         table = fold_table(results) if asked.splitting.is_crossed else accuracy_table(results[""])
@@ -117,33 +121,15 @@ def _plan(asked: TrainingRequest, order: TrainingOrder, material: Material, name
     choice = asked.network
     work = order.work / name
     return TrainingPlan(
-        material, choice.arch, choice.weights, choice.from_finer, work, order.save_every_s, choice.position
+        material,
+        choice.arch,
+        choice.weights,
+        choice.from_finer,
+        work,
+        order.save_every_s,
+        choice.position,
+        order.check_work,
     )
-
-
-def _prepare(order: TrainingOrder, plans: Sequence[TrainingPlan]) -> None:
-    """Make the folders of work, on rank 0.
-
-    Raises
-    ------
-    OutputExistsError
-        When they hold a training of which nobody has said what to do with it.
-    """
-    from pyramidai_mpi.base.errors import OutputExistsError
-    from pyramidai_mpi.store.files.placing import discard, make_folder
-    from pyramidai_mpi.training.fitting import state_path
-
-    states = [state_path(plan.work, name) for plan in plans for name in plan.place_names()]
-    there = next((state for state in states if state.exists()), None)
-    if there is not None and not (order.resume or order.overwrite):
-        raise OutputExistsError(
-            f"{there}: is the state of a training; --resume goes on from there, --overwrite begins anew"
-        )
-    for plan in plans:
-        make_folder(plan.work, "--work")
-        for name in plan.place_names() if order.overwrite else ():
-            for path in plan.work.glob(f"{name}.*"):
-                discard(path)
 
 
 def _material(asked: TrainingRequest, pool: UnitPool) -> tuple[Material, Mapping[str, SlidesOfSplits]]:

@@ -63,8 +63,8 @@ _CHANGES = ("none", "orientations", "light-stain", "strong-stain")
 @click.option(
     "--encoder",
     metavar="small-gn|resnet18-gn|PACKAGE",
-    help="What computes a tile's features: a network with group norm, or that of a model package, whose batch norm "
-    "stays as it is.  [default: small-gn]",
+    help="What computes a tile's features: a network with group norm, or that of a model package, by its folder or the "
+    "name of a shipped one, whose batch norm stays as it is.  [default: small-gn]",
 )
 @click.option("--weights", type=_PATH, metavar="FILE", help="State dict that small-gn or resnet18-gn starts from.")
 @click.option("--frozen-encoder", is_flag=True, help="Leave the encoder as it is, for comparison.")
@@ -224,12 +224,13 @@ def _train(
 
     `overwrite` is of the package; `order` may be one to resume after ranks were lost.
     """
+    from pyramidai_mpi.training.exact.work_folder import begin_work, state_path
     from pyramidai_mpi.training.slides.output import check_output, figures_in_words, write_output
     from pyramidai_mpi.training.slides.plan import prepare
 
     pool.on_rank0(lambda: check_output(order.output, overwrite=overwrite))
-    pool.on_rank0(lambda: begin_work(order))
     with TrainingLine(quiet=order.quiet or pool.rank != 0) as line:
+        begin_work(pool, [state_path(order.work)], resume=order.resume, overwrite=order.overwrite, say=line.say)
         line.phase("looking for tissue" if plan.slides else "reading features")
         prepared = prepare(pool, plan, order.output)
         trained = prepared.trainer.train(
@@ -237,7 +238,9 @@ def _train(
             prepared.facts,
             begin=lambda done: line.begin("", plan.fit.epochs, prepared.trainer.steps, done),
             show=line.show,
+            check=order.check_work,
         )
+        pool.on_rank0(order.check_work)
         is_package = pool.on_rank0(
             lambda: write_output(order.output, plan, prepared, trained, made_by, intended_use, overwrite=overwrite)
         )
@@ -247,33 +250,6 @@ def _train(
             what = "" if is_package else " (no package, as nobody knows what made the features; see --encoder)"
             line.say(f"{order.output}{what}; {order.work} can be deleted")
     return ExitCode.OK
-
-
-def begin_work(order: TrainingOrder) -> None:
-    """Make the folder that keeps the state; see that one that is there is meant.
-
-    Raises
-    ------
-    OutputExistsError
-        There is a state, and nobody said whether to go on from it.
-    StorageError
-        The folder cannot be made.
-    """
-    from pyramidai_mpi.base.errors import OutputExistsError
-    from pyramidai_mpi.store.files.placing import make_folder, storage_errors
-
-    make_folder(order.work, "--work")
-    state = order.work / "state.pt"
-    if state.exists() and order.overwrite:
-        with storage_errors(state):
-            state.unlink()
-            for name in ("log.csv", "log-times.csv"):
-                (order.work / name).unlink(missing_ok=True)
-    elif state.exists() and not order.resume:
-        raise OutputExistsError(
-            f"{state}: is the state of a training; --resume goes on from it, --overwrite begins anew, --work names "
-            "another folder"
-        )
 
 
 def _changes(augment: str) -> AugmentSettings:

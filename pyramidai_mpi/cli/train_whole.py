@@ -153,7 +153,13 @@ def command(
         def train(pool: UnitPool, attempt: TrainingOrder, show: Callable[[TrainingProgress], None] | None) -> int:
             # after a loss of ranks an attempt resumes; the package may still replace another
             places = WholePlaces(
-                order.output, order.work, attempt.resume, attempt.overwrite, order.save_every_s, order.overwrite
+                order.output,
+                order.work,
+                attempt.resume,
+                attempt.overwrite,
+                order.save_every_s,
+                order.overwrite,
+                attempt.check_work,
             )
             train_whole(
                 pool,

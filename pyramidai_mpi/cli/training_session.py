@@ -42,6 +42,8 @@ class TrainingOrder:
         Go on from what is in `work`, or begin anew and replace the output.
     save_every_s
         Seconds between saved states.
+    check_work
+        See `OutputLock.check`, of the lock that this attempt has on `work`; on rank 0.
     """
 
     output: Path
@@ -54,6 +56,7 @@ class TrainingOrder:
     time_limit: str | None
     ranks: str | None
     quiet: bool
+    check_work: Callable[[], None] = lambda: None
 
 
 def training_options(function: Callable[..., int]) -> Callable[..., int]:
@@ -196,6 +199,8 @@ def train_on_ranks(
             pool = UnitPool(left, policy=Policy(order.policy), seed=order.seed, stop=stop.is_asked)
             going_on = replace(order, resume=True, overwrite=False) if again else order
             lock = pool.on_rank0(lambda: _lock_of(order.work))
+            if lock is not None:
+                going_on = replace(going_on, check_work=lock.check)
             try:
                 with stop.letting_batches_finish():
                     return train(pool, going_on, show if left.rank == 0 else None)

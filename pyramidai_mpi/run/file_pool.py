@@ -15,6 +15,7 @@ from pyramidai_mpi.run.left_to_do import slides_left
 from pyramidai_mpi.run.output import check_names, finished_output, lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.run.pool.pool import PoolJob, run_pool
+from pyramidai_mpi.run.progress import ProgressReport
 from pyramidai_mpi.run.resume import read_journals
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
 from pyramidai_mpi.store.journal.folder import JournalFolder
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.pool.workload import SlideOpener
+    from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.resume import Journals
 
 
@@ -131,6 +133,8 @@ class FilePool:
         Called on rank 0 for each slide as it ends.
     stop
         Says whether to stop early.
+    show
+        Told on rank 0 how far they are, from time to time; None for nobody.
     """
 
     def __init__(
@@ -140,9 +144,11 @@ class FilePool:
         made: Made,
         report_slide: Callable[[FileOutcome], None],
         stop: StopWish,
+        show: Callable[[RunProgress], None] | None = None,
     ) -> None:
         self._comm, self._each, self._made, self._stop = comm, each, made, stop
         self._report_slide = report_slide
+        self._progress = ProgressReport(show if comm.rank == 0 else None, made.units.removesuffix("s"))
         self._outcomes: dict[int, FileOutcome] = {}
         self._locks: dict[int, OutputLock] = {}
         self._watch = LockWatch()
@@ -205,6 +211,7 @@ class FilePool:
         journals = read_journals(self._comm, [each[slide] for slide in slides], made.analysis, watch=self._watch)
         try:
             finisher = made.finisher(journals, self._locks, ranks)
+            self._progress.tiles_begin(all_follow=True)
             outcome = run_pool(
                 self._comm,
                 PoolJob(made.analysis, made.opener, finisher.begin, finisher.write),
@@ -212,6 +219,7 @@ class FilePool:
                 journals,
                 each[0].schedule,
                 self._stop,
+                report_progress=self._progress.take if self._progress.is_wanted else None,
                 report_end=self._ended,
             )
             if outcome.stopped:

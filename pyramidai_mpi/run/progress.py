@@ -35,6 +35,8 @@ class RunProgress:
         Seconds that are left for tiles; None as long as nothing tells.
     idle_ranks, ranks
         Ranks that compute nothing and hold nothing, of all.
+    unit
+        What a tile is called.
     """
 
     phase: str = ""
@@ -44,6 +46,7 @@ class RunProgress:
     left_s: float | None = None
     idle_ranks: int = 0
     ranks: int = 1
+    unit: str = "tile"
 
 
 class ProgressReport:
@@ -53,10 +56,12 @@ class ProgressReport:
     ----------
     show
         Takes it; None for nobody, as on the other ranks.
+    unit
+        What a tile is called.
     """
 
-    def __init__(self, show: Callable[[RunProgress], None] | None) -> None:
-        self._show = show
+    def __init__(self, show: Callable[[RunProgress], None] | None, unit: str = "tile") -> None:
+        self._show, self._unit = show, unit
         self._started: float | None = None
         self._all_follow = False
 
@@ -96,6 +101,7 @@ class ProgressReport:
                 left_s=left_s,
                 idle_ranks=progress.idle_ranks,
                 ranks=progress.ranks,
+                unit=self._unit,
             )
         )
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.run.facts import Difference, Facts
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
+    from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.resume import Journals
     from pyramidai_mpi.store.files.lock import OutputLock
 
@@ -70,6 +71,7 @@ def segment_slides(
     order: SegmentOrder,
     report_slide: Callable[[FileOutcome], None] = lambda _outcome: None,
     stop: StopWish | None = None,
+    show: Callable[[RunProgress], None] | None = None,
 ) -> tuple[FileOutcome, ...] | None:
     """Segment slides as one pool of work and write a mask for each. Collective.
 
@@ -85,6 +87,8 @@ def segment_slides(
         Called on rank 0 for each slide as it ends.
     stop
         Says whether to stop early; None for never.
+    show
+        Told on rank 0 how far they are, from time to time; None for nobody.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def segment_slides(
         if own.size > 1:
             agree_alike(own, {"masks": [f"{field.name} {getattr(order, field.name)}" for field in fields(order)]})
         segment = Segment(order, _load(own, each[0].model.path))
-        return FilePool(own, each, _Masks(each, segment), report_slide, stop or StopWish()).to_the_end()
+        return FilePool(own, each, _Masks(each, segment), report_slide, stop or StopWish(), show).to_the_end()
 
 
 def _load(comm: MPI.Intracomm, folder: Path) -> SegmentationNetwork:

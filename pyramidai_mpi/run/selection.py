@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 from pyramidai_mpi.base.csv_reading import SEPARATORS, read_csv, read_number
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.base.patch_order import ENDING, is_patch_file, slide_stem
+from pyramidai_mpi.base.slide_names import SLIDE_ENDINGS
 from pyramidai_mpi.slides.dicom import dicom_slide_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyramidai_mpi.base.csv_reading import Row
-
-SLIDE_ENDINGS = (".bif", ".czi", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu")
-"""What counts as a slide in a folder, without regard to case. A DICOM slide is a folder of its own, or is given by one
-of its files. A PNG or JPEG is given by name: beside slides it is mostly a picture of one."""
 
 _NO_SLIDES = (".heatmap.tif",)
 """Endings of what ``run --export`` makes, which may lie beside the slides."""

@@ -15,13 +15,14 @@ from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.augment import augmented
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
 from pyramidai_mpi.training.exact.log import TrainingLog
-from pyramidai_mpi.training.exact.loop import NO_NUMBERS, ExactTraining
+from pyramidai_mpi.training.exact.loop import NO_NUMBERS, ExactTraining, said_of
 from pyramidai_mpi.training.exact.random_choices import generator_of, seed_torch
+from pyramidai_mpi.training.exact.work_folder import state_path
 from pyramidai_mpi.training.losses import class_weights, summed_loss
 from pyramidai_mpi.training.schedules import rate_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -71,6 +72,8 @@ class FitPlace:
         What else a training that goes on must have in common, by name.
     save_every_s
         Seconds between saved states.
+    check
+        See `Checkpoint`.
     """
 
     work: Path
@@ -78,16 +81,12 @@ class FitPlace:
     level: int
     material: Mapping[str, str]
     save_every_s: float = 60.0
+    check: Callable[[], None] = lambda: None
 
     @property
     def state(self) -> Path:
         """File of the state."""
         return state_path(self.work, self.name)
-
-
-def state_path(work: Path, name: str) -> Path:
-    """File of the state of a training of a name."""
-    return work / f"{name}.state.pt"
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def fit(
     InputError
         When the state is of another training, or a loss or gradient is not finite.
     UsageError
-        When the network has fewer stages than are to be frozen.
+        When the network has fewer stages than are to be frozen, or the state is of more epochs.
     PoolStoppedError
         When the ranks were told to stop; what there is is saved.
     """
@@ -158,12 +157,12 @@ def fit(
         pool,
         {"network": network},
         new_optimizer(network, settings),
-        Checkpoint(place.state, facts),
+        Checkpoint(place.state, facts, place.check),
         log,
         save_every_s=place.save_every_s,
         show=None if show is None else show.show,
     )
-    training.begin()
+    training.begin(settings.epochs)
     steps = n_steps(len(train), settings.batch_size)
     n_positive = int(train.positive.sum())
     weights = class_weights(settings, len(train) - n_positive, n_positive)
@@ -178,14 +177,14 @@ def fit(
             try:
                 training.step(len(units), work.loss_of)
             except InputError as error:
-                raise _where(error, f"{place.name}, epoch {training.epoch + 1}, step {step + 1}") from error
+                raise said_of(error, f"{place.name}, epoch {training.epoch + 1}, step {step + 1}") from error
         try:
             scores = score(network, validation, pool, settings.device)
         except PoolStoppedError:
             training.save()
             raise
         except InputError as error:
-            raise _where(error, f"{place.name}, after epoch {training.epoch + 1}") from error
+            raise said_of(error, f"{place.name}, after epoch {training.epoch + 1}") from error
         right = accuracy(scores, validation.positive)
         if right >= max((float(row["validation_accuracy"]) for row in log.rows), default=0.0):
             training.keep("best")
@@ -284,12 +283,6 @@ def _is_out_of_patience(rows: Sequence[Row], settings: FitSettings) -> bool:
         return False
     lowest = min(range(len(rows)), key=lambda epoch: rows[epoch]["validation_loss"])
     return len(rows) - 1 - lowest >= settings.patience
-
-
-def _where(error: InputError, where: str) -> InputError:
-    found = InputError(f"{where}: {error}")
-    found.agreed = error.agreed
-    return found
 
 
 def usable_device(name: str, n_ranks: int) -> str:

@@ -18,7 +18,7 @@ from pyramidai_mpi.training.splits import Split
 from pyramidai_mpi.training.tile_store import Draws
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pyramidai_mpi.models.package import ModelPackage
@@ -99,6 +99,8 @@ class TrainingPlan:
         Seconds between saved states.
     sees_position
         Whether networks are told where on its slide a tile lies.
+    check
+        See `Checkpoint`.
     """
 
     material: Material
@@ -108,6 +110,7 @@ class TrainingPlan:
     work: Path
     save_every_s: float = 60.0
     sees_position: bool = False
+    check: Callable[[], None] = lambda: None
 
     def place_names(self) -> list[str]:
         """Names of the levels' trainings."""
@@ -156,7 +159,7 @@ def train_levels(
             "--weights": weights if finer is None else "level below",
             "tiles": material_mark(tiles[Split.TRAIN], tiles[Split.VALIDATION]),
         }
-        place = FitPlace(plan.work, name, level, material, plan.save_every_s)
+        place = FitPlace(plan.work, name, level, material, plan.save_every_s, plan.check)
         done = fit(network, tiles[Split.TRAIN], tiles[Split.VALIDATION], settings, pool, place, show)
         if show is not None:
             show.phase(f"{name}: scores of all tiles, and its graph")

@@ -101,8 +101,8 @@ def tumor_area(path: Path, found: OutlineFile, classes: ClassNames, l0_size: tup
         unknown = {one.name for one in outlines} - {one.name for one in [*tumor, *excluded]}
     if unknown and not tumor:
         raise InputError(
-            f"{path}: has outlines of class {classes_listed(unknown)}, none known as tumour; name the class with "
-            "--tumor-class, or list the slide in negative.txt when it has no tumour"
+            f"{path}: has outlines of class {classes_listed(unknown)}, none known as {classes.what}; name the class "
+            f"with {classes.option}, or list the slide in negative.txt when it has no {classes.what}"
         )
     if unknown:
         notes.append(f"outlines of class {classes_listed(unknown)} were left out")

@@ -112,10 +112,14 @@ class ClassNames:
         Names that mean tumour.
     exclusion
         Names of what is cut out of tumour.
+    option, what
+        By what option the caller names what is here called tumour, and what it is called there, for messages.
     """
 
     tumor: tuple[str, ...] = TUMOR_CLASSES
     exclusion: tuple[str, ...] = EXCLUSION_CLASSES
+    option: str = "--tumor-class"
+    what: str = "tumour"
 
     @classmethod
     def from_caller(cls, tumor: Sequence[str] = (), exclusion: Sequence[str] = ()) -> ClassNames:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.csv_reading import read_csv, read_number
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.slide_names import bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -175,8 +175,8 @@ def numbers_of(row: SlideRow, task: str) -> tuple[float, ...]:
 
 
 def slide_key(name: str) -> str:
-    """What a slide is called in tables: its file's name without folders, ending and case."""
-    return PurePath(name).stem.casefold()
+    """What a slide is called in tables, see `bare_name`."""
+    return bare_name(name)
 
 
 def _values(row: SlideRow, task: str, classes: Sequence[str]) -> tuple[float, ...]:

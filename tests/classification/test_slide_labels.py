@@ -27,6 +27,14 @@ def test_words_for_normal(tmp_path, word):
     assert table(tmp_path / "l.csv", f"slide,label\na,{word},IDC,Macro\n").is_tumor("a.svs") is False
 
 
+def test_a_dot_in_a_slides_name_is_none_of_its_ending(tmp_path):
+    (tmp_path / "labels.csv").write_text("A.1,tumor\nA.2,normal\nA,normal\n")
+    labels = read_labels(tmp_path / "labels.csv")
+    assert [labels.is_tumor(f"{name}.tif") for name in ("A.1", "a.2", "A")] == [True, False, False]
+    with pytest.raises(InputError, match=r"does not name slide 'A\.3\.tif'"):
+        labels.is_tumor("A.3.tif")
+
+
 def test_names_are_compared_without_case_and_endings(tmp_path):
     labels = table(tmp_path / "l.csv", "Normal_001.tif.npy,False\ntumor_002,True\nTCGA-1.ab.svs,yes\n")
     assert labels.is_tumor("normal_001.tif") is False

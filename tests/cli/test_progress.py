@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,14 @@ def test_lines_come_every_few_seconds_and_say_what_a_person_asks(clock, caplog):
     view.close()
     assert len(caplog.messages) == 4
     assert caplog.messages[0] == "12 %, 50 of about 400 tiles, 10 tiles/s, about 90 s left, 25 % of 4 ranks idle"
+
+
+def test_blocks_are_called_blocks(clock, caplog):
+    caplog.set_level(logging.INFO)
+    view = module.ProgressLines()
+    for clock.now in (100.0, 110.0):
+        view.show(replace(at_work(1, 12, 0.125, is_exact=True), unit="block"))
+    assert caplog.messages == ["12 %, 1 of 12 blocks, 10 blocks/s, about 90 s left, 25 % of 4 ranks idle"]
 
 
 def test_what_is_counted_is_not_called_an_estimate(clock, caplog):

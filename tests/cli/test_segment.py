@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, ClassVar
 
 import h5py
 import numpy as np
@@ -13,12 +14,16 @@ import tifffile
 from PIL import Image
 
 import pyramidai_mpi
+from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.segmentation_package import load_segmentation_package
 from pyramidai_mpi.patches.database import open_patches
 from tests.end_to_end.conftest import pyramidai
 from tests.packages import write_package
 from tests.segmenting import DARK, dark_network, strided_network, write_network
 from tests.tiffs import drop_tile, halved, textured, write_slide
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.run.progress import RunProgress
 
 WIDTH, HEIGHT = 1024, 640
 DARKNESS = np.full((HEIGHT, WIDTH, 3), 240, np.uint8)
@@ -66,6 +71,29 @@ def test_the_mask_is_what_the_network_says(folder, made):
     assert f"slide.tif: {share:.1f} % tissue, {area:.2f} mm², in 12 blocks: slide_mask.tif" in made.stderr
     expected = 255 / (1 + np.exp(0.1 * (DARKNESS.mean(axis=2) - DARK)))
     assert np.abs(mask_of(folder / "slide_probability.tif") - expected).max() < 0.51
+
+
+def test_how_far_it_is_is_shown(folder, monkeypatch):
+    class View:
+        seen: ClassVar[list[RunProgress]] = []
+        said: ClassVar[list[str]] = []
+
+        def show(self, progress):
+            self.seen.append(progress)
+
+        def say(self, line, _level=0):
+            self.said.append(line)
+
+        def close(self):
+            self.said.append("closed")
+
+    monkeypatch.setattr("pyramidai_mpi.cli.progress.choose_view", lambda *, bar_wanted: View())
+    words = ["--model", folder / "dark", "-o", folder / "shown.tif", "--block", "256"]
+    assert run_command_line(["segment", *map(str, [folder / "slide.tif", *words])]) == 0
+    assert {one.unit for one in View.seen if not one.phase} == {"block"}
+    assert (View.seen[-1].tiles.done, View.seen[-1].tiles.total) == (12, 12)
+    assert "in 12 blocks" in View.said[0]
+    assert View.said[1:] == ["closed"]
 
 
 def test_outlines_hold_what_the_mask_holds(folder, made):

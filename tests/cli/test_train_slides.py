@@ -113,13 +113,51 @@ def test_features_alone_train_an_aggregator_and_make_no_package(folder, tmp_path
     losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "out/log.csv").open())]
     assert losses[-1] < 0.5 * losses[0]
 
+    more = ["--work", tmp_path / "out.work", "--resume", "-o", tmp_path / "more"]
+    again = ["train-slides", *map(str, [*words, *rates, *more])]
+    assert run_command_line([*again, "--epochs", "3"]) == 64
+    assert "--epochs 3: " in capfd.readouterr().err
+    said = (folder / "labels.csv").read_text()
+    (tmp_path / "renamed.csv").write_text(said.replace("tumor", "metastasis"))
+    assert run_command_line([*again, "--labels", str(tmp_path / "renamed.csv")]) == 65
+    assert "is of a training with another --labels" in capfd.readouterr().err
+    with h5py.File(tmp_path / "s3.h5", "a") as file:
+        file["features"][:] = file["features"][:] + 1  # as many tiles as before
+    assert run_command_line(again) == 65
+    assert "is of a training with another set of slides, or content of one" in capfd.readouterr().err
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_training_whose_folder_another_has_taken_saves_nothing_and_leaves_no_package(
+    folder, tmp_path, monkeypatch, capfd
+) -> None:
+    for n in range(N):
+        with h5py.File(tmp_path / f"s{n}.h5", "w") as file:
+            file["features"] = np.random.default_rng(n).normal(size=(5, 4)).astype(np.float32)
+
+    def lose(_line, _progress) -> None:
+        (tmp_path / "out.work.lock").unlink(missing_ok=True)
+
+    monkeypatch.setattr("pyramidai_mpi.cli.training_line.TrainingLine.show", lose)
+    words = ["--features", tmp_path, "--labels", folder / "labels.csv", "--epochs", "1", "-q", "--resume"]
+    assert run_command_line(["train-slides", *map(str, words), "-o", str(tmp_path / "out")]) == 73
+    said = capfd.readouterr()
+    assert "out.work: holds no state to go on from; --resume begins anew" in said.out
+    assert "out.work: another run has taken the place of this one" in said.err
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.work" / "state.pt").exists()
+
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (["--labels", "l.csv"], 64, "give SLIDEs, or --features"),
         (["s0.png", "--labels", "none.csv"], 65, "none.csv"),
-        (["s0.png", "s1.png", "--labels", "labels.csv", "--encoder", "vgg"], 64, "expected small-gn, resnet18-gn, or"),
+        (
+            ["s0.png", "s1.png", "--labels", "labels.csv", "--encoder", "vgg"],
+            64,
+            "expected small-gn, resnet18-gn, the folder",
+        ),
         (["s0.png", "s1.png", "--mpp", "0.25", "--labels", "labels.csv"], 65, "no slide is for validation"),
         (
             ["s?.png", "--mpp", "0.25", "--labels", "labels.csv", "--class-weights", "a=1"],

@@ -74,7 +74,7 @@ def train(
         TrainingLog(folder),
         save_every_s=save_every_s,
     )
-    training.begin()
+    training.begin(epochs)
     while training.epoch < epochs:
         for step in range(training.step_number, -(-N_TILES // STEP)):
             if before_step is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="building networks needs torch: pip install pyramidai_mpi[train]")
 
 import onnxruntime  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from pyramidai_mpi.base.errors import InputError, UsageError  # noqa: E402
+from pyramidai_mpi.testing.launch import REPOSITORY  # noqa: E402
 from pyramidai_mpi.training.architectures import ARCHITECTURES, check_weights, new_network, row_of  # noqa: E402
 from pyramidai_mpi.training.networks.export import to_onnx  # noqa: E402
 
@@ -34,6 +37,30 @@ def made(name: str, seed: int = 3):
             "pyramidai_mpi.training.convert.timm_gate", reason="timm is an extra: pip install pyramidai_mpi[timm]"
         )
     return new_network(name, seed)
+
+
+def documented() -> dict[str, int]:
+    """Million multiplications a tile, by the page."""
+    rows = re.findall(
+        r"^\| (`.*?) \| ([\d, ]+) million \| ", (REPOSITORY / "docs/training.md").read_text(), re.MULTILINE
+    )
+    return {
+        name: int(figure)
+        for names, figures in rows
+        for name, figure in zip(re.findall(r"`([\w-]+)`", names), figures.split(","), strict=True)
+    }
+
+
+def test_the_page_says_each_networks_multiplications() -> None:
+    assert sorted(documented()) == sorted(row.name for row in ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", [row.name for row in ARCHITECTURES])
+def test_the_pages_multiplications_are_those_that_torch_counts(name) -> None:
+    network = made(name).eval().to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.odds(torch.empty((1, 224, 224, 3), dtype=torch.uint8, device="meta"), None)
+    assert round(counter.get_total_flops() / 2e6) == documented()[name]  # of an addition and a multiplication each
 
 
 def lively(name: str):

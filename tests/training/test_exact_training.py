@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError, UsageError
 from pyramidai_mpi.ranks.unit_pool import PoolStoppedError, UnitPool
 from pyramidai_mpi.testing.launch import mpirun
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
@@ -159,6 +159,28 @@ def test_a_state_of_another_training_is_refused_with_what_differs(alone) -> None
         train(UnitPool(), alone[0], seed=2)
     with pytest.raises(InputError, match=r"with another --arch \(None, here small\)"):
         train(UnitPool(), alone[0], facts={"--arch": "small"})
+
+
+def test_a_state_of_more_epochs_than_are_asked_for_is_refused(alone, tmp_path) -> None:
+    with pytest.raises(UsageError, match=r"--epochs 2: .*state.pt is of a training that has begun 3; give 3 or more"):
+        train(UnitPool(), alone[0], epochs=2)
+    taken = []
+    with pytest.raises(PoolStoppedError):  # in the first step of its second epoch
+        train(UnitPool(stop=lambda: len(taken) > 6), tmp_path, before_step=taken.append)
+    with pytest.raises(UsageError, match=r"--epochs 1: .* has begun 2; give 2"):
+        train(UnitPool(), tmp_path, epochs=1)
+    assert train(UnitPool(), tmp_path).digest().hex() == alone[1]
+
+
+def test_a_state_is_not_saved_into_a_folder_that_is_anothers_by_now(tmp_path) -> None:
+    def refuse() -> None:
+        raise OutputExistsError("another run has taken the place of this one")
+
+    (tmp_path / "state.pt").write_bytes(b"of the other")
+    with pytest.raises(OutputExistsError, match="another run has taken"):
+        Checkpoint(tmp_path / "state.pt", {}, refuse).save({}, (0, 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert (tmp_path / "state.pt").read_bytes() == b"of the other"
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"PK\x03\x04" + bytes(200)])

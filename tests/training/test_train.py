@@ -79,7 +79,8 @@ def test_a_package_comes_out_that_stopped_and_resumed_is_the_same(slides, tmp_pa
 
 def test_a_state_of_other_settings_is_refused(slides, tmp_path, capsys) -> None:
     work = ["--work", str(tmp_path / "work"), "--epochs", "1"]
-    assert run_command_line(words(slides, tmp_path / "a", *work)) == 0
+    assert run_command_line(words(slides, tmp_path / "a", *work, "--resume")) == 0
+    assert "work: holds no state to go on from; --resume begins anew" in capsys.readouterr().out
     assert run_command_line(words(slides, tmp_path / "b", *work, "--resume", "--learning-rate", "0.01")) == 65
     assert "is of a training with another --learning-rate (0.0001, here 0.01)" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()

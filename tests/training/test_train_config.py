@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import click
+from typing import TYPE_CHECKING
+
 import pytest
 from click.core import ParameterSource
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.cli.train import command
 from pyramidai_mpi.cli.train_config import of_camnet
+
+if TYPE_CHECKING:
+    import click
 
 CAMNET = """[settings]
 GPU = 0
@@ -83,8 +87,14 @@ def test_a_file_of_another_encoding_is_refused_and_one_with_a_mark_of_its_encodi
 
 
 def test_values_are_checked_as_those_of_the_command_line(tmp_path) -> None:
-    with pytest.raises(click.BadParameter, match="'many' is not a valid integer"):
-        parsed("--config", write(tmp_path, "epochs: many\n"))
+    for text, said in (("epochs: many", "'many' is not a valid integer"), ("arch: vgg", "'vgg' is not one of"),
+                       ("learning-rate: -1", "is not in the range")):  # fmt: skip
+        with pytest.raises(InputError, match=rf"c\.yaml: {text.partition(':')[0]}: .*{said}"):
+            parsed("--config", write(tmp_path, text))
+    path = write(tmp_path, "class-weights: 1,2,3")
+    for words, said in ((["--config", path], rf"^{path}: --class-weights"), (["--class-weights", "x"], "^--class-w")):
+        with pytest.raises(UsageError, match=said):
+            command.main(["a.tif", "--truth", "t", "-o", "out", *words], standalone_mode=False)
 
 
 def test_camnets_settings_are_taken_and_what_has_no_counterpart_is_named(tmp_path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAFETENSORS = ".safetensors"
+_WRAPPED = ("state_dict", "model_state_dict", "model")
+_PARALLEL = "module."
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """Names and tensors of a state dict saved by torch, or of a ``.safetensors`` file.
+
+    Of a checkpoint that trainers leave it is the part that they call ``state_dict``, ``model`` or
+    ``model_state_dict``; ``module.`` in front of all names, which data-parallel training puts there, is left out.
 
     Raises
     ------
@@ -33,11 +39,23 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == SAFETENSORS:
         return _read_safetensors(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # timm keeps its options in checkpoints, as a Namespace, which runs nothing
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the unpickler meets
         raise InputError(f"{path}: not a file of weights that torch reads safely: {_reason(error)}") from error
+    state = _unwrapped(state)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: no state dict (names and tensors); save it with torch.save(model.state_dict(), ...)")
+    return state
+
+
+def _unwrapped(state: object) -> object:
+    if isinstance(state, dict):
+        wrapped = next((state[name] for name in _WRAPPED if isinstance(state.get(name), dict)), None)
+        state = state if wrapped is None else wrapped
+        if state and all(str(name).startswith(_PARALLEL) for name in state):
+            return {str(name).removeprefix(_PARALLEL): value for name, value in state.items()}
     return state
 
 

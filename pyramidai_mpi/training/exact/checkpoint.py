@@ -14,7 +14,7 @@ from pyramidai_mpi.base.errors import InputError, StorageError
 from pyramidai_mpi.ranks.collectives import allgather, on_all, share_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mpi4py import MPI
@@ -30,10 +30,13 @@ class Checkpoint:
     facts
         What a training that goes on from it must have in common with the one that wrote it, by the names of the
         options.
+    check
+        Called before each saving; raises where the folder has become another training's, see `OutputLock.check`.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, facts: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
         self.path, self.facts = path, dict(facts)
+        self._check = check
 
     def save(self, state: Mapping[str, Any], moment: tuple[int, int]) -> None:
         """Write the state; a kill at any time leaves the old one or the new one.
@@ -47,9 +50,12 @@ class Checkpoint:
 
         Raises
         ------
+        OutputExistsError
+            The folder is no longer this training's.
         StorageError
             It cannot be written.
         """
+        self._check()
         partial = self.path.with_name(f"partial-{self.path.name}")
         try:
             with partial.open("wb") as file:

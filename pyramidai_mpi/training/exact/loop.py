@@ -2,7 +2,7 @@
 
 ```
 training = ExactTraining(pool, {"network": network}, optimizer, checkpoint, log, settings)
-training.begin()
+training.begin(epochs)
 while training.epoch < epochs:
     for number in range(training.step_number, len(steps_of(training.epoch))):
         training.set_learning_rate(schedule.at(training.epoch, number))
@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyramidai_mpi.base.errors import InputError, PyramidError
+from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
 from pyramidai_mpi.ranks.collectives import agree, on_rank0, usual_rank
 from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.exact.checkpoint import digest_of
@@ -113,11 +113,18 @@ class ExactTraining:
         self._units = 0
         self._started = self._saved = time.monotonic()
 
-    def begin(self) -> bool:
+    def begin(self, epochs: int | None = None) -> bool:
         """Go on from the checkpoint, if there is one; whether there was. Collective.
+
+        Parameters
+        ----------
+        epochs
+            How many are asked for at most; None for any number.
 
         Raises
         ------
+        UsageError
+            It has done more epochs than that.
         InputError
             It is of another training; or ranks would train something else, as hosts with other files may.
         """
@@ -134,6 +141,14 @@ class ExactTraining:
             self.epoch, self.step_number = state["epoch"], state["step"]
             self._loss, self._weight, self.kept = state["loss"], state["weight"], state["kept"]
             self.log.rows[:] = state["rows"]
+            begun = self.epoch + (self.step_number > 0)
+            if epochs is not None and begun > epochs:
+                refused = UsageError(
+                    f"--epochs {epochs}: {self._checkpoint.path} is of a training that has begun {begun}; give {begun} "
+                    "or more, or --overwrite to begin anew"
+                )
+                refused.agreed = True  # all ranks have the same state
+                raise refused
         self.log.begin(self.pool)
         self._started = self._saved = time.monotonic()
         return state is not None
@@ -268,3 +283,10 @@ class ExactTraining:
             "rows": self.log.rows,
         }
         self._checkpoint.save(state, (self.epoch, self.step_number))
+
+
+def said_of(error: InputError, where: str) -> InputError:
+    """The same error, with where in a training it happened in front of it."""
+    found = InputError(f"{where}: {error}")
+    found.agreed = error.agreed
+    return found

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.training.convert.state_file import read_state
 from pyramidai_mpi.training.networks.compact import STAGES
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def new_encoder(name: str, seed: int, weights: Path | None = None) -> SmallEncod
         with input_errors(weights):
             weights.stat()
         try:
-            encoder.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            encoder.load_state_dict(read_state(weights))
         except Exception as error:  # torch.load raises whatever the unpickler meets
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{weights}: holds no weights of {name}, as torch saves a state_dict: {reason}") from error

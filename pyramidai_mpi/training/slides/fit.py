@@ -13,6 +13,7 @@ from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
 from pyramidai_mpi.training.exact.log import TrainingLog
 from pyramidai_mpi.training.exact.loop import ExactTraining
+from pyramidai_mpi.training.exact.work_folder import state_path
 from pyramidai_mpi.training.slides.bags import steps_of_epoch
 from pyramidai_mpi.training.slides.joint import JointGradients
 from pyramidai_mpi.training.splits import Split
@@ -162,6 +163,7 @@ class SlideTrainer:
         *,
         begin: Callable[[int], None] = lambda _: None,
         show: Callable[[TrainingProgress], None] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> TrainedOnSlides:
         """Train, or go on from what is kept. Collective.
 
@@ -175,9 +177,13 @@ class SlideTrainer:
             Called with the number of steps that were done before.
         show
             Called on rank 0 after each step.
+        check
+            See `Checkpoint`.
 
         Raises
         ------
+        UsageError
+            The state is of more epochs than are asked for.
         InputError
             The state is of another training, or something that is computed is not finite.
         PoolStoppedError
@@ -188,12 +194,12 @@ class SlideTrainer:
             self._pool,
             self._networks,
             self._optimizer,
-            Checkpoint(folder / "state.pt", facts),
+            Checkpoint(state_path(folder), facts, check),
             log,
             save_every_s=self._fit.save_every_s,
             show=show,
         )
-        training.begin()
+        training.begin(self._fit.epochs)
         begin(training.epoch * self.steps + training.step_number)
         while training.epoch < self._fit.epochs and not self._is_over(log.rows):
             steps = self._steps_of(training.epoch)

@@ -19,7 +19,7 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pyramidai_mpi.models.package import ModelPackage
 
@@ -81,7 +81,7 @@ class OnnxEncoder(nn.Module):
             for node in self._nodes
             for place in _LEARNING.get(node.op_type, ())
             if place < len(node.input)
-        }
+        } | _after_norms(self._nodes)
         used = {name for node in self._nodes for name in node.input}
         stored = [(one.name, numpy_helper.to_array(one)) for one in graph.initializer]
         stored += [(node.output[0], _constant(node)) for node in graph.node if node.op_type == "Constant"]
@@ -132,6 +132,19 @@ def _needed(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto]:
     return nodes[::-1]
 
 
+def _after_norms(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """Inputs that scale and shift what a norm gives: exporters write group norm as three nodes, with these after it."""
+    normalised: set[str] = set()
+    learning: set[str] = set()
+    for node in nodes:
+        is_after = bool(normalised & set(node.input))
+        if node.op_type == "InstanceNormalization" or (is_after and node.op_type in {"Reshape", "Mul"}):
+            normalised |= set(node.output)
+        if is_after and node.op_type in {"Mul", "Add"}:
+            learning |= set(node.input)  # those of them that are stored
+    return learning
+
+
 def _constant(node: onnx.NodeProto) -> np.ndarray[Any, Any]:
     value = onnx.helper.get_attribute_value(node.attribute[0])
     return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.array(value)
@@ -173,6 +186,11 @@ def _average_pool(given: list[Any], said: dict[str, Any]) -> torch.Tensor:
 def _batch_norm(given: list[Any], said: dict[str, Any]) -> torch.Tensor:
     maps, scale, bias, mean, variance = given
     return functional.batch_norm(maps, mean, variance, scale, bias, training=False, eps=said.get("epsilon", 1e-5))
+
+
+def _instance_norm(given: list[Any], said: dict[str, Any]) -> torch.Tensor:
+    maps, scale, bias = given
+    return functional.instance_norm(maps, weight=scale, bias=bias, eps=said.get("epsilon", 1e-5))
 
 
 def _gemm(given: list[Any], said: dict[str, Any]) -> torch.Tensor:
@@ -219,6 +237,7 @@ _OPERATORS: dict[str, Callable[[list[Any], dict[str, Any]], Any]] = {
     "GlobalAveragePool": lambda given, _: given[0].mean((2, 3), keepdim=True),
     "GlobalMaxPool": lambda given, _: given[0].amax((2, 3), keepdim=True),
     "Identity": lambda given, _: given[0],
+    "InstanceNormalization": _instance_norm,
     "MatMul": lambda given, _: given[0] @ given[1],
     "MaxPool": _max_pool,
     "Mul": lambda given, _: given[0] * given[1],
@@ -226,6 +245,7 @@ _OPERATORS: dict[str, Callable[[list[Any], dict[str, Any]], Any]] = {
     "ReduceMean": _reduced(torch.mean),
     "Relu": lambda given, _: torch.relu(given[0]),
     "Reshape": _reshape,
+    "Shape": lambda given, said: list(given[0].shape)[said.get("start", 0) : said.get("end")],
     "Sigmoid": lambda given, _: torch.sigmoid(given[0]),
     "Squeeze": lambda given, said: given[0].squeeze(tuple(_axes(given, said))),
     "Sub": lambda given, _: given[0] - given[1],

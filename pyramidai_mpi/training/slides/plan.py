@@ -16,9 +16,11 @@ from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.aggregator_entry import AggregatorMethod, SlideTask
 from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 from pyramidai_mpi.models.read import is_package, read_package
+from pyramidai_mpi.models.shipped import shipped_models
 from pyramidai_mpi.models.write import BASE_MPP, SCALE_FACTOR, TILE, onnx_name
 from pyramidai_mpi.patches.formats.foreign_features import FeatureFile, feature_files
 from pyramidai_mpi.run.selection import SlideEntry, select_slides
+from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.training.augment import NO_CHANGE, AugmentSettings
 from pyramidai_mpi.training.networks.group_norm import LEAST_SIDE, new_encoder
 from pyramidai_mpi.training.slides.aggregators import new_aggregator
@@ -28,7 +30,14 @@ from pyramidai_mpi.training.slides.fit import SlideFit, SlideTrainer
 from pyramidai_mpi.training.slides.heads import BinaryHead, ClassesHead, ShareHead, SurvivalHead
 from pyramidai_mpi.training.slides.package_encoder import OnnxEncoder
 from pyramidai_mpi.training.slides.tile_features import EncodedTiles, StoredFeatures
-from pyramidai_mpi.training.slides.tissue_tiles import TissueTiles, find_tissue, shared
+from pyramidai_mpi.training.slides.tissue_tiles import (
+    HASH_ROWS,
+    TissueTiles,
+    find_tissue,
+    hash_of_rows,
+    rows_of_hash,
+    shared,
+)
 from pyramidai_mpi.training.splits import Split
 
 if TYPE_CHECKING:
@@ -62,7 +71,8 @@ class SlidePlan:
     tiles, chunk
         Tiles of each slide and epoch; tiles that are computed at a time.
     encoder
-        ``small-gn``, ``resnet18-gn``, or the folder of a model package; of features None or the package that made them.
+        ``small-gn``, ``resnet18-gn``, the folder of a model package or the name of a shipped one; of features None or
+        the package that made them.
     weights
         What an encoder by name starts from.
     frozen
@@ -156,7 +166,7 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
     """
 
     def alike() -> tuple[ModelPackage | None, Encoder | None, list[SlideEntry]]:
-        package = _package_of(plan)
+        package = package_of(plan)
         model = None if plan.features and package is None else _bare_model(plan, folder, package)
         encoder = _encoder_of(plan, package)
         if plan.features:
@@ -170,11 +180,11 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
     files, names = [one.slide for one in chosen], [one.name or one.slide.name for one in chosen]
     pool.agree_on("\n".join(map(str, files)).encode(), "the list of slides")
     if plan.features:
-        n_tiles, width = _feature_sizes(pool, files)
+        n_tiles, width, hashes = _feature_sizes(pool, files)
     else:
         assert model is not None
         inputs = [SlideInput(slide, plan.mpp) for slide in files]
-        found = find_tissue(pool, inputs, model)
+        found, hashes = find_tissue(pool, inputs, model)
         n_tiles = [len(rows) for rows in found]
 
     def ready() -> PreparedTraining:
@@ -209,7 +219,7 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
         draw = Draw(plan.fit.seed, plan.tiles, chunk, names, n_tiles)
         trainer = SlideTrainer(pool, source, aggregator, head, draw, split, plan.fit)
         left_out = tuple(name for name, count in zip(names, n_tiles, strict=True) if not count)
-        facts = _facts(plan, model, names, n_tiles, split)
+        facts = _facts(plan, model, [*names, *n_tiles, *hashes], split, labelled.classes)
         return PreparedTraining(trainer, encoder, aggregator, source.n_features, head, model, split, facts, left_out)
 
     prepared = pool.on_all(ready)
@@ -219,17 +229,29 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
     return prepared
 
 
-def _package_of(plan: SlidePlan) -> ModelPackage | None:
+def package_of(plan: SlidePlan) -> ModelPackage | None:
+    """The package whose network is the encoder; None where it has a name of its own, or there is none.
+
+    Raises
+    ------
+    InputError
+        The package cannot be read.
+    UsageError
+        There is none, or another option does not fit it.
+    """
     if plan.encoder is None or plan.encoder in LEAST_SIDE:
         if plan.features and plan.encoder is not None:
             raise UsageError(
                 f"--encoder {plan.encoder}: nobody learns it from --features; name the package that made them, or none"
             )
         return None
-    folder = Path(plan.encoder)
+    folder = shipped_models().get(plan.encoder, Path(plan.encoder))
+    if is_package(Path(plan.encoder)):  # a folder of that name goes first, as with --model
+        folder = Path(plan.encoder)
     if not is_package(folder):
         raise UsageError(
-            f"--encoder {plan.encoder}: expected {', '.join(LEAST_SIDE)}, or the folder of a model package"
+            f"--encoder {plan.encoder}: expected {', '.join(LEAST_SIDE)}, the folder of a model package, or a shipped "
+            f"one ({', '.join(shipped_models())})"
         )
     if plan.weights is not None:
         raise UsageError("--weights are for encoders by name; a package has its own")
@@ -270,23 +292,24 @@ def _bare_model(plan: SlidePlan, folder: Path, package: ModelPackage | None) -> 
     )
 
 
-def _feature_sizes(pool: UnitPool, files: Sequence[Path]) -> tuple[list[int], int]:
-    """Tiles of each file, and the width of all. Collective."""
+def _feature_sizes(pool: UnitPool, files: Sequence[Path]) -> tuple[list[int], int, list[str]]:
+    """Tiles of each file, the width of all, and each file's quick hash. Collective."""
     own: dict[int, npt.NDArray[np.int64]] = {}
 
     def look(number: int) -> None:
         file = FeatureFile(files[number])
-        own[number] = np.array([[file.n_tiles, file.n_features]], np.int64)
+        sizes = np.array([[file.n_tiles, file.n_features]], np.int64)
+        own[number] = np.concatenate([rows_of_hash(quickhash(files[number])), sizes])
 
     pool.do(len(files), look)
     found = shared(pool, own)
-    sizes = [found[number][0].tolist() for number in range(len(files))]
+    sizes = [found[number][HASH_ROWS].tolist() for number in range(len(files))]
     for file, (_, width) in zip(files, sizes, strict=True):
         if width != sizes[0][1]:
             error = InputError(f"{file}: has {width} features a tile, and {files[0]} {sizes[0][1]}; give those of one")
             error.agreed = True  # all ranks have the same sizes
             raise error
-    return [count for count, _ in sizes], sizes[0][1]
+    return [count for count, _ in sizes], sizes[0][1], [hash_of_rows(found[number]) for number in range(len(files))]
 
 
 def _with_tiles(cases: Sequence[Case], n_tiles: Sequence[int]) -> list[Case]:
@@ -335,16 +358,16 @@ def _class_weights(said: str, classes: Sequence[str], learning: Sequence[int]) -
 def _facts(
     plan: SlidePlan,
     model: ModelPackage | None,
-    names: Sequence[str],
-    n_tiles: Sequence[int],
+    slides: Sequence[object],
     split: Mapping[Split, Sequence[Case]],
+    classes: Sequence[str],
 ) -> dict[str, object]:
     """What tells a training from others, by the names of the options."""
     cases = [[(case.name, case.slides, case.target) for case in split[kind]] for kind in Split]
     encoder = plan.encoder if model is None or not model.levels[0].sha256 else model.levels[0].sha256
     return {
-        "slides": _short([*names, *n_tiles]),
-        "--labels": _short(cases),
+        "set of slides, or content of one": _short(slides),
+        "--labels": _short([*cases, *classes]),
         "--task": str(plan.task),
         "--tiles": plan.tiles,
         "--chunk": plan.chunk,

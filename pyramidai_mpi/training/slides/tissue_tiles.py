@@ -29,10 +29,20 @@ if TYPE_CHECKING:
     from pyramidai_mpi.ranks.unit_pool import UnitPool
 
 _OPEN_AT_A_TIME = 4
+HASH_ROWS = 2
 
 
-def find_tissue(pool: UnitPool, slides: Sequence[SlideInput], package: ModelPackage) -> list[npt.NDArray[np.int64]]:
-    """Columns and rows (n, 2) of each slide's tissue tiles at level 0 of a package of one level. Collective.
+def find_tissue(
+    pool: UnitPool, slides: Sequence[SlideInput], package: ModelPackage
+) -> tuple[list[npt.NDArray[np.int64]], list[str]]:
+    """Each slide's tissue tiles at level 0 of a package of one level, and its quick hash. Collective.
+
+    Returns
+    -------
+    tiles : list of numpy.ndarray
+        int64 (n, 2), columns and rows.
+    quickhashes : list of str
+        See `slides.identity`.
 
     Raises
     ------
@@ -47,11 +57,23 @@ def find_tissue(pool: UnitPool, slides: Sequence[SlideInput], package: ModelPack
         slide, rule, _ = describe(slides[number], package)
         slide.pyramid.reader.close()
         roots = rule.roots()
-        own[number] = np.stack([roots["col"], roots["row"]], 1).astype(np.int64)
+        tiles = np.stack([roots["col"], roots["row"]], 1).astype(np.int64)
+        own[number] = np.concatenate([rows_of_hash(slide.quickhash), tiles])
 
     pool.do(len(slides), find)
     found = shared(pool, own)
-    return [found[number] for number in range(len(slides))]
+    each = [found[number] for number in range(len(slides))]
+    return [rows[HASH_ROWS:] for rows in each], [hash_of_rows(rows) for rows in each]
+
+
+def rows_of_hash(quickhash: str) -> npt.NDArray[np.int64]:
+    """A SHA-256 in hexadecimal digits as rows of what ranks share, int64 (2, 2)."""
+    return np.frombuffer(bytes.fromhex(quickhash), np.int64).reshape(HASH_ROWS, 2)
+
+
+def hash_of_rows(rows: npt.NDArray[np.int64]) -> str:
+    """The SHA-256 that the first rows stand for."""
+    return rows[:HASH_ROWS].tobytes().hex()
 
 
 def shared(pool: UnitPool, own: Mapping[int, npt.NDArray[np.int64]]) -> dict[int, npt.NDArray[np.int64]]:

@@ -23,7 +23,8 @@ class WholeArchitecture:
 
 
 UNET = WholeArchitecture("unet", "the paper's seven convolutions")
-WHOLE_ARCHITECTURES = (UNET,)
+CONTRAST = WholeArchitecture("contrast", "how dark a place is against the brightest around it, for tissue")
+WHOLE_ARCHITECTURES = (UNET, CONTRAST)
 
 
 def new_whole_network(name: str, seed: int) -> tuple[nn.Module, Field]:
@@ -45,12 +46,15 @@ def new_whole_network(name: str, seed: int) -> tuple[nn.Module, Field]:
     from torch import nn
 
     from pyramidai_mpi.training.exact.random_choices import seed_torch
+    from pyramidai_mpi.training.whole.contrast import ContrastNetwork
     from pyramidai_mpi.training.whole.field import field_of
     from pyramidai_mpi.training.whole.unet import WholeImageUNet
 
     seed_torch(seed, "weights")
     if name == UNET.name:
         network: object = WholeImageUNet()
+    elif name == CONTRAST.name:
+        network = ContrastNetwork()
     else:
         network = _from_module(name)
     if not isinstance(network, nn.Module):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.exact.gradients import ExactGradients
-from pyramidai_mpi.training.exact.loop import ExactTraining
+from pyramidai_mpi.training.exact.loop import ExactTraining, said_of
 from pyramidai_mpi.training.exact.random_choices import generator_of
 from pyramidai_mpi.training.whole.allocator import keep_freed_memory
 from pyramidai_mpi.training.whole.step import BITS, ImageStep, dice_of, place_crop
@@ -126,7 +126,7 @@ def train_on_images(
         save_every_s=save_every_s,
         show=show,
     )
-    training.begin()
+    training.begin(settings.epochs)
     if began is not None:
         began(training)
     validation = [ImageStep(network, field, settings.block, image) for image in held_out]
@@ -136,12 +136,18 @@ def train_on_images(
             image = learnt[order[number]]
             part = place_crop(image, settings.crop, settings.seed, training.epoch, number)
             step = ImageStep(network, field, settings.block, image, part)
-            training.step(len(step.blocks), step.loss)
+            try:
+                training.step(len(step.blocks), step.loss)
+            except InputError as error:
+                where = f"{image.name}, epoch {training.epoch + 1}, step {number + 1}"
+                raise said_of(error, where) from error
         try:
             of_images = dice_of(pool, validation)
         except PoolStoppedError:
             training.save()
             raise
+        except InputError as error:
+            raise said_of(error, f"after epoch {training.epoch + 1}") from error
         mean = sum(of_images) / len(of_images)
         if mean > best_dice(training):
             training.keep(BEST)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,8 @@ class ImageOrder:
     def labels(self, facts: PlaneFacts) -> PixelLabels:
         """What was drawn of a slide."""
         assert self.masks is not None
-        options = TruthOptions(ClassNames.from_caller(self.classes), self.mask_value)
+        classes = replace(ClassNames.from_caller(self.classes), option="--mask-class", what=", ".join(self.classes))
+        options = TruthOptions(classes, self.mask_value)
         return PixelLabels(
             self.masks, facts.path.name, facts.l0_size, facts.l0_bounds, facts.size, facts.downsample, options
         )

@@ -8,16 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.counts import counted
-from pyramidai_mpi.base.errors import InputError, OutputExistsError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.models.segmentation_package import SegmentationText
 from pyramidai_mpi.models.write import check_replaceable, write_segmentation_package
 from pyramidai_mpi.ranks.collectives import agree_on, on_all, on_rank0
-from pyramidai_mpi.store.files.placing import discard, make_folder
 from pyramidai_mpi.training.curves import charts_of, curves_page
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
 from pyramidai_mpi.training.exact.log import TrainingLog, table_of
 from pyramidai_mpi.training.exact.random_choices import generator_of
+from pyramidai_mpi.training.exact.work_folder import begin_work, state_path
 from pyramidai_mpi.training.whole.architectures import new_whole_network
 from pyramidai_mpi.training.whole.export import to_onnx
 from pyramidai_mpi.training.whole.fitting import (
@@ -90,6 +90,8 @@ class WholePlaces:
         Seconds between saved states.
     replaces
         Whether a package that is there goes once the new one is complete.
+    check
+        See `Checkpoint`.
     """
 
     output: Path
@@ -98,31 +100,7 @@ class WholePlaces:
     overwrite: bool
     save_every_s: float
     replaces: bool
-
-    @property
-    def state(self) -> Path:
-        """File of the saved state."""
-        return self.work / "state.pt"
-
-    def prepare(self) -> None:
-        """Make the folder of work, on rank 0.
-
-        Raises
-        ------
-        OutputExistsError
-            The package is there, or a training of which nobody has said what to do with it.
-        StorageError
-            The folder cannot be made.
-        """
-        check_replaceable(self.output, overwrite=self.replaces)
-        if self.state.exists() and not (self.resume or self.overwrite):
-            raise OutputExistsError(
-                f"{self.state}: is the state of a training; --resume goes on from there, --overwrite begins anew"
-            )
-        make_folder(self.work, "--work")
-        if self.overwrite:
-            for name in ("state.pt", "log.csv", "log-times.csv", "curves.html"):
-                discard(self.work / name)
+    check: Callable[[], None] = lambda: None
 
 
 def train_whole(
@@ -162,7 +140,9 @@ def train_whole(
     comm = pool.comm
     assert comm is not None
     agree_on(comm, "\n".join(map(str, request.slides)).encode(), "the list of slides")
-    on_rank0(comm, places.prepare)
+    on_rank0(comm, partial(check_replaceable, places.output, overwrite=places.replaces))
+    state = state_path(places.work)
+    begin_work(pool, [state], resume=places.resume, overwrite=places.overwrite, say=say)
     network, field = on_all(comm, partial(_network_of, request))
     learnt, held_out = on_all(comm, partial(split_slides, request))
     kept = keep_slides(pool, [*learnt, *held_out], request.images, places.work, phase)
@@ -170,7 +150,9 @@ def train_whole(
     images = on_all(comm, partial(_marked_images, kept, len(learnt)))
     steps = request.settings.steps or len(learnt)
     settings = WholeSettings(**{**vars(request.settings), "steps": steps})
-    checkpoint = Checkpoint(places.state, _facts(request, settings, kept, len(learnt), digest_of(network.state_dict())))
+    checkpoint = Checkpoint(
+        state, _facts(request, settings, kept, len(learnt), digest_of(network.state_dict())), places.check
+    )
     is_first = pool.rank == 0
 
     def tell(training: ExactTraining) -> None:
@@ -210,6 +192,7 @@ def train_whole(
         graph = to_onnx(network, field, request.network)
         write_segmentation_package(places.output, text, graph, files, overwrite=places.replaces)
 
+    on_rank0(comm, places.check)
     on_rank0(comm, write)
     if is_first:
         say(

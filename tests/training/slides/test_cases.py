@@ -28,6 +28,23 @@ def test_slides_are_found_by_name_and_patients_are_one_case(tmp_path) -> None:
     ]
 
 
+def test_a_dot_in_a_slides_name_is_none_of_its_ending(tmp_path) -> None:
+    rows = ["A.1,tumor,train", "A.2.svs,normal,test", "A,normal,validation", "1.2.840.3,tumor,train"]
+    path = table(tmp_path, "\n".join(["slide,label,split", *rows]))
+    slides = ["A.tif", "A.2.tif", "a.1.tif", "1.2.840.3"]  # the last is a folder of DICOM files
+    found = {case.slides: (case.target, case.split) for case in read_cases(path, SlideTask.BINARY, slides).cases}
+    assert found == {
+        (2,): ((1.0,), "train"), (1,): ((0.0,), "test"), (0,): ((0.0,), "validation"), (3,): ((1.0,), "train"),
+    }  # fmt: skip
+    for slide in ("A.3.tif", "1.2.840.4"):
+        with pytest.raises(InputError, match=f"has no row for slide {slide}"):
+            read_cases(path, SlideTask.BINARY, [slide, "A.tif"])
+    splits = tmp_path / "splits.csv"
+    splits.write_text("slide,split\nA.1,test\nA.2,train\nA,train\n1.2.840.3,validation\n")
+    told = read_cases(path, SlideTask.BINARY, slides, splits=splits)
+    assert {case.slides[0]: case.split for case in told.cases} == {2: "test", 1: "train", 0: "train", 3: "validation"}
+
+
 @pytest.mark.parametrize(
     ("task", "text", "targets"),
     [

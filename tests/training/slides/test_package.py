@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -11,6 +15,7 @@ pytest.importorskip("torch")
 import torch
 
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.models.aggregator_entry import AggregatorMethod, SlideTask
 from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.models.write import PackageText, write_package
 from pyramidai_mpi.ranks.unit_pool import UnitPool
@@ -18,10 +23,13 @@ from pyramidai_mpi.testing.launch import REPOSITORY
 from pyramidai_mpi.training.networks.compact import new_network
 from pyramidai_mpi.training.networks.export import to_onnx
 from pyramidai_mpi.training.networks.group_norm import new_encoder
+from pyramidai_mpi.training.slides.aggregators import new_aggregator
+from pyramidai_mpi.training.slides.fit import SlideFit
 from pyramidai_mpi.training.slides.heads import BinaryHead, ClassesHead, ShareHead, SurvivalHead
 from pyramidai_mpi.training.slides.joint import JointGradients
 from pyramidai_mpi.training.slides.package import slide_graph, tile_graph
 from pyramidai_mpi.training.slides.package_encoder import OnnxEncoder
+from pyramidai_mpi.training.slides.plan import SlidePlan, package_of
 from tests.packages import write_package as write_colour_package
 from tests.packages import write_position_package
 from tests.training.slides.bags_in_memory import HEAD, SIDE, PixelArrays, case_of, draw_of, networks, source_of
@@ -140,6 +148,42 @@ class _Twice(torch.nn.Module):
 def test_the_shipped_networks_can_learn() -> None:
     for name in ("small", "small-valid"):
         assert OnnxEncoder(load_package(REPOSITORY / "models" / name)).n_features in {64, 128}
+
+
+def test_a_shipped_network_is_found_by_its_name_and_a_folder_of_that_name_goes_first(
+    trained_here, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = SlidePlan((), (), Path("l.csv"), SlideTask.BINARY, 1, "small", AggregatorMethod.MEAN, SlideFit())
+    assert package_of(plan).folder == REPOSITORY / "models" / "small"
+    shutil.copytree(trained_here[0], tmp_path / "small")
+    assert package_of(plan).name == "m"
+    with pytest.raises(UsageError, match=r"--encoder nothing: expected small-gn, .*or a shipped one \(.*small"):
+        package_of(replace(plan, encoder="nothing"))
+
+
+@pytest.mark.parametrize("name", ["small-gn", "resnet18-gn"])
+def test_the_encoders_of_packages_that_were_made_here_learn_on_by_plain_autograd(tmp_path, name) -> None:
+    encoder = new_encoder(name, 1)
+    with torch.no_grad():
+        for module in encoder.modules():
+            if isinstance(module, torch.nn.GroupNorm):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.2, 0.2)
+    aggregator = new_aggregator(AggregatorMethod.MEAN, encoder.n_features, 1, 0)
+    graph = tile_graph(encoder, aggregator, HEADS["binary"], 64)
+    write_package(tmp_path / "m", PackageText("m", tile_size=64).document(1), [graph])
+    found = OnnxEncoder(load_package(tmp_path / "m"))
+    tiles = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (3, 64, 64, 3), np.uint8))
+    assert torch.allclose(found(tiles), encoder(tiles), rtol=1e-4, atol=1e-5)
+    own, others = list(found.parameters()), list(encoder.parameters())
+    assert sorted(one.numel() for one in own) == sorted(one.numel() for one in others)
+    found(tiles).square().sum().backward()
+    encoder(tiles).square().sum().backward()
+    norms = [sorted(one.grad.norm().item() for one in each) for each in (own, others)]
+    assert norms[0] == pytest.approx(norms[1], rel=5e-3)
+    again = answers(tile_graph(found, aggregator, HEADS["binary"], 64), tiles.numpy())
+    assert again["features"] == pytest.approx(encoder(tiles).detach().numpy(), rel=1e-4, abs=1e-5)
 
 
 def test_what_cannot_learn_is_refused_with_the_reason(tmp_path) -> None:

@@ -12,6 +12,7 @@ from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.models.write import PackageText, write_package
 from pyramidai_mpi.ranks.unit_pool import UnitPool
 from pyramidai_mpi.run.sampling import sample_tiles
+from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.training.slides.tissue_tiles import TissueTiles, find_tissue
 
@@ -26,7 +27,8 @@ def test_they_are_those_of_an_exhaustive_run(tmp_path) -> None:
     (seen,) = sample_tiles(paths, model, 1000, 0)
     expected = [one.pixels for one in seen]
     slides = [SlideInput(path) for path in paths]
-    tiles = find_tissue(UnitPool(), slides, model)
+    tiles, hashes = find_tissue(UnitPool(), slides, model)
+    assert hashes == [quickhash(path) for path in paths]
     assert [len(rows) for rows in tiles] == [len(pixels) for pixels in expected]
     read = TissueTiles(slides, model, tiles)
     for slide in (0, 5, 1, 4, 2, 3, 0):  # more than are kept open

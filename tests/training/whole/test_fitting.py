@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import pytest
 pytest.importorskip("torch")
 
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.ranks.unit_pool import UnitPool
 from pyramidai_mpi.run.slide_plane import PlaneFacts
 from pyramidai_mpi.training.whole.field import Field
 from pyramidai_mpi.training.whole.fitting import DICE, WholeSettings, best_epoch, check_block, is_over, order_of
 from pyramidai_mpi.training.whole.keeping import ImageOrder, KeptSlide
 from pyramidai_mpi.training.whole.training import WholeRequest, common_spacing, split_slides
+from tests.training.whole.whole_example import train
 
 SETTINGS = WholeSettings(6, 7, 2, None, (64, 64), 1e-3, 1)
 
@@ -61,6 +64,19 @@ def test_blocks_are_whole_strides() -> None:
     check_block((96, 64), Field(32, 128))
     with pytest.raises(UsageError, match=r"--block 100x64: sides must be multiples .*, 32; give 96x64"):
         check_block((100, 64), Field(32, 128))
+
+
+def test_what_is_not_finite_is_said_with_image_and_epoch(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"^image [12], epoch 1, step 2: .*finite numbers"):
+        train(UnitPool(), tmp_path, learning_rate=1e30)
+    with pytest.raises(InputError, match=r"^after epoch 1: image 3: what the network says of it are no finite numbers"):
+        train(UnitPool(), tmp_path / "last", before_step=broken_from(30))
+
+
+def broken_from(block: int):
+    """Something that gives a network NaN from some block on."""
+    seen = count(1)
+    return lambda _module, given: (given[0] * float("nan"),) if next(seen) >= block else None
 
 
 def slide(um_px: float | None, name: str = "a.svs") -> KeptSlide:

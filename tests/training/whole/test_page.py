@@ -17,10 +17,15 @@ from tests.documented import run_commands
 @pytest.mark.slow
 def test_a_network_is_trained_and_used(tmp_path) -> None:
     page = (REPOSITORY / "docs/whole-images.md").read_text(encoding="utf-8")
-    (commands,) = re.findall(r"^<!-- ci: train-whole -->\n```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    commands = re.findall(
+        r"^<!-- ci: (?:train-whole|tissue-network|own-network) -->\n```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE
+    )
+    assert len(commands) == 3
     (tmp_path / "folder").mkdir()
     (tmp_path / "bin").mkdir()
-    done = run_commands(commands, tmp_path / "folder", tmp_path / "bin")
+    done = run_commands("".join(commands), tmp_path / "folder", tmp_path / "bin")
     assert done.returncode == 0, done.stderr
     assert load_segmentation_package(tmp_path / "folder/tissue").text.mpp == pytest.approx(1.0)
     assert (tmp_path / "folder/s4_mask.tif").is_file()
+    assert load_segmentation_package(tmp_path / "folder/tissue8").text.mpp == pytest.approx(8.0)
+    assert load_segmentation_package(tmp_path / "folder/small").text.halo >= 3

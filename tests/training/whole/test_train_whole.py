@@ -25,12 +25,11 @@ from pyramidai_mpi.models.segmentation_package import load_segmentation_package
 from pyramidai_mpi.ranks.unit_pool import UnitPool
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import mpirun
+from pyramidai_mpi.training.whole.architectures import new_whole_network
 from pyramidai_mpi.training.whole.blocks import Box
 from pyramidai_mpi.training.whole.export import to_onnx
-from pyramidai_mpi.training.whole.field import field_of
 from pyramidai_mpi.training.whole.images import darkness_of
 from pyramidai_mpi.training.whole.keeping import ImageOrder, keep_slides
-from pyramidai_mpi.training.whole.unet import WholeImageUNet
 from pyramidai_mpi.truth.coverage import UNIT, cover_rings
 from pyramidai_mpi.truth.pixel_labels import PixelLabels
 
@@ -136,6 +135,16 @@ def test_what_is_missing_is_said(slides, tmp_path) -> None:
         keep_slides(UnitPool(), slides[:1], ImageOrder(tmp_path / "none"), tmp_path)
 
 
+def test_outlines_of_another_class_are_said_with_this_commands_option(slides, tmp_path) -> None:
+    square = {"type": "Polygon", "coordinates": [[[9, 9], [99, 9], [99, 99], [9, 9]]]}
+    named = {"objectType": "annotation", "classification": {"name": "fat"}}
+    drawn = {"type": "Feature", "geometry": square, "properties": named}
+    (tmp_path / "s1.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [drawn]}))
+    said = r"of class fat, none known as tissue; name the class with --mask-class, or list .* when it has no tissue"
+    with pytest.raises(InputError, match=said):
+        keep_slides(UnitPool(), slides[:1], ImageOrder(tmp_path), tmp_path)
+
+
 def test_a_copy_of_a_slide_is_refused_under_whatever_name(slides, tmp_path) -> None:
     copy = tmp_path / "other.tif"
     copy.write_bytes(slides[0].read_bytes())
@@ -156,10 +165,10 @@ def test_slides_in_which_nothing_is_marked_are_refused(tmp_path, capsys) -> None
     assert not out.exists()
 
 
-def test_the_graph_gives_what_torch_gives_for_images_of_any_multiple_of_the_stride() -> None:
-    torch.manual_seed(1)
-    network = WholeImageUNet()
-    session = onnxruntime.InferenceSession(to_onnx(network, field_of(network, "unet"), "unet"))
+@pytest.mark.parametrize("name", ["unet", "contrast"])
+def test_the_graph_gives_what_torch_gives_for_images_of_any_multiple_of_the_stride(name) -> None:
+    network, field = new_whole_network(name, 1)
+    session = onnxruntime.InferenceSession(to_onnx(network, field, name))
     for height, width in ((32, 64), (224, 160)):
         pixels = np.random.default_rng(height).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
         (found,) = session.run(["probability"], {"pixels": pixels})

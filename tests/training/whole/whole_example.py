@@ -66,7 +66,7 @@ def new_image(width: int, height: int, seed: int) -> ArrayImage:
 IMAGES = [new_image(413, 350, 1), new_image(300, 500, 2)], [new_image(200, 333, 3)]
 
 
-def train(pool: UnitPool, folder: Path, seed: int = 1, *, before_step=None) -> ExactTraining:
+def train(pool: UnitPool, folder: Path, seed: int = 1, *, before_step=None, learning_rate=1e-2) -> ExactTraining:
     """Train, or go on."""
     use_one_thread()
     torch.manual_seed(0)
@@ -78,7 +78,7 @@ def train(pool: UnitPool, folder: Path, seed: int = 1, *, before_step=None) -> E
         network,
         FIELD,
         IMAGES,
-        WholeSettings(2, 3, 0, (256, 320), (96, 128), 1e-2, seed),
+        WholeSettings(2, 3, 0, (256, 320), (96, 128), learning_rate, seed),
         Checkpoint(folder / "state.pt", {"--seed": seed}),
         TrainingLog(folder),
         save_every_s=0.0,
