@@ -217,7 +217,7 @@ class Explain:
         """The blocks of masks of the first round, and all maps that are known to be wanted."""
         assert isinstance(rule, UnitRule)
         numbers = np.arange(len(rule.tiles))
-        maps = [(number, row) for number, rows in zip(numbers, rule.rounds, strict=True) for row in range(rows)]
+        maps = [(number, row) for number, rows in enumerate(rule.rounds.tolist()) for row in range(rows)]
         return np.concatenate([self._blocks(numbers, 0), _units(MAPS, maps)])
 
     def closer(self, rule: TileRule, records: npt.NDArray[np.void]) -> TileArray:
@@ -406,9 +406,7 @@ class UnitsOfSlide:
         return weigh(looked.activations[explain.layer][0], looked.gradients[explain.layer][0])
 
 
-def unpack_map(
-    kept: bytes, explain: Explain
-) -> tuple[Floats, tuple[Floats, Floats, Floats, Floats]]:
+def unpack_map(kept: bytes, explain: Explain) -> tuple[Floats, tuple[Floats, Floats, Floats, Floats]]:
     """A map (h, w) and the four curves (S + 1,) from what was kept of it: of a map, then of a random one.
 
     Of a tile that has none, NaN.

@@ -131,7 +131,9 @@ def parse_tiles(words: Sequence[str]) -> TilesWanted:
         elif word == "positive":
             others.append(TilesWanted(positive=True))
         elif not word or word.startswith(("top:", "l0:")):
-            raise UsageError(f"--tiles {word}: expected top:N, positive, l0:X,Y or a file, such as top:20 or l0:4096,512")
+            raise UsageError(
+                f"--tiles {word}: expected top:N, positive, l0:X,Y or a file, such as top:20 or l0:4096,512"
+            )
         else:
             others.append(TilesWanted(file=Path(word)))
     if len(others) + bool(points) != 1:

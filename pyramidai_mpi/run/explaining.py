@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import fields, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.analyses.base import FAILED_DTYPE
-from pyramidai_mpi.analyses.explain import MAPS, MASKS, unpack_map
+from pyramidai_mpi.analyses.explain import MAPS, MASKS, UnitRule, unpack_map
 from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError
 from pyramidai_mpi.process.stop import StopWish
 from pyramidai_mpi.ranks.alike import agree_alike
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.analyses.base import OpenSlide
-    from pyramidai_mpi.analyses.explain import Explain, UnitRule
+    from pyramidai_mpi.analyses.explain import Explain
     from pyramidai_mpi.base.explain_order import ExplainOrder, TilesWanted
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
@@ -159,7 +160,7 @@ def _choose(
     ends = np.cumsum(json.loads(share_bytes(comm, lengths if comm.rank == 0 else None)))
     data = share_bytes(comm, None if parts is None else b"".join(parts))
     chosen: list[ChosenTiles | PyramidError] = []
-    for first, last in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+    for first, last in pairwise([0, *ends.tolist()]):
         part = data[first:last]
         if part[:1] == b"+":
             chosen.append(ChosenTiles.from_bytes(part[1:]))
@@ -201,7 +202,7 @@ class _Explained:
         lengths = np.frombuffer(share_bytes(comm, ends.tobytes() if comm.rank == 0 else None), np.int64).tolist()
         self.found.clear()
         self.states.clear()
-        for first, last in zip([0, *lengths[:-1]], lengths, strict=True):
+        for first, last in pairwise([0, *lengths]):
             slide = int.from_bytes(data[first : first + 8], "little")
             self.states[slide] = SlideState.from_bytes(data[first + 8 : last])
 
@@ -335,9 +336,7 @@ class _Finisher:
             explanation = _explanation(
                 explained, gathered, tiles, Execution(attributes, ranks, collected.all_batches())
             )
-            place_explanation(
-                settings.output.path, explanation, overwrite=output.replaces, check=output.check_lock
-            )
+            place_explanation(settings.output.path, explanation, overwrite=output.replaces, check=output.check_lock)
             output.remove_journal()
         finally:
             with suppress(PyramidError):
@@ -384,6 +383,7 @@ class _Gathered:
 
     def __init__(self, explain: Explain, collected: Collected) -> None:
         rule = collected.beginning.rule
+        assert isinstance(rule, UnitRule)
         self._explain, self._collected, self._rule = explain, collected, rule
         self.slide: OpenSlide = collected.beginning.slide
         records = collected.all_records(explain.record)
@@ -470,9 +470,7 @@ class _Gathered:
         return {"masks": sum(used), "least_masks": min(used, default=0), "most_masks": max(used, default=0)}
 
 
-def _split(
-    keys: npt.NDArray[np.integer], values: npt.NDArray[np.intp]
-) -> tuple[list[int], list[npt.NDArray[np.intp]]]:
+def _split(keys: npt.NDArray[np.integer], values: npt.NDArray[np.intp]) -> tuple[list[int], list[npt.NDArray[np.intp]]]:
     """Values by their keys, which ascend."""
     found, first = np.unique(keys, return_index=True)
     return found.tolist(), np.split(values, first[1:]) if len(found) else []

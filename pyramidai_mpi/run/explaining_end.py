@@ -75,10 +75,11 @@ def _against_result(explanation: Explanation) -> list[str]:
     said = explanation.execution.attributes
     if "result" not in said or not said["result_n_compared"]:
         return []
+    compared = counted(int(said["result_n_compared"]), "tile")
     if not said["result_n_differing"]:
-        return [f"probabilities of {counted(int(said['result_n_compared']), 'tile')} as in {said['result']}, to the bit"]
+        return [f"probabilities of {compared} as in {said['result']}, to the bit"]
     return [
-        f"probabilities of {said['result_n_differing']} of {counted(int(said['result_n_compared']), 'tile')} differ from "
-        f"{said['result']} by up to {said['result_max_difference']:.2g}: computed by {said['result_computed_by']} there, "
-        f"onnxruntime, float32, {cpu_description()} here"
+        f"probabilities of {said['result_n_differing']} of {compared} differ from {said['result']} by up to "
+        f"{said['result_max_difference']:.2g}: computed by {said['result_computed_by']} there, by onnxruntime "
+        f"(float32, {cpu_description()}) here"
     ]

@@ -217,7 +217,12 @@ def facts_of_explanation(
     return (
         Fact("quickhash", "slide", slide.quickhash, Kind.SLIDE, has_own_place=True),
         Fact("mpp", "µm/px", float(slide.mpp), Kind.SLIDE, has_own_place=True),
-        Fact("patches_digest", "file of patches in the slide's place", slide.pyramid.reader.info.patches_digest, Kind.SLIDE),
+        Fact(
+            "patches_digest",
+            "file of patches in the slide's place",
+            slide.pyramid.reader.info.patches_digest,
+            Kind.SLIDE,
+        ),
         Fact("stain_map", "stain of the slide", stain_map, Kind.SLIDE),
         Fact("network_sha256", "network", package.levels[explain.level].sha256, Kind.MODEL, has_own_place=True),
         Fact("model_yaml_sha256", "model.yaml", description_hash(package.yaml_text), Kind.MODEL),

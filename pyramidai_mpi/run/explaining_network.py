@@ -61,7 +61,9 @@ def _column_of(package: ModelPackage, order: ExplainOrder) -> int:
     if not order.class_name:
         return package.score_column
     if order.class_name not in package.classes:
-        raise UsageError(f"--class {order.class_name}: model {package.name} has the classes {', '.join(package.classes)}")
+        raise UsageError(
+            f"--class {order.class_name}: model {package.name} has the classes {', '.join(package.classes)}"
+        )
     return package.classes.index(order.class_name)
 
 
@@ -76,17 +78,24 @@ def _load(comm: MPI.Intracomm, package: ModelPackage, level: int) -> FixedBatchE
 def _method_of(package: ModelPackage, order: ExplainOrder) -> tuple[Method, GradientEngine | None]:
     """The method that is asked for, or the best that the network allows, and its gradients."""
     # loads the onnx library
-    from pyramidai_mpi.models.backward.engine import GradientEngine, NoGradientError
+    from pyramidai_mpi.models.backward.engine import GradientEngine
+    from pyramidai_mpi.models.backward.writer import NoGradientError
 
     level = package.levels[order.level]
+
+    def engine_for(method: Method) -> GradientEngine:
+        engine = GradientEngine(level, package, layers)
+        if method.has_layer and not engine.layers:
+            raise NoGradientError(level.onnx_path, "it has no maps of its tile that all goes through")
+        return engine
+
     layers = [order.layer] if order.layer else []
     if order.method:
         method = method_named(order.method)
-        if order.layer and not method.has_layer:
-            raise UsageError(f"--layer {order.layer}: method {method.name} looks at no layer; take gradcam or gradcam++")
-        return method, GradientEngine(level, package, layers) if method.needs_gradients else None
+        return method, engine_for(method) if method.needs_gradients else None
     try:
-        return default_method(has_gradients=True), GradientEngine(level, package, layers)
+        method = default_method(has_gradients=True)
+        return method, engine_for(method)
     except NoGradientError as error:
         if order.layer:
             raise
@@ -104,8 +113,10 @@ def _explain(
     column: int,
 ) -> Explain:
     settings = method.settings(order.asked)
-    if order.until is not None and not method.draws:
-        raise UsageError(f"--until {order.until:g}: nothing is drawn by method {method.name}; take rise or lime")
+    if order.until is not None and not method.draws:  # where the network's gradients decide the method
+        raise UsageError(
+            f"--until {order.until:g}: nothing is drawn by method {method.name}; take --method rise or lime"
+        )
     fill, side = Fill(order.fill), package.tile_size
     perturbation, layer, shape = None, "", (side, side)
     if gradients is None:

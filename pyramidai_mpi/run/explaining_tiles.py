@@ -96,7 +96,7 @@ class ChosenTiles:
             col, row = index[outside[0]].tolist()
             columns, rows = grid.shape(level)
             raise InputError(
-                f"{what}: tile col {col} row {row} of level {level} lies outside the slide, which has {columns} columns "
+                f"{what}: tile col {col} row {row} of level {level} lies outside the slide, of {columns} columns "
                 f"and {rows} rows there; check the level and the slide"
             )
         return in_order(index)
@@ -137,7 +137,7 @@ def tiles_at_points(grid: Grid, level: int, points: npt.NDArray[np.int64], what:
         raise InputError(
             f"{what}: level-0 pixel ({x}, {y}) lies outside the slide of {grid.l0_width} x {grid.l0_height} pixels"
         )
-    return np.floor((points + 0.5) / grid.l0_side(level)).astype(np.int64)
+    return np.asarray(np.floor((points + 0.5) / grid.l0_side(level)), np.int64)
 
 
 def choose_tiles(
@@ -239,9 +239,7 @@ def _said(file: ResultFile, header: Header) -> ResultSays:
     )
 
 
-def _places_wanted(
-    wanted: TilesWanted, level: int, slide: Path
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _places_wanted(wanted: TilesWanted, level: int, slide: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Places in the grid, and level-0 pixels."""
     if wanted.file is None:
         return np.empty((0, 2), np.int64), np.array(wanted.points, np.int64).reshape(-1, 2)
@@ -279,13 +277,14 @@ def read_tile_table(path: Path, level: int) -> tuple[npt.NDArray[np.int64], npt.
     columns = _columns(rows[0]) if rows else None
     if columns is None:
         raise InputError(
-            f"{path}: names no tiles; expected a line of names with level,col,row or l0_x,l0_y, and a line for each tile"
+            f"{path}: names no tiles; expected a line of names with level,col,row or l0_x,l0_y, and a line a tile"
         )
     x, y, of_level = columns
-    found = []
-    for row in rows[1:]:
-        if of_level is None or _whole(path, row, of_level, "level") == level:
-            found.append((_whole(path, row, x, "place"), _whole(path, row, y, "place")))
+    found = [
+        (_whole(path, row, x, "place"), _whole(path, row, y, "place"))
+        for row in rows[1:]
+        if of_level is None or _whole(path, row, of_level, "level") == level
+    ]
     if not found:
         raise InputError(f"{path}: has no tile of level {level}; say with --level of which level they are")
     places, none = np.array(found, np.int64), np.empty((0, 2), np.int64)
