@@ -25,6 +25,7 @@ GATES = {
         "models.stain.engine",
     ],  # the last: a type
     "onnx": [
+        "models.backward.",
         "models.check",
         "models.dense.",
         "models.quantisation.",
