@@ -79,10 +79,8 @@ def _asked_of(asked: Mapping[str, Any]) -> tuple[Format, ...] | None:
 
 def _words_of(formats: Sequence[Format]) -> set[str]:
     """Names of all options."""
-    variants = {each.name for one in formats for each in one.variants}
-    return (
-        {one.name for one in formats} | variants | {setting.name for one in formats for setting in _all_settings(one)}
-    )
+    words = [[one, *one.variants, *_all_settings(one)] for one in formats]
+    return {each.name for row in words for each in row}
 
 
 def _orders(formats: Sequence[Format], slide: Path | None, asked: Mapping[str, Any]) -> list[Order]:
