@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.errors import ExitCode, UsageError
 from pyramidai_mpi.base.explain_order import ExplainOrder, parse_tiles
 from pyramidai_mpi.base.patch_order import slide_stem
 from pyramidai_mpi.base.settings import (
@@ -31,12 +31,15 @@ from pyramidai_mpi.explain.methods import METHODS, Fill, method_named
 from pyramidai_mpi.process.stop import StopWish, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mpi4py import MPI
 
     from pyramidai_mpi.base.explain_order import TilesWanted
+    from pyramidai_mpi.run.file_pool import FileOutcome
 
+_BESIDE = ("csv", "sheet")
+"""What is made of every file of explanations, by its name with another ending."""
 _PATH = click.Path(path_type=Path, readable=False)
 
 
@@ -261,7 +264,23 @@ def _explain(
     stop: StopWish,
 ) -> int:
     """Explain, and say what came of it; the exit code, the same on all ranks. Collective."""
-    from pyramidai_mpi.cli.running import make_files
+    from pyramidai_mpi.cli.running import export_beside, make_files
+    from pyramidai_mpi.export.formats import EXPLAINED
+    from pyramidai_mpi.ranks.collectives import share_bytes
     from pyramidai_mpi.run.explaining import explain_slides
 
-    return make_files(comm, each, lambda say_slide: explain_slides(comm, each, order, wanted, results, say_slide, stop))
+    complete: list[RunSettings] = []
+
+    def explain(say_slide: Callable[[FileOutcome], None]) -> Sequence[FileOutcome] | None:
+        outcomes = explain_slides(comm, each, order, wanted, results, say_slide, stop)
+        for outcome in outcomes or ():
+            if outcome.is_complete:
+                # what an earlier start has made of the very file is left alone
+                resume = outcome.settings.output.resume or outcome.was_finished
+                complete.append(outcome.settings.with_output(resume=resume))
+        return outcomes
+
+    code = make_files(comm, each, explain)
+    if comm.rank == 0:
+        code = export_beside(ExitCode(code), complete, [one for one in EXPLAINED if one.name in _BESIDE])
+    return share_bytes(comm, bytes([code]) if comm.rank == 0 else None)[0]

@@ -114,9 +114,9 @@ def explain_slides(
         chosen = _choose(own, each, results, wanted, package, explain.level)
         explained = _Explained(package, explain, order, chosen)
         ended: dict[int, FileOutcome] = {}
-        left = list(range(len(each)))
+        left, now = list(range(len(each))), each
         while left:
-            made = explained.of(left, [each[slide] for slide in left])
+            made = explained.of(left, [now[slide] for slide in left])
 
             def report(outcome: FileOutcome) -> None:
                 if outcome.line:  # else it goes on in the next pool
@@ -125,11 +125,12 @@ def explain_slides(
             outcomes = FilePool(own, made.each, made, report, stop).to_the_end()
             going = b""
             if outcomes is not None:
-                ended |= {slide: one for slide, one in zip(left, outcomes, strict=True) if one.line}
+                found = zip(left, outcomes, strict=True)
+                ended |= {slide: replace(one, settings=each[slide]) for slide, one in found if one.line}
                 going = json.dumps([slide for slide in left if slide not in ended]).encode()
             left = json.loads(share_bytes(own, going if own.rank == 0 else None))
             explained.share_states(own)
-            each = [settings.with_output(resume=True, overwrite=False) for settings in each]
+            now = [settings.with_output(resume=True, overwrite=False) for settings in each]
         return tuple(ended[slide] for slide in range(len(each))) if own.rank == 0 else None
 
 
