@@ -28,6 +28,7 @@ from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks
 from pyramidai_mpi.cli.model_option import MODEL
 from pyramidai_mpi.explain.methods import METHODS, Fill, method_named
+from pyramidai_mpi.explain.told import check_told
 from pyramidai_mpi.process.stop import StopWish, parse_duration
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def command(
         method, layer, class_name, level, until, masks, parse_numbers(numbers), fill, faithfulness, seed
     )
     if method:
-        check_method(order)
+        check_told(method_named(method), order)
     asked = RunSettings(
         SlideInput(Path(), mpp, allow_upsampling=allow_upsampling, reader=reader),
         ModelChoice(find_model(model)),
@@ -204,24 +205,6 @@ def parse_numbers(words: Sequence[str]) -> dict[str, float]:
             raise UsageError(f"--set {word}: {name} is given twice")
         numbers[name] = value
     return numbers
-
-
-def check_method(order: ExplainOrder) -> None:
-    """See before anything is started that a method can be told what it is told.
-
-    Raises
-    ------
-    UsageError
-        When it cannot.
-    """
-    method = method_named(order.method)
-    if order.masks is not None and not method.draws:
-        raise UsageError(f"--masks {order.masks}: method {method.name} draws no masks; take rise or lime")
-    if order.until is not None and not method.draws:
-        raise UsageError(f"--until {order.until:g}: nothing is drawn by method {method.name}; take rise or lime")
-    if order.layer and not method.has_layer:
-        raise UsageError(f"--layer {order.layer}: method {method.name} looks at no layer; take gradcam or gradcam++")
-    method.settings(order.asked)
 
 
 def _sources(

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.analyses.base import FAILED_DTYPE
-from pyramidai_mpi.analyses.explain import MAPS, MASKS, UnitRule, unpack_map
-from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError
+from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, PyramidError
 from pyramidai_mpi.process.stop import StopWish
 from pyramidai_mpi.ranks.alike import agree_alike
 from pyramidai_mpi.ranks.collectives import gather_messages, on_rank0, share_bytes
 from pyramidai_mpi.run.assemble import with_work
-from pyramidai_mpi.run.deciding import attributes_of, check_same, run_facts
-from pyramidai_mpi.run.explaining_end import end_of, found_against
+from pyramidai_mpi.run.deciding import check_same, run_facts
+from pyramidai_mpi.run.explaining_end import end_of, explanation_of, found_against
+from pyramidai_mpi.run.explaining_gathered import Gathered
 from pyramidai_mpi.run.explaining_levels import (
     SlideState,
     TileOpener,
@@ -41,10 +40,10 @@ from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.run.pool.workload import SlideOpener
 from pyramidai_mpi.run.resume import begin_slide
 from pyramidai_mpi.run.start import check_start, private
-from pyramidai_mpi.store.explanations.contents import ExplainedTiles, Explanation
+from pyramidai_mpi.store.explanations.contents import Explanation
 from pyramidai_mpi.store.explanations.reader import read_explanation
 from pyramidai_mpi.store.explanations.writer import place_explanation
-from pyramidai_mpi.store.results.result import Execution, ModelRecord, SlideRecord
+from pyramidai_mpi.store.results.result import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,12 +52,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from mpi4py import MPI
 
-    from pyramidai_mpi.analyses.base import OpenSlide
     from pyramidai_mpi.analyses.explain import Explain
     from pyramidai_mpi.base.explain_order import ExplainOrder, TilesWanted
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.run.facts import Difference, Facts
+    from pyramidai_mpi.run.facts import Difference
     from pyramidai_mpi.run.file_pool import FileOutcome
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
@@ -132,6 +130,26 @@ def explain_slides(
             explained.share_states(own)
             now = [settings.with_output(resume=True, overwrite=False) for settings in each]
         return tuple(ended[slide] for slide in range(len(each))) if own.rank == 0 else None
+
+
+def explain_one(
+    comm: MPI.Intracomm, settings: RunSettings, order: ExplainOrder, wanted: TilesWanted, result: Path | None
+) -> None:
+    """Explain tiles of a single slide. Collective; parameters as of `explain_slides`.
+
+    Raises
+    ------
+    PyramidError
+        On all ranks, for whatever keeps the slide from having its file, or all its tiles from being read.
+    """
+    outcomes = explain_slides(comm, [settings], order, wanted, [result])
+
+    def check() -> None:
+        outcome = outcomes[0] if outcomes else None
+        if outcome is not None and not outcome.is_complete:
+            raise ERROR_OF_EXIT_CODE[outcome.exit_code](outcome.line)
+
+    on_rank0(comm, check)
 
 
 def _choose(
@@ -296,7 +314,6 @@ class _Finisher:
     ) -> None:
         self._explained, self._slides, self._each = explained, slides, each
         self._journals, self._locks, self._ranks = journals, locks, ranks
-        self._facts: dict[int, Facts] = {}
 
     def begin(self, number: int, description: SlideDescription) -> Beginning:
         """Take a slide's place on the disk, and find where to go on from; raises as `finishing.Finisher.begin`."""
@@ -308,7 +325,6 @@ class _Finisher:
         try:
             explain = self._explained.explain
             facts = facts_of_explanation(slide, opener.package, explain, self._explained.settings, rule.tiles)
-            self._facts[number] = facts
             return begin_slide(settings, slide, rule, explain, facts, self._journals, lock, is_told=state is None)
         except BaseException:
             lock.release()
@@ -316,162 +332,27 @@ class _Finisher:
 
     def write(self, number: int, collected: Collected) -> SlideEnd:
         """Write a slide's file, or where maps or masks follow, keep what they need; an end without a line then."""
-        explained, output = self._explained, collected.beginning.output
+        explained, opener, output = self._explained, self._explained.opener, collected.beginning.output
         try:
-            gathered = _Gathered(explained.explain, collected)
+            gathered = Gathered(opener.explain, collected)
             state = gathered.next_state()
             if state is not None:
                 explained.found[self._slides[number]] = state
                 return SlideEnd(ExitCode.OK, "")
-            settings, facts = self._each[number], self._facts.pop(number)
+            settings = self._each[number]
             chosen = explained.tiles_of(self._slides[number])
             tiles = gathered.tiles()
             attributes = {
                 **run_facts(settings, collected.beginning.slide, self._ranks),
                 **output.attributes,
-                **attributes_of(facts),
                 **gathered.masks_in_words(),
                 **found_against(chosen, tiles),
             }
-            ranks = with_work(self._ranks, collected.work)
-            explanation = _explanation(
-                explained, gathered, tiles, Execution(attributes, ranks, collected.all_batches())
-            )
+            execution = Execution(attributes, with_work(self._ranks, collected.work), collected.all_batches())
+            explanation = explanation_of(opener.package, opener.explain, explained.settings, gathered, tiles, execution)
             place_explanation(settings.output.path, explanation, overwrite=output.replaces, check=output.check_lock)
             output.remove_journal()
         finally:
             with suppress(PyramidError):
                 collected.close()
         return end_of(settings, explanation, chosen)
-
-
-def _explanation(
-    explained: _Explained, gathered: _Gathered, tiles: ExplainedTiles, execution: Execution
-) -> Explanation:
-    package, explain, slide = explained.package, explained.explain, gathered.slide
-    info = slide.pyramid.reader.info
-    return Explanation(
-        slide=SlideRecord(
-            info.name, slide.quickhash, info.vendor, info.l0_size, slide.mpp, info.l0_bounds, None,
-            info.openslide_quickhash1,
-        ),
-        model=ModelRecord(
-            name=package.name,
-            classes=package.classes,
-            positive_class=package.classes[package.score_column],
-            tile_size=package.tile_size,
-            scale_factor=package.scale_factor,
-            base_mpp=package.base_mpp,
-            stain=package.stain,
-            level_sha256=tuple(level.sha256 for level in package.levels),
-            yaml_text=package.yaml_text,
-            intended_use=package.intended_use,
-        ),
-        method=str(explain.method.name),
-        class_name=package.classes[explain.column],
-        level=explain.level,
-        layer=explain.layer,
-        downsample=slide.pyramid.grid.downsample(explain.level),
-        settings=explained.settings,
-        tiles=tiles,
-        failed=gathered.failed(),
-        execution=execution,
-    )  # fmt: skip
-
-
-class _Gathered:
-    """What has been done of one slide, at its owner."""
-
-    def __init__(self, explain: Explain, collected: Collected) -> None:
-        rule = collected.beginning.rule
-        assert isinstance(rule, UnitRule)
-        self._explain, self._collected, self._rule = explain, collected, rule
-        self.slide: OpenSlide = collected.beginning.slide
-        records = collected.all_records(explain.record)
-        lengths = records["kept_bytes"].astype(np.int64)
-        starts = np.cumsum(lengths) - lengths
-        order = np.lexsort((records["row"], records["col"], records["level"]))
-        self._records, self._places = records[order], np.stack([starts, lengths], axis=1)[order]
-        self._n_tiles = len(rule.tiles)
-
-    @property
-    def _maps(self) -> npt.NDArray[np.intp]:
-        return np.flatnonzero(self._records["level"] == MAPS)
-
-    def _read(self, place: int) -> bytes:
-        start, length = self._places[place].tolist()
-        if not length:
-            return b""
-        assert self._collected.kept is not None
-        return self._collected.kept.read(start, length)
-
-    def _last_maps(self) -> npt.NDArray[np.int64]:
-        """Where the last map of each tile stands, int64 (N,), -1 for none yet."""
-        last = np.full(self._n_tiles, -1, np.int64)
-        last[self._records["col"][self._maps]] = self._maps  # in the order of rounds
-        return last
-
-    def next_state(self) -> SlideState | None:
-        """What the next pool has to know; None when all is done."""
-        last = self._last_maps()
-        there = self._records[np.maximum(last, 0)] if len(self._records) else self._records
-        waits = (last < 0) if not len(there) else (last < 0) | self._explain.rounds.goes_on(there)
-        if not waits.any():
-            return None
-        rounds = np.where(last < 0, 0, there["row"].astype(np.int64) + 1) + waits
-        scores: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * self._n_tiles
-        masks = np.flatnonzero(self._records["level"] == MASKS)
-        for number, of_tile in zip(*_split(self._records["col"][masks], masks), strict=True):
-            if waits[number]:
-                scores[number] = np.concatenate([np.frombuffer(self._read(int(place)), "<f4") for place in of_tile])
-        stain = self.slide.stain
-        return SlideState(rounds, tuple(scores), "" if stain is None else stain.to_json())
-
-    def tiles(self) -> ExplainedTiles:
-        """The tables of the slide's file."""
-        explain, index, grid, last = self._explain, self._rule.tiles, self.slide.pyramid.grid, self._last_maps()
-        if (last < 0).any():
-            raise InternalError(f"{self.slide.source.path}: not all of its {self._n_tiles} tiles have a map")
-        n, level = self._n_tiles, explain.level
-        maps = np.empty((n, *explain.map_shape), np.float32)
-        curves = np.empty((4, n, explain.n_points), np.float32)
-        for row, place in enumerate(last):
-            maps[row], lines = unpack_map(self._read(int(place)), explain)
-            for curve, line in zip(curves, lines, strict=True):
-                curve[row] = line
-        deletion, insertion, random_deletion, random_insertion = curves
-        records = self._records[last]
-        return ExplainedTiles(
-            index=index.astype(np.uint32),
-            l0_coords=grid.l0_corners(level, index),
-            l0_side=np.full(n, round(grid.window * grid.downsample(level)), np.int64),
-            probability=records["probability"].reshape(n, explain.n_classes),
-            maps=maps,
-            repeatability=records["repeatability"],
-            deletion=deletion,
-            insertion=insertion,
-            random_deletion=random_deletion,
-            random_insertion=random_insertion,
-        )
-
-    def failed(self) -> npt.NDArray[np.void]:
-        """`FAILED_DTYPE` records of the tiles that have no map, row-major."""
-        units = self._collected.all_failed()
-        units = units[units["level"] == MAPS]
-        failed = np.zeros(len(units), FAILED_DTYPE)
-        failed["level"], failed["reason"] = self._explain.level, units["reason"]
-        failed["col"], failed["row"] = self._rule.tiles[units["col"]].T
-        return np.sort(failed, order=["level", "row", "col"])
-
-    def masks_in_words(self) -> dict[str, int]:
-        """How many masks the maps are made of."""
-        if not self._explain.rounds.n_masks:
-            return {}
-        used = [self._explain.rounds.masks_in(int(row)) for row in self._records["row"][self._last_maps()]]
-        return {"masks": sum(used), "least_masks": min(used, default=0), "most_masks": max(used, default=0)}
-
-
-def _split(keys: npt.NDArray[np.integer], values: npt.NDArray[np.intp]) -> tuple[list[int], list[npt.NDArray[np.intp]]]:
-    """Values by their keys, which ascend."""
-    found, first = np.unique(keys, return_index=True)
-    return found.tolist(), np.split(values, first[1:]) if len(found) else []

@@ -1,4 +1,4 @@
-"""What is said of a slide's explanations once their file is in its place."""
+"""The explanations of a slide, and what is said of them once their file is in its place."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.process.host import cpu_description
 from pyramidai_mpi.run.pool.messages import SlideEnd
+from pyramidai_mpi.store.explanations.contents import Explanation
+from pyramidai_mpi.store.results.result import ModelRecord, SlideRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyramidai_mpi.analyses.explain import Explain
     from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.run.explaining_gathered import Gathered
     from pyramidai_mpi.run.explaining_tiles import ChosenTiles
-    from pyramidai_mpi.store.explanations.contents import ExplainedTiles, Explanation
+    from pyramidai_mpi.store.explanations.contents import ExplainedTiles
+    from pyramidai_mpi.store.results.result import Execution
 
 _MOST_LISTED = 20
 
@@ -34,6 +43,54 @@ def found_against(chosen: ChosenTiles, tiles: ExplainedTiles) -> dict[str, str |
         "result_n_differing": int(differs.sum()),
         "result_max_difference": most,
     }
+
+
+def explanation_of(
+    package: ModelPackage,
+    explain: Explain,
+    settings: Mapping[str, Any],
+    gathered: Gathered,
+    tiles: ExplainedTiles,
+    execution: Execution,
+) -> Explanation:
+    """The explanations of a slide.
+
+    Parameters
+    ----------
+    settings
+        See `settings_of`.
+    tiles
+        Of what was gathered.
+    """
+    slide = gathered.slide
+    info = slide.pyramid.reader.info
+    return Explanation(
+        slide=SlideRecord(
+            info.name, slide.quickhash, info.vendor, info.l0_size, slide.mpp, info.l0_bounds, None,
+            info.openslide_quickhash1,
+        ),
+        model=ModelRecord(
+            name=package.name,
+            classes=package.classes,
+            positive_class=package.classes[package.score_column],
+            tile_size=package.tile_size,
+            scale_factor=package.scale_factor,
+            base_mpp=package.base_mpp,
+            stain=package.stain,
+            level_sha256=tuple(level.sha256 for level in package.levels),
+            yaml_text=package.yaml_text,
+            intended_use=package.intended_use,
+        ),
+        method=str(explain.method.name),
+        class_name=package.classes[explain.column],
+        level=explain.level,
+        layer=explain.layer,
+        downsample=slide.pyramid.grid.downsample(explain.level),
+        settings=settings,
+        tiles=tiles,
+        failed=gathered.failed(),
+        execution=execution,
+    )  # fmt: skip
 
 
 def end_of(settings: RunSettings, explanation: Explanation, chosen: ChosenTiles) -> SlideEnd:

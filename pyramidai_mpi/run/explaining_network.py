@@ -13,6 +13,7 @@ from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
 from pyramidai_mpi.explain.choice import make_perturbation
 from pyramidai_mpi.explain.methods import Fill, Method, MethodName, default_method, method_named
+from pyramidai_mpi.explain.told import check_told
 from pyramidai_mpi.models.engines.backends import load_engine
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
 from pyramidai_mpi.ranks.collectives import allgather, on_all
@@ -112,11 +113,8 @@ def _explain(
     engine: FixedBatchEngine,
     column: int,
 ) -> Explain:
+    check_told(method, order)  # again, where the network decides which it is
     settings = method.settings(order.asked)
-    if order.until is not None and not method.draws:  # where the network's gradients decide the method
-        raise UsageError(
-            f"--until {order.until:g}: nothing is drawn by method {method.name}; take --method rise or lime"
-        )
     fill, side = Fill(order.fill), package.tile_size
     perturbation, layer, shape = None, "", (side, side)
     if gradients is None:

@@ -68,6 +68,14 @@ def find_sources(
     return sources, is_cohort
 
 
+def find_source(word: Path, slide: Path | None) -> Source:
+    """The slide that a single word means; raises as `find_sources`."""
+    sources, is_cohort = find_sources((word,), slide, results_wanted=False)
+    if is_cohort:
+        raise UsageError(f"{word}: means several slides; give one")
+    return sources[0]
+
+
 def _is_result(path: Path) -> bool:
     return path.name.lower().endswith(_RESULTS) and not is_patch_file(path)
 
