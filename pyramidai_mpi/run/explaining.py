@@ -40,7 +40,6 @@ from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.run.pool.workload import SlideOpener
 from pyramidai_mpi.run.resume import begin_slide
 from pyramidai_mpi.run.start import check_start, private
-from pyramidai_mpi.store.explanations.contents import Explanation
 from pyramidai_mpi.store.explanations.reader import read_explanation
 from pyramidai_mpi.store.explanations.writer import place_explanation
 from pyramidai_mpi.store.results.result import Execution
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.resume import Journals
+    from pyramidai_mpi.store.explanations.contents import Explanation
     from pyramidai_mpi.store.files.lock import OutputLock
 
 
