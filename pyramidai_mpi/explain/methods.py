@@ -175,7 +175,7 @@ METHODS: dict[MethodName, Method] = {
                 Option("keep", 0.5, 0.05, 0.95, "share of its cells that stay"),
                 Option("centred", 1, 0, 1, "1: less the mean score, so that chance counts less; 0: the paper's sum"),
             ),
-            says="How much more probable the class is under random masks that leave a place to be seen than under all masks.",
+            says="How much more probable the class is under those random masks that leave a place to be seen.",
             source="Petsiuk et al., BMVC 2018",
         ),
         Method(
