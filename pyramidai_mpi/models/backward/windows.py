@@ -168,6 +168,7 @@ def _shares(step: Step, at: Windows) -> str:
     pooled = writer.name()
     node = type(step.node)()
     node.CopyFrom(step.node)
+    node.name = ""
     del node.input[:], node.output[:]
     node.input.append(writer.constant(np.ones((1, 1, *at.sides), np.float32)))
     node.output.append(pooled)
