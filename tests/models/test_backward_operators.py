@@ -214,6 +214,12 @@ CASES = {
                             lambda x: functional.avg_pool2d(x, 2, 2)),
     "GlobalAveragePool": ([node("GlobalAveragePool")], {}, lambda x: x.mean((2, 3))),
     "GlobalMaxPool": ([node("GlobalMaxPool")], {}, lambda x: functional.adaptive_max_pool2d(x, 1)),
+    "Resize": ([node("Resize", "", "s", mode="nearest", coordinate_transformation_mode="asymmetric",
+                     nearest_mode="floor")], {"s": float_([1, 1, 2, 2])},
+               lambda x: functional.interpolate(x, scale_factor=2)),
+    "Resize, smoothly": ([node("Resize", "", "", "s", mode="linear", coordinate_transformation_mode="align_corners")],
+                         {"s": whole(1, 3, 5, 14)},
+                         lambda x: functional.interpolate(x, (5, 14), mode="bilinear", align_corners=True)),
 }  # fmt: skip
 TIED = ("MaxPool", "MaxPool, padded", "MaxPool, up", "MaxPool by 1", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max")
 
