@@ -92,8 +92,9 @@ def _gradients(writer: Writer, answer: Answer, places: Sequence[str]) -> dict[st
     between = set(places)
     for node in nodes:
         if between.intersection(node.input):
-            between.update(node.output)
-    way = [node for node in nodes if between.intersection(node.input)]
+            # what a value is compared with, or where it lies, has no gradient
+            between.update(name for name in node.output if name and writer.is_float(name))
+    way = [node for node in nodes if between.intersection(node.input) and between.intersection(node.output)]
     missing = sorted({node.op_type if _is_standard(node) else f"{node.domain}.{node.op_type}"
                       for node in way if node.op_type not in RULES or not _is_standard(node)})  # fmt: skip
     if missing:

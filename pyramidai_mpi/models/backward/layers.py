@@ -23,6 +23,13 @@ _GOES_ON = frozenset(
         *("Dropout", "Reshape", "Transpose", "Where"),
     }
 )
+_FINISHES = frozenset(
+    {
+        *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Clip", "Sigmoid", "Tanh", "Gelu", "HardSwish", "HardSigmoid"),
+        *("Swish", "Mish", "Softplus", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+    }
+)
+_OF_TOKENS = frozenset({"Transpose", "MatMul", "Softmax", "LayerNormalization", "Einsum"})
 
 
 class Layer(NamedTuple):
@@ -54,9 +61,32 @@ def layers_of(level: ModelLevel, package: ModelPackage) -> tuple[Layer, ...]:
     return maps_of(read_network(level, package))
 
 
-def default_layer(layers: Sequence[Layer]) -> Layer | None:
-    """The last maps of more than one place, which the head looks at; None where there are none."""
-    return next((layer for layer in reversed(layers) if layer.shape[1] * layer.shape[2] > 1), None)
+def default_layer(level: ModelLevel, package: ModelPackage) -> Layer | None:
+    """The last maps of more than one place, if all that follows is the head.
+
+    None for networks that go on with tokens, of which places look at each other: what a class sees where is then no
+    matter of maps.
+
+    Raises
+    ------
+    InputError, NoGradientError
+        As `layers_of`.
+    """
+    return _default(read_network(level, package))
+
+
+def _default(network: WindowGraph) -> Layer | None:
+    layer = next((one for one in reversed(maps_of(network)) if one.shape[1] * one.shape[2] > 1), None)
+    if layer is None:
+        return None
+    after = {layer.name}
+    for node in network.nodes:
+        if after.intersection(node.input):
+            after.update(node.output)
+            shape = network.shapes[node.output[0]]
+            if node.op_type in _OF_TOKENS and sum(size > 1 for size in shape) > 1:
+                return None
+    return layer
 
 
 def maps_of(network: WindowGraph) -> tuple[Layer, ...]:
@@ -76,7 +106,7 @@ def chosen_layers(network: WindowGraph, names: Sequence[str]) -> tuple[Layer, ..
         When there is no such layer.
     """
     if not names:
-        layer = default_layer(maps_of(network))
+        layer = _default(network)
         return () if layer is None else (layer,)
     maps = _all_maps(network)
     for name in names:
@@ -120,14 +150,6 @@ def _passed_by_all(network: WindowGraph) -> set[str]:
         if len(alive) == 1:
             found |= alive
     return found
-
-
-_FINISHES = frozenset(
-    {
-        *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Clip", "Sigmoid", "Tanh", "Gelu", "HardSwish", "HardSigmoid"),
-        *("Swish", "Mish", "Softplus", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
-    }
-)
 
 
 def _is_unfinished(network: WindowGraph, name: str) -> bool:

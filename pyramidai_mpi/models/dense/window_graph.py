@@ -32,6 +32,7 @@ _PIXELS = "shared_pixels"
 _KEPT = frozenset({"DequantizeLinear"})
 """Nodes on constants that stay nodes: a convolution in integers wants its weights as bytes."""
 _LAST = frozenset({"Softmax", "Sigmoid"})
+_SAME_SHAPE = frozenset({"GroupNormalization"})
 
 
 class UnsharableError(InputError):
@@ -226,7 +227,7 @@ def _read(path: Path, model: onnx.ModelProto, side: int, opset: int) -> WindowGr
                 read._stored[node.output[0]] = tensor
             else:
                 waiting.append(node)
-        if len(waiting) == len(nodes):
+        if len(waiting) == len(nodes) and not _add_same_shapes(graph, read, nodes):
             break
         nodes = waiting
         _replace_by_constants(graph, read, nodes)
@@ -250,8 +251,19 @@ def _infer(path: Path, model: onnx.ModelProto, read: WindowGraph) -> None:
             read.elements[value.name] = value.type.tensor_type.elem_type
 
 
+def _add_same_shapes(graph: onnx.GraphProto, read: WindowGraph, nodes: list[onnx.NodeProto]) -> bool:
+    """Say the shapes of what the inference does not know of, though it is the input's; whether there was one."""
+    added = [
+        helper.make_tensor_value_info(node.output[0], read.elements[node.input[0]], read.shapes[node.input[0]])
+        for node in nodes
+        if node.op_type in _SAME_SHAPE and node.input[0] in read.shapes and node.output[0] not in read.shapes
+    ]
+    graph.value_info.extend(added)
+    return bool(added)
+
+
 def _replace_by_constants(graph: onnx.GraphProto, read: WindowGraph, nodes: list[onnx.NodeProto]) -> None:
-    """Have small constants that other nodes read, such as shapes, stand in the graph as values, for the inference."""
+    """Have constants that the inference needs stand in the graph as values: shapes, and those of no known shape."""
     known = {tensor.name for tensor in graph.initializer}
     kept = [node for node in graph.node if not any(name in read._stored for name in node.output)]
     del graph.node[:]
@@ -261,7 +273,7 @@ def _replace_by_constants(graph: onnx.GraphProto, read: WindowGraph, nodes: list
             if name in known or not read.is_constant(name) or read.kept_maker(name) is not None:
                 continue
             value = read.constant(name)
-            if value.dtype == np.int64:
+            if value.dtype == np.int64 or name not in read.shapes:
                 known.add(name)
                 kept = [other for other in graph.node if name not in other.output]
                 del graph.node[:]
