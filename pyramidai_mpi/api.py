@@ -1,4 +1,4 @@
-"""Runs and results from Python: what ``pyramidai_mpi.analyse`` and ``pyramidai_mpi.open_result`` are."""
+"""Runs and results from Python: ``pyramidai_mpi.analyse``, ``open_result`` and ``open_explanation``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from pyramidai_mpi.base.settings import (
     check_choice,
 )
 from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.export.explained.opened import Attribution, OpenExplanation, explained_dtype, opened_explanation
 from pyramidai_mpi.export.opened import Heatmap, OpenResult, ResultLevel, opened, tile_dtype
 
 if TYPE_CHECKING:
@@ -43,7 +44,18 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.cli.progress import ProgressBar
 
-__all__ = ["Heatmap", "OpenResult", "ResultLevel", "analyse", "open_result", "tile_dtype"]
+__all__ = [
+    "Attribution",
+    "Heatmap",
+    "OpenExplanation",
+    "OpenResult",
+    "ResultLevel",
+    "analyse",
+    "explained_dtype",
+    "open_explanation",
+    "open_result",
+    "tile_dtype",
+]
 
 _COLUMNS = 100
 """Of a bar where there is no terminal: in a notebook, or in a file."""
@@ -69,6 +81,27 @@ def open_result(path: str | os.PathLike[str]) -> OpenResult:
     >>> positive = result.levels[0].tiles["decision"] == 1  # doctest: +SKIP
     """
     return opened(Path(path))
+
+
+def open_explanation(path: str | os.PathLike[str]) -> OpenExplanation:
+    """Open explained tiles for looking at their maps with numpy; a notebook shows them stitched over the slide.
+
+    Parameters
+    ----------
+    path
+        What ``pyramidai explain`` wrote: ``NAME.explained.h5``.
+
+    Raises
+    ------
+    InputError
+        As `open_result`.
+
+    Examples
+    --------
+    >>> explained = open_explanation("slide.explained.h5")  # doctest: +SKIP
+    >>> better = explained.tiles["random_deletion_area"] - explained.tiles["deletion_area"]  # doctest: +SKIP
+    """
+    return opened_explanation(Path(path))
 
 
 def analyse(
