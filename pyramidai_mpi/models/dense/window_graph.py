@@ -16,6 +16,7 @@ import onnx.version_converter
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.package import POSITION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,8 @@ class WindowGraph:
         Of its operators, and of its file.
     pixels, answer
         Names of the input, uint8 (1, side, side, 3), and of the first output, float32 (1, C).
+    given
+        Names of all inputs: the pixels, and where the tile lies, float32 (1, 2), of a network that sees it.
     nodes
         What depends on the pixels and leads to the answer, in an order in which it can be computed.
     shapes, elements
@@ -67,6 +70,7 @@ class WindowGraph:
     ir_version: int
     pixels: str
     answer: str
+    given: tuple[str, ...] = ()
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     elements: dict[str, int] = field(default_factory=dict)
@@ -108,7 +112,7 @@ class WindowGraph:
         last = next((node for node in reversed(self.nodes) if node.op_type in _LAST), None)
         if last is None:
             return self
-        found = WindowGraph(self.path, self.side, self.opset, self.ir_version, self.pixels, last.input[0])
+        found = WindowGraph(self.path, self.side, self.opset, self.ir_version, self.pixels, last.input[0], self.given)
         found.nodes = _leading_to(self.nodes, last.input[0])
         found.shapes, found.elements = self.shapes, self.elements
         found._stored, found._makers, found._values = self._stored, self._makers, self._values
@@ -126,8 +130,15 @@ class WindowGraph:
         self._values |= {name: np.asarray(value) for name, value in zip(node.output, values, strict=True)}
 
 
-def read_window_graph(level: ModelLevel, package: ModelPackage) -> WindowGraph:
+def read_window_graph(level: ModelLevel, package: ModelPackage, *, oldest_opset: int = _OLDEST_OPSET) -> WindowGraph:
     """Read a level's network.
+
+    Parameters
+    ----------
+    level, package
+        What to read.
+    oldest_opset
+        Networks of an older one are converted.
 
     Raises
     ------
@@ -142,13 +153,14 @@ def read_window_graph(level: ModelLevel, package: ModelPackage) -> WindowGraph:
     except Exception as error:  # protobuf's DecodeError has no public name
         raise InputError(f"{path}: not an ONNX file: {error}") from error
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
-    if opset < _OLDEST_OPSET:
+    if opset < oldest_opset:
+        newer = max(oldest_opset, _NEWER_OPSET)
         try:
-            model = onnx.version_converter.convert_version(model, _NEWER_OPSET)
+            model = onnx.version_converter.convert_version(model, newer)
         except Exception as error:  # its errors are RuntimeErrors of many kinds
-            reason = f"its opset {opset} cannot be brought to {_NEWER_OPSET}: {' '.join(str(error).split())[:200]}"
+            reason = f"its opset {opset} cannot be brought to {newer}: {' '.join(str(error).split())[:200]}"
             raise UnsharableError(path, reason) from error
-        opset = _NEWER_OPSET
+        opset = newer
     if package.float_input is not None:
         _from_bytes_to_probabilities(model.graph, package.float_input, package.tile_size)
     return _read(path, model, package.tile_size, opset)
@@ -185,9 +197,12 @@ def _from_bytes_to_probabilities(graph: onnx.GraphProto, recipe: FloatInput, sid
 def _read(path: Path, model: onnx.ModelProto, side: int, opset: int) -> WindowGraph:
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    pixels = next(value for value in graph.input if value.name not in stored)
-    read = WindowGraph(path, side, opset, model.ir_version, pixels.name, graph.output[0].name, _stored=stored)
-    pixels.type.tensor_type.shape.dim[0].dim_value = 1
+    given = [value for value in graph.input if value.name not in stored]
+    names = tuple(value.name for value in given)
+    pixels = next(name for name in names if name != POSITION)
+    read = WindowGraph(path, side, opset, model.ir_version, pixels, graph.output[0].name, names, _stored=stored)
+    for value in given:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
     nodes = _leading_to(graph.node, read.answer)
     for node in nodes:
         if any(entry.HasField("g") or entry.graphs for entry in node.attribute):
