@@ -212,7 +212,7 @@ def test_networks_that_see_where_tiles_lie_are_told(folder, tmp_path):
 
 def test_methods_by_gradients_are_refused_with_the_reason_where_there_are_none(folder, tmp_path):
     write_package(tmp_path / "model", n_levels=1, side=64)
-    with pytest.raises(ValueError, match=r"no maps.*--method occlusion"):
+    with pytest.raises(ValueError, match=r"no maps.*method occlusion"):
         explained(tmp_path, folder / "slide.tif", "l0:5,5", method="gradcam")
 
 
