@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+from contextlib import nullcontext
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,6 +20,16 @@ from tests.packages import write_package, write_position_package
 from tests.tiffs import drop_tile
 
 TOP = sorted(((col, row) for col in range(7) for row in range(5)), key=lambda place: -probabilities(tile_of(*place))[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untried():
+    """From Python, no child tries slides and networks first: half of the time, and the commands here have it done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyramidai_mpi.run.networks.is_shipped", lambda _folder: True)
+        for module in ("explaining_levels", "opening"):
+            patch.setattr(f"pyramidai_mpi.run.{module}.try_opening", lambda *_: nullcontext(Mock()))
+        yield
 
 
 @pytest.fixture(scope="module")
