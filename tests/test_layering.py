@@ -25,6 +25,7 @@ GATES = {
         "models.stain.engine",
     ],  # the last: a type
     "onnx": [
+        "models.backward.",
         "models.check",
         "models.dense.",
         "models.quantisation.",
@@ -34,15 +35,16 @@ GATES = {
     "simplejpeg": ["slides.readers.tile_codecs"],
     "imagecodecs": ["slides.readers.tile_codecs", "synth.pyramid"],
     "openvino": ["models.engines.openvino_engine"],
-    "h5py": ["store.results.", "store.patches.", "export.coordinate_file", "patches.formats."],
+    "h5py": ["store.results.", "store.explanations.", "store.patches.", "export.coordinate_file", "patches.formats."],
     "jinja2": ["export.page"],
-    "skimage": ["slides.hsv_otsu", "evaluation.lesions", "classification.features"],
+    "skimage": ["slides.hsv_otsu", "evaluation.lesions", "classification.features", "truth.nuclei", "explain."],
     "scipy": [
         "slides.segmentation",
         "slides.optical_density",
         "slides.pieces",
         "evaluation.lesions",
         "tuning.full_maps",
+        "explain.",
         "training.whole.tissue_recipe",
     ],
     "sklearn": ["classification.forest", "classification.classifier"],

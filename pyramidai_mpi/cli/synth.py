@@ -19,6 +19,10 @@ _PATH = click.Path(path_type=Path, readable=False)
 )
 @click.option("--polygons", type=_PATH, metavar="FILE", help="Tumour outlines: GeoJSON, or CAMELYON16 ones as JSON.")
 @click.option("--polygon-slide", metavar="NAME", help="Entry of a CAMELYON16 file, such as tumor_001.")
+@click.option("--nuclei", is_flag=True, help="Write the outlines of its nuclei to OUT.nuclei.geojson too.")
+@click.option(
+    "--no-nuclear-cue", is_flag=True, help="Let nuclei's size and chromatin follow a map that does not know the tumour."
+)
 @click.option("--threads", type=int, metavar="N", help="Painting threads.  [default: one a core]")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("-q", "--quiet", is_flag=True, help="No bar, no summary.")
@@ -30,6 +34,8 @@ def command(
     tumor_share: float,
     polygons: Path | None,
     polygon_slide: str | None,
+    nuclei: bool,
+    no_nuclear_cue: bool,
     threads: int | None,
     overwrite: bool,
     quiet: bool,
@@ -55,17 +61,26 @@ def command(
             regions = fit_regions(regions, width, height, source_mpp / mpp)
     elif polygon_slide is not None:
         raise UsageError("--polygon-slide names an entry of a file; give the file with --polygons")
-    spec = SynthSpec(width, height, seed=seed, mpp=mpp, tumor_share=tumor_share, regions=regions)
+    spec = SynthSpec(
+        width,
+        height,
+        seed=seed,
+        mpp=mpp,
+        tumor_share=tumor_share,
+        regions=regions,
+        nuclear_cue=not no_nuclear_cue,
+    )
     with tqdm(unit="block", disable=True if quiet else None, leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        written = write_slide(spec, output, progress=show, threads=threads, overwrite=overwrite)
+        written = write_slide(spec, output, progress=show, threads=threads, overwrite=overwrite, nuclei=nuclei)
     if not quiet:
+        outlined = "" if written.nuclei_path is None else f"; {written.n_nuclei} nuclei in {written.nuclei_path}"
         click.echo(
             f"{written.path}: {width} x {height} px at {mpp:g} µm/px, {counted(len(written.level_sizes), 'level')}; "
-            f"{counted(len(written.regions), 'tumour region')} in {written.truth_path}"
+            f"{counted(len(written.regions), 'tumour region')} in {written.truth_path}{outlined}"
         )
     return 0

@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     SPRITES = 6
     SHAPES = 7
     NUCLEI = 8
+    LOOKS = 9
 
 
 def stream(seed: int, purpose: Purpose, i: int = 0, j: int = 0) -> np.random.Generator:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.synth.noise import Purpose, lookup, stream
+from pyramidai_mpi.synth.noise import Purpose, lookup, soft_step, stream
 from pyramidai_mpi.synth.plan import STEP, SlidePlan
 from pyramidai_mpi.synth.shapes import Shape, inside_any
 from pyramidai_mpi.synth.spec import BLOCK
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pyramidai_mpi.synth.maps import BlockMaps
     from pyramidai_mpi.synth.noise import F32, F64
 
-NUCLEUS = np.dtype([("l0_x", "i8"), ("l0_y", "i8"), ("kind", "i4"), ("sprite", "i4"), ("dye", "f4")])
-"""One nucleus: centre in level-0 pixels, kind, index into the sprites of its kind, strength of its dye."""
+NUCLEUS = np.dtype([("l0_x", "i8"), ("l0_y", "i8"), ("kind", "i4"), ("look", "i4"), ("sprite", "i4"), ("dye", "f4")])
+"""One nucleus: centre in level-0 pixels; what it is; the kind it looks like, which is the same where size and chromatin
+tell of tumour; index into the sprites of that kind; strength of its dye."""
 
 # spacing of the lattice in µm and jitter as a share of it: neighbours of one kind touch, as in tissue
 _LATTICE = {
@@ -45,7 +46,22 @@ def draw_nuclei(
     parts = [_lattice(rng, plan, book, kind, maps, around, row, col) for kind in _LATTICE]
     own = around[(around["kind"] == Shape.GLAND) & (around["l0_x"] // BLOCK == col) & (around["l0_y"] // BLOCK == row)]
     parts += [_ring(rng, plan, book, gland) for gland in own]
-    return np.concatenate(parts)
+    found = np.concatenate(parts)
+    if not plan.spec.nuclear_cue:
+        _look_elsewhere(found, plan, book, row, col)
+    return found
+
+
+def _look_elsewhere(found: NDArray[np.void], plan: SlidePlan, book: SpriteBook, row: int, col: int) -> None:
+    """Give nuclei the look of epithelium or tumour, whatever they are, by a map that does not know the tumour."""
+    u = stream(plan.spec.seed, Purpose.LOOKS, row + 1, col).random((2, len(found)))
+    field = plan.coarse_nuclei.samples(col * BLOCK, row * BLOCK, STEP, BLOCK // STEP + 1)
+    share = soft_step(field, 0.0, 1.5)
+    x, y = (found[name] - at * BLOCK for name, at in (("l0_x", col), ("l0_y", row)))
+    is_coarse = lookup(share, STEP, x.astype(np.float64), y.astype(np.float64)) > u[0]
+    found["look"] = np.where(is_coarse, Nucleus.TUMOR, Nucleus.EPITHELIAL)
+    counts = np.where(is_coarse, book.count(Nucleus.TUMOR), book.count(Nucleus.EPITHELIAL))
+    found["sprite"] = (u[1] * counts).astype(np.int64) * TURNS + found["sprite"] % TURNS
 
 
 def _lattice(
@@ -126,5 +142,5 @@ def _ring(rng: np.random.Generator, plan: SlidePlan, book: SpriteBook, gland: np
 def _nuclei(kind: Nucleus, l0_x: F64, l0_y: F64, sprite: NDArray[np.int64], dye: F64) -> NDArray[np.void]:
     out = np.zeros(len(l0_x), NUCLEUS)
     out["l0_x"], out["l0_y"] = np.rint(l0_x), np.rint(l0_y)
-    out["kind"], out["sprite"], out["dye"] = kind, sprite, 0.75 + 0.5 * dye
+    out["kind"], out["look"], out["sprite"], out["dye"] = kind, kind, sprite, 0.75 + 0.5 * dye
     return out

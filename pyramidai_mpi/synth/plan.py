@@ -77,6 +77,8 @@ class SlidePlan:
         density of cells, the run of the fibres and the local strength of each dye.
     nest, nest_fine
         Periodic fields, mean 0, deviation 1, at the scale of tumour nests.
+    coarse_nuclei
+        Another, which says where nuclei look like tumour's when that is no cue for tumour.
     grain, coarse_grain
         Periodic pixel textures, float32 (1024, 1024).
     fibres
@@ -99,6 +101,7 @@ class SlidePlan:
     gain_e: Field
     nest: Field
     nest_fine: Field
+    coarse_nuclei: Field
     grain: F32
     coarse_grain: F32
     fibres: tuple[F32, ...]
@@ -152,10 +155,17 @@ def draw_plan(spec: SynthSpec) -> SlidePlan:
         gain_e=field(1500),
         nest=texture(13),
         nest_fine=texture(4),
+        coarse_nuclei=_draw_coarse_nuclei(spec),
         grain=pixels(0.35),
         coarse_grain=pixels(1.6),
         fibres=tuple(pixels(0.45, 14, degrees) + pixels(1.3, 7, degrees) for degrees in (0, 45, 90, 135)),
     )
+
+
+def _draw_coarse_nuclei(spec: SynthSpec) -> Field:
+    """From a stream of its own, so that slides with and without the cue are otherwise the same."""
+    rng = stream(spec.seed, Purpose.LOOKS)
+    return Field(periodic_texture(rng, 1024, 60 / spec.mpp / STEP), STEP, periodic=True)
 
 
 def _islands(spec: SynthSpec, shape: tuple[int, int], um: float) -> F32:

@@ -183,6 +183,21 @@ def ring_area(ring: tuple[tuple[float, float], ...]) -> float:
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
+def nucleus_json(kind: str, outline: NDArray[np.float64]) -> str:
+    """One nucleus as a GeoJSON feature, a detection for QuPath, of class ``tumor nucleus`` and so on.
+
+    Parameters
+    ----------
+    outline
+        float64 (N, 2): l0_x, l0_y in pixels; written to the tenth.
+    """
+    ring = [f"[{x:.1f},{y:.1f}]" for x, y in (*outline.tolist(), outline[0].tolist())]
+    return (
+        '{"type":"Feature","geometry":{"type":"Polygon","coordinates":[[' + ",".join(ring) + "]]},"
+        '"properties":{"objectType":"detection","classification":{"name":"' + kind + ' nucleus"}}}'
+    )
+
+
 def to_geojson(regions: Iterable[Region]) -> str:
     """GeoJSON FeatureCollection in level-0 pixels, one Polygon a region, classified as QuPath does."""
     features = [

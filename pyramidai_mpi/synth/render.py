@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.synth.maps import BlockMaps, draw_maps
-from pyramidai_mpi.synth.noise import soft_step, upsample
+from pyramidai_mpi.synth.noise import lookup, soft_step, upsample
 from pyramidai_mpi.synth.nuclei import draw_nuclei
 from pyramidai_mpi.synth.plan import STEP, Cytoplasm, SlidePlan
 from pyramidai_mpi.synth.shapes import REACH_UM, SHAPE, Shape, draw_shapes, radius
 from pyramidai_mpi.synth.spec import BLOCK
-from pyramidai_mpi.synth.sprites import draw_sprites
+from pyramidai_mpi.synth.sprites import Nucleus, draw_sprites
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pyramidai_mpi.synth.noise import F32
+    from pyramidai_mpi.synth.noise import F32, F64
 
     U8 = NDArray[np.uint8]
 
@@ -63,6 +63,32 @@ class Painter:
         """Tissue (0 to 1) and tumour (0 or 1) on the 65 x 65 corners of an 8-pixel grid over a block."""
         maps = self._maps(row, col)
         return soft_step(maps.depth, 0.0, 5.0), maps.tumor
+
+    def nuclei(self, row: int, col: int) -> list[tuple[Nucleus, F64]]:
+        """Nuclei whose middle lies in a block, on tissue: kind, and outline as float64 (24, 2), l0_x and l0_y.
+
+        The frame is that of outlines: pixel 0 reaches from 0 to 1.
+        """
+        if not self._plan.has_tissue(col * BLOCK, row * BLOCK, BLOCK):
+            return []
+        around = itertools.product(range(max(row - 1, 0), row + 2), range(max(col - 1, 0), col + 2))
+        # those of a gland are drawn with the block of the gland's middle
+        near = np.concatenate([self._nuclei(r, c) for r, c in around if self._has_tissue(r, c)])
+        x, y = near["l0_x"] - col * BLOCK, near["l0_y"] - row * BLOCK
+        here = (x >= 0) & (x < BLOCK) & (y >= 0) & (y < BLOCK)
+        here &= (near["l0_x"] < self._plan.spec.width) & (near["l0_y"] < self._plan.spec.height)
+        depth = lookup(self._maps(row, col).depth, STEP, x.astype(np.float64), y.astype(np.float64))
+        found = near[here & (depth > 0)]
+        return [
+            (
+                Nucleus(one["kind"]),
+                self._book.outlines[one["look"]][one["sprite"]] + (one["l0_x"] + 0.5, one["l0_y"] + 0.5),
+            )
+            for one in found
+        ]
+
+    def _has_tissue(self, row: int, col: int) -> bool:
+        return self._plan.has_tissue(col * BLOCK, row * BLOCK, BLOCK)
 
     def _draw_maps(self, row: int, col: int) -> BlockMaps:
         return draw_maps(self._plan, row, col)
@@ -147,9 +173,9 @@ class Painter:
                 nuclei = self._nuclei(r, c)
                 x, y = nuclei["l0_x"] - l0_x, nuclei["l0_y"] - l0_y
                 near = (x > -reach) & (x < BLOCK + reach) & (y > -reach) & (y < BLOCK + reach)
-                columns = (x, y, nuclei["kind"], nuclei["sprite"], nuclei["dye"])
-                for nx, ny, kind, sprite, dye in zip(*(v[near].tolist() for v in columns), strict=True):
-                    _stamp(hematoxylin, self._book.pictures[kind][sprite], nx, ny, dye)
+                columns = (x, y, nuclei["look"], nuclei["sprite"], nuclei["dye"])
+                for nx, ny, look, sprite, dye in zip(*(v[near].tolist() for v in columns), strict=True):
+                    _stamp(hematoxylin, self._book.pictures[look][sprite], nx, ny, dye)
 
     def _shine(self, hematoxylin: F32, eosin: F32, row: int, col: int) -> U8:
         """Beer-Lambert law for each colour, and the camera's noise of about one grey level."""

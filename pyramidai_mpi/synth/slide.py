@@ -16,7 +16,7 @@ import tifffile
 
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError
 from pyramidai_mpi.synth.plan import draw_plan
-from pyramidai_mpi.synth.polygons import to_geojson
+from pyramidai_mpi.synth.polygons import nucleus_json, to_geojson
 from pyramidai_mpi.synth.pyramid import LowerLevel, encode_tile, halve, level_sizes
 from pyramidai_mpi.synth.render import Painter
 from pyramidai_mpi.synth.spec import BLOCK, Region, SynthSpec
@@ -34,12 +34,26 @@ _BIGTIFF_PIXELS = 2_000_000_000
 
 @dataclass(frozen=True)
 class WrittenSlide:
-    """What was written: the slide, its ground truth, the tumour regions and the stored levels' sizes."""
+    """What was written.
+
+    Attributes
+    ----------
+    path, truth_path
+        The slide and its tumour outlines.
+    regions
+        These.
+    level_sizes
+        Width and height of the stored levels.
+    nuclei_path, n_nuclei
+        Outlines of its nuclei and their number, where they were asked for.
+    """
 
     path: Path
     truth_path: Path
     regions: tuple[Region, ...]
     level_sizes: tuple[tuple[int, int], ...]
+    nuclei_path: Path | None = None
+    n_nuclei: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,7 @@ def write_slide(
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
     overwrite: bool = False,
+    nuclei: bool = False,
 ) -> WrittenSlide:
     """Generate a slide as pyramidal tiled JPEG TIFF, and its tumour outlines beside it as GeoJSON.
 
@@ -73,13 +88,17 @@ def write_slide(
         Threads that paint and encode; the machine's usable cores by default.
     overwrite
         Replace files that exist.
+    nuclei
+        Write the outlines of all nuclei too, to the slide's name with suffix ``.nuclei.geojson``: detections in level-0
+        pixels of class ``tumor nucleus``, ``lymphocyte nucleus``, ``spindle nucleus``, ``epithelial nucleus`` and
+        ``blast nucleus``. They overlap where nuclei do; the darker one is then the one to be seen.
 
     Raises
     ------
     UsageError
         When the slide is to be called ``.geojson``.
     OutputExistsError
-        When either file exists and `overwrite` is false.
+        When one of the files exists and `overwrite` is false.
     StorageError
         When the disk refuses.
     """
@@ -87,11 +106,13 @@ def write_slide(
     truth = target.with_suffix(".geojson")
     if truth == target:
         raise UsageError(f"{target}: is the name of the slide's truth; call the slide {target.stem}.tif")
+    outlines = target.with_suffix(".nuclei.geojson") if nuclei else None
     if not overwrite:
-        for existing in (target, truth):
+        for existing in filter(None, (target, truth, outlines)):
             if existing.exists():
                 raise OutputExistsError(f"{existing}: exists; choose another name or ask to overwrite")
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    n_nuclei = 0
     plan = draw_plan(spec)
     sizes = level_sizes(spec.width, spec.height)
     try:
@@ -113,11 +134,28 @@ def write_slide(
                 _write_level(tiff, spec, level.size, 2 << k, level.tiles())
         truth.write_text(to_geojson(plan.regions), encoding="utf-8")
         partial.replace(target)
+        if outlines is not None:
+            n_nuclei = _write_nuclei(spec, Painter(plan), partial)
+            partial.replace(outlines)
     except OSError as error:
         raise StorageError(f"{target}: cannot write the slide ({error}); check the folder and its space") from error
     finally:
         partial.unlink(missing_ok=True)
-    return WrittenSlide(target, truth, plan.regions, tuple(sizes))
+    return WrittenSlide(target, truth, plan.regions, tuple(sizes), outlines, n_nuclei)
+
+
+def _write_nuclei(spec: SynthSpec, painter: Painter, path: Path) -> int:
+    """Write all nuclei, block by block, a line each: a slide may hold millions."""
+    written = 0
+    with path.open("w", encoding="utf-8") as file:
+        file.write('{"type":"FeatureCollection","features":[')
+        for row in range(-(-spec.height // BLOCK)):
+            for col in range(-(-spec.width // BLOCK)):
+                for kind, outline in painter.nuclei(row, col):
+                    file.write((",\n" if written else "\n") + nucleus_json(kind.name.lower(), outline))
+                    written += 1
+        file.write("\n]}\n")
+    return written
 
 
 def _glass_of(glass: NDArray[np.float32]) -> U8:

@@ -41,6 +41,9 @@ class SynthSpec:
         Side of the stored tiles, 256 or 512 pixels.
     quality
         JPEG quality, 30 to 100.
+    nuclear_cue
+        Whether nuclei of tumour are larger and coarser than others, as they are in tissue. False draws the nuclei of
+        every tissue with one of two looks, epithelium's or tumour's, by a map that knows nothing of the tumour.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class SynthSpec:
     regions: tuple[Region, ...] | None = None
     tile_size: int = 256
     quality: int = 80
+    nuclear_cue: bool = True
 
     def __post_init__(self) -> None:
         for name, low, high in (

@@ -15,7 +15,7 @@ import numpy as np
 from pyramidai_mpi.synth.noise import Purpose, periodic_texture, stream
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.synth.noise import F32
+    from pyramidai_mpi.synth.noise import F32, F64
 
 TURNS = 16
 """Directions in half a turn for which long nuclei are drawn."""
@@ -33,6 +33,8 @@ class Nucleus(IntEnum):
 
 _CLUMP_STEP_UM = 0.2
 """Grid of the chromatin texture, finer than a pixel."""
+
+_OUTLINE_POINTS = 24
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,20 @@ _LOOKS = {
 
 @dataclass(frozen=True)
 class SpriteBook:
-    """Sprites of every kind: ``pictures[kind][variant * TURNS + turn]``, float32 squares of odd side."""
+    """Sprites of every kind, by ``[kind][variant * TURNS + turn]``.
+
+    Attributes
+    ----------
+    pictures
+        Haematoxylin, float32 squares of odd side.
+    outlines
+        Where it has fallen to half, float32 (24, 2): x, y in pixels from the middle of the square.
+    reach
+        Pixels from a nucleus' middle beyond which none paints.
+    """
 
     pictures: tuple[tuple[F32, ...], ...]
+    outlines: tuple[tuple[F32, ...], ...]
     reach: int
 
     def count(self, kind: Nucleus) -> int:
@@ -71,16 +84,17 @@ class SpriteBook:
 
 def draw_sprites(seed: int, mpp: float) -> SpriteBook:
     """Draw the nuclei of one slide at its spacing (µm per pixel)."""
-    pictures = []
+    pictures, outlines = [], []
     for kind, look in _LOOKS.items():
-        rng = stream(seed, Purpose.SPRITES, int(kind))
-        pictures.append(tuple(_draw(rng, look, mpp)))
+        drawn = _draw(stream(seed, Purpose.SPRITES, int(kind)), look, mpp)
+        pictures.append(tuple(picture for picture, _ in drawn))
+        outlines.append(tuple(outline for _, outline in drawn))
     reach = max(picture.shape[0] for book in pictures for picture in book) // 2 + 1
-    return SpriteBook(tuple(pictures), reach)
+    return SpriteBook(tuple(pictures), tuple(outlines), reach)
 
 
-def _draw(rng: np.random.Generator, look: _Look, mpp: float) -> list[F32]:
-    book: list[F32] = []
+def _draw(rng: np.random.Generator, look: _Look, mpp: float) -> list[tuple[F32, F32]]:
+    book: list[tuple[F32, F32]] = []
     for _ in range(look.variants):
         length = look.length[0] + (look.length[1] - look.length[0]) * rng.random()
         aspect = look.aspect[0] + (look.aspect[1] - look.aspect[0]) * rng.random()
@@ -96,7 +110,7 @@ def _draw(rng: np.random.Generator, look: _Look, mpp: float) -> list[F32]:
             v = (py * np.cos(angle) - px * np.sin(angle)) / (length / 2 * aspect)
             rho = np.hypot(u, v)
             theta = np.arctan2(v, u)
-            rho = rho / (1 + sum(w * np.cos(k * theta + at) for k, w, at in waves))
+            rho = rho / _wavy(theta, waves)
             # the edge is one optical resolution wide, about 0.45 µm, whatever the nucleus
             body = np.clip((1 - rho) * (length / 2 * np.sqrt(aspect)) / 0.45 + 0.5, 0, 1)
             across = np.rint(np.stack([u, v * aspect]) * (length / 2) / _CLUMP_STEP_UM).astype(np.int64)
@@ -107,5 +121,23 @@ def _draw(rng: np.random.Generator, look: _Look, mpp: float) -> list[F32]:
                 for nx, ny in nucleoli:
                     spot = ((u - 0.8 * nx) ** 2 + ((v - 0.8 * ny) * aspect) ** 2) * (length / 2) ** 2
                     picture = picture + 0.7 * np.exp(-spot / 0.7)
-            book.append((np.maximum(picture, 0.05) * body).astype(np.float32))
+            outline = _outline(length / 2 / mpp, aspect, waves, angle)
+            book.append(((np.maximum(picture, 0.05) * body).astype(np.float32), outline))
     return book
+
+
+def _wavy(theta: F64, waves: list[tuple[int, float, float]]) -> F64:
+    out = np.ones_like(theta)
+    for k, weight, at in waves:
+        out += weight * np.cos(k * theta + at)
+    return out
+
+
+def _outline(half_length: float, aspect: float, waves: list[tuple[int, float, float]], angle: float) -> F32:
+    """The ring at which `_draw` has half of its `body`."""
+    theta: F64 = np.linspace(0, 2 * np.pi, _OUTLINE_POINTS, endpoint=False)
+    along = half_length * _wavy(theta, waves) * np.cos(theta)
+    across = half_length * aspect * _wavy(theta, waves) * np.sin(theta)
+    x = along * np.cos(angle) - across * np.sin(angle)
+    y = along * np.sin(angle) + across * np.cos(angle)
+    return np.stack([x, y], axis=1).astype(np.float32)

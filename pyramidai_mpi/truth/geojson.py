@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -98,18 +99,40 @@ def outlines_of_geojson(path: Path, document: Any) -> OutlineFile:
         When it is no GeoJSON.
     """
     reading = _Reading()
-    try:
+    with _malformed(path):
         for node in document if isinstance(document, list) else [document]:
             reading.take(node)
-    except _MALFORMED as error:
-        raise InputError(f"{path}: malformed GeoJSON ({error!r:.200}); export the annotations again") from error
     return reading.result()
 
 
+def nuclei_of_geojson(path: Path, document: Any) -> OutlineFile:
+    """The same of what a program, or a person, has outlined as nuclei: detections, nuclei of cells, annotations.
+
+    Raises
+    ------
+    InputError
+        When it is no GeoJSON.
+    """
+    reading = _Reading(nuclei=True)
+    with _malformed(path):
+        for node in document if isinstance(document, list) else [document]:
+            reading.take(node)
+    return reading.result()
+
+
+@contextmanager
+def _malformed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _MALFORMED as error:
+        raise InputError(f"{path}: malformed GeoJSON ({error!r:.200}); export the annotations again") from error
+
+
 class _Reading:
-    def __init__(self) -> None:
+    def __init__(self, *, nuclei: bool = False) -> None:
         self._outlines: list[Outline] = []
         self._left_out: list[LeftOut] = []
+        self._drawn = frozenset({"detection", "cell"} if nuclei else ())
 
     def take(self, node: Any) -> None:
         kind = node["type"]
@@ -119,7 +142,10 @@ class _Reading:
         elif kind == "Feature":
             properties = node.get("properties") or {}
             name, drawn = _class_name(properties), _NOT_DRAWN.get(_object_type(node, properties))
-            if drawn is not None:
+            if drawn in self._drawn:
+                # QuPath's cells have an outline of their own and one of their nucleus
+                self._take_geometry(_nucleus_of(node) or node["geometry"], name)
+            elif drawn is not None:
                 self._left_out.append(LeftOut(drawn, name, is_annotation=False))
             elif node["geometry"] is None:
                 self._left_out.append(LeftOut("empty annotation", name))
@@ -144,6 +170,11 @@ class _Reading:
 
     def result(self) -> OutlineFile:
         return OutlineFile(tuple(self._outlines), tuple(self._left_out))
+
+
+def _nucleus_of(feature: dict[str, Any]) -> Any:
+    """The outline of a QuPath cell's nucleus, None of other objects."""
+    return feature.get("nucleusGeometry") or (feature.get("properties") or {}).get("nucleusGeometry")
 
 
 def _object_type(feature: dict[str, Any], properties: dict[str, Any]) -> str:

@@ -97,6 +97,29 @@ class LabelMask:
         )
         return found, (height, width)
 
+    def window(self, l0_corner: tuple[float, float], downsample: float, size: int) -> npt.NDArray[np.int32]:
+        """What the mask's pixels under the middles of a window's pixels hold, int32 (size, size); 0 off the mask.
+
+        Only the tiles or strips that it touches are decoded.
+
+        Parameters
+        ----------
+        l0_corner
+            x and y of the window's top-left corner in level-0 pixels.
+        downsample
+            Level-0 pixels a pixel of the window.
+        """
+        middles = (np.arange(size) + 0.5) * downsample
+        cols, rows = (np.floor((corner + middles) / self.downsample).astype(np.int64) for corner in l0_corner)
+        found = np.zeros((size, size), np.int32)
+        with _opened(self.path) as tiff:
+            page = _levels(self.path, tiff)[0]
+            for block, (row, col) in _blocks_of(self.path, page, rows, cols):
+                in_rows = np.flatnonzero((rows >= row) & (rows < row + block.shape[0]))
+                in_cols = np.flatnonzero((cols >= col) & (cols < col + block.shape[1]))
+                found[np.ix_(in_rows, in_cols)] = block[np.ix_(rows[in_rows] - row, cols[in_cols] - col)]
+        return found
+
     def _level_for(self, step: float) -> int:
         fits = [
             n
@@ -213,3 +236,24 @@ def _blocks(path: Path, page: Any) -> Iterator[tuple[npt.NDArray[Any], tuple[int
             for left in range(0, block.shape[1], _MOST_BLOCK_SIDE):
                 part = block[top : top + _MOST_BLOCK_SIDE, left : left + _MOST_BLOCK_SIDE]
                 yield part, (row + top, col + left)
+
+
+def _blocks_of(
+    path: Path, page: Any, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]
+) -> Iterator[tuple[npt.NDArray[Any], tuple[int, int]]]:
+    """Decoded tiles or strips that hold any of these rows and columns, as `_blocks` gives them."""
+    width, height = int(page.imagewidth), int(page.imagelength)
+    high, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
+    across = -(-width // wide)
+    down = sorted({row // high for row in rows.tolist() if 0 <= row < height})
+    along = sorted({col // wide for col in cols.tolist() if 0 <= col < width})
+    for number in (r * across + c for r in down for c in along):
+        with _named_damage(path):
+            file = page.parent.filehandle
+            file.seek(page.dataoffsets[number])
+            data, index, _ = page.decode(file.read(page.databytecounts[number]), number)
+            if data is None:  # not stored: background
+                continue
+            row, col = int(index[-3]), int(index[-2])
+            block = data.reshape(data.shape[-3], data.shape[-2])[: height - row, : width - col]
+        yield block, (row, col)

@@ -58,7 +58,8 @@ def test_a_bare_word_may_become_a_command_or_a_file(folder, bash):
     # where no command begins so, bash completes the file itself, with folders and blanks
     assert bash("pyramidai sli") == ["file,sli"]
     assert bash("pyramidai slides/") == ["file,slides/"]
-    assert bash("pyramidai exp") == ["plain,export"]
+    assert bash("pyramidai exp") == ["plain,export", "plain,explain"]
+    assert bash("pyramidai explain slow.h5 --method gr") == ["plain,gradcam", "plain,gradcam++"]
 
 
 def test_behind_a_slide_stand_the_options_of_a_run(folder, bash):

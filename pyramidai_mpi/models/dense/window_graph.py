@@ -16,6 +16,7 @@ import onnx.version_converter
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.package import POSITION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,7 @@ _PIXELS = "shared_pixels"
 _KEPT = frozenset({"DequantizeLinear"})
 """Nodes on constants that stay nodes: a convolution in integers wants its weights as bytes."""
 _LAST = frozenset({"Softmax", "Sigmoid"})
+_SAME_SHAPE = frozenset({"GroupNormalization"})
 
 
 class UnsharableError(InputError):
@@ -55,6 +57,8 @@ class WindowGraph:
         Of its operators, and of its file.
     pixels, answer
         Names of the input, uint8 (1, side, side, 3), and of the first output, float32 (1, C).
+    given
+        Names of all inputs: the pixels, and where the tile lies, float32 (1, 2), of a network that sees it.
     nodes
         What depends on the pixels and leads to the answer, in an order in which it can be computed.
     shapes, elements
@@ -67,6 +71,7 @@ class WindowGraph:
     ir_version: int
     pixels: str
     answer: str
+    given: tuple[str, ...] = ()
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     elements: dict[str, int] = field(default_factory=dict)
@@ -108,7 +113,7 @@ class WindowGraph:
         last = next((node for node in reversed(self.nodes) if node.op_type in _LAST), None)
         if last is None:
             return self
-        found = WindowGraph(self.path, self.side, self.opset, self.ir_version, self.pixels, last.input[0])
+        found = WindowGraph(self.path, self.side, self.opset, self.ir_version, self.pixels, last.input[0], self.given)
         found.nodes = _leading_to(self.nodes, last.input[0])
         found.shapes, found.elements = self.shapes, self.elements
         found._stored, found._makers, found._values = self._stored, self._makers, self._values
@@ -126,8 +131,15 @@ class WindowGraph:
         self._values |= {name: np.asarray(value) for name, value in zip(node.output, values, strict=True)}
 
 
-def read_window_graph(level: ModelLevel, package: ModelPackage) -> WindowGraph:
+def read_window_graph(level: ModelLevel, package: ModelPackage, *, oldest_opset: int = _OLDEST_OPSET) -> WindowGraph:
     """Read a level's network.
+
+    Parameters
+    ----------
+    level, package
+        What to read.
+    oldest_opset
+        Networks of an older one are converted.
 
     Raises
     ------
@@ -142,13 +154,14 @@ def read_window_graph(level: ModelLevel, package: ModelPackage) -> WindowGraph:
     except Exception as error:  # protobuf's DecodeError has no public name
         raise InputError(f"{path}: not an ONNX file: {error}") from error
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
-    if opset < _OLDEST_OPSET:
+    if opset < oldest_opset:
+        newer = max(oldest_opset, _NEWER_OPSET)
         try:
-            model = onnx.version_converter.convert_version(model, _NEWER_OPSET)
+            model = onnx.version_converter.convert_version(model, newer)
         except Exception as error:  # its errors are RuntimeErrors of many kinds
-            reason = f"its opset {opset} cannot be brought to {_NEWER_OPSET}: {' '.join(str(error).split())[:200]}"
+            reason = f"its opset {opset} cannot be brought to {newer}: {' '.join(str(error).split())[:200]}"
             raise UnsharableError(path, reason) from error
-        opset = _NEWER_OPSET
+        opset = newer
     if package.float_input is not None:
         _from_bytes_to_probabilities(model.graph, package.float_input, package.tile_size)
     return _read(path, model, package.tile_size, opset)
@@ -185,9 +198,12 @@ def _from_bytes_to_probabilities(graph: onnx.GraphProto, recipe: FloatInput, sid
 def _read(path: Path, model: onnx.ModelProto, side: int, opset: int) -> WindowGraph:
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    pixels = next(value for value in graph.input if value.name not in stored)
-    read = WindowGraph(path, side, opset, model.ir_version, pixels.name, graph.output[0].name, _stored=stored)
-    pixels.type.tensor_type.shape.dim[0].dim_value = 1
+    given = [value for value in graph.input if value.name not in stored]
+    names = tuple(value.name for value in given)
+    pixels = next(name for name in names if name != POSITION)
+    read = WindowGraph(path, side, opset, model.ir_version, pixels, graph.output[0].name, names, _stored=stored)
+    for value in given:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
     nodes = _leading_to(graph.node, read.answer)
     for node in nodes:
         if any(entry.HasField("g") or entry.graphs for entry in node.attribute):
@@ -211,7 +227,7 @@ def _read(path: Path, model: onnx.ModelProto, side: int, opset: int) -> WindowGr
                 read._stored[node.output[0]] = tensor
             else:
                 waiting.append(node)
-        if len(waiting) == len(nodes):
+        if len(waiting) == len(nodes) and not _add_same_shapes(graph, read, nodes):
             break
         nodes = waiting
         _replace_by_constants(graph, read, nodes)
@@ -235,8 +251,19 @@ def _infer(path: Path, model: onnx.ModelProto, read: WindowGraph) -> None:
             read.elements[value.name] = value.type.tensor_type.elem_type
 
 
+def _add_same_shapes(graph: onnx.GraphProto, read: WindowGraph, nodes: list[onnx.NodeProto]) -> bool:
+    """Say the shapes of what the inference does not know of, though it is the input's; whether there was one."""
+    added = [
+        helper.make_tensor_value_info(node.output[0], read.elements[node.input[0]], read.shapes[node.input[0]])
+        for node in nodes
+        if node.op_type in _SAME_SHAPE and node.input[0] in read.shapes and node.output[0] not in read.shapes
+    ]
+    graph.value_info.extend(added)
+    return bool(added)
+
+
 def _replace_by_constants(graph: onnx.GraphProto, read: WindowGraph, nodes: list[onnx.NodeProto]) -> None:
-    """Have small constants that other nodes read, such as shapes, stand in the graph as values, for the inference."""
+    """Have constants that the inference needs stand in the graph as values: shapes, and those of no known shape."""
     known = {tensor.name for tensor in graph.initializer}
     kept = [node for node in graph.node if not any(name in read._stored for name in node.output)]
     del graph.node[:]
@@ -246,7 +273,7 @@ def _replace_by_constants(graph: onnx.GraphProto, read: WindowGraph, nodes: list
             if name in known or not read.is_constant(name) or read.kept_maker(name) is not None:
                 continue
             value = read.constant(name)
-            if value.dtype == np.int64:
+            if value.dtype == np.int64 or name not in read.shapes:
                 known.add(name)
                 kept = [other for other in graph.node if name not in other.output]
                 del graph.node[:]
