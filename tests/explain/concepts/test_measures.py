@@ -76,7 +76,7 @@ def test_size_and_shape_are_those_of_the_ellipses_that_were_drawn():
 
 
 def test_texture_is_the_mean_over_nuclei_of_two_directions():
-    labels, pixels = blobs(), RNG.integers(0, 256, (24, 24, 3)).astype(np.uint8)
+    labels, pixels = blobs(30), RNG.integers(0, 256, (30, 30, 3)).astype(np.uint8)
     found = measure(pixels, labels, 0.5)  # pairs of 1.25 um: 2 pixels
     grey = grey_levels(pixels)
     each = []

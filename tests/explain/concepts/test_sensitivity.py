@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from threadpoolctl import threadpool_limits
 
 from pyramidai_mpi.explain.concepts.regression import (
     MOST_COMPONENTS,
@@ -19,6 +20,13 @@ PATIENTS, EACH, MAPS = 30, 60, 12
 N = PATIENTS * EACH
 PATIENT = np.repeat(np.arange(PATIENTS), EACH)
 FOLD = PATIENT % 5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in the ranks of a run: of so small tables, threads on busy cores take a hundred times as long."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
