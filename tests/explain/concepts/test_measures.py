@@ -22,7 +22,7 @@ RNG = np.random.default_rng(5)
 
 def blobs(side=24):
     labels = np.zeros((side, side), np.int32)
-    for number, (row, col, a, b) in enumerate([(6, 6, 5, 4), (8, 14, 6, 5), (18, 18, 6, 3), (19, 5, 3, 6)]):
+    for number, (row, col, a, b) in enumerate([(6, 6, 5, 4), (8, 14, 6, 5), (18, 18, 6, 3), (19, 7, 3, 6)]):
         labels[ellipse(row, col, a, b, labels.shape)] = 3 * number + 2
     return labels
 
