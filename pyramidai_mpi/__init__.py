@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyramidai_mpi.base.libraries import silence_libraries
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.api import analyse, open_result
+    from pyramidai_mpi.api import analyse, explain_tiles, open_explanation, open_result
     from pyramidai_mpi.base import python_errors as errors
     from pyramidai_mpi.patches.database import open_patches
     from pyramidai_mpi.patches.dataset import PatchDataset
@@ -24,10 +24,21 @@ silence_libraries()  # here, as every process of ours comes this way before any 
 
 __version__ = "0.1.0"
 
-__all__ = ["PatchDataset", "__version__", "analyse", "errors", "open_patches", "open_result"]
+__all__ = [
+    "PatchDataset",
+    "__version__",
+    "analyse",
+    "errors",
+    "explain_tiles",
+    "open_explanation",
+    "open_patches",
+    "open_result",
+]
 
 _MODULES = {
     "analyse": "api",
+    "explain_tiles": "api",
+    "open_explanation": "api",
     "open_result": "api",
     "open_patches": "patches.database",
     "PatchDataset": "patches.dataset",

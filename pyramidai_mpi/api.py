@@ -35,15 +35,27 @@ from pyramidai_mpi.base.settings import (
 )
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.export.opened import Heatmap, OpenResult, ResultLevel, opened, tile_dtype
+from pyramidai_mpi.store.explanations.contents import Explanation, explained_file
+from pyramidai_mpi.store.explanations.reader import read_explanation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mpi4py import MPI
 
     from pyramidai_mpi.cli.progress import ProgressBar
 
-__all__ = ["Heatmap", "OpenResult", "ResultLevel", "analyse", "open_result", "tile_dtype"]
+__all__ = [
+    "Explanation",
+    "Heatmap",
+    "OpenResult",
+    "ResultLevel",
+    "analyse",
+    "explain_tiles",
+    "open_explanation",
+    "open_result",
+    "tile_dtype",
+]
 
 _COLUMNS = 100
 """Of a bar where there is no terminal: in a notebook, or in a file."""
@@ -277,6 +289,112 @@ def analyse(
         else:
             _run_on(str(ranks), settings, time_limit, progress)
     return opened(target, folder)
+
+
+def open_explanation(path: str | os.PathLike[str]) -> Explanation:
+    """Read a file of explanations: tiles with their maps and curves as numpy arrays.
+
+    Parameters
+    ----------
+    path
+        What ``pyramidai explain`` wrote.
+
+    Raises
+    ------
+    InputError
+        When it is no complete, undamaged file of explanations. When there is none, it is a `MissingInputError`, which
+        is a FileNotFoundError, too.
+
+    Examples
+    --------
+    >>> tiles = open_explanation("slide.explained.h5").tiles  # doctest: +SKIP
+    >>> best = tiles.maps[tiles.probability[:, 1].argmax()]  # doctest: +SKIP
+    """
+    with raised_in_python(Path(path)):
+        return read_explanation(Path(path))
+
+
+def explain_tiles(
+    source: str | os.PathLike[str],
+    tiles: str | Sequence[str],
+    model: str | os.PathLike[str] | None = None,
+    comm: MPI.Intracomm | None = None,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    slide: str | os.PathLike[str] | None = None,
+    method: str = "",
+    layer: str = "",
+    class_name: str = "",
+    level: int = 0,
+    masks: int | None = None,
+    until: float | None = None,
+    numbers: Mapping[str, float] | None = None,
+    fill: str = "blur",
+    faithfulness: bool = True,
+    seed: int = 0,
+    mpp: float | None = None,
+    allow_upsampling: bool = False,
+    reader: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Explanation:
+    """Explain tiles of a result or a slide, by the code of ``pyramidai explain`` and with the same file.
+
+    Every argument is the option of ``pyramidai explain`` of its name; ``--set`` is `numbers`, ``--class``
+    `class_name` here.
+
+    Parameters
+    ----------
+    source
+        A result, or a slide.
+    tiles
+        ``top:N``, ``positive``, a table of tiles, or one or more ``l0:X,Y``.
+    model
+        The model that made the result: its folder, or name of a shipped one.
+    comm
+        The ranks to share the work; collective over them. None uses this process alone.
+    output
+        Folder for the file, which is named after the slide; None keeps none.
+    slide
+        Slide of the result; None looks for it beside the result.
+
+    Raises
+    ------
+    PyramidError
+        Whatever ``pyramidai explain`` would end with, as one of `pyramidai_mpi.errors`.
+    TypeError
+        An argument is of another type than it can be.
+    """
+    words = [tiles] if isinstance(tiles, str) else list(tiles)
+    check_paths(source=source, model=model, output=output, slide=slide)
+    check_switches(faithfulness=faithfulness, allow_upsampling=allow_upsampling, overwrite=overwrite, resume=resume)
+    check_numbers(mpp=mpp, until=until)
+    check_integers(level=level, seed=seed, **({} if masks is None else {"masks": masks}))
+    check_texts(method=method, layer=layer, class_name=class_name, fill=fill)
+    for word in words:
+        check_texts(tiles=word)
+    if output is None and (resume or (comm is not None and comm.size > 1)):
+        raise UsageError(
+            "resume, and explain_tiles on several ranks, need an output that all of them can read; give output="
+        )
+    with tempfile.TemporaryDirectory(prefix="pyramidai-") as kept, raised_in_python(Path(source)):
+        from pyramidai_mpi.base.explain_order import ExplainOrder, parse_tiles
+        from pyramidai_mpi.models.shipped import find_model
+        from pyramidai_mpi.run.explaining import explain_one
+        from pyramidai_mpi.run.explaining_sources import find_source
+
+        found = find_source(Path(source), _path(slide))
+        target = explained_file(Path(kept if output is None else output), slide_stem(found.slide))
+        settings = RunSettings(
+            SlideInput(found.slide, mpp, allow_upsampling=allow_upsampling, reader=reader),
+            ModelChoice(find_model(_path(model))),
+            Output(target, overwrite, resume, command_line="pyramidai_mpi.explain_tiles"),
+        )
+        asked = ExplainOrder(
+            method, layer, class_name, level, until, masks, dict(numbers or {}), fill, faithfulness, seed
+        )
+        explain_one(_this_process() if comm is None else comm, settings, asked, parse_tiles(words), found.result)
+        return read_explanation(target)
 
 
 def _run_on(ranks: str, settings: RunSettings, time_limit: str | None, progress: bool | None) -> None:

@@ -35,7 +35,7 @@ GATES = {
     "simplejpeg": ["slides.readers.tile_codecs"],
     "imagecodecs": ["slides.readers.tile_codecs", "synth.pyramid"],
     "openvino": ["models.engines.openvino_engine"],
-    "h5py": ["store.results.", "store.patches.", "export.coordinate_file", "patches.formats."],
+    "h5py": ["store.results.", "store.explanations.", "store.patches.", "export.coordinate_file", "patches.formats."],
     "jinja2": ["export.page"],
     "skimage": ["slides.hsv_otsu", "evaluation.lesions", "classification.features", "truth.nuclei", "explain."],
     "scipy": [

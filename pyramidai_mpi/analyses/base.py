@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from pyramidai_mpi.base.types import TILE_DTYPE
+from pyramidai_mpi.base.types import FAILED_DTYPE as FAILED_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.slides.pyramid import SlidePyramid
     from pyramidai_mpi.slides.source import Found
-
-FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
-"""One unreadable tile: level, column, row and why (UTF-8, cut at 200 bytes)."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from pyramidai_mpi.base.mode import Mode as Mode  # the other words, beside whic
 TILE_DTYPE = np.dtype([("level", "u1"), ("col", "<u4"), ("row", "<u4")])
 """One tile as a packed 9-byte record: analysis level (0 = finest), column and row in that level's tile grid."""
 
+FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
+"""One unreadable tile: level, column, row and why (UTF-8, cut at 200 bytes)."""
+
 MOST_LEVELS = 16
 """Levels that a model can have: what four bits of a tile's key hold (see `tree`)."""
 

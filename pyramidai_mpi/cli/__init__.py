@@ -9,6 +9,7 @@ MAY_IMPORT = (
     "models",
     "store",
     "truth",
+    "explain",
     "run",
     "patches",
     "export",

@@ -31,6 +31,7 @@ _COMMANDS = {
     "info": "Describe a slide, a result, a model or patches.",
     "tissue": "Show what of a slide is tissue, and so would be looked at.",
     "export": "Make tables, pictures and files for other programs out of a result.",
+    "explain": "Show where in their tiles a network sees a class: Grad-CAM, occlusion, RISE, LIME and others.",
     "view": "Show a result over its slide in the browser.",
     "tune": "Choose the thresholds from annotated slides.",
     "evaluate": "Compare results with ground truth: what the pyramid keeps, misses and gains.",
@@ -45,7 +46,15 @@ _COMMANDS = {
     "merge": "Join the parts that array jobs have made (run --part I/N); say which are missing.",
     "synth": "Make an H&E-like slide with known tumour outlines.",
 }
-_ON_RANKS = (("run",), ("segment",), ("train",), ("train-slides",), ("train-whole",), ("patches", "extract"))
+_ON_RANKS = (
+    ("run",),
+    ("segment",),
+    ("explain",),
+    ("train",),
+    ("train-slides",),
+    ("train-whole",),
+    ("patches", "extract"),
+)
 """Commands that ranks do together."""
 
 _ASKED_BY_SHELL = "_PYRAMIDAI_COMPLETE"

@@ -92,7 +92,7 @@ def run_one(
             log.warning("%s: %s%s", outcome.settings.slide.path.name, outcome.warning, where)
         if not outcome.was_finished:
             _say_report(outcome.settings, report)
-        code = bytes([_export(outcome.exit_code, [outcome.settings], formats)])
+        code = bytes([export_beside(outcome.exit_code, [outcome.settings], formats)])
     return share_bytes(comm, None if comm.rank else code)[0]
 
 
@@ -157,7 +157,7 @@ def run_several(
             for outcome in report.outcomes
             if outcome.is_complete
         ]
-        exit_code = _export(report.exit_code, complete, formats)
+        exit_code = export_beside(report.exit_code, complete, formats)
         records.end(exit_code, report)
         if records.error is not None:
             say_error(f"{records.error} (the results are complete, the records of the run are not)")
@@ -210,7 +210,7 @@ def _end_of_files(outcomes: Sequence[FileOutcome], *, is_cohort: bool) -> int:
     return max(outcome.exit_code for outcome in outcomes)
 
 
-def _export(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[Format]) -> int:
+def export_beside(code: ExitCode, complete: Sequence[RunSettings], formats: Sequence[Format]) -> int:
     """Make the wanted files of each complete result; the exit code is the first failure's, else the run's."""
     from pyramidai_mpi.cli.main import say_error
     from pyramidai_mpi.export.formats import make, orders_beside

@@ -42,7 +42,8 @@ def make_perturbation(method: Method, side: int, asked: Mapping[str, float], fil
             raise UsageError(f"a square of {window} of {cells} cells on {side} pixels: take window < cells <= {side}")
         return Occlusion(side, cells, window, fill)
     if method.name is MethodName.RISE:
-        return Rise(side, int(settings["n_masks"]), int(settings["grid"]), settings["keep"], fill)
+        drawn, grid = int(settings["n_masks"]), int(settings["grid"])
+        return Rise(side, drawn, grid, settings["keep"], bool(settings["centred"]), fill)
     if method.name is MethodName.LIME:
         segments = int(settings["segments"])
         return Lime(side, int(settings["n_masks"]), segments, settings["kernel"], settings["ridge"], fill)

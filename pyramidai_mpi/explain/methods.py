@@ -173,8 +173,9 @@ METHODS: dict[MethodName, Method] = {
                 Option("n_masks", 4000, 2, 1_000_000, _MASKS),
                 Option("grid", 7, 2, 32, "cells on a side of the grid that masks are drawn on"),
                 Option("keep", 0.5, 0.05, 0.95, "share of its cells that stay"),
+                Option("centred", 1, 0, 1, "1: less the mean score, so that chance counts less; 0: the paper's sum"),
             ),
-            says="How probable the class is, in the mean over random masks that leave a place to be seen.",
+            says="How much more probable the class is under those random masks that leave a place to be seen.",
             source="Petsiuk et al., BMVC 2018",
         ),
         Method(

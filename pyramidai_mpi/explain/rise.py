@@ -40,7 +40,14 @@ class Rise:
     Petsiuk, Das, Saenko, "RISE: randomized input sampling for explanation of black-box models", BMVC 2018, section 3.2
     and equation 6. A grid of ``grid * grid`` cells, each kept with a chance of `keep`, is made ``(grid + 1) * cell``
     pixels large (bilinear; cells of ``ceil(side / grid)`` pixels) and cut to the tile at a place drawn within one cell.
-    The map is ``sum(score * mask) / (keep * masks)``, in means over cells of the map.
+    The paper's map estimates the expected score given that a place is seen by ``sum(score * mask) / (keep * n)``, here
+    in means over cells.
+
+    That sum has in it how often chance has shown each place, times the mean score: where a network stays sure under
+    most masks, one sees nothing else (maps of 2000 masks of two seeds correlated at -0.1 to 0.7). A mask's mean is
+    known to be `keep`, so this can be taken off: ``sum((score - mean(score)) * mask) / (keep * n)`` has the same
+    expectation but for the mean score and a share of 1 in n (and correlated at 0.94 to 0.98). It is what is `centred`:
+    how much surer the network is where a place is seen than in the mean over all masks, 0 where it does not matter.
 
     There, pixels that a mask hides are black after normalisation; here they are `fill`.
 
@@ -54,6 +61,8 @@ class Rise:
         Cells on a side of the small masks.
     keep
         Share of them that stay.
+    centred
+        Whether what chance has shown more often is taken off, and the mean score with it; else the paper's sum.
     fill
         What stands where a mask hides the tile.
     """
@@ -62,6 +71,7 @@ class Rise:
     n_masks: int = 4000
     grid: int = 7
     keep: float = 0.5
+    centred: bool = True
     fill: Fill = Fill.BLUR
 
     @property
@@ -115,7 +125,9 @@ class Rise:
         part = np.s_[which.start :: which.step]
         means = self._cell_weights()[drawn.shift[part]]  # (m, 2, h, s)
         # sums without a library of matrices, whose order of summing differs from machine to machine
-        rows = np.einsum("m,mhs,mst->mht", scores[part].astype(np.float64), means[:, 0], drawn.small[part])
+        values = scores[part].astype(np.float64)
+        mean = values.mean() if self.centred else 0.0
+        rows = np.einsum("m,mhs,mst->mht", values - mean, means[:, 0], drawn.small[part])
         return np.asarray(np.einsum("mht,mwt->hw", rows, means[:, 1]) / (self.keep * len(which)))
 
     def _draw(self, numbers: range, key: Key) -> _Drawn:

@@ -1,4 +1,4 @@
-"""What a result can be made into: one table. Loads a format's libraries when it is written."""
+"""What a result, or explained tiles, can be made into: a table each. Loads a format's libraries when it is written."""
 
 from __future__ import annotations
 
@@ -109,6 +109,15 @@ _SHOW = Setting(
     "attention|contribution[:CLASS]",
     "Of a predicted slide: show the tiles' attention, or contribution, in place of their scores.",
 )
+_ABOVE = Setting(
+    "above",
+    "explained.outlines.parse_above",
+    "quantile:Q|share:S|value:V",
+    "Of explained tiles: what stands out, quantile:0.9 unless given.",
+)
+_EXPLAINED_LAYER = Setting(
+    "explained", "explained.layer.parse_explained", "NAME.explained.h5", "Explained tiles as a layer of --report."
+)
 _MERGE = Variant("merge", "outlines.write_outlines", "GeoJSON holds the outlines of positive regions instead.")
 _FLAT = Variant(
     "flat", "geojson.write_flat", "GeoJSON holds tiles side by side, for programs other than QuPath.", (_LEVELS, _SHOW)
@@ -179,8 +188,65 @@ FORMATS = (
         "F.html",
         "A page of pictures and figures that opens anywhere.",
         draws_slide=True,
+        settings=(_EXPLAINED_LAYER,),
     ),
 )
+
+EXPLAINED = (
+    Format(
+        "geojson",
+        ".geojson",
+        "explained.outlines.write_explained_outlines",
+        "F",
+        "Outlines of what stands out.",
+        settings=(_ABOVE,),
+    ),
+    Format("csv", ".csv", "explained.table.write_explained_csv", "F", "Places, scores and areas under curves."),
+    Format("heatmap", ".heatmap.tif", "explained.heat.write_explained_heatmap", "F.tif", "All maps, stitched."),
+    Format(
+        "overlay",
+        ".overlay.png",
+        "explained.overlay.write_explained_overlay",
+        "F.png",
+        "All maps over the slide.",
+        draws_slide=True,
+    ),
+    Format(
+        "tiles",
+        ".tiles",
+        "explained.tiles.write_explained_tiles",
+        "DIR",
+        "The tiles beside their maps; needs --slide.",
+        draws_slide=True,
+        check="explained.tiles.check_explained_tiles",
+        files="tiles.files_of_tiles",
+        settings=(_TOP,),
+        needs_slide=True,
+    ),
+    Format(
+        "sheet",
+        ".sheet.png",
+        "explained.sheet.write_explained_sheet",
+        "F.png",
+        "Explained tiles beside their maps, with curves of deletion and insertion.",
+        draws_slide=True,
+    ),
+)
+"""What a file of explained tiles can be made into; what a result can too has the same name."""
+
+
+def formats_of(result: Path) -> tuple[Format, ...]:
+    """What a file can be made into, by what it says that it holds.
+
+    Raises
+    ------
+    InputError
+        When it is missing, no HDF5 file, or was changed after it was written.
+    """
+    from pyramidai_mpi.store.explanations.contents import FORMAT
+    from pyramidai_mpi.store.results.reader import format_of
+
+    return EXPLAINED if format_of(result) == FORMAT else FORMATS
 
 
 @dataclass(frozen=True)

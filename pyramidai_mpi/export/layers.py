@@ -107,7 +107,7 @@ def level_layer(picture: Picture, level: int) -> Layer:
         pixels, step = _cell_pixels(picture, level)
         (rows, cols), side = pixels.shape[:2], step * grid.l0_side(level)
     covered = cols * side / grid.l0_width, rows * side / grid.l0_height
-    return Layer(f"level{level}", title, _uri(_with_palette(pixels), "PNG"), *covered)
+    return Layer(f"level{level}", title, _uri(with_palette(pixels), "PNG"), *covered)
 
 
 def _cell_pixels(picture: Picture, level: int) -> tuple[npt.NDArray[np.uint8], int]:
@@ -173,7 +173,7 @@ def painted_rows(picture: Picture, what: str, top: int, bottom: int) -> npt.NDAr
 
 
 def _painted(picture: Picture, what: str) -> Image.Image:
-    return _with_palette(np.concatenate([painted_rows(picture, what, *rows) for rows in _bands(picture)]))
+    return with_palette(np.concatenate([painted_rows(picture, what, *rows) for rows in _bands(picture)]))
 
 
 def _bands(picture: Picture) -> list[tuple[int, int]]:
@@ -193,7 +193,7 @@ def _in_steps(score: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     return np.asarray(np.rint(score * _STEPS) / _STEPS)
 
 
-def _with_palette(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+def with_palette(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     """The same picture, RGBA (H, W, 4), with a palette where it has few colours: a third of the bytes."""
     colours, index = np.unique(np.ascontiguousarray(pixels).view(np.uint32)[..., 0], return_inverse=True)
     if len(colours) > 256:

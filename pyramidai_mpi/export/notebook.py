@@ -13,7 +13,7 @@ from PIL import Image
 
 from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.base.intended_use import claim_of
-from pyramidai_mpi.export.heatmap import halved
+from pyramidai_mpi.export.heat_pyramid import halved
 from pyramidai_mpi.export.picture import score_colour
 
 if TYPE_CHECKING:

@@ -110,7 +110,7 @@ def find_regions(file: ResultFile, header: Header) -> Iterator[Region]:
             return
         index, score = (np.concatenate(column) for column in zip(*found, strict=True))
         found.clear()
-        runs, side = _runs(index.astype(np.int64), score), header.grid.l0_side(0)
+        runs, side = runs_of(index.astype(np.int64), score), header.grid.l0_side(0)
     for outline, n_tiles, largest in outlines_of_runs(runs, side):
         yield Region(outline, n_tiles, float(n_tiles) * (side * header.slide.mpp) ** 2, largest)
 
@@ -145,8 +145,14 @@ def outlines_of_runs(runs: npt.NDArray[np.void], side: float) -> Iterator[tuple[
         yield smoothed(shapely.union_all(boxes), side), int(n_tiles[number]), float(own["score"].max())
 
 
-def _runs(index: npt.NDArray[np.int64], score: npt.NDArray[np.float32]) -> npt.NDArray[np.void]:
-    """Neighbouring tiles of a row as one run from column `first` to `last` (excluded), with their largest score."""
+def runs_of(index: npt.NDArray[np.int64], score: npt.NDArray[np.float32]) -> npt.NDArray[np.void]:
+    """Neighbours of a row as one run each: `RUN_DTYPE` records.
+
+    Parameters
+    ----------
+    index, score
+        Column and row (N, 2) in row-major order, and score (N,) of each; at least one.
+    """
     col, row = index.T
     starts = np.flatnonzero(np.r_[True, (np.diff(row) != 0) | (np.diff(col) != 1)])
     ends = np.r_[starts[1:], len(col)] - 1
@@ -163,7 +169,7 @@ def _runs_of_cells(look: CellLook) -> Iterator[npt.NDArray[np.void]]:
         found = look.rows(top, min(top + BAND, rows))
         row, col = np.nonzero(found.positive)
         if len(row):
-            yield _runs(np.stack([col, row + top], axis=1), found.score[row, col])
+            yield runs_of(np.stack([col, row + top], axis=1), found.score[row, col])
 
 
 def _connected(runs: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:

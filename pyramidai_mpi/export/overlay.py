@@ -27,8 +27,8 @@ _BAND = 512
 _GAP, _FOOT, _FONT_PX = 16, 68, 18
 _LEAST_BANNER_FONT_PX, _BANNER_MARGIN = 18, 10
 _RAMP_WIDTH = 180
-_INK = (30, 30, 30)
-_PAPER = (255, 255, 255)
+INK = (30, 30, 30)
+PAPER = (255, 255, 255)
 _BANNER_GROUND = (255, 214, 0)
 _MICRON = "\N{MICRO SIGN}"
 
@@ -90,14 +90,15 @@ def _draw(picture: Picture) -> Image.Image:
     beside = panels_side_by_side(width, height)
     second = (panel + _GAP, 0) if beside else (0, height + _FOOT)
     size = (2 * panel + _GAP, height + _FOOT) if beside else (panel, 2 * (height + _FOOT))
-    sheet = Image.new("RGB", size, _PAPER)
+    sheet = Image.new("RGB", size, PAPER)
     sheet.paste(Image.fromarray(overlay), (0, 0))
     sheet.paste(Image.fromarray(look), second)
     draw = ImageDraw.Draw(sheet)
     draw.font = ImageFont.load_default(_FONT_PX)
-    _draw_ramp(sheet, draw, picture.scale, (8, height + 8))
+    draw_ramp(sheet, draw, picture.scale, (8, height + 8))
     _draw_outlines(draw, picture, (8, height + 36))
-    _draw_scale_bar(draw, picture, (panel, height + 8), width)
+    um_px = picture.header.slide.mpp * picture.downsample
+    draw_scale_bar(draw, um_px, (panel, height + 8), width)
     _draw_levels(draw, picture, (second[0] + 8, second[1] + height + 8))
     intended_use = picture.header.model.intended_use
     return with_banner(sheet, claim_of(intended_use)) if scores_mean_nothing(intended_use) else sheet
@@ -109,19 +110,19 @@ def with_banner(sheet: Image.Image, text: str) -> Image.Image:
     trial = _LEAST_BANNER_FONT_PX
     font_px = max(trial, int(trial * inner / ImageFont.load_default(trial).getlength(text)))
     font = ImageFont.load_default(font_px)
-    lines = _wrapped(text, font, inner)
+    lines = wrapped(text, font, inner)
     line_px = round(1.25 * font_px)
     band = line_px * len(lines) + 2 * _BANNER_MARGIN
     whole = Image.new("RGB", (sheet.width, sheet.height + band), _BANNER_GROUND)
     draw = ImageDraw.Draw(whole)
     for number, line in enumerate(lines):
         x = (sheet.width - font.getlength(line)) / 2
-        draw.text((x, _BANNER_MARGIN + number * line_px), line, fill=_INK, font=font)
+        draw.text((x, _BANNER_MARGIN + number * line_px), line, fill=INK, font=font)
     whole.paste(sheet, (0, band))
     return whole
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     """The text in lines that are no wider, unless one word is."""
     lines = [""]
     for word in text.split():
@@ -142,15 +143,15 @@ def _stacked(bands: list[RgbArray]) -> RgbArray:
     return np.concatenate(bands)
 
 
-def _draw_ramp(sheet: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, corner: tuple[int, int]) -> None:
-    """The scale with its ends."""
+def draw_ramp(sheet: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, corner: tuple[int, int]) -> None:
+    """Draw a scale with its ends and title."""
     x, y = corner
     low, high = f"{scale.low:.3g}", f"{scale.high:.3g}"
-    draw.text((x, y), low, fill=_INK)
+    draw.text((x, y), low, fill=INK)
     left = x + max(18, int(draw.textlength(low)) + 8)
     ramp = scale.colour(np.linspace(scale.low, scale.high, _RAMP_WIDTH)).astype(np.uint8)
     sheet.paste(Image.fromarray(np.ascontiguousarray(np.broadcast_to(ramp, (_FONT_PX, *ramp.shape)))), (left, y + 3))
-    draw.text((left + _RAMP_WIDTH + 8, y), f"{high}   {printable(scale.title):.80}", fill=_INK)
+    draw.text((left + _RAMP_WIDTH + 8, y), f"{high}   {printable(scale.title):.80}", fill=INK)
 
 
 def _draw_outlines(draw: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int]) -> None:
@@ -163,20 +164,21 @@ def _draw_outlines(draw: ImageDraw.ImageDraw, picture: Picture, corner: tuple[in
         (POSITIVE, f"{counted(n_positive, noun)} (score >= {threshold:.3g})"),
     ):
         draw.rectangle((x, y + 3, x + 18, y + 20), outline=colour, width=2)
-        draw.text((x + 24, y), label, fill=_INK)
+        draw.text((x + 24, y), label, fill=INK)
         x += 24 + int(draw.textlength(label)) + 24
 
 
-def _draw_scale_bar(draw: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int], width: int) -> None:
-    length, label = scale_bar(picture.header.slide.mpp * picture.downsample, width)
+def draw_scale_bar(draw: ImageDraw.ImageDraw, um_px: float, corner: tuple[int, int], width: int) -> None:
+    """Draw the scale bar of a picture of so many pixels; it ends at a corner."""
+    length, label = scale_bar(um_px, width)
     x, y = corner[0] - 8 - length, corner[1]
     write_text(draw, (x - 8 - text_length(draw, label), y), label)
-    draw.rectangle((x, y + 9, x + length, y + 14), fill=_INK)
+    draw.rectangle((x, y + 9, x + length, y + 14), fill=INK)
 
 
 def _draw_levels(draw: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int]) -> None:
     x, y = corner
-    draw.text((x, y), "last look:", fill=_INK)
+    draw.text((x, y), "last look:", fill=INK)
     x += int(draw.textlength("last look:")) + 14
     levels = picture.header.levels
     for n in range(len(levels) - 1, -1, -1):
@@ -193,11 +195,11 @@ def write_text(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str
     left, right, bottom = _stem_of_u(draw)
     for number, part in enumerate(text.split(_MICRON)):
         if number:
-            draw.text((round(x), y), "u", fill=_INK)
+            draw.text((round(x), y), "u", fill=INK)
             below = bottom + 2 * (right - left + 1)
-            draw.rectangle((round(x) + left, y + bottom - 2, round(x) + right, y + below), fill=_INK)
+            draw.rectangle((round(x) + left, y + bottom - 2, round(x) + right, y + below), fill=INK)
             x += draw.textlength("u")
-        draw.text((x, y), part, fill=_INK)
+        draw.text((x, y), part, fill=INK)
         x += draw.textlength(part)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.export.shown import Scale, Show
     from pyramidai_mpi.pyramid.last_look import LastLook
     from pyramidai_mpi.slides.readers.base import SlideReader
+    from pyramidai_mpi.store.explanations.contents import Explanation
     from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 # Coarsest to finest look; from the map "viridis" (Smith and van der Walt 2015), readable likewise.
@@ -112,8 +113,8 @@ class Picture:
         return np.packbits(read_mask_rows(self.file, 0, self.header.mask_shape[0]), axis=1)
 
 
-def is_slide_of(slide: Path, header: Header) -> bool:
-    """Whether a file is the slide of a result, or keeps patches of it.
+def is_slide_of(slide: Path, header: Header | Explanation) -> bool:
+    """Whether a file is the slide of a result or of explanations, or keeps patches of it.
 
     Raises
     ------

@@ -21,9 +21,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import OutputExistsError, input_errors
+from pyramidai_mpi.store.explanations.contents import FORMAT as EXPLANATION
+from pyramidai_mpi.store.explanations.reader import read_explanation
 from pyramidai_mpi.store.files.lock import OutputLock
 from pyramidai_mpi.store.files.placing import placed
-from pyramidai_mpi.store.results.reader import open_result
+from pyramidai_mpi.store.results.reader import format_of, open_result
 from pyramidai_mpi.store.results.tables import read_header
 
 if TYPE_CHECKING:
@@ -84,17 +86,15 @@ class ExportRecord:
     """
 
     def __init__(self, result: Path) -> None:
-        with open_result(result) as file:
-            header = read_header(file)
-        self.slide_name = header.slide.name
-        self._result = (header.digest or "", header.created)
+        self.slide_name, *self._result = _said_by(result)
         self._folder = result.parent
         self._path = record_path(result)
         self._entries()
 
     def origin(self, format_name: str, variant: str, *, over_slide: bool) -> Origin:
         """Of an export of this result."""
-        return Origin(*self._result, format_name, variant, over_slide)
+        digest, created = self._result
+        return Origin(digest, created, format_name, variant, over_slide)
 
     def standing(self, target: Path, origin: Origin, files: Sequence[Path]) -> Standing:
         """What lies under an export's name.
@@ -149,6 +149,27 @@ class ExportRecord:
                 f"{self._path}: is no record of exports of this program, for which this name is kept; move it away"
             ) from error
         return entries
+
+
+def _said_by(result: Path) -> tuple[str, str, str]:
+    """Name of the slide, digest and time of a result or of explained tiles."""
+    if format_of(result) == EXPLANATION:
+        explanation = read_explanation(result)
+        return explanation.slide.name, explanation.digest, explanation.created
+    with open_result(result) as file:
+        header = read_header(file)
+        return header.slide.name, header.digest or "", header.created
+
+
+def slide_name_of(result: Path) -> str:
+    """Name of the slide of a result or of explained tiles.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    return _said_by(result)[0]
 
 
 def record_path(result: Path) -> Path:

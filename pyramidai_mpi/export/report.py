@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.counts import counted
+from pyramidai_mpi.export.explained.layer import explained_layer, explanation_for
 from pyramidai_mpi.export.layers import (
     gantt_uri,
     level_layer,
@@ -30,6 +31,7 @@ from pyramidai_mpi.store.results.summary import read_areas
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pyramidai_mpi.export.explained.layer import ExplainedLayer
     from pyramidai_mpi.export.picture import Picture
     from pyramidai_mpi.export.summary import LevelFigures, ReportSummary
 
@@ -54,7 +56,14 @@ class Fact:
     value: str
 
 
-def write_report(result: Path, target: Path, slide: Path | None = None, *, overwrite: bool = False) -> None:
+def write_report(
+    result: Path,
+    target: Path,
+    slide: Path | None = None,
+    *,
+    overwrite: bool = False,
+    explained: Path | None = None,
+) -> None:
     """Write an HTML page of a result: pictures to zoom into, the highest-scored tiles, figures by level and by rank.
 
     Parameters
@@ -67,22 +76,27 @@ def write_report(result: Path, target: Path, slide: Path | None = None, *, overw
         The slide it was made from; without it the tissue mask is shown, and no pictures of tiles.
     overwrite
         Replace an existing file.
+    explained
+        File of explained tiles of this slide, which become a layer; None shows none.
 
     Raises
     ------
     InputError
-        When the result cannot be read, or the slide is another one than the result's.
+        When the result or the explained tiles cannot be read, or are of another slide.
     OutputExistsError, StorageError
         When the target is in the way or cannot be written.
     """
-    inputs = [result] if slide is None else [result, slide]
+    inputs = [path for path in (result, slide, explained) if path is not None]
     with placed(target, overwrite=overwrite, inputs=inputs) as temporary:
         with open_picture(result, slide, long_side=_LONG_SIDE) as picture:
-            page = _page(picture)
+            shown = None
+            if explained is not None:
+                shown = explained_layer(explanation_for(explained, result, picture.header))
+            page = _page(picture, shown)
         temporary.write_text(page, encoding="utf-8")
 
 
-def _page(picture: Picture) -> str:
+def _page(picture: Picture, explained: ExplainedLayer | None) -> str:
     header = picture.header
     summary = read_report_summary(picture.file, header)
     n_levels = len(header.levels)
@@ -102,6 +116,7 @@ def _page(picture: Picture) -> str:
         layers=[
             score_layer(picture),
             *shown.values(),
+            *([explained.layer] if explained is not None else []),
             look_layer(picture),
             tissue_layer(picture),
             *(level_layer(picture, n) for n in reversed(range(n_levels))),
@@ -118,7 +133,8 @@ def _page(picture: Picture) -> str:
         gantt_end_s=float(batches["end_s"].max()) if len(batches) else 0.0,
         ranks=summary.ranks[:_MOST_RANKS_LISTED],
         longest_s=max((rank.wall_s or rank.busy_s for rank in summary.ranks), default=0.0) or 1.0,
-        facts=_facts(picture, summary),
+        facts=_facts(picture, summary, explained),
+        explained=explained,
     )
 
 
@@ -136,7 +152,7 @@ def histogram(level: LevelFigures) -> list[Bar]:
     ]
 
 
-def _facts(picture: Picture, summary: ReportSummary) -> list[Fact]:
+def _facts(picture: Picture, summary: ReportSummary, explained: ExplainedLayer | None) -> list[Fact]:
     header = picture.header
     facts = {
         "slide": header.slide.name,
@@ -156,6 +172,8 @@ def _facts(picture: Picture, summary: ReportSummary) -> list[Fact]:
         }
         facts |= {"prediction digest": record.digest}
     facts |= {"written": header.created, "by version": header.software_version, "digest": header.digest or ""}
+    if explained is not None:
+        facts |= {"explained tiles": explained.title, "digest of the explained tiles": explained.digest}
     facts |= {
         name.replace("_", " "): f"{value:.3f}" if isinstance(value, float) else str(value)
         for name, value in summary.execution.attributes.items()

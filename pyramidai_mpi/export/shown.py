@@ -33,9 +33,9 @@ _Anchors = tuple[tuple[int, int, int], ...]
 _SCORE: _Anchors = ((49, 54, 149), (254, 224, 144), (165, 0, 38))
 # ColorBrewer's YlGnBu and PuOr (Harrower and Brewer 2003), readable likewise.
 _ATTENTION: _Anchors = ((255, 255, 217), (65, 182, 196), (8, 29, 88))
-_CONTRIBUTION: _Anchors = ((84, 39, 136), (153, 142, 195), (247, 247, 247), (241, 163, 64), (179, 88, 6))
-AGAINST, IN_FAVOUR = _CONTRIBUTION[0], _CONTRIBUTION[-1]
-"""Colours of contributions below and above 0."""
+SIGNED: _Anchors = ((84, 39, 136), (153, 142, 195), (247, 247, 247), (241, 163, 64), (179, 88, 6))
+AGAINST, IN_FAVOUR = SIGNED[0], SIGNED[-1]
+"""Colours below and above 0."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def shown_values(file: ResultFile, header: Header, show: Show) -> tuple[npt.NDAr
     chosen = names.index(show.column) if show.column else _column_of(record)
     values = _joined([block[:, chosen] for block in blocks])
     most = _largest(np.abs(values))
-    return values, Scale(show.kind, f"contribution to {names[chosen]}", -most, most, _CONTRIBUTION)
+    return values, Scale(show.kind, f"contribution to {names[chosen]}", -most, most, SIGNED)
 
 
 def _joined(blocks: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.float32]:

@@ -74,7 +74,7 @@ def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
         Fact("stain", "stain normalisation", package.stain, Kind.MODEL, has_own_place=True),
         Fact("stain_target", "target of the stain normalisation", target, Kind.MODEL),
         *([] if package.stain_per == _SLIDES_STAIN["stain_per"] else [stain_per]),
-        Fact("model_yaml_sha256", "model.yaml", _description_hash(package.yaml_text), Kind.MODEL, has_own_place=True),
+        Fact("model_yaml_sha256", "model.yaml", description_hash(package.yaml_text), Kind.MODEL, has_own_place=True),
         Fact("positive_class", "positive class", positive_class, Kind.MODEL, has_own_place=True),
         Fact(
             "thresholds",
@@ -181,7 +181,7 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
         "tissue_method": origin.tissue_method,
         "level_sha256": list(origin.level_sha256),
         "stain": origin.stain,
-        "model_yaml_sha256": _description_hash(origin.model_yaml),
+        "model_yaml_sha256": description_hash(origin.model_yaml),
         "positive_class": origin.positive_class,
         "thresholds": list(origin.thresholds),
         "features": any(origin.feature_widths),
@@ -367,7 +367,7 @@ def mask_hash(mask: npt.NDArray[np.bool_]) -> str:
     return _sha256(pack_mask(mask))
 
 
-def _description_hash(yaml_text: str) -> str:
+def description_hash(yaml_text: str) -> str:
     """Hash of a model's description without the line that says what it is for.
 
     No score depends on that line, and the journals and results of a package live on when it is added.

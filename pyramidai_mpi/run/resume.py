@@ -220,8 +220,15 @@ def begin_slide(
     facts: Facts,
     journals: Journals,
     lock: OutputLock,
+    *,
+    is_told: bool = True,
 ) -> Beginning:
     """Begin a slide, or go on with it where an earlier start was interrupted.
+
+    Parameters
+    ----------
+    is_told
+        Whether it is news to the user that there is something to go on from.
 
     Raises
     ------
@@ -242,7 +249,7 @@ def begin_slide(
     _refuse_contradictions(folder, analysis, records)
     resumption = find_frontier(records, analysis.first(rule), partial(analysis.closer, rule))
     n_restored = int(resumption.kept.sum())
-    if n_restored:
+    if n_restored and is_told:
         done, left = counted(n_restored, "tile"), len(resumption.frontier)
         log.info("%s: going on from the journal: %s done, %d waiting", slide.source.path.name, done, left)
     return Beginning(

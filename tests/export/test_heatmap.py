@@ -14,7 +14,8 @@ import tifffile
 from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.base.types import Decision
-from pyramidai_mpi.export.heatmap import halved, quantised, write_heatmap
+from pyramidai_mpi.export.heat_pyramid import halved, quantised
+from pyramidai_mpi.export.heatmap import write_heatmap
 from tests.results import result_of, write_file
 from tests.trees import MASK_PER_TILE
 

@@ -190,7 +190,7 @@
   function choose() {
     const name = layerShown();
     for (const layer of document.querySelectorAll(".layer")) layer.hidden = layer.id !== "layer-" + name;
-    const legends = ["look", "attention", "contribution"];
+    const legends = ["look", "attention", "contribution", "explained"];
     for (const legend of legends.map((one) => document.getElementById("legend-" + one))) {
       if (legend) legend.hidden = legend.id !== "legend-" + name;
     }

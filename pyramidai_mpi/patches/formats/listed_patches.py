@@ -12,7 +12,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.patch_order import PatchOrder
-from pyramidai_mpi.base.types import TILE_DTYPE
+from pyramidai_mpi.base.types import FAILED_DTYPE
 from pyramidai_mpi.export.coordinate_file import nominal_magnification
 from pyramidai_mpi.patches.formats.foreign_coordinates import clam_geometry, read_coordinates, trident_geometry
 from pyramidai_mpi.patches.formats.placing import place_imported
@@ -52,7 +52,6 @@ _GEOMETRY: Mapping[str, Callable[[Coordinates, SlideInfo], PatchGeometry]] = {
     "trident": trident_geometry,
 }
 _TITLES = {"clam": "CLAM", "trident": "TRIDENT"}
-_FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
 
 
 @dataclass(frozen=True)
@@ -294,7 +293,7 @@ def _images(store: ImageStore, lengths: npt.NDArray[np.int64], spool: ByteSpool)
 
 
 def _failed(reasons: Mapping[int, str]) -> npt.NDArray[np.void]:
-    failed = np.zeros(len(reasons), _FAILED_DTYPE)
+    failed = np.zeros(len(reasons), FAILED_DTYPE)
     failed["col"] = sorted(reasons)
     failed["reason"] = [reasons[n].encode(errors="backslashreplace")[:200] for n in sorted(reasons)]
     return failed

@@ -12,7 +12,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, input_errors, printable
 from pyramidai_mpi.base.names import is_utf8
 from pyramidai_mpi.base.patch_order import ENDING
-from pyramidai_mpi.base.types import TILE_DTYPE
+from pyramidai_mpi.base.types import FAILED_DTYPE
 from pyramidai_mpi.patches.formats.pictures_table import labels_in, pictures_in, pictures_of_table
 from pyramidai_mpi.patches.formats.placing import place_imported
 from pyramidai_mpi.patches.formats.sources import plain_name
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _LARGEST_SIDE = 1 << 14
 _MOST_BYTES = 1 << 30
-_FAILED_DTYPE = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
 
 
 def import_pictures(
@@ -182,7 +181,7 @@ def _content(
         PatchSlide(name, slide_hash, "pictures", (0, 0), math.nan, {} if patient is None else {"patient": patient}),
         settings,
         table,
-        np.zeros(0, _FAILED_DTYPE),
+        np.zeros(0, FAILED_DTYPE),
         len(pictures),
         None,
         images=KeptImages(ImageStore(FILES), lengths, lambda number: _bytes_of(folder / pictures[number].name)),

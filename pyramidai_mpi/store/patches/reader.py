@@ -17,7 +17,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.names import is_utf8
 from pyramidai_mpi.base.patch_order import PIXELS, PatchOrder
-from pyramidai_mpi.base.types import TILE_DTYPE
+from pyramidai_mpi.base.types import FAILED_DTYPE
 from pyramidai_mpi.store.patches.record import (
     FILES,
     FORMAT,
@@ -153,9 +153,8 @@ class PatchFile:
     @cached_property
     def failed(self) -> npt.NDArray[np.void]:
         """Cells whose pixels could not be had: level, col, row, reason."""
-        dtype = np.dtype([*TILE_DTYPE.descr, ("reason", "S200")])
         with self._opened() as file, damage_is_named(file):
-            return _rows(file["failed"], dtype, (self.header.n_failed,))
+            return _rows(file["failed"], FAILED_DTYPE, (self.header.n_failed,))
 
     @cached_property
     def tile_index(self) -> npt.NDArray[np.void]:

@@ -26,7 +26,7 @@ from pyramidai_mpi.store.results.tables import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyramidai_mpi.store.results.result import LevelRecord
+    from pyramidai_mpi.store.results.result import LevelRecord, ModelRecord, SlideRecord
     from pyramidai_mpi.store.results.tables import Header, ResultFile, TileRows
 
 _MOST_LEVELS = 16
@@ -63,7 +63,7 @@ def check_content(file: ResultFile) -> None:
         _expect(len(header.levels) == 1 and header.levels[0].cell is None, "a prediction of more than level 0's tiles")
         columns = (iter_column(file, 0, name, _BLOCK_ROWS) for name in ("decision", *TILE_TABLES))
         check_tile_tables(header.prediction, zip(*columns, strict=True))
-    _check_execution(file)
+    check_execution(file)
 
 
 def _expect(fits: bool, what: str) -> None:
@@ -75,8 +75,14 @@ def _is_size(number: float, most: float) -> bool:
     return math.isfinite(number) and 0 < number <= most
 
 
-def _check_geometry(header: Header) -> None:
-    slide, model, levels = header.slide, header.model, header.levels
+def check_slide_and_model(slide: SlideRecord, model: ModelRecord) -> None:
+    """See that a slide and a model can be.
+
+    Raises
+    ------
+    ValueError
+        When they claim sizes or names that none has.
+    """
     _expect(all(_is_size(side, _LONGEST_SIDE) for side in slide.l0_size), f"a slide of {slide.l0_size} pixels")
     _expect(all(abs(x) <= _LONGEST_SIDE for x in slide.l0_bounds), f"bounds from {slide.l0_bounds}")
     _expect(1e-6 < slide.mpp < 1e6 and 1e-6 < model.base_mpp < 1e6, f"{slide.mpp} µm/px, of the model {model.base_mpp}")
@@ -84,6 +90,11 @@ def _check_geometry(header: Header) -> None:
     _expect(model.positive_class in model.classes, f"positive class {model.positive_class!r:.80}, which is no class")
     _expect(_is_size(model.tile_size, _LARGEST_TILE), f"tiles of {model.tile_size} pixels")
     _expect(1 <= model.scale_factor <= _LARGEST_TILE, f"a scale factor of {model.scale_factor}")
+
+
+def _check_geometry(header: Header) -> None:
+    slide, model, levels = header.slide, header.model, header.levels
+    check_slide_and_model(slide, model)
     _expect(len(levels) == 1 or model.scale_factor > 1, "levels that are all the same")
     _expect(len(levels) <= _MOST_LEVELS, f"{len(levels)} levels")
     for n, level in enumerate(levels):
@@ -201,7 +212,8 @@ def _fit(rows: TileRows, keys: Any, header: Header, n_parents: int) -> bool:
     )
 
 
-def _check_execution(file: ResultFile) -> None:
+def check_execution(file: ResultFile) -> None:
+    """See that what a file says of how it came about can be; raises `ValueError` where it cannot."""
     group = file["execution"]
     _expect(len(group["ranks"]) <= _MOST_RANKS, f"{len(group['ranks'])} ranks")
     _expect("batches" not in group or len(group["batches"]) <= _MOST_BATCHES, "too many batches")

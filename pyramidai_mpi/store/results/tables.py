@@ -184,33 +184,13 @@ def read_header(file: ResultFile) -> Header:
     InputError
         When parts of it are missing.
     """
-    slide, model, mask = file["slide"].attrs, file["model"].attrs, file["tissue/mask"]
+    mask = file["tissue/mask"]
     groups = [file["levels"][n] for n in sorted(file["levels"], key=int)]
     if not groups:
         raise InputError(f"{file.filename}: has no levels")
     return Header(
-        slide=SlideRecord(
-            name=str(slide["name"]),
-            quickhash=str(slide["quickhash"]),
-            vendor=str(slide["vendor"]),
-            l0_size=(int(slide["dimensions"][0]), int(slide["dimensions"][1])),
-            mpp=float(slide["mpp"]),
-            l0_bounds=(int(slide["bounds_x"]), int(slide["bounds_y"])),
-            sha256=str(slide["sha256"]) if "sha256" in slide else None,
-            openslide_quickhash1=str(slide["openslide_quickhash1"]) if "openslide_quickhash1" in slide else None,
-        ),
-        model=ModelRecord(
-            name=str(model["name"]),
-            classes=tuple(str(name) for name in model["classes"]),
-            positive_class=str(model["positive_class"]),
-            tile_size=int(model["tile_size"]),
-            scale_factor=int(model["scale_factor"]),
-            base_mpp=float(model["base_mpp"]),
-            stain=str(model["stain"]),
-            level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
-            yaml_text=str(model["yaml"]),
-            intended_use=str(model["intended_use"]) if "intended_use" in model else None,
-        ),
+        slide=read_slide_record(file),
+        model=read_model_record(file),
         levels=tuple(_read_level(group) for group in groups),
         n_tiles=tuple(len(group["index"]) for group in groups),
         mask_shape=(int(mask.shape[0]), int(mask.shape[1])),
@@ -221,6 +201,38 @@ def read_header(file: ResultFile) -> Header:
         n_tiles_failed=int(file.attrs["n_tiles_failed"]),
         digest=str(file.attrs["digest"]) if "digest" in file.attrs else None,
         prediction=read_prediction_record(file),
+    )
+
+
+def read_slide_record(file: ResultFile) -> SlideRecord:
+    """The slide of an open result; whoever calls it names damage (`damage_is_named`)."""
+    slide = file["slide"].attrs
+    return SlideRecord(
+        name=str(slide["name"]),
+        quickhash=str(slide["quickhash"]),
+        vendor=str(slide["vendor"]),
+        l0_size=(int(slide["dimensions"][0]), int(slide["dimensions"][1])),
+        mpp=float(slide["mpp"]),
+        l0_bounds=(int(slide["bounds_x"]), int(slide["bounds_y"])),
+        sha256=str(slide["sha256"]) if "sha256" in slide else None,
+        openslide_quickhash1=str(slide["openslide_quickhash1"]) if "openslide_quickhash1" in slide else None,
+    )
+
+
+def read_model_record(file: ResultFile) -> ModelRecord:
+    """The model of an open result; whoever calls it names damage (`damage_is_named`)."""
+    model = file["model"].attrs
+    return ModelRecord(
+        name=str(model["name"]),
+        classes=tuple(str(name) for name in model["classes"]),
+        positive_class=str(model["positive_class"]),
+        tile_size=int(model["tile_size"]),
+        scale_factor=int(model["scale_factor"]),
+        base_mpp=float(model["base_mpp"]),
+        stain=str(model["stain"]),
+        level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
+        yaml_text=str(model["yaml"]),
+        intended_use=str(model["intended_use"]) if "intended_use" in model else None,
     )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.store.results.result import Execution, PartRecord, Result
+    from pyramidai_mpi.store.results.result import Execution, ModelRecord, PartRecord, Result, SlideRecord
 
 _CHUNK_ROWS = 16384
 _COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
@@ -108,34 +108,7 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
         )
         if result.part is not None:
             write_part(file, result.part)
-        slide = file.create_group("slide")
-        slide.attrs.update(
-            name=storable(result.slide.name),
-            quickhash=result.slide.quickhash,
-            vendor=result.slide.vendor,
-            dimensions=np.array(result.slide.l0_size, np.int64),
-            mpp=result.slide.mpp,
-            bounds_x=result.slide.l0_bounds[0],
-            bounds_y=result.slide.l0_bounds[1],
-        )
-        if result.slide.sha256 is not None:
-            slide.attrs["sha256"] = result.slide.sha256
-        if result.slide.openslide_quickhash1 is not None:
-            slide.attrs["openslide_quickhash1"] = storable(result.slide.openslide_quickhash1)
-        model = file.create_group("model")
-        model.attrs.update(
-            name=result.model.name,
-            classes=list(result.model.classes),
-            positive_class=result.model.positive_class,
-            tile_size=result.model.tile_size,
-            scale_factor=result.model.scale_factor,
-            base_mpp=result.model.base_mpp,
-            stain=result.model.stain,
-            level_sha256=list(result.model.level_sha256),
-            yaml=result.model.yaml_text,
-        )
-        if result.model.intended_use is not None:
-            model.attrs["intended_use"] = str(result.model.intended_use)  # h5py takes no enumeration
+        write_slide_and_model(file, result.slide, result.model)
         mask = create_table(file, "tissue/mask", result.tissue.mask.astype(np.uint8))
         mask.attrs.update(downsample=result.tissue.downsample, method=result.tissue.method)
         _create_levels(file, result)
@@ -144,11 +117,43 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
             write_prediction(file, result.prediction, result.digest())
 
 
-def create_table(group: h5py.Group, name: str, rows: npt.NDArray[Any]) -> h5py.Dataset:
-    """A table with its rows, checksummed; a chunked one needs at least one."""
+def write_slide_and_model(file: h5py.File, slide: SlideRecord, model: ModelRecord) -> None:
+    """Add what was looked at with what."""
+    group = file.create_group("slide")
+    group.attrs.update(
+        name=storable(slide.name),
+        quickhash=slide.quickhash,
+        vendor=slide.vendor,
+        dimensions=np.array(slide.l0_size, np.int64),
+        mpp=slide.mpp,
+        bounds_x=slide.l0_bounds[0],
+        bounds_y=slide.l0_bounds[1],
+    )
+    if slide.sha256 is not None:
+        group.attrs["sha256"] = slide.sha256
+    if slide.openslide_quickhash1 is not None:
+        group.attrs["openslide_quickhash1"] = storable(slide.openslide_quickhash1)
+    group = file.create_group("model")
+    group.attrs.update(
+        name=model.name,
+        classes=list(model.classes),
+        positive_class=model.positive_class,
+        tile_size=model.tile_size,
+        scale_factor=model.scale_factor,
+        base_mpp=model.base_mpp,
+        stain=model.stain,
+        level_sha256=list(model.level_sha256),
+        yaml=model.yaml_text,
+    )
+    if model.intended_use is not None:
+        group.attrs["intended_use"] = str(model.intended_use)  # h5py takes no enumeration
+
+
+def create_table(group: h5py.Group, name: str, rows: npt.NDArray[Any], most_rows: int = _CHUNK_ROWS) -> h5py.Dataset:
+    """A table with its rows, checksummed in pieces of at most so many; a chunked one needs at least one."""
     if rows.size == 0:
         return group.create_dataset(name, data=rows)
-    chunks = (min(len(rows), _CHUNK_ROWS), *rows.shape[1:])
+    chunks = (min(len(rows), most_rows), *rows.shape[1:])
     return group.create_dataset(name, data=rows, chunks=chunks, **_COMPRESSION)
 
 

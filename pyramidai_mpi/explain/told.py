@@ -1,0 +1,28 @@
+"""Whether a method can be told what it is told; free of numpy, for the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyramidai_mpi.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.base.explain_order import ExplainOrder
+    from pyramidai_mpi.explain.methods import Method
+
+
+def check_told(method: Method, order: ExplainOrder) -> None:
+    """See that a method can be told what is asked.
+
+    Raises
+    ------
+    UsageError
+        When it cannot.
+    """
+    if order.masks is not None and not method.draws:
+        raise UsageError(f"--masks {order.masks}: method {method.name} draws no masks; take --method rise or lime")
+    if order.until is not None and not method.draws:
+        raise UsageError(f"--until {order.until:g}: method {method.name} draws no masks; take --method rise or lime")
+    if order.layer and not method.has_layer:
+        raise UsageError(f"--layer {order.layer}: method {method.name} looks at no layer; take gradcam or gradcam++")
+    method.settings(order.asked)

@@ -1,0 +1,1 @@
+"""What is made of explained tiles for other programs and for people."""
