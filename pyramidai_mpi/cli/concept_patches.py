@@ -72,22 +72,33 @@ class Sample:
         return len(self.file)
 
 
-def read_sample(words: Sequence[Path], most: int, n_folds: int, seed: int) -> Sample:
-    """Choose patches: all, or `most` of them, as equally many of each patient as there are, by chance.
-
-    The order of the words does not matter.
+def read_files(words: Sequence[Path]) -> tuple[Kind, tuple[ChosenPatches, ...]]:
+    """Files with patches, in an order that does not follow from that of the words, and what they have in common.
 
     Raises
     ------
     InputError
-        When a file cannot be read, keeps no pixels or differs from the others.
+        When one cannot be read, keeps no pixels or differs from the others, or none holds a patch.
     UsageError
-        When no file is named, one twice, or there are fewer patients than folds.
+        When no file is named, or one twice.
     """
     kind, found = read_chosen(files_named(words))
     files = tuple(sorted((one for one in found if len(one.rows)), key=lambda one: (one.path.name, one.digest)))
     if not files:
         raise InputError(f"{words[0]}: holds no patch; extract some")
+    return kind, files
+
+
+def draw_sample(kind: Kind, files: tuple[ChosenPatches, ...], most: int, n_folds: int, seed: int) -> Sample:
+    """Choose patches: all, or `most` of them, as equally many of each patient as there are, by chance.
+
+    Raises
+    ------
+    InputError
+        When one slide is said to be of two patients.
+    UsageError
+        When there are fewer patients than folds.
+    """
     owners = owners_of(files)
     n_of: dict[str, list[int]] = {}
     for owner, one in zip(owners, files, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pyramidai_mpi.base.settings import DEFAULT_POLICY, POLICIES
-from pyramidai_mpi.cli.launcher import become_ranks
+from pyramidai_mpi.cli.launcher import become_ranks, insist_on_one_thread
 from pyramidai_mpi.cli.model_option import MODEL
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -111,6 +111,7 @@ def command(
     how many patches more of it would raise the class's logit (TCAV) and how strongly that counts (Br), each with an
     interval and beside random directions. "not learnt" where R2 is not above 0.
     """
+    insist_on_one_thread()  # before numpy is loaded
     if plots:
         from pyramidai_mpi.base.extras import require_extra
 

@@ -14,7 +14,7 @@ from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.csv_text import csv_row
 from pyramidai_mpi.base.errors import InputError, UsageError, printable
 from pyramidai_mpi.base.hashes import file_sha256
-from pyramidai_mpi.cli.concept_patches import Looker, level_for, read_sample
+from pyramidai_mpi.cli.concept_patches import Looker, draw_sample, level_for, read_files
 from pyramidai_mpi.cli.concept_table import read_concepts
 from pyramidai_mpi.explain.concepts.examination import Chance, examined
 from pyramidai_mpi.explain.concepts.findings import Row, document_text, packed, record_dtype, table_lines, unpacked
@@ -95,8 +95,9 @@ def _silent(_text: str) -> None:
 
 def _prepare(order: ConceptOrder) -> _Work:
     package = read_package(find_model(order.model)).with_positive_class(order.class_name)
-    sample = read_sample(order.places, order.most, order.folds, order.seed)
-    level = level_for(package, sample.kind, order.level)
+    kind, files = read_files(order.places)
+    level = level_for(package, kind, order.level)
+    sample = draw_sample(kind, files, order.most, order.folds, order.seed)
     known = layers_of(level, package)
     by_name = {layer.name: layer for layer in known}
     for name in order.layers:
@@ -110,8 +111,8 @@ def _prepare(order: ConceptOrder) -> _Work:
     if len(set(concepts)) < len(concepts):
         twice = next(name for name in concepts if concepts.count(name) > 1)
         raise UsageError(f"--concepts: {twice} is there twice; leave it out, or name a table's column otherwise")
-    files = [sample.files[file].path.name for file in sample.file.tolist()]
-    given = [table.of(files, sample.number.tolist()) for table in tables]
+    names = [sample.files[file].path.name for file in sample.file.tolist()]
+    given = [table.of(names, sample.number.tolist()) for table in tables]
     looker = Looker(sample, package, level, layers, package.score_column, order.nuclei, order.names)
     return _Work(
         package,
