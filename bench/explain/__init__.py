@@ -1,0 +1,1 @@
+"""What attributions lie on, and whether the network agrees."""
