@@ -120,7 +120,7 @@ def table_lines(rows: Iterable[Row]) -> list[str]:
 def _cells(row: Row) -> list[object]:
     found = row.finding
     if found is None:
-        return [row.layer, row.concept, row.verdict]
+        return [row.layer, row.concept, row.verdict, *[None] * (len(COLUMNS) - 3)]
     ends = {name: _ends(getattr(found.control, name)) for name in ("r2", "tcav", "br")}
     used: Sequence[float] = [math.nan] * 7
     if row.means_something:
