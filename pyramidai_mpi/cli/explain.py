@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.explain_order import TilesWanted
     from pyramidai_mpi.run.file_pool import FileOutcome
+    from pyramidai_mpi.run.progress import RunProgress
 
 _BESIDE = ("csv", "sheet")
 """What is made of every file of explanations, by its name with another ending."""
@@ -181,7 +182,14 @@ def command(
         if output is not None:
             on_rank0(comm, lambda: make_folder(folder, "-o"))
         agree_on_folder(comm, folder)
-        run = partial(_explain, order=order, wanted=wanted, results=[result for _, result in pairs], stop=stop)
+        run = partial(
+            _explain,
+            order=order,
+            wanted=wanted,
+            results=[result for _, result in pairs],
+            stop=stop,
+            bar_wanted=not quiet,
+        )
         return run_through_losses(comm, each, run)
 
 
@@ -246,6 +254,7 @@ def _explain(
     wanted: TilesWanted,
     results: Sequence[Path | None],
     stop: StopWish,
+    bar_wanted: bool,
 ) -> int:
     """Explain, and say what came of it; the exit code, the same on all ranks. Collective."""
     from pyramidai_mpi.cli.running import export_beside, make_files
@@ -255,8 +264,10 @@ def _explain(
 
     complete: list[RunSettings] = []
 
-    def explain(say_slide: Callable[[FileOutcome], None]) -> Sequence[FileOutcome] | None:
-        outcomes = explain_slides(comm, each, order, wanted, results, say_slide, stop)
+    def explain(
+        say_slide: Callable[[FileOutcome], None], show: Callable[[RunProgress], None] | None
+    ) -> Sequence[FileOutcome] | None:
+        outcomes = explain_slides(comm, each, order, wanted, results, say_slide, stop, show)
         for outcome in outcomes or ():
             if outcome.is_complete:
                 # what an earlier start has made of the very file is left alone
@@ -264,7 +275,7 @@ def _explain(
                 complete.append(outcome.settings.with_output(resume=resume))
         return outcomes
 
-    code = make_files(comm, each, explain)
+    code = make_files(comm, each, explain, bar_wanted=bar_wanted)
     if comm.rank == 0:
         code = export_beside(ExitCode(code), complete, [one for one in EXPLAINED if one.name in _BESIDE])
     return share_bytes(comm, bytes([code]) if comm.rank == 0 else None)[0]

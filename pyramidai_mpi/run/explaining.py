@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.run.file_pool import FileOutcome
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
+    from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.resume import Journals
     from pyramidai_mpi.store.explanations.contents import Explanation
     from pyramidai_mpi.store.files.lock import OutputLock
@@ -73,6 +74,7 @@ def explain_slides(
     results: Sequence[Path | None],
     report_slide: Callable[[FileOutcome], None] = lambda _outcome: None,
     stop: StopWish | None = None,
+    show: Callable[[RunProgress], None] | None = None,
 ) -> tuple[FileOutcome, ...] | None:
     """Explain tiles of slides as one pool of work and write a file of explanations for each. Collective.
 
@@ -90,6 +92,8 @@ def explain_slides(
         Called on rank 0 for each slide as it ends.
     stop
         Says whether to stop early; None for never.
+    show
+        Called on rank 0 from time to time with how far a pool is; None for nobody.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def explain_slides(
                 if outcome.line:  # else it goes on in the next pool
                     report_slide(outcome)
 
-            outcomes = FilePool(own, made.each, made, report, stop).to_the_end()
+            outcomes = FilePool(own, made.each, made, report, stop, show).to_the_end()
             going = b""
             if outcomes is not None:
                 found = zip(left, outcomes, strict=True)
@@ -232,7 +236,7 @@ class _Explained:
 class _Pool:
     """What one pool makes of slides; see `file_pool.Made`."""
 
-    units = "pieces of work"
+    units = "pieces"
 
     def __init__(self, explained: _Explained, slides: Sequence[int], each: Sequence[RunSettings]) -> None:
         self._explained, self._slides, self.analysis = explained, slides, explained.explain
