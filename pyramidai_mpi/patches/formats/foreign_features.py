@@ -11,6 +11,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
+from pyramidai_mpi.slides.identity import quickhash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,11 @@ class FeatureFile:
         with _opened(path) as file:
             table = _table(path, file)
             self.n_tiles, self.n_features = (int(size) for size in table.shape[-2:])
+
+    def quickhash(self) -> str:
+        """Tells the file's content from others', see `slides.identity`."""
+        with input_errors(self.path):
+            return quickhash(self.path)
 
     def rows(self, tiles: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Features float32 (n, F) of some tiles, whose numbers rise.

@@ -20,7 +20,6 @@ from pyramidai_mpi.models.shipped import shipped_models
 from pyramidai_mpi.models.write import BASE_MPP, SCALE_FACTOR, TILE, onnx_name
 from pyramidai_mpi.patches.formats.foreign_features import FeatureFile, feature_files
 from pyramidai_mpi.run.selection import SlideEntry, select_slides
-from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.training.augment import NO_CHANGE, AugmentSettings
 from pyramidai_mpi.training.networks.group_norm import LEAST_SIDE, new_encoder
 from pyramidai_mpi.training.slides.aggregators import new_aggregator
@@ -299,7 +298,7 @@ def _feature_sizes(pool: UnitPool, files: Sequence[Path]) -> tuple[list[int], in
     def look(number: int) -> None:
         file = FeatureFile(files[number])
         sizes = np.array([[file.n_tiles, file.n_features]], np.int64)
-        own[number] = np.concatenate([rows_of_hash(quickhash(files[number])), sizes])
+        own[number] = np.concatenate([rows_of_hash(file.quickhash()), sizes])
 
     pool.do(len(files), look)
     found = shared(pool, own)

@@ -67,8 +67,9 @@ def test_blocks_are_whole_strides() -> None:
 
 
 def test_what_is_not_finite_is_said_with_image_and_epoch(tmp_path) -> None:
-    with pytest.raises(InputError, match=r"^image [12], epoch 1, step 2: .*finite numbers"):
+    with pytest.raises(InputError, match=r"^image [12], epoch 1, step 2: block \d: .* is not a finite number"):
         train(UnitPool(), tmp_path, learning_rate=1e30)
+    (tmp_path / "last").mkdir()
     with pytest.raises(InputError, match=r"^after epoch 1: image 3: what the network says of it are no finite numbers"):
         train(UnitPool(), tmp_path / "last", before_step=broken_from(30))
 
