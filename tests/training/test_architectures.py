@@ -67,7 +67,7 @@ DEEP = {"resnet50", "resnet101", "densenet121", "inception_resnet_v2"}
 every = pytest.mark.parametrize("name", [one.name for one in ARCHITECTURES])
 LISTED = [pytest.param(one.name, marks=[pytest.mark.slow] * (one.name in DEEP)) for one in ARCHITECTURES]
 exported = pytest.mark.parametrize("graph_of", LISTED, indirect=True)
-DEEPEST = {"resnet101", "inception_resnet_v2"}  # their gradients are in bench.explain.gradient_cost
+DEEPEST = {"resnet50", "resnet101", "inception_resnet_v2"}  # their gradients are in bench.explain.gradient_cost
 quick = pytest.mark.parametrize("name", ["small", "small-valid", "googlenet", "resnet18"])
 
 
