@@ -156,12 +156,23 @@ class GradientEngine:
         NoGradientError
             When an operator between pixels and logits has no rule.
         """
-        if self._at_pixels is None:
-            graph = backward_graph(self._network, self._answer, [], [self._network.pixels], pixels_are_float=True)
-            self._at_pixels = _Session(self._path, graph)
+        self.open_pixels()
+        assert self._at_pixels is not None
         seed = self._seed(column)
         found = [self._at_pixels.run(given)[0] for given in self._each(pixels, np.float32, positions, seed)]
         return _stacked(found, (self._side, self._side, 3))
+
+    def open_pixels(self) -> None:
+        """Have `input_gradients` ready, or find out that there are none, before the first tile.
+
+        Raises
+        ------
+        NoGradientError
+            See there.
+        """
+        if self._at_pixels is None:
+            graph = backward_graph(self._network, self._answer, [], [self._network.pixels], pixels_are_float=True)
+            self._at_pixels = _Session(self._path, graph)
 
     def logits(
         self, pixels: npt.NDArray[np.float32], positions: npt.NDArray[np.float32] | None = None

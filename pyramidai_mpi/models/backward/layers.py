@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
 _BEGINS = frozenset({"Conv", "ConvTranspose"})
-_GOES_ON = frozenset(
+_RESHAPES = frozenset(
     {
-        *("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"),
-        *("InstanceNormalization", "GroupNormalization", "Concat", "Split", "Slice", "Pad", "Resize"),
-        *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Clip", "Sigmoid", "Tanh", "Erf", "Gelu", "HardSwish"),
-        *("HardSigmoid", "Swish", "Mish", "Softplus", "Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Identity"),
-        *("Dropout", "Reshape", "Transpose", "Where"),
+        *("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax"),
+        *("Concat", "Split", "Slice", "Pad", "Resize"),
     }
 )
+"""Operators that make maps of another number or size of maps; others keep the shape if they make maps."""
+_FINISHES = frozenset(
+    {
+        *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Clip", "Sigmoid", "Tanh", "Gelu", "HardSwish", "HardSigmoid"),
+        *("Swish", "Mish", "Softplus", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+    }
+)
+_OF_TOKENS = frozenset({"Transpose", "MatMul", "Softmax", "LayerNormalization", "Einsum"})
 
 
 class Layer(NamedTuple):
@@ -54,9 +59,35 @@ def layers_of(level: ModelLevel, package: ModelPackage) -> tuple[Layer, ...]:
     return maps_of(read_network(level, package))
 
 
-def default_layer(layers: Sequence[Layer]) -> Layer | None:
-    """The last maps of more than one place, which the head looks at; None where there are none."""
-    return next((layer for layer in reversed(layers) if layer.shape[1] * layer.shape[2] > 1), None)
+def default_layer(level: ModelLevel, package: ModelPackage) -> Layer | None:
+    """The last maps of more than one place, if all that follows is the head.
+
+    None for networks that go on with tokens, of which places look at each other: what a class sees where is then no
+    matter of maps.
+
+    Raises
+    ------
+    InputError, NoGradientError
+        As `layers_of`.
+    """
+    return _default(read_network(level, package))
+
+
+def _default(network: WindowGraph) -> Layer | None:
+    layer = next((one for one in reversed(maps_of(network)) if one.shape[1] * one.shape[2] > 1), None)
+    if layer is None:
+        return None
+    after, passed = {layer.name}, _passed_by_all(network)
+    for node in network.nodes:
+        if not after.intersection(node.input):
+            continue
+        after.update(node.output)
+        is_row = sum(size > 1 for size in network.shapes[node.output[0]]) <= 1
+        if is_row and node.output[0] in passed:
+            break  # places are gone
+        if node.op_type in _OF_TOKENS and not is_row:
+            return None
+    return layer
 
 
 def maps_of(network: WindowGraph) -> tuple[Layer, ...]:
@@ -76,7 +107,7 @@ def chosen_layers(network: WindowGraph, names: Sequence[str]) -> tuple[Layer, ..
         When there is no such layer.
     """
     if not names:
-        layer = default_layer(maps_of(network))
+        layer = _default(network)
         return () if layer is None else (layer,)
     maps = _all_maps(network)
     for name in names:
@@ -89,14 +120,22 @@ def chosen_layers(network: WindowGraph, names: Sequence[str]) -> tuple[Layer, ..
 def _all_maps(network: WindowGraph) -> dict[str, tuple[int, int, int]]:
     """Shapes (K, h, w) of all tensors that are maps, channels before places, from the first convolution on."""
     maps: dict[str, tuple[int, int, int]] = {}
+    shapes: set[tuple[int, ...]] = set()
+    after: set[str] = set()
     for node in network.nodes:
-        follows = node.op_type in _GOES_ON and any(name in maps for name in node.input)
-        if not (follows or node.op_type in _BEGINS):
+        begins = node.op_type in _BEGINS
+        if not begins and not after.intersection(node.input):
             continue
+        after.update(node.output)
+        if node.op_type == "Transpose":
+            continue
+        remade = begins or (node.op_type in _RESHAPES and any(name in maps for name in node.input))
         for name in node.output:
             shape = network.shapes.get(name, ())
-            if len(shape) == 4 and node.op_type != "Transpose":
+            # of a group norm the maps are another shape on the way, and then their own again
+            if len(shape) == 4 and (remade or shape in shapes):
                 maps[name] = (shape[1], shape[2], shape[3])
+                shapes.add(shape)
     return maps
 
 
@@ -120,14 +159,6 @@ def _passed_by_all(network: WindowGraph) -> set[str]:
         if len(alive) == 1:
             found |= alive
     return found
-
-
-_FINISHES = frozenset(
-    {
-        *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Clip", "Sigmoid", "Tanh", "Gelu", "HardSwish", "HardSigmoid"),
-        *("Swish", "Mish", "Softplus", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
-    }
-)
 
 
 def _is_unfinished(network: WindowGraph, name: str) -> bool:

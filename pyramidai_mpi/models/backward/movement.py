@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.models.backward.writer import Step
+    from pyramidai_mpi.models.backward.writer import Shape, Step
 
 
 def reshape(step: Step) -> None:
@@ -60,7 +60,7 @@ def split(step: Step) -> None:
 
 def slice_(step: Step) -> None:
     """Zeros around what was cut out, and between where it was every second value or the like."""
-    shape = step.shape(step.x)
+    shape, known = step.shape(step.x), step.shape(step.y)
     starts, ends = (step.constant(number).tolist() for number in (1, 2))
     axes = step.constant(3).tolist() if step.has(3) else list(range(len(starts)))
     steps = step.constant(4).tolist() if step.has(4) else [1] * len(starts)
@@ -72,7 +72,8 @@ def slice_(step: Step) -> None:
         if by == 1 and len(taken):
             before[axis], after[axis] = int(taken[0]), shape[axis] - 1 - int(taken[-1])
         elif by != 1:
-            found = _scattered(step, found, taken, axis, shape[axis])
+            found = _scattered(step, found, known, taken, axis, shape[axis])
+            known = (*known[:axis], shape[axis], *known[axis + 1 :])
     if any(before) or any(after):
         found = step.writer.node("Pad", found, step.writer.whole(*before, *after))
     step.give(0, found)
@@ -90,16 +91,13 @@ def gather(step: Step) -> None:
     shape = step.shape(step.x)
     axis = step.said("axis", 0) % len(shape)
     taken = step.constant(1)
-    found = step.dy
-    if taken.ndim != 1:
-        whole = (*shape[:axis], taken.size, *shape[axis + 1 :])
-        found = step.writer.reshaped(found, whole)
-    step.give(0, _scattered(step, found, taken.reshape(-1) % shape[axis], axis, shape[axis]))
+    known = (*shape[:axis], taken.size, *shape[axis + 1 :])
+    step.give(0, _scattered(step, step.dy, known, taken.reshape(-1) % shape[axis], axis, shape[axis]))
 
 
-def _scattered(step: Step, gradient: str, places: npt.NDArray[np.int64], axis: int, size: int) -> str:
-    """A gradient whose entry i along an axis belongs to place ``places[i]`` of `size`."""
-    writer, shape = step.writer, step.shape(step.x)
+def _scattered(step: Step, gradient: str, shape: Shape, places: npt.NDArray[np.int64], axis: int, size: int) -> str:
+    """A gradient of some shape whose entry i along an axis belongs to place ``places[i]`` of `size`."""
+    writer = step.writer
     chosen = np.zeros((size, len(places)), np.float32)
     chosen[places, np.arange(len(places))] = 1
     lead, rest = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
@@ -109,18 +107,31 @@ def _scattered(step: Step, gradient: str, places: npt.NDArray[np.int64], axis: i
 
 
 def pad(step: Step) -> None:
-    """What was put around is cut off, and what was cut off is zeros."""
+    """What was put around is cut off, and what was cut off is zeros; copies of values go to these."""
     mode = step.said("mode", "constant")
-    if mode != "constant":
-        raise step.no(f"with mode {mode} there is no rule")
-    shape = step.shape(step.x)
+    shape, known = step.shape(step.x), step.shape(step.y)
+    rank = len(shape)
     given = step.constant(1).tolist()
-    axes = step.constant(3).tolist() if step.has(3) else list(range(len(shape)))
-    pads = [0] * (2 * len(shape))
+    axes = step.constant(3).tolist() if step.has(3) else list(range(rank))
+    pads = [0] * (2 * rank)
     for place, axis in enumerate(axes):
-        pads[axis % len(shape)] = -given[place]
-        pads[axis % len(shape) + len(shape)] = -given[place + len(axes)]
-    step.give(0, step.writer.node("Pad", step.dy, step.writer.whole(*pads)))
+        pads[axis % rank] = given[place]
+        pads[axis % rank + rank] = given[place + len(axes)]
+    if mode == "constant":
+        step.give(0, step.writer.node("Pad", step.dy, step.writer.whole(*(-one for one in pads))))
+        return
+    if mode not in _COPIES or min(pads) < 0:
+        raise step.no(f"with mode {mode} there is no rule")
+    found = step.dy
+    for axis, size in enumerate(shape):
+        if known[axis] != size:
+            places = np.pad(np.arange(size), (pads[axis], pads[axis + rank]), mode=_COPIES[mode])
+            found = _scattered(step, found, known, places, axis, size)
+            known = (*known[:axis], size, *known[axis + 1 :])
+    step.give(0, found)
+
+
+_COPIES: dict[str, Literal["reflect", "edge", "wrap"]] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
 RULES: dict[str, Callable[[Step], None]] = {

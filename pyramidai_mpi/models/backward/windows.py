@@ -168,6 +168,7 @@ def _shares(step: Step, at: Windows) -> str:
     pooled = writer.name()
     node = type(step.node)()
     node.CopyFrom(step.node)
+    node.name = ""
     del node.input[:], node.output[:]
     node.input.append(writer.constant(np.ones((1, 1, *at.sides), np.float32)))
     node.output.append(pooled)
@@ -215,6 +216,33 @@ def global_max_pool(step: Step) -> None:
     step.give(0, writer.reshaped(found, shape))
 
 
+def resize(step: Step) -> None:
+    """Along rows and along columns a product with the matrix that this is, found by resizing unit vectors."""
+    writer, shape, found = step.writer, step.shape(step.x), step.shape(step.y)
+    if len(shape) != 4 or shape[:2] != found[:2] or step.has(1) or step.said("axes") is not None:
+        raise step.no("of other than the rows and columns of maps there is no rule")
+    gradient = step.dy
+    for axis in (2, 3):
+        if step.has(2) and step.constant(2).size:
+            asked = [writer.constant([1, 1, step.constant(2)[axis], 1])]
+        else:
+            asked = ["", writer.whole(shape[axis], 1, found[axis], 1)]
+        units = writer.constant(np.eye(shape[axis]).reshape(shape[axis], 1, shape[axis], 1))
+        node = type(step.node)()
+        node.CopyFrom(step.node)
+        node.name = ""
+        del node.input[:], node.output[:]
+        node.input.extend([units, "", *asked])
+        node.output.append(writer.name())
+        writer.nodes.append(node)
+        matrix = writer.reshaped(node.output[0], (shape[axis], found[axis]))
+        if axis == 2:
+            gradient = writer.node("MatMul", matrix, gradient)
+        else:
+            gradient = writer.node("MatMul", gradient, writer.node("Transpose", matrix, perm=[1, 0]))
+    step.give(0, gradient)
+
+
 RULES: dict[str, Callable[[Step], None]] = {
     "Conv": convolution,
     "ConvTranspose": transposed_convolution,
@@ -222,4 +250,5 @@ RULES: dict[str, Callable[[Step], None]] = {
     "MaxPool": max_pool,
     "GlobalAveragePool": global_average_pool,
     "GlobalMaxPool": global_max_pool,
+    "Resize": resize,
 }

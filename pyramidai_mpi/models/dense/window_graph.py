@@ -19,6 +19,7 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.package import POSITION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -32,6 +33,7 @@ _PIXELS = "shared_pixels"
 _KEPT = frozenset({"DequantizeLinear"})
 """Nodes on constants that stay nodes: a convolution in integers wants its weights as bytes."""
 _LAST = frozenset({"Softmax", "Sigmoid"})
+_SAME_SHAPE = frozenset({"GroupNormalization"})
 
 
 class UnsharableError(InputError):
@@ -113,7 +115,7 @@ class WindowGraph:
         if last is None:
             return self
         found = WindowGraph(self.path, self.side, self.opset, self.ir_version, self.pixels, last.input[0], self.given)
-        found.nodes = _leading_to(self.nodes, last.input[0])
+        found.nodes = leading_to(self.nodes, {last.input[0]})
         found.shapes, found.elements = self.shapes, self.elements
         found._stored, found._makers, found._values = self._stored, self._makers, self._values
         return found
@@ -203,7 +205,7 @@ def _read(path: Path, model: onnx.ModelProto, side: int, opset: int) -> WindowGr
     read = WindowGraph(path, side, opset, model.ir_version, pixels, graph.output[0].name, names, _stored=stored)
     for value in given:
         value.type.tensor_type.shape.dim[0].dim_value = 1
-    nodes = _leading_to(graph.node, read.answer)
+    nodes = leading_to(graph.node, {read.answer})
     for node in nodes:
         if any(entry.HasField("g") or entry.graphs for entry in node.attribute):
             raise UnsharableError(path, f"its operator {node.op_type} holds a graph of its own")
@@ -226,7 +228,7 @@ def _read(path: Path, model: onnx.ModelProto, side: int, opset: int) -> WindowGr
                 read._stored[node.output[0]] = tensor
             else:
                 waiting.append(node)
-        if len(waiting) == len(nodes):
+        if len(waiting) == len(nodes) and not _add_same_shapes(graph, read, nodes):
             break
         nodes = waiting
         _replace_by_constants(graph, read, nodes)
@@ -250,8 +252,19 @@ def _infer(path: Path, model: onnx.ModelProto, read: WindowGraph) -> None:
             read.elements[value.name] = value.type.tensor_type.elem_type
 
 
+def _add_same_shapes(graph: onnx.GraphProto, read: WindowGraph, nodes: list[onnx.NodeProto]) -> bool:
+    """Say the shapes of what the inference does not know of, though it is the input's; whether there was one."""
+    added = [
+        helper.make_tensor_value_info(node.output[0], read.elements[node.input[0]], read.shapes[node.input[0]])
+        for node in nodes
+        if node.op_type in _SAME_SHAPE and node.input[0] in read.shapes and node.output[0] not in read.shapes
+    ]
+    graph.value_info.extend(added)
+    return bool(added)
+
+
 def _replace_by_constants(graph: onnx.GraphProto, read: WindowGraph, nodes: list[onnx.NodeProto]) -> None:
-    """Have small constants that other nodes read, such as shapes, stand in the graph as values, for the inference."""
+    """Have constants that the inference needs stand in the graph as values: shapes, and those of no known shape."""
     known = {tensor.name for tensor in graph.initializer}
     kept = [node for node in graph.node if not any(name in read._stored for name in node.output)]
     del graph.node[:]
@@ -261,7 +274,7 @@ def _replace_by_constants(graph: onnx.GraphProto, read: WindowGraph, nodes: list
             if name in known or not read.is_constant(name) or read.kept_maker(name) is not None:
                 continue
             value = read.constant(name)
-            if value.dtype == np.int64:
+            if value.dtype == np.int64 or name not in read.shapes:
                 known.add(name)
                 kept = [other for other in graph.node if name not in other.output]
                 del graph.node[:]
@@ -269,9 +282,9 @@ def _replace_by_constants(graph: onnx.GraphProto, read: WindowGraph, nodes: list
                 graph.initializer.append(numpy_helper.from_array(value, name))
 
 
-def _leading_to(nodes: list[onnx.NodeProto], answer: str) -> list[onnx.NodeProto]:
-    """Those of some nodes that a tensor is computed from."""
-    wanted, found = {answer}, []
+def leading_to(nodes: Sequence[onnx.NodeProto], names: Iterable[str]) -> list[onnx.NodeProto]:
+    """Those of some nodes that tensors are computed from, in their order."""
+    wanted, found = set(names), []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             wanted.update(node.input)
