@@ -65,6 +65,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     "--method",
     default="",
     metavar="NAME",
+    shell_complete=lambda _context, _option, typed: [name for name in METHODS if name.startswith(typed)],
     help=f"{', '.join(METHODS)}.  [default: gradcam; occlusion where the network has no gradients]",
 )
 @click.option(

@@ -35,6 +35,15 @@ def prepare_environment() -> None:
     os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "0")
 
 
+def insist_on_one_thread() -> None:
+    """Let linear algebra use one thread whatever the user's environment says, where numpy has not been loaded yet.
+
+    How many threads there are decides the last bits of what they solve.
+    """
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = "1"
+
+
 def launched_rank() -> int:
     """Rank that the launcher gave this process, 0 without a launcher: who prints what all would print."""
     return _first_number(_RANK_VARIABLES, 0)

@@ -58,7 +58,8 @@ def test_a_bare_word_may_become_a_command_or_a_file(folder, bash):
     # where no command begins so, bash completes the file itself, with folders and blanks
     assert bash("pyramidai sli") == ["file,sli"]
     assert bash("pyramidai slides/") == ["file,slides/"]
-    assert bash("pyramidai exp") == ["plain,export"]
+    assert bash("pyramidai exp") == ["plain,export", "plain,explain"]
+    assert bash("pyramidai explain slow.h5 --method gr") == ["plain,gradcam", "plain,gradcam++"]
 
 
 def test_behind_a_slide_stand_the_options_of_a_run(folder, bash):
@@ -156,7 +157,7 @@ def typed_into_bash(folder, keys: str) -> str:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("pyramidai exp\tsl\tow\t --ge\tx", ["export", "slow.h5", "--geojson", "x"]),
+        ("pyramidai expo\tsl\tow\t --ge\tx", ["export", "slow.h5", "--geojson", "x"]),
         ("pyramidai tu\tm\t --mode ex\t", ["tumour.svs", "--mode", "exhaustive"]),
         ("pyramidai slide\\ \t", ["slide 1.tif"]),
         ("pyramidai slides\t\t", ["slides/deep.tif"]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+from contextlib import nullcontext
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,6 +20,16 @@ from tests.packages import write_package, write_position_package
 from tests.tiffs import drop_tile
 
 TOP = sorted(((col, row) for col in range(7) for row in range(5)), key=lambda place: -probabilities(tile_of(*place))[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untried():
+    """From Python, no child tries slides and networks first: half of the time, and the commands here have it done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyramidai_mpi.run.networks.is_shipped", lambda _folder: True)
+        for module in ("explaining_levels", "opening"):
+            patch.setattr(f"pyramidai_mpi.run.{module}.try_opening", lambda *_: nullcontext(Mock()))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +224,7 @@ def test_networks_that_see_where_tiles_lie_are_told(folder, tmp_path):
 
 def test_methods_by_gradients_are_refused_with_the_reason_where_there_are_none(folder, tmp_path):
     write_package(tmp_path / "model", n_levels=1, side=64)
-    with pytest.raises(ValueError, match=r"no maps.*--method occlusion"):
+    with pytest.raises(ValueError, match=r"no maps.*method occlusion"):
         explained(tmp_path, folder / "slide.tif", "l0:5,5", method="gradcam")
 
 

@@ -270,8 +270,8 @@ def test_an_operator_without_a_rule_is_named_and_perturbation_offered(tmp_path):
     said = r"n.onnx: has no gradients here: there is no rule for the operators Sin; use --method occlusion, which needs"
     with pytest.raises(NoGradientError, match=said):
         GradientEngine(level, package, ["maps"])
-    engine = GradientEngine(level, package, ["pooled"])  # behind it nobody needs it
-    assert np.abs(engine.look(tiles(1), 1).gradients["pooled"]).min() > 0
+    engine = GradientEngine(level, package)  # behind it nobody needs it
+    assert [layer.name for layer in engine.layers] == ["waves"]
     with pytest.raises(NoGradientError, match=said):
         engine.open_pixels()
 

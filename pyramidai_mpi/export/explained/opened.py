@@ -173,7 +173,7 @@ class OpenExplanation:
     def stitched(self) -> Attribution:
         """All maps as one of the slide, averaged where windows overlap: see `stitched.stitched`.
 
-        Pixels are those of the maps; of maps so fine that the picture would have more than 2**28 pixels they are 2, 4,
+        Pixels are those of the maps; of maps so fine that the picture would have more than 2**27 pixels they are 2, 4,
         ... of them a side.
         """
         picture = stitched(self.explanation)

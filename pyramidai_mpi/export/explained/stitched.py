@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.store.explanations.contents import Explanation
 
-BLOCK = 256
+BLOCK = 64
 """Side of a block of pixels, which is kept only where there are maps."""
-MOST_PIXELS, MOST_COVERED = 1 << 28, 1 << 26
+MOST_PIXELS, MOST_COVERED = 1 << 27, 1 << 26
 """Of a picture, and of the maps in it: where maps are finer, its pixels are 2, 4, ... of theirs a side."""
 _LEAST_COVERED = 0.5
+_SMALLEST = 256
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class StitchedMap:
     l0_side
         Level-0 pixels per pixel. Pixel (x, y) begins at ``l0_side * x``, ``l0_side * y``.
     blocks
-        Pixels by row and column of their block of 256 x 256: float32, NaN where no tile was explained.
+        Pixels by row and column of their block of 64 x 64: float32, NaN where no tile was explained.
     """
 
     shape: tuple[int, int]
@@ -135,13 +136,13 @@ def _shared(block: int, first: int, last: int) -> tuple[slice, slice]:
 
 
 def pyramid_of(finest: StitchedMap, *, signed: bool) -> tuple[StitchedMap, ...]:
-    """The picture and its reduced ones, each half of the one before, until one has a block alone.
+    """The picture and its reduced ones, each half of the one before, until one has 256 pixels a side or fewer.
 
     A reduced pixel is the largest number of the 2 x 2 below it, of signed numbers the one furthest from 0: no spot is
     lost from an overview.
     """
     levels = [finest]
-    while max(levels[-1].shape) > BLOCK:
+    while max(levels[-1].shape) > _SMALLEST:
         levels.append(_halved(levels[-1], signed=signed))
     return tuple(levels)
 

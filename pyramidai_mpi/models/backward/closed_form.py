@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
+from pyramidai_mpi.models.dense.window_graph import leading_to
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
@@ -39,11 +41,11 @@ def pooled_gradient(network: WindowGraph, logits: str, layer: str) -> npt.NDArra
         float32 (L, K); None where more than an average and one linear layer lies between.
     """
     shape = network.shapes[layer]
-    name = layer
+    nodes, name = leading_to(network.nodes, {logits}), layer
     weights: npt.NDArray[np.float32] | None = None
     pooled = False
     while name != logits:
-        readers = [node for node in _between(network, logits) if name in node.input]
+        readers = [node for node in nodes if name in node.input]
         if len(readers) != 1 or list(readers[0].input).count(name) > 1 or readers[0].input[0] != name:
             return None
         node = readers[0]
@@ -64,16 +66,6 @@ def pooled_gradient(network: WindowGraph, logits: str, layer: str) -> npt.NDArra
     if weights is None or not pooled:
         return None
     return (weights / math.prod(shape[2:])).astype(np.float32)
-
-
-def _between(network: WindowGraph, logits: str) -> list[onnx.NodeProto]:
-    """The nodes that lead to the logits."""
-    wanted, found = {logits}, []
-    for node in reversed(network.nodes):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            found.append(node)
-    return found
 
 
 def _averages(network: WindowGraph, node: onnx.NodeProto) -> bool:

@@ -9,9 +9,10 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from pyramidai_mpi.models.backward.operators import RULES
 from pyramidai_mpi.models.backward.writer import NoGradientError, Step, Writer
+from pyramidai_mpi.models.dense.window_graph import leading_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pyramidai_mpi.models.backward.answer import Answer
     from pyramidai_mpi.models.dense.window_graph import WindowGraph
@@ -66,7 +67,7 @@ def backward_graph(
     writer = Writer(network, pixels_are_float)
     gradients = _gradients(writer, answer, places) if places else {}
     wanted = [*outputs, answer.logits] if places else list(outputs)
-    forward = [_with_second_output(node, writer) for node in _leading_to(network.nodes, wanted)]
+    forward = [_with_second_output(node, writer) for node in leading_to(network.nodes, wanted)]
     inputs = [_value(writer, name) for name in network.given]
     if places:
         inputs.append(helper.make_tensor_value_info(SEED, TensorProto.FLOAT, (1, answer.columns.shape[1])))
@@ -88,7 +89,7 @@ def backward_graph(
 def _gradients(writer: Writer, answer: Answer, places: Sequence[str]) -> dict[str, str]:
     """Names of the gradients at places."""
     network = writer.network
-    nodes = _leading_to(network.nodes, [answer.logits])
+    nodes = leading_to(network.nodes, [answer.logits])
     between = set(places)
     for node in nodes:
         if between.intersection(node.input):
@@ -128,16 +129,6 @@ def _total(writer: Writer, parts: dict[str, list[str]], totals: dict[str, str], 
 
 def _is_standard(node: NodeProto) -> bool:
     return node.domain in {"", "ai.onnx"}
-
-
-def _leading_to(nodes: Sequence[NodeProto], names: Iterable[str]) -> list[NodeProto]:
-    """Those of some nodes that tensors are computed from, in order."""
-    wanted, found = set(names), []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            found.append(node)
-    return found[::-1]
 
 
 def _with_second_output(node: NodeProto, writer: Writer) -> NodeProto:

@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
 _BEGINS = frozenset({"Conv", "ConvTranspose"})
-_GOES_ON = frozenset(
+_RESHAPES = frozenset(
     {
-        *("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"),
-        *("InstanceNormalization", "GroupNormalization", "Concat", "Split", "Slice", "Pad", "Resize"),
-        *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Clip", "Sigmoid", "Tanh", "Erf", "Gelu", "HardSwish"),
-        *("HardSigmoid", "Swish", "Mish", "Softplus", "Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Identity"),
-        *("Dropout", "Reshape", "Transpose", "Where"),
+        *("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax"),
+        *("Concat", "Split", "Slice", "Pad", "Resize"),
     }
 )
+"""Operators that make maps of another number or size of maps; others keep the shape if they make maps."""
 _FINISHES = frozenset(
     {
         *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Clip", "Sigmoid", "Tanh", "Gelu", "HardSwish", "HardSigmoid"),
@@ -79,13 +77,16 @@ def _default(network: WindowGraph) -> Layer | None:
     layer = next((one for one in reversed(maps_of(network)) if one.shape[1] * one.shape[2] > 1), None)
     if layer is None:
         return None
-    after = {layer.name}
+    after, passed = {layer.name}, _passed_by_all(network)
     for node in network.nodes:
-        if after.intersection(node.input):
-            after.update(node.output)
-            shape = network.shapes[node.output[0]]
-            if node.op_type in _OF_TOKENS and sum(size > 1 for size in shape) > 1:
-                return None
+        if not after.intersection(node.input):
+            continue
+        after.update(node.output)
+        is_row = sum(size > 1 for size in network.shapes[node.output[0]]) <= 1
+        if is_row and node.output[0] in passed:
+            break  # places are gone
+        if node.op_type in _OF_TOKENS and not is_row:
+            return None
     return layer
 
 
@@ -119,14 +120,22 @@ def chosen_layers(network: WindowGraph, names: Sequence[str]) -> tuple[Layer, ..
 def _all_maps(network: WindowGraph) -> dict[str, tuple[int, int, int]]:
     """Shapes (K, h, w) of all tensors that are maps, channels before places, from the first convolution on."""
     maps: dict[str, tuple[int, int, int]] = {}
+    shapes: set[tuple[int, ...]] = set()
+    after: set[str] = set()
     for node in network.nodes:
-        follows = node.op_type in _GOES_ON and any(name in maps for name in node.input)
-        if not (follows or node.op_type in _BEGINS):
+        begins = node.op_type in _BEGINS
+        if not begins and not after.intersection(node.input):
             continue
+        after.update(node.output)
+        if node.op_type == "Transpose":
+            continue
+        remade = begins or (node.op_type in _RESHAPES and any(name in maps for name in node.input))
         for name in node.output:
             shape = network.shapes.get(name, ())
-            if len(shape) == 4 and node.op_type != "Transpose":
+            # of a group norm the maps are another shape on the way, and then their own again
+            if len(shape) == 4 and (remade or shape in shapes):
                 maps[name] = (shape[1], shape[2], shape[3])
+                shapes.add(shape)
     return maps
 
 

@@ -19,6 +19,7 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.package import POSITION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -114,7 +115,7 @@ class WindowGraph:
         if last is None:
             return self
         found = WindowGraph(self.path, self.side, self.opset, self.ir_version, self.pixels, last.input[0], self.given)
-        found.nodes = _leading_to(self.nodes, last.input[0])
+        found.nodes = leading_to(self.nodes, {last.input[0]})
         found.shapes, found.elements = self.shapes, self.elements
         found._stored, found._makers, found._values = self._stored, self._makers, self._values
         return found
@@ -204,7 +205,7 @@ def _read(path: Path, model: onnx.ModelProto, side: int, opset: int) -> WindowGr
     read = WindowGraph(path, side, opset, model.ir_version, pixels, graph.output[0].name, names, _stored=stored)
     for value in given:
         value.type.tensor_type.shape.dim[0].dim_value = 1
-    nodes = _leading_to(graph.node, read.answer)
+    nodes = leading_to(graph.node, {read.answer})
     for node in nodes:
         if any(entry.HasField("g") or entry.graphs for entry in node.attribute):
             raise UnsharableError(path, f"its operator {node.op_type} holds a graph of its own")
@@ -281,9 +282,9 @@ def _replace_by_constants(graph: onnx.GraphProto, read: WindowGraph, nodes: list
                 graph.initializer.append(numpy_helper.from_array(value, name))
 
 
-def _leading_to(nodes: list[onnx.NodeProto], answer: str) -> list[onnx.NodeProto]:
-    """Those of some nodes that a tensor is computed from."""
-    wanted, found = {answer}, []
+def leading_to(nodes: Sequence[onnx.NodeProto], names: Iterable[str]) -> list[onnx.NodeProto]:
+    """Those of some nodes that tensors are computed from, in their order."""
+    wanted, found = set(names), []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             wanted.update(node.input)
