@@ -146,8 +146,8 @@ class Explain:
         The method.
     level
         Level of the model.
-    column
-        Of the class among the probabilities.
+    column, n_classes
+        Of the class among the probabilities, and how many there are.
     engine
         The network as runs have it.
     map_shape
@@ -301,6 +301,10 @@ class UnitsOfSlide:
                 found = b"" if is_map else np.full(len(explain.rounds.block(int(tile["row"]))), np.nan, "<f4").tobytes()
             elif is_map:
                 found = self._map(records[place : place + 1], one)
+                if not np.isfinite(np.frombuffer(found, "<f4")).all():
+                    reasons[place] = "the network gave a score of a changed tile that is not finite"
+                    records["repeatability"][place] = records["probability"][place] = np.nan
+                    found = b""
             else:
                 found = self._scores_of_block(int(tile["col"]), int(tile["row"]), one)
             records[KEPT_BYTES][place] = len(found)

@@ -224,9 +224,8 @@ class FilePool:
             )
             if outcome.stopped:
                 n_done = int(allgather(self._comm, np.array([outcome.n_done])).sum())
-                said = (
-                    f"{len(self._outcomes)} of {len(each)} slides have ended, {n_done} {made.units} of others are kept"
-                )
+                n_ended = sum(bool(outcome.line) for outcome in self._outcomes.values())  # others go on in another pool
+                said = f"{n_ended} of {len(each)} slides have ended, {n_done} {made.units} of others are kept"
                 raise stopped_error(said, self._stop.reason)
             if self._comm.rank == 0:
                 journals.remove_shared()

@@ -184,3 +184,29 @@ def test_a_tile_that_cannot_be_read_fails_alone(folder, package, engine, tmp_pat
     assert np.isnan(unpack_map(kept_of(maps)[1], explain)[0]).all()
     assert np.isfinite(unpack_map(kept_of(maps)[0], explain)[0]).all()
     assert not explain.contradictions(maps.records).any()
+
+
+class SureOfWholeTilesAlone:
+    """A network that gives no number for any other picture."""
+
+    sees_position = False
+
+    def __init__(self, engine):
+        self.predict_tiles = engine.predict
+
+    def predict(self, pixels, *, features=False, positions=None):
+        probability, _ = self.predict_tiles(pixels)
+        is_whole = [any((one == tile_of(*place)).all() for place in TILES) for one in pixels]
+        return np.where(np.array(is_whole)[:, None], probability, np.float32(np.nan)), None
+
+
+def test_a_tile_whose_changes_have_no_score_fails_without_a_map(folder, package, engine):
+    explain = explaining("gradcam", package, SureOfWholeTilesAlone(engine))
+    for faithfulness in (True, False):
+        explain = replace(explain, faithfulness=faithfulness)
+        units = explain.on(opened(folder / "slide.tif"), rule_for(explain, 1))
+        look = units.look(explain.first(rule_for(explain, 1)))
+        units.close()
+        assert len(look.failed) == (3 if faithfulness else 0)
+        assert np.isnan(look.records["probability"]).all() == faithfulness
+        assert np.isnan(unpack_map(kept_of(look)[0], explain)[0]).all() == faithfulness

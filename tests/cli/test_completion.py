@@ -157,7 +157,7 @@ def typed_into_bash(folder, keys: str) -> str:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("pyramidai exp\tsl\tow\t --ge\tx", ["export", "slow.h5", "--geojson", "x"]),
+        ("pyramidai expo\tsl\tow\t --ge\tx", ["export", "slow.h5", "--geojson", "x"]),
         ("pyramidai tu\tm\t --mode ex\t", ["tumour.svs", "--mode", "exhaustive"]),
         ("pyramidai slide\\ \t", ["slide 1.tif"]),
         ("pyramidai slides\t\t", ["slides/deep.tif"]),

@@ -204,8 +204,6 @@ def test_patches_of_another_kind_are_refused(folder, tmp_path):
         place.mkdir()
         words = ("patches", "extract", folder / "s1.tif", "--size", size, "--mpp", mpp, "-o", place)
         assert run(*words).returncode == 0
-        done = pyramidai(
-            "concepts", "small", "--patches", place, "--nuclei", folder, "-o", tmp_path / "out", "--folds", 2
-        )
+        done = run("concepts", "small", "--patches", place, "--nuclei", folder, "-o", tmp_path / "out", "--folds", 2)
         assert done.returncode == ExitCode.USAGE
         assert said in done.stderr

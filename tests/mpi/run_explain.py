@@ -1,5 +1,6 @@
-"""Explain tiles of slides slowly on these ranks: run_explain.py FOLDER MODEL METHOD SECONDS-A-UNIT [OPTION...] SLIDE...
+"""Explain tiles slowly on these ranks: run_explain.py FOLDER MODEL METHOD,... SECONDS-A-UNIT [OPTION...] SLIDE...
 
+Each method has its folder in FOLDER.
 With ``--resume`` it goes on; with ``--stop`` the job's time is up once a rank has done three units.
 """
 
@@ -23,17 +24,8 @@ from pyramidai_mpi.base.settings import RunSettings  # noqa: E402
 from pyramidai_mpi.process.stop import STOP_BEFORE_END_S, StopWish  # noqa: E402
 from pyramidai_mpi.run.explaining import explain_slides  # noqa: E402
 
-folder, model, method, seconds, *rest = sys.argv[1:]
+folder, model, methods, seconds, *rest = sys.argv[1:]
 slides = [Path(word) for word in rest if not word.startswith("--")]
-each = [
-    RunSettings.of(
-        path, Path(model), Path(folder) / f"{path.stem}.explained.h5", resume="--resume" in rest, leave_finished=True
-    )
-    for path in slides
-]
-order = ExplainOrder(method)
-if method == "rise":
-    order = ExplainOrder(method, until=0.99, masks=1100, options={"grid": 4})
 wanted = TilesWanted(points=tuple((64 * col + 5, 64 * row + 5) for col, row in ((0, 0), (3, 1), (6, 2), (1, 4))))
 look = explain.UnitsOfSlide.look
 stop = StopWish.of_job(STOP_BEFORE_END_S + 3600) if "--stop" in rest else None
@@ -50,12 +42,26 @@ def slow(self: explain.UnitsOfSlide, tiles: Any, *others: Any) -> Any:
 
 
 explain.UnitsOfSlide.look = slow
-try:
-    outcomes = explain_slides(MPI.COMM_WORLD, each, order, wanted, [None] * len(each), stop=stop)
-except StoppedError as error:
-    if MPI.COMM_WORLD.rank == 0:
-        print(f"stopped: {error}")
-    sys.exit(error.exit_code)
+for method in methods.split(","):
+    each = [
+        RunSettings.of(
+            path,
+            Path(model),
+            Path(folder) / method / f"{path.stem}.explained.h5",
+            resume="--resume" in rest,
+            leave_finished=True,
+        )
+        for path in slides
+    ]
+    order = ExplainOrder(method)
+    if method == "rise":
+        order = ExplainOrder(method, until=0.99, masks=1100, options={"grid": 4})
+    try:
+        outcomes = explain_slides(MPI.COMM_WORLD, each, order, wanted, [None] * len(each), stop=stop)
+    except StoppedError as error:
+        if MPI.COMM_WORLD.rank == 0:
+            print(f"stopped: {error}")
+        sys.exit(error.exit_code)
+    for outcome in outcomes or ():
+        print(int(outcome.exit_code), outcome.line)
 print(f"did {n_units} units")
-for outcome in outcomes or ():
-    print(int(outcome.exit_code), outcome.line)
