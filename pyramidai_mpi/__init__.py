@@ -1,7 +1,8 @@
 """Pyramidal analysis of gigapixel images with MPI work stealing.
 
 `analyse` analyses a slide, `open_result` opens what an analysis wrote; both give an `api.OpenResult`, which a notebook
-shows as a table and a picture. What they raise is in `errors`. The program on the command line is ``pyramidai``.
+shows as a table and a picture. `open_explanation` opens explained tiles. What they raise is in `errors`. The program on
+the command line is ``pyramidai``.
 
 Importing the package starts neither MPI nor any heavy library; using one of these does.
 """

@@ -1,4 +1,4 @@
-"""Runs and results from Python: what ``pyramidai_mpi.analyse`` and ``pyramidai_mpi.open_result`` are."""
+"""Runs and results from Python: ``pyramidai_mpi.analyse``, ``open_result`` and ``open_explanation``."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from pyramidai_mpi.base.settings import (
     check_choice,
 )
 from pyramidai_mpi.base.types import Mode
+from pyramidai_mpi.export.explained.opened import Attribution, OpenExplanation, explained_dtype, opened_explanation
 from pyramidai_mpi.export.opened import Heatmap, OpenResult, ResultLevel, opened, tile_dtype
-from pyramidai_mpi.store.explanations.contents import Explanation, explained_file
-from pyramidai_mpi.store.explanations.reader import read_explanation
+from pyramidai_mpi.store.explanations.contents import explained_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,12 +46,14 @@ if TYPE_CHECKING:
     from pyramidai_mpi.cli.progress import ProgressBar
 
 __all__ = [
-    "Explanation",
+    "Attribution",
     "Heatmap",
+    "OpenExplanation",
     "OpenResult",
     "ResultLevel",
     "analyse",
     "explain_tiles",
+    "explained_dtype",
     "open_explanation",
     "open_result",
     "tile_dtype",
@@ -81,6 +83,27 @@ def open_result(path: str | os.PathLike[str]) -> OpenResult:
     >>> positive = result.levels[0].tiles["decision"] == 1  # doctest: +SKIP
     """
     return opened(Path(path))
+
+
+def open_explanation(path: str | os.PathLike[str]) -> OpenExplanation:
+    """Open explained tiles for looking at their maps with numpy; a notebook shows them stitched over the slide.
+
+    Parameters
+    ----------
+    path
+        What ``pyramidai explain`` wrote: ``NAME.explained.h5``.
+
+    Raises
+    ------
+    InputError
+        As `open_result`.
+
+    Examples
+    --------
+    >>> explained = open_explanation("slide.explained.h5")  # doctest: +SKIP
+    >>> better = explained.tiles["random_deletion_area"] - explained.tiles["deletion_area"]  # doctest: +SKIP
+    """
+    return opened_explanation(Path(path))
 
 
 def analyse(
@@ -291,29 +314,6 @@ def analyse(
     return opened(target, folder)
 
 
-def open_explanation(path: str | os.PathLike[str]) -> Explanation:
-    """Read a file of explanations: tiles with their maps and curves as numpy arrays.
-
-    Parameters
-    ----------
-    path
-        What ``pyramidai explain`` wrote.
-
-    Raises
-    ------
-    InputError
-        When it is no complete, undamaged file of explanations. When there is none, it is a `MissingInputError`, which
-        is a FileNotFoundError, too.
-
-    Examples
-    --------
-    >>> tiles = open_explanation("slide.explained.h5").tiles  # doctest: +SKIP
-    >>> best = tiles.maps[tiles.probability[:, 1].argmax()]  # doctest: +SKIP
-    """
-    with raised_in_python(Path(path)):
-        return read_explanation(Path(path))
-
-
 def explain_tiles(
     source: str | os.PathLike[str],
     tiles: str | Sequence[str],
@@ -337,7 +337,7 @@ def explain_tiles(
     reader: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
-) -> Explanation:
+) -> OpenExplanation:
     """Explain tiles of a result or a slide, by the code of ``pyramidai explain`` and with the same file.
 
     Every argument is the option of ``pyramidai explain`` of its name; ``--set`` is `numbers`, ``--class``
@@ -394,7 +394,7 @@ def explain_tiles(
             method, layer, class_name, level, until, masks, dict(numbers or {}), fill, faithfulness, seed
         )
         explain_one(_this_process() if comm is None else comm, settings, asked, parse_tiles(words), found.result)
-        return read_explanation(target)
+        return opened_explanation(target)
 
 
 def _run_on(ranks: str, settings: RunSettings, time_limit: str | None, progress: bool | None) -> None:

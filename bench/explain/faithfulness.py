@@ -1,13 +1,15 @@
 """What attributions of a package's network lie on, and whether the network agrees: on slides whose nuclei are known.
 
-    python -m bench.explain.faithfulness [--model DIR] [--slides N] [--tiles N] [--size S] [--seed S] [--all]
-        [--json FILE]
+    python -m bench.explain.faithfulness [--model DIR] [--slides N] [--tiles N] [--size S] [--seed S]
+        [--quick | --all] [--curves blur|mean|glass] [--json FILE]
 
 Generated slides that no network was trained on; of each, tiles of level 0 that the network calls positive and of which
 tumour nuclei take between a twentieth and three fifths. For each method the share of its (positive) attribution on
 tumour nuclei over their share of area: 1 is what a map that knows nothing has. And areas under deletion and insertion
-curves (`pyramidai_mpi.explain.faithfulness`), less those of a random map of the same size. Means over tiles; intervals
-by drawing slides with replacement.
+curves (`pyramidai_mpi.explain.faithfulness`), beside those of a random map of the same size. The second table has the
+differences from Grad-CAM, tile by tile. Means over tiles; intervals by drawing slides with replacement. `--quick`
+leaves out the methods that draw masks, `--all` takes what else may stand where pixels are taken away, and RISE's sum to
+the letter.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ SHARES = (0.05, 0.6)
 """Of a tile's area under tumour nuclei."""
 RESAMPLES = 2000
 TUMOR = "tumor nucleus"
+_COMPARED = ("on_nuclei", "deletion", "insertion")
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tiles", type=int, default=4, help="tiles of each slide")
     parser.add_argument("--size", type=int, default=4096, help="side of a slide in pixels")
     parser.add_argument("--seed", type=int, default=710_000, help="of the first slide; training used 1000 and up")
-    parser.add_argument("--all", action="store_true", help="fills and the papers' sums that are no default, too")
+    how_much = parser.add_mutually_exclusive_group()
+    how_much.add_argument("--quick", action="store_true", help="without rise and lime")
+    how_much.add_argument("--all", action="store_true", help="with every fill, and rise by the paper's sum")
+    parser.add_argument("--curves", type=Fill, choices=list(Fill), default=Fill.BLUR, help="fill of the curves")
     return parser.parse_args()
 
 
@@ -145,10 +151,9 @@ def tiles_of(folder: Path, number: int, options: argparse.Namespace, network: Ne
     return found
 
 
-def maps_of(
-    tile: Tile, network: Network, everything: bool
-) -> Iterator[tuple[str, npt.NDArray[np.float32], float, int]]:
+def maps_of(tile: Tile, network: Network, options: argparse.Namespace) -> Iterator[tuple[str, Map, float, int]]:
     """Each method's map with its name, repeatability and masks."""
+    everything: bool = options.all
     engine, nan = network.gradients, float("nan")
     for name, method in (("gradcam", gradcam), ("gradcam++", gradcam_plus_plus)):
         looked = engine.look(tile.pixels[None], network.column)
@@ -161,7 +166,7 @@ def maps_of(
         name = f"integrated-gradients, from {fill}"
         gradients = lambda at: engine.input_gradients(at, network.column)  # noqa: E731
         yield name, integrated_gradients(tile.pixels, gradients, steps, baseline), nan, 0
-    for method in (METHODS[name] for name in (MethodName.OCCLUSION, MethodName.RISE, MethodName.LIME)):
+    for method in (method for method in METHODS.values() if method.perturbs and not (options.quick and method.draws)):
         for fill in fills:
             perturbation = make_perturbation(method, network.side, {}, fill)
             yield f"{method.name}, {fill}", *perturbed(perturbation, tile, network)
@@ -188,17 +193,17 @@ def on_nuclei(map_: npt.NDArray[np.floating], nuclei: npt.NDArray[np.bool_]) -> 
     return float(speaks[nuclei].sum() / speaks.sum() / nuclei.mean()) if speaks.any() else float("nan")
 
 
-def measure(tile: Tile, network: Network, everything: bool) -> dict[str, Seen]:
+def measure(tile: Tile, network: Network, options: argparse.Namespace) -> dict[str, Seen]:
     """Every method on one tile."""
     found: dict[str, Seen] = {}
     control: dict[tuple[int, int], tuple[float, float]] = {}
 
     def areas(map_: npt.NDArray[np.floating]) -> tuple[float, float]:
-        run = curves(tile.pixels, map_, network.score_of)
+        run = curves(tile.pixels, map_, network.score_of, fill=options.curves)
         return area(run.deletion), area(run.insertion)
 
     started = time.perf_counter()
-    for name, map_, repeatability, masks in maps_of(tile, network, everything):
+    for name, map_, repeatability, masks in maps_of(tile, network, options):
         seconds = time.perf_counter() - started
         shape = (map_.shape[0], map_.shape[1])
         if shape not in control:
@@ -234,7 +239,7 @@ def main(options: argparse.Namespace) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.slides):
             tiles += tiles_of(Path(folder), number, options, network)
-    seen = [measure(tile, network, options.all) for tile in tiles]
+    seen = [measure(tile, network, options) for tile in tiles]
     slides = [tile.slide for tile in tiles]
     print(f"{len(tiles)} tiles of {len(set(slides))} slides")
     common = {"tiles": len(tiles), "slides": len(set(slides)), "size": options.size, "first_seed": options.seed}
@@ -254,7 +259,22 @@ def main(options: argparse.Namespace) -> list[Figure]:
         rows.append(cells)
     heads = ("map", "on tumour nuclei / area", "deletion", "less than random", "insertion", "more than random")
     print_table((*heads, "repeatability", "masks", "s a tile"), rows)
+    print("\nless Grad-CAM's, tile by tile")
+    print_table(("map", *_COMPARED), differences(seen, slides))
     return figures
+
+
+def differences(seen: list[dict[str, Seen]], slides: list[int]) -> Iterator[list[str]]:
+    """Rows of the second table: each map's figures less those of Grad-CAM's."""
+    for name in seen[0]:
+        if name == MethodName.GRADCAM or name.startswith("random"):
+            continue
+        pairs = [(one[name], one[MethodName.GRADCAM]) for one in seen]
+        found = (
+            over_slides([getattr(this, field) - getattr(other, field) for this, other in pairs], slides)
+            for field in _COMPARED
+        )
+        yield [name, *(f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]" for one in found)]
 
 
 if __name__ == "__main__":

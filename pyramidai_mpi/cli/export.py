@@ -79,8 +79,10 @@ def _asked_of(asked: Mapping[str, Any]) -> tuple[Format, ...] | None:
 
 def _words_of(formats: Sequence[Format]) -> set[str]:
     """Names of all options."""
-    words = [[one, *one.variants, *_all_settings(one)] for one in formats]
-    return {each.name for row in words for each in row}
+    words: list[Format | Variant | Setting] = []
+    for one in formats:
+        words += [one, *one.variants, *_all_settings(one)]
+    return {word.name for word in words}
 
 
 def _orders(formats: Sequence[Format], slide: Path | None, asked: Mapping[str, Any]) -> list[Order]:
@@ -109,7 +111,7 @@ def _orders(formats: Sequence[Format], slide: Path | None, asked: Mapping[str, A
 
 
 @click.command("export")
-@click.argument("result", type=_PATH, metavar="OUT.h5|NAME.explained.h5")
+@click.argument("result", type=_PATH, metavar="OUT.h5|EXPLAINED.h5")
 @_options_of_formats
 @click.option(
     "--slide", type=_PATH, metavar="SLIDE", help="The slide of the result, to draw over; else its tissue mask."
@@ -118,7 +120,7 @@ def _orders(formats: Sequence[Format], slide: Path | None, asked: Mapping[str, A
 def command(result: Path, slide: Path | None, overwrite: bool, **asked: Any) -> int:
     """Make files for people and other programs out of OUT.h5.
 
-    Of explained tiles, NAME.explained.h5, make --geojson, --csv, --heatmap, --overlay, --tiles or --sheet.
+    Of explained tiles, EXPLAINED.h5, make --geojson, --csv, --heatmap, --overlay, --tiles or --sheet.
     """
     from pyramidai_mpi.export.record import slide_name_of
     from pyramidai_mpi.slides.dicom import file_of_slide

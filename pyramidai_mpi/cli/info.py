@@ -1,4 +1,4 @@
-"""``pyramidai info``: describe a slide, a result, a model or a file of patches."""
+"""``pyramidai info``: describe a slide, a result, a model, a file of patches or of explained tiles."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 
 @click.command("info")
-@click.argument("what", type=click.Path(path_type=Path, readable=False), metavar="SLIDE|OUT.h5|MODEL|PATCHES")
+@click.argument(
+    "what", type=click.Path(path_type=Path, readable=False), metavar="SLIDE|OUT.h5|MODEL|PATCHES|EXPLAINED.h5"
+)
 def command(what: Path) -> int:
-    """Describe a slide, a result file, a model folder or a file of patches."""
+    """Describe a slide, a result file, a model folder, a file of patches or of explained tiles."""
     for line in _describe(what):
         click.echo(printable(line))
     return 0
@@ -43,6 +45,8 @@ def _describe(what: Path) -> Iterator[str]:
         from pyramidai_mpi.cli import patches
 
         return patches.describe(what)
+    if what.name.endswith(".explained.h5"):
+        return _explained_lines(what)
     if what.suffix.lower() in {".h5", ".hdf5"} or _is_hdf5(what):
         return _result_lines(what)
     return _slide_lines(what)
@@ -132,6 +136,34 @@ def _model_lines(folder: Path) -> Iterator[str]:
 def _claim_lines(intended_use: str | None) -> Iterator[str]:
     if claim := claim_of(intended_use):
         yield f"use        {claim}"
+
+
+def _explained_lines(path: Path) -> Iterator[str]:
+    from pyramidai_mpi.export.explained.layer import gain_of
+    from pyramidai_mpi.export.explained.words import CAVEAT, title_of
+    from pyramidai_mpi.store.explanations.reader import read_explanation
+
+    said = read_explanation(path)
+    tiles, slide = said.tiles, said.slide
+    yield f"explained  {path} (complete, written {said.created} by version {said.software_version})"
+    yield f"slide      {slide.name}, {slide.l0_size[0]} x {slide.l0_size[1]} px at {slide.mpp:g} µm/px"
+    yield f"quickhash  {slide.quickhash}"
+    yield f"model      {said.model.name}, network sha256 {said.model.level_sha256[said.level][:16]}..."
+    yield from _claim_lines(said.model.intended_use)
+    yield f"method     {title_of(said)}"
+    yield f"settings   {said.settings_text}"
+    height, width = tiles.maps.shape[1:]
+    yield f"tiles      {counted(len(tiles), 'tile')}, {len(said.failed)} unreadable; maps of {width} x {height} px"
+    repeats = [value for value in tiles.repeatability.tolist() if value == value]
+    if repeats:
+        mean = sum(repeats) / len(repeats)
+        yield f"repeats    maps of half the masks correlate to {min(repeats):.3f} at least, {mean:.3f} in the mean"
+    if gain := gain_of(said):
+        yield (
+            f"areas      against random maps, in the mean: deletion {gain[0]:.3f} below, insertion {gain[1]:.3f} above"
+        )
+    yield f"meaning    {CAVEAT[0].lower()}{CAVEAT[1:]}"
+    yield f"digest     {said.digest}"
 
 
 def _result_lines(path: Path) -> Iterator[str]:

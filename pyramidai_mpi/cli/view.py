@@ -18,11 +18,14 @@ _PATH = click.Path(path_type=Path, readable=False)
 @click.argument("result", type=_PATH, metavar="OUT.h5")
 @click.option("--slide", type=_PATH, metavar="SLIDE", help="The slide of the result.  [default: looked for beside it]")
 @click.option("--annotations", type=_PATH, metavar="FILE", help="Outlines to show: GeoJSON, or ASAP's XML.")
+@click.option("--explained", type=_PATH, metavar="EXPLAINED.h5", help="Explained tiles of the slide, as a layer.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port to listen on.  [default: a free one]"
 )
 @click.option("--no-browser", is_flag=True, help="Open no browser; print the address alone.")
-def command(result: Path, slide: Path | None, annotations: Path | None, port: int, no_browser: bool) -> int:
+def command(
+    result: Path, slide: Path | None, annotations: Path | None, explained: Path | None, port: int, no_browser: bool
+) -> int:
     """Show OUT.h5 over its slide in the browser, until Ctrl-C.
 
     The page is served on this machine alone, to whoever knows its address.
@@ -33,7 +36,7 @@ def command(result: Path, slide: Path | None, annotations: Path | None, port: in
     from pyramidai_mpi.view.server import ViewServer
 
     with (
-        open_view(result, None if slide is None else file_of_slide(slide), annotations) as view,
+        open_view(result, None if slide is None else file_of_slide(slide), annotations, explained) as view,
         ViewServer(Pages(view), port) as server,
     ):
         if view.note:

@@ -116,7 +116,7 @@ _ABOVE = Setting(
     "Of explained tiles: what stands out, quantile:0.9 unless given.",
 )
 _EXPLAINED_LAYER = Setting(
-    "explained", "explained.layer.parse_explained", "NAME.explained.h5", "Explained tiles as a layer of --report."
+    "explained", "explained.layer.parse_explained", "EXPLAINED.h5", "Explained tiles as a layer of --report."
 )
 _MERGE = Variant("merge", "outlines.write_outlines", "GeoJSON holds the outlines of positive regions instead.")
 _FLAT = Variant(

@@ -42,6 +42,7 @@ from pyramidai_mpi.run.resume import begin_slide
 from pyramidai_mpi.run.start import check_start, private
 from pyramidai_mpi.store.explanations.reader import read_explanation
 from pyramidai_mpi.store.explanations.writer import place_explanation
+from pyramidai_mpi.store.files.placing import make_folder
 from pyramidai_mpi.store.results.result import Execution
 
 if TYPE_CHECKING:
@@ -108,8 +109,9 @@ def explain_slides(
         if own.size > 1:
             said = [f"{field.name} {getattr(order, field.name)}" for field in fields(order)]
             agree_alike(own, {"explanations": [*said, f"tiles {wanted.in_words()}"]})
-        package, explain = load_explained(own, each[0], order)
-        chosen = _choose(own, each, results, wanted, package, explain.level)
+        package, explain, chosen = load_explained(
+            own, each[0], order, lambda package: _choose(own, each, results, wanted, package, order.level)
+        )
         explained = _Explained(package, explain, order, chosen)
         ended: dict[int, FileOutcome] = {}
         left, now = list(range(len(each))), each
@@ -142,6 +144,7 @@ def explain_one(
     PyramidError
         On all ranks, for whatever keeps the slide from having its file, or all its tiles from being read.
     """
+    on_rank0(comm, lambda: make_folder(settings.output.path.parent, "output"))
     outcomes = explain_slides(comm, [settings], order, wanted, [result])
 
     def check() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from pyramidai_mpi.run.networks import agree_on_package, begin_trial, settle_bac
 from pyramidai_mpi.run.stain import share_stain_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpi4py import MPI
 
     from pyramidai_mpi.base.explain_order import ExplainOrder
@@ -31,9 +33,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-def load_explained(comm: MPI.Intracomm, settings: RunSettings, order: ExplainOrder) -> tuple[ModelPackage, Explain]:
-    """The model, and what is done with the network of the level that is asked for. Collective.
+
+def load_explained(
+    comm: MPI.Intracomm, settings: RunSettings, order: ExplainOrder, meanwhile: Callable[[ModelPackage], T]
+) -> tuple[ModelPackage, Explain, T]:
+    """The model, what is done with the network of the level that is asked for, and what `meanwhile` gave. Collective.
+
+    Parameters
+    ----------
+    meanwhile
+        Done by all ranks while a child tries the networks, with their model; what it raises, it raises on all.
 
     Raises
     ------
@@ -45,6 +56,7 @@ def load_explained(comm: MPI.Intracomm, settings: RunSettings, order: ExplainOrd
     with begin_trial(comm, settings) as trial:
         package = agree_on_package(comm, settings)
         column = on_all(comm, lambda: _column_of(package, order))
+        found = meanwhile(package)
         settle_backend(comm, settings, package, trial)
     engine = _load(comm, package, order.level)
     method, gradients = on_all(comm, lambda: _method_of(package, order))
@@ -52,7 +64,7 @@ def load_explained(comm: MPI.Intracomm, settings: RunSettings, order: ExplainOrd
     if comm.rank == 0 and scores_mean_nothing(package.intended_use):
         log.warning("model %s: %s", package.name, claim_of(package.intended_use))
     explain = on_all(comm, lambda: _explain(package, order, method, gradients, engine, column))
-    return package, replace(explain, stain_engine=stain_engine)
+    return package, replace(explain, stain_engine=stain_engine), found
 
 
 def _column_of(package: ModelPackage, order: ExplainOrder) -> int:

@@ -20,6 +20,7 @@ from pyramidai_mpi.store.results.tables import read_header, read_mask_rows
 from pyramidai_mpi.truth.truth import read_outlines
 from pyramidai_mpi.view import shapes
 from pyramidai_mpi.view.description import N_BEST, describe
+from pyramidai_mpi.view.explained import open_explained
 from pyramidai_mpi.view.grids import decision_table, score_picture, tissue_table
 from pyramidai_mpi.view.maps import finest_of, read_maps
 from pyramidai_mpi.view.readers import SlideReaders
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyramidai_mpi.store.results.tables import Header
+    from pyramidai_mpi.view.explained import ExplainedView
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class View:
         JSON of the annotations, see `shapes.Shapes.json`; None without any.
     note
         Why the slide is not shown; empty where it is.
+    explained
+        Explained tiles; None without any.
     """
 
     result: CheckedResult
@@ -59,6 +63,7 @@ class View:
     tissue: bytes
     annotations: str | None
     note: str
+    explained: ExplainedView | None = None
 
     def regions(self) -> str:
         """JSON of the positive regions' outlines.
@@ -73,7 +78,9 @@ class View:
 
 
 @contextmanager
-def open_view(result: Path, slide: Path | None = None, annotations: Path | None = None) -> Iterator[View]:
+def open_view(
+    result: Path, slide: Path | None = None, annotations: Path | None = None, explained: Path | None = None
+) -> Iterator[View]:
     """Open a result and what belongs to it.
 
     Parameters
@@ -84,13 +91,16 @@ def open_view(result: Path, slide: Path | None = None, annotations: Path | None 
         The slide it was made from; None looks for it beside the result, by its name.
     annotations
         GeoJSON or ASAP's XML, or a folder of such files; None shows none.
+    explained
+        Explained tiles of the slide; None shows none.
 
     Raises
     ------
     UsageError
         When the result has more cells than a browser draws.
     InputError
-        When the result, the slide or the annotations cannot be read, or the slide is another one than the result's.
+        When the result, the slide, the annotations or the explained tiles cannot be read, or the slide, or that of the
+        explained tiles, is another one than the result's.
     """
     checked = CheckedResult.check(result)
     with checked.open() as file:
@@ -106,6 +116,7 @@ def open_view(result: Path, slide: Path | None = None, annotations: Path | None 
             if not found.outlines:
                 raise InputError(f"{annotations}: holds no outline of {header.slide.name}; nothing could be shown")
             drawn = shapes.drawn_outlines(found).json()
+        over = None if explained is None else open_explained(explained, result, header)
         mask = read_mask_rows(file, 0, header.mask_shape[0])
         maps, last_look = read_maps(file, header), looks_of(file, header)
         scores, decisions = score_picture(last_look), decision_table(finest_of(maps, cell_grid(header)))
@@ -119,8 +130,9 @@ def open_view(result: Path, slide: Path | None = None, annotations: Path | None 
             raise InputError(f"{slide}: has {readers.info.l0_size} pixels, its result says {header.slide.l0_size}")
         tiles = ViewTiles(header, maps, mask, readers, tuple(best))
         said = describe(tiles, annotations=None if annotations is None else annotations.name, note=note)
+        said["explained"] = None if over is None else over.describe()
         text = json.dumps(said, allow_nan=False)
-        yield View(checked, tiles, text, scores, decisions, tissue_table(mask), drawn, note)
+        yield View(checked, tiles, text, scores, decisions, tissue_table(mask), drawn, note, over)
     finally:
         if readers is not None:
             readers.close()

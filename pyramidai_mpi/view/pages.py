@@ -66,6 +66,8 @@ class Pages:
             (re.compile(f"thumbnail/{_NUMBER}/{_NUMBER}_{_NUMBER}", re.ASCII), self._thumbnail),
             (re.compile(f"at/{_NUMBER}_{_NUMBER}", re.ASCII), self._at),
             (re.compile(r"regions\.json", re.ASCII), self._regions),
+            (re.compile(rf"explained/{_NUMBER}/{_NUMBER}_{_NUMBER}\.png", re.ASCII), self._explained),
+            (re.compile(f"explained/at/{_NUMBER}_{_NUMBER}", re.ASCII), self._explained_at),
         )
 
     def answer(self, asked: str) -> Answer | None:
@@ -95,6 +97,18 @@ class Pages:
     def _at(self, found: Match[str]) -> Answer:
         tiles = tiles_over(self._view.tiles, int(found[1]), int(found[2]))
         return Answer(_JSON, json.dumps(tiles, allow_nan=False).encode())
+
+    def _explained(self, found: Match[str]) -> Answer | None:
+        part = self._view.tiles.part(int(found[1]), int(found[2]), int(found[3]))
+        explained = self._view.explained
+        return None if part is None or explained is None else Answer(_PNG, explained.picture(part))
+
+    def _explained_at(self, found: Match[str]) -> Answer | None:
+        if self._view.explained is None:
+            return None
+        return Answer(
+            _JSON, json.dumps(self._view.explained.at(int(found[1]), int(found[2])), allow_nan=False).encode()
+        )
 
     def _regions(self, found: Match[str]) -> Answer:
         return Answer(_JSON, self._view.regions().encode())

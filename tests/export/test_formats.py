@@ -9,9 +9,9 @@ import pytest
 
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.export import formats
-from pyramidai_mpi.export.formats import FORMATS, Order, carry_out, check_orders, parse_formats
+from pyramidai_mpi.export.formats import EXPLAINED, FORMATS, Order, carry_out, check_orders, parse_formats
 
-WRITERS = [(one.writer, one.draws_slide) for one in FORMATS]
+WRITERS = [(one.writer, one.draws_slide) for one in (*FORMATS, *EXPLAINED)]
 WRITERS += [(variant.writer, False) for one in FORMATS for variant in one.variants]
 
 
@@ -21,7 +21,7 @@ def test_a_writer_takes_what_it_is_given(writer, draws_slide):
     inspect.signature(formats.load(writer)).bind(Path("a.h5"), Path("a"), *slide, overwrite=True)
 
 
-TAKING = [(one.writer, one.draws_slide, setting) for one in FORMATS for setting in one.settings]
+TAKING = [(one.writer, one.draws_slide, setting) for one in (*FORMATS, *EXPLAINED) for setting in one.settings]
 TAKING += [(each.writer, False, setting) for one in FORMATS for each in one.variants for setting in each.settings]
 
 
@@ -60,7 +60,7 @@ def test_a_writer_that_could_draw_the_slide_is_given_it(writer):
     assert "slide" not in inspect.signature(formats.load(writer)).parameters
 
 
-@pytest.mark.parametrize("one", [one for one in FORMATS if one.metavar == "DIR"], ids=str)
+@pytest.mark.parametrize("one", [one for one in (*FORMATS, *EXPLAINED) if one.metavar == "DIR"])
 def test_a_format_that_makes_a_folder_is_checked_as_one(one, tmp_path):
     (tmp_path / "a.h5").touch()
     check_orders([Order(one, tmp_path / "new")], "slide.tif", inputs=[tmp_path / "a.h5"])
@@ -68,9 +68,17 @@ def test_a_format_that_makes_a_folder_is_checked_as_one(one, tmp_path):
 
 
 def test_words_and_endings_are_told_apart():
-    words = [one.name for one in FORMATS] + [variant.name for one in FORMATS for variant in one.variants]
-    assert len(set(words)) == len(words)
-    assert len({one.suffix for one in FORMATS}) == len(FORMATS)
+    for table in (FORMATS, EXPLAINED):
+        words = [one.name for one in table] + [variant.name for one in table for variant in one.variants]
+        assert len(set(words)) == len(words)
+        assert len({one.suffix for one in table}) == len(table)
+
+
+def test_what_both_can_be_made_into_is_asked_for_alike():
+    own = {one.name: one for one in FORMATS}
+    shared = [one for one in EXPLAINED if one.name in own]
+    assert [one.metavar for one in shared] == [own[one.name].metavar for one in shared]
+    assert len(shared) > 3
 
 
 def test_a_variant_is_written_by_its_own_writer(monkeypatch):

@@ -67,7 +67,9 @@ def _draw(explanation: Explanation, pixels: TilePixels | None) -> Image.Image:
             band = read_thumbnail(pixels.reader, downsample, (top, bottom))[0]
         values = seen_at(levels, downsample, (top, bottom), (0, width))
         shown = np.isfinite(values)
-        tinted = STRENGTH * coloured(values, scale) + (1 - STRENGTH) * band
+        # grey below the colours, as the stain is a colour too
+        grey = np.asarray(Image.fromarray(band).convert("L"), np.float64)[..., None]
+        tinted = STRENGTH * coloured(values, scale) + (1 - STRENGTH) * grey
         band = np.where(shown[..., None], np.rint(tinted), band).astype(np.uint8)
         sheet.paste(Image.fromarray(band), (0, top))
     return _with_foot(sheet, explanation, scale_of_picture=(downsample * explanation.slide.mpp, width))

@@ -108,7 +108,7 @@ def _draw_key(sheet: Image.Image, draw: ImageDraw.ImageDraw, explanation: Explan
             x += 30 + int(draw.textlength(name)) + 16
         for start in range(0, 24, 8):
             draw.line((x + start, y + 12, x + start + 3, y + 12), fill=INK, width=2)
-        draw.text((x + 30, y), "random", fill=INK)
+        draw.text((x + 30, y), "random; score 0 to 1 over share of pixels", fill=INK)
 
 
 def _draw_card(

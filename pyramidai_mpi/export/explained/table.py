@@ -51,24 +51,27 @@ def columns_of(explanation: Explanation) -> list[str]:
     return [*_PLACE, *(f"prob_{name}" for name in explanation.model.classes), *_OWN, *_AREAS]
 
 
-def lines_of(explanation: Explanation) -> list[list[object]]:
-    """The cells of each tile."""
+def rows_of(explanation: Explanation) -> list[list[object]]:
+    """Values of the columns of each tile; NaN for nothing."""
     tiles, areas = explanation.tiles, explanation.tiles.areas()
     said = (explanation.class_name, explanation.method, explanation.layer)
-    lines = []
+    rows: list[list[object]] = []
     for n in range(len(tiles)):
         (l0_x, l0_y), (col, row), side = tiles.l0_coords[n].tolist(), tiles.index[n].tolist(), int(tiles.l0_side[n])
-        drawn = [tiles.maps[n].min(), tiles.maps[n].max(), tiles.repeatability[n]]
-        drawn += [areas[name][n] if areas else np.nan for name in CURVES]
-        lines.append(
+        area = [float(areas[name][n]) if areas else float("nan") for name in CURVES]
+        rows.append(
             [
-                *(l0_x, l0_y, side, side),
-                *map(_number, tiles.probability[n]),
-                *(explanation.level, col, row, said[0], _number(explanation.score[n]), *said[1:]),
-                *map(_number, drawn),
+                *(l0_x, l0_y, side, side, *tiles.probability[n].tolist(), explanation.level, col, row),
+                *(said[0], float(explanation.score[n]), *said[1:]),
+                *(float(tiles.maps[n].min()), float(tiles.maps[n].max()), float(tiles.repeatability[n]), *area),
             ]
         )
-    return lines
+    return rows
+
+
+def lines_of(explanation: Explanation) -> list[list[object]]:
+    """The same as cells of a table."""
+    return [[_number(value) if isinstance(value, float) else value for value in row] for row in rows_of(explanation)]
 
 
 def _number(value: float) -> str:

@@ -139,7 +139,7 @@ def _read_tiles(group: h5py.Group, n_classes: int) -> ExplainedTiles:
         **{name: rows_of(group[name], real, (n, n_steps)) for name in CURVES},
     )
     unreadable = np.isnan(tiles.probability).any(axis=1)
-    by_tile = (tiles.probability, tiles.maps.reshape(n, -1), *(getattr(tiles, name) for name in CURVES))
+    by_tile = (tiles.probability, tiles.maps.reshape(n, height * width), *(getattr(tiles, name) for name in CURVES))
     if not (
         (np.diff(index_keys(tiles.index)) > 0).all()
         and (np.abs(tiles.l0_coords) < _FARTHEST).all()

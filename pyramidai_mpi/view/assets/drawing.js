@@ -37,6 +37,21 @@ export class Outlines {
   }
 }
 
+/** Frames [x, y, side] around tiles, so that few small ones are found on a large slide. */
+export function drawFrames(pen, frames, { x, y, scale, width, height }) {
+  const path = new Path2D();
+  for (const [left, top, side] of frames) {
+    const wide = Math.max(4, side * scale);
+    const [right, down] = [x + left * scale, y + top * scale];
+    if (right + wide >= 0 && down + wide >= 0 && right <= width && down <= height) path.rect(right, down, wide, wide);
+  }
+  for (const [style, wide] of [["rgb(20 20 20 / 80%)", 3], ["#fff", 1]]) {
+    pen.strokeStyle = style;
+    pen.lineWidth = wide;
+    pen.stroke(path);
+  }
+}
+
 /** A canvas over the slide. `painters` are called in order with a pen and the place of the slide on the screen. */
 export class Drawing {
   constructor(viewer, slide, painters) {

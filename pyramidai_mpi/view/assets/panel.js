@@ -14,6 +14,8 @@ export function scoreText(tile) {
   return tile.score === null ? "–" : tile.score.toFixed(3);
 }
 
+const figure = (number) => String(Number(number.toPrecision(3)));
+
 function coloured(node, background) {
   node.style.background = background;
   return node;
@@ -51,6 +53,14 @@ export function legendOf(key, result) {
   if (key === "tissue") return legend(swatch("what was taken for tissue", colours.tissue, "line"));
   if (key === "regions") return legend(swatch(`positive ${levels[0].stride ? "cells" : "tiles"} that touch`, colours.positive, "line"));
   if (key === "annotations") return legend(swatch(result.annotations, colours.annotation, "line"));
+  if (key === "explained") {
+    const { title, caveat, claim, low, high, signed, ramp } = result.explained;
+    const bar = coloured(element("span", { className: "ramp" }), `linear-gradient(90deg, ${ramp.join(", ")})`);
+    bar.setAttribute("role", "img");
+    bar.setAttribute("aria-label", signed ? "from purple, against the class, over white to orange, for it" : "from dark blue over grey to yellow");
+    const words = [`${title}.`, caveat, claim].filter((text) => text).join(" ");
+    return element("div", {}, legend(figure(low), bar, figure(high)), element("small", { className: "soft", textContent: words }));
+  }
   if (key === "slide" && result.hasSlide) return legend(swatch("cannot be read", striped(colours.unreadable)));
   return legend();
 }
@@ -72,6 +82,20 @@ export function showHere(tiles, place, result) {
     element("td", { textContent: tile.outcome })));
   const none = element("tr", {}, element("td", { colSpan: 3, className: "soft", textContent: "no tile was looked at here" }));
   document.querySelector("#here tbody").replaceChildren(...(rows.length ? rows : [none]));
+}
+
+/** What explained tiles say of a place. */
+export function showExplained(found) {
+  const said = document.getElementById("here-explained");
+  said.hidden = !found || !found.tiles.length;
+  if (said.hidden) return;
+  const parts = found.tiles.map(({ score, repeatability, areas }) => {
+    const words = [score === null ? "explained tile, unreadable" : `explained tile with score ${score.toFixed(3)}`];
+    if (repeatability !== null) words.push(`repeats to ${repeatability.toFixed(2)}`);
+    if (areas && areas.deletion !== null) words.push(`deletion ${areas.deletion.toFixed(2)} (random ${areas.random_deletion.toFixed(2)}), insertion ${areas.insertion.toFixed(2)} (random ${areas.random_insertion.toFixed(2)})`);
+    return words.join("; ");
+  });
+  said.textContent = `Attribution ${found.attribution === null ? "–" : figure(found.attribution)}: ${parts.join(". ")}`;
 }
 
 /** The list of tiles with the highest scores. */

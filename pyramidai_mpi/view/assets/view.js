@@ -1,8 +1,8 @@
 // A result over its slide. Coordinates are level-0 pixels of the slide; layers are pyramids like the slide itself.
 
-import { Drawing, Outlines } from "./drawing.js";
+import { Drawing, drawFrames, Outlines } from "./drawing.js";
 import { TileGrid, Tissue } from "./grid.js";
-import { bestRows, element, layerRow, micrometres, scoreText, showHere, showThumbnails, thousands } from "./panel.js";
+import { bestRows, element, layerRow, micrometres, scoreText, showExplained, showHere, showThumbnails, thousands } from "./panel.js";
 
 const byId = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -24,12 +24,12 @@ async function ask(what, kind = "json") {
   return answer[kind]();
 }
 
-function pyramid(result) {
+function pyramid(result, address) {
   const { width, height } = result.slide;
   const maxLevel = Math.ceil(Math.log2(Math.max(width, height, 2)));
   return {
     width, height, tileSize: result.tileSize, tileOverlap: 0, maxLevel, minLevel: Math.max(0, maxLevel - result.zooms + 1),
-    getTileUrl: (level, col, row) => `slide/${maxLevel - level}/${col}_${row}`,
+    getTileUrl: (level, col, row) => address(maxLevel - level, col, row),
   };
 }
 
@@ -44,7 +44,7 @@ function start(result, grid, tissue) {
   const viewer = OpenSeadragon({
     element: byId("viewer"),
     drawer: "canvas",
-    tileSources: pyramid(result),
+    tileSources: pyramid(result, (zoom, col, row) => `slide/${zoom}/${col}_${row}`),
     showNavigationControl: false,
     showNavigator: true,
     navigatorPosition: "TOP_RIGHT",
@@ -79,19 +79,21 @@ function start(result, grid, tissue) {
   const strength = () => opacity.value / 100;
   const outlined = (style) => ({ style, outlines: null, paint(pen, place) { this.outlines?.draw(pen, place); } });
   const layers = [ // in the order of the list; the last is drawn first
-    { key: "scores", title: "Scores", shown: true, paint: (pen, place) => grid.drawScores(pen, place, strength(), tissue) },
+    { key: "scores", title: "Scores", shown: !result.explained, paint: (pen, place) => grid.drawScores(pen, place, strength(), tissue) },
     { key: "decisions", title: "Decisions", shown: false, paint: (pen, place) => grid.drawDecisions(pen, place, strength()) },
     { key: "tissue", title: "Tissue outline", shown: true, paint: (pen, place) => tissue.draw(pen, place, result.colours.tissue) },
     { key: "regions", title: "Positive regions", shown: false, ...outlined({ colour: result.colours.positive, halo: "rgb(255 255 255 / 90%)" }) },
     { key: "annotations", title: "Annotations", shown: true, ...outlined({ colour: result.colours.annotation, dash: [9, 4] }) },
+    { key: "explained", title: "Explained tiles", shown: true, paint: (pen, place) => drawFrames(pen, result.explained.frames, place) },
     { key: "slide", title: result.hasSlide ? "Slide" : "Tissue mask", shown: true },
-  ].filter(({ key }) => key !== "annotations" || result.annotations);
+  ].filter(({ key }) => !["annotations", "explained"].includes(key) || result[key]);
   const drawing = new Drawing(viewer, result.slide,
     layers.filter(({ paint }) => paint).map((layer) => (pen, place) => { if (layer.shown) layer.paint(pen, place); }));
 
   async function apply(layer) {
     layer.box.checked = layer.shown;
     if (layer.key === "slide") item().setOpacity(layer.shown ? 1 : 0);
+    if (layer.key === "explained") shadeExplained();
     drawing.draw();
     if (layer.style && layer.shown && !layer.outlines) {
       layer.outlines = new Outlines([], "#000");
@@ -118,7 +120,12 @@ function start(result, grid, tissue) {
     layer.box = box;
     byId("layers").append(row);
   });
+  let explained = null; // a picture of its own over that of the slide, once that is there
+  function shadeExplained() {
+    explained?.setOpacity(layers.find(({ key }) => key === "explained").shown ? strength() : 0);
+  }
   function shade() {
+    shadeExplained();
     byId("opacity-value").textContent = `${opacity.value} %`;
     drawing.draw();
     remember();
@@ -178,11 +185,15 @@ function start(result, grid, tissue) {
     if (!inside) {
       byId("where").textContent = "";
       showHere([], "outside the slide", result);
+      showExplained(null);
       return;
     }
     asking = true;
     try {
-      const tiles = await ask(`at/${place.x}_${place.y}`);
+      const [tiles, found] = await Promise.all([
+        ask(`at/${place.x}_${place.y}`), result.explained && ask(`explained/at/${place.x}_${place.y}`),
+      ]);
+      showExplained(found);
       const finest = tiles[0];
       byId("where").ariaLive = pointer ? "off" : "polite";
       byId("where").textContent = finest ? `${words} · level ${finest.level}${finest.stride ? `, stride ${finest.stride}` : ""} · ${scoreText(finest)} ${finest.outcome}` : words;
@@ -308,6 +319,13 @@ function start(result, grid, tissue) {
   // --- begin ----------------------------------------------------------------------------------------------------
   viewer.addHandler("open", () => {
     item().whenFullyLoaded(() => showThumbnails(result, rows));
+    if (result.explained) {
+      viewer.addTiledImage({
+        tileSource: pyramid(result, (zoom, col, row) => `explained/${zoom}/${col}_${row}.png`),
+        opacity: 0,
+        success: ({ item: picture }) => { explained = picture; shadeExplained(); },
+      });
+    }
     ready = true;
     recall();
     moved();
