@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock, patch
 
 import numpy as np
 import onnx
@@ -12,6 +14,7 @@ from pyramidai_mpi.models import write as package_writer
 from tests.tiffs import textured, write_slide
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SIDE, STEP, N_MAPS = 64, 8, 6
@@ -92,3 +95,14 @@ def tile_of(col: int, row: int) -> np.ndarray:
 def write_image(path: Path) -> Path:
     """The slide, lossless, at 0.25 µm/px."""
     return write_slide(path, [image()], compression="zlib")
+
+
+@contextmanager
+def untried_files() -> Iterator[None]:
+    """In this process no child tries slides and networks first: of a small job that is half of the time."""
+    with (
+        patch("pyramidai_mpi.run.networks.is_shipped", lambda _folder: True),
+        patch("pyramidai_mpi.run.explaining_levels.try_opening", lambda *_: nullcontext(Mock())),
+        patch("pyramidai_mpi.run.opening.try_opening", lambda *_: nullcontext(Mock())),
+    ):
+        yield

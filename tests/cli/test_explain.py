@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import csv
 import shutil
-from contextlib import nullcontext
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import pyramidai_mpi
+from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.synth import SynthSpec
 from pyramidai_mpi.synth import write_slide as write_synthetic
-from tests.end_to_end.conftest import pyramidai
-from tests.explaining import SIDE, plain_gradcam, probabilities, tile_of, write_image, write_maps_package
+from tests.end_to_end.conftest import Finished, pyramidai
+from tests.explaining import (
+    SIDE,
+    plain_gradcam,
+    probabilities,
+    tile_of,
+    untried_files,
+    write_image,
+    write_maps_package,
+)
 from tests.packages import write_package, write_position_package
 from tests.tiffs import drop_tile
 
@@ -24,11 +31,8 @@ TOP = sorted(((col, row) for col in range(7) for row in range(5)), key=lambda pl
 
 @pytest.fixture(scope="module", autouse=True)
 def untried():
-    """From Python, no child tries slides and networks first: half of the time, and the commands here have it done."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyramidai_mpi.run.networks.is_shipped", lambda _folder: True)
-        for module in ("explaining_levels", "opening"):
-            patch.setattr(f"pyramidai_mpi.run.{module}.try_opening", lambda *_: nullcontext(Mock()))
+    """But for `made`, whose command is a process of its own."""
+    with untried_files():
         yield
 
 
@@ -45,11 +49,23 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(folder):
     """What the command says of its best tiles."""
-    return explain(folder, "out.h5", "--tiles", "top:6", "-o", "made")
+    return pyramidai("explain", "out.h5", "--model", "model", "--tiles", "top:6", "-o", "made", cwd=folder)
 
 
-def explain(folder, *words, model="model"):
-    return pyramidai("explain", *words, "--model", model, cwd=folder)
+@pytest.fixture
+def explain(monkeypatch, capfd, caplog):
+    """The command, in this process: exit code and what it said."""
+    caplog.set_level("INFO")
+
+    def run(folder, *words, model="model"):
+        monkeypatch.chdir(folder)
+        capfd.readouterr()
+        caplog.clear()
+        code = run_command_line(["explain", *map(str, words), "--model", str(model)])
+        out, err = capfd.readouterr()
+        return Finished(int(code), out, err + caplog.text)
+
+    return run
 
 
 def opened(path):
@@ -102,8 +118,7 @@ def test_a_slide_with_the_same_tiles_is_explained_alike(folder, made):
     assert explained(folder, "slide.tif", str(folder / "tiles.csv")).digest == digest
     assert explained(folder, "slide.tif", points).digest == digest
     assert explained(folder, "out.h5", points, output=folder / "python").digest == digest
-    told = pyramidai("digest", folder / "python" / "slide.explained.h5")
-    assert told.stdout.strip() == digest
+    assert opened(folder / "python" / "slide.explained.h5").digest == digest
 
 
 @pytest.mark.parametrize("method", ["integrated-gradients", "rise"])
@@ -130,7 +145,7 @@ def test_masks_stop_when_the_map_repeats(folder):
     np.testing.assert_array_equal(found.tiles.maps[is_first], at_once.tiles.maps[is_first])
 
 
-def test_a_file_is_left_alone_gone_on_with_or_replaced_as_a_result_is(folder, made):
+def test_a_file_is_left_alone_gone_on_with_or_replaced_as_a_result_is(folder, made, explain):
     shutil.copytree(folder / "made", folder / "again")
     before = (folder / "again" / "slide.explained.h5").read_bytes()
     with pytest.raises(FileExistsError, match="exists already"):
@@ -150,7 +165,7 @@ def test_a_file_is_left_alone_gone_on_with_or_replaced_as_a_result_is(folder, ma
     assert not list((folder / "again").glob("*.journal"))
 
 
-def test_an_unreadable_tile_is_told_and_the_others_have_maps(folder, tmp_path):
+def test_an_unreadable_tile_is_told_and_the_others_have_maps(folder, tmp_path, explain):
     write_image(tmp_path / "slide.tif")
     drop_tile(tmp_path / "slide.tif", 2, 0)  # stored tiles of 128 px
     words = ["slide.tif", "--tiles", "l0:300,10", "--tiles", "l0:10,10", "--method", "occlusion", "--no-faithfulness"]
@@ -164,7 +179,7 @@ def test_an_unreadable_tile_is_told_and_the_others_have_maps(folder, tmp_path):
         explained(tmp_path, "slide.tif", "l0:300,10", folder / "model")
 
 
-def test_several_slides_are_a_cohort(folder, tmp_path):
+def test_several_slides_are_a_cohort(folder, tmp_path, explain):
     for name in ("a", "c"):
         write_image(tmp_path / f"{name}.tif")
     (tmp_path / "tables").mkdir()
@@ -180,7 +195,7 @@ def test_several_slides_are_a_cohort(folder, tmp_path):
     assert both[0].digest == both[1].digest  # the same pixels
 
 
-def test_a_folder_of_results_has_its_slides_elsewhere(folder, tmp_path):
+def test_a_folder_of_results_has_its_slides_elsewhere(folder, tmp_path, explain):
     shutil.copy(folder / "out.h5", tmp_path / "renamed.h5")
     words = [tmp_path, "--slide", ".", "--tiles", "positive", "--no-faithfulness", "-o", tmp_path]
     assert explain(folder, *words).returncode == 0
@@ -198,7 +213,7 @@ def test_no_positive_tile_makes_an_empty_file(folder, tmp_path):
 
 @pytest.mark.parametrize("per", ["slide", "tile"])
 def test_pixels_are_what_the_network_saw_under_stain_normalisation(tmp_path, per, caplog):
-    write_synthetic(SynthSpec(1500, 1200, seed=3), tmp_path / "slide.tif")
+    write_synthetic(SynthSpec(1200, 1000, seed=3), tmp_path / "slide.tif")
     write_package(tmp_path / "model", side=64, yaml_changes={"stain": {"method": "macenko", "per": per}})
     pyramidai_mpi.analyse(tmp_path / "slide.tif", tmp_path / "model", output=tmp_path / "out.h5", mode="exhaustive")
     asked = {"level": 1, "numbers": {"cells": 4, "window": 1}, "faithfulness": False}
@@ -271,7 +286,7 @@ def test_what_cannot_be_is_refused_in_one_line_and_leaves_nothing(refusing, sour
     assert not list(refusing.glob("refused/*"))
 
 
-def test_the_command_refuses_words_in_one_line(folder):
+def test_the_command_refuses_words_in_one_line(folder, explain):
     cases = {
         "out.h5 --tiles top:0": "expected top:N",
         "out.h5 --tiles top:3 --set grid": "expected NAME=NUMBER",
