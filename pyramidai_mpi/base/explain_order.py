@@ -33,7 +33,7 @@ class ExplainOrder:
     level
         Level of the model whose network is explained.
     until
-        Masks of a tile go on until the maps of two halves of them correlate by this; None does all.
+        Masks of a tile go on until its map would correlate by this with one of as many others; None does all.
     masks
         Most masks a tile; None for what the method takes.
     options

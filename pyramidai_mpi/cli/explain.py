@@ -81,7 +81,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     "--until",
     type=float,
     metavar="R",
-    help="Stop a tile's masks once its map repeats: when the maps of two halves of them agree that well, such as 0.95.",
+    help="Stop a tile's masks once its map would correlate so well with one of as many others, such as 0.95.",
 )
 @click.option("--set", "numbers", multiple=True, metavar="NAME=X", help="Another number of the method. Repeatable.")
 @click.option(

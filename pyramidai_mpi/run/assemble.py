@@ -119,6 +119,37 @@ def with_work(ranks: npt.NDArray[np.void], work: Mapping[int, npt.NDArray[np.voi
     return ranks
 
 
+def slide_record(slide: OpenSlide, sha256: str | None = None) -> SlideRecord:
+    """What files say of a slide; `sha256` of the whole file, where somebody asked for it."""
+    info = slide.pyramid.reader.info
+    return SlideRecord(
+        info.name,
+        slide.quickhash,
+        info.vendor,
+        info.l0_size,
+        slide.mpp,
+        info.l0_bounds,
+        sha256,
+        info.openslide_quickhash1,
+    )
+
+
+def model_record(package: ModelPackage) -> ModelRecord:
+    """What files say of a model."""
+    return ModelRecord(
+        name=package.name,
+        classes=package.classes,
+        positive_class=package.classes[package.score_column],
+        tile_size=package.tile_size,
+        scale_factor=package.scale_factor,
+        base_mpp=package.base_mpp,
+        stain=package.stain,
+        level_sha256=tuple(level.sha256 for level in package.levels),
+        yaml_text=package.yaml_text,
+        intended_use=package.intended_use,
+    )
+
+
 def assemble_result(
     settings: RunSettings,
     package: ModelPackage,
@@ -143,28 +174,8 @@ def assemble_result(
     thresholds = package.thresholds(settings.model.thresholds)
     grid, info = rule.grid, slide.pyramid.reader.info
     return Result(
-        slide=SlideRecord(
-            info.name,
-            slide.quickhash,
-            info.vendor,
-            info.l0_size,
-            slide.mpp,
-            info.l0_bounds,
-            sha256,
-            info.openslide_quickhash1,
-        ),
-        model=ModelRecord(
-            name=package.name,
-            classes=package.classes,
-            positive_class=package.classes[package.score_column],
-            tile_size=package.tile_size,
-            scale_factor=package.scale_factor,
-            base_mpp=package.base_mpp,
-            stain=package.stain,
-            level_sha256=tuple(level.sha256 for level in package.levels),
-            yaml_text=package.yaml_text,
-            intended_use=package.intended_use,
-        ),
+        slide=slide_record(slide, sha256),
+        model=model_record(package),
         tissue=TissueRecord(rule.tissue.mask, mask_downsample(grid), rule.tissue.source.method),
         levels=tuple(
             LevelRecord(

@@ -9,9 +9,9 @@ import numpy as np
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.process.host import cpu_description
+from pyramidai_mpi.run.assemble import model_record, slide_record
 from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.store.explanations.contents import Explanation
-from pyramidai_mpi.store.results.result import ModelRecord, SlideRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,24 +63,9 @@ def explanation_of(
         Of what was gathered.
     """
     slide = gathered.slide
-    info = slide.pyramid.reader.info
     return Explanation(
-        slide=SlideRecord(
-            info.name, slide.quickhash, info.vendor, info.l0_size, slide.mpp, info.l0_bounds, None,
-            info.openslide_quickhash1,
-        ),
-        model=ModelRecord(
-            name=package.name,
-            classes=package.classes,
-            positive_class=package.classes[package.score_column],
-            tile_size=package.tile_size,
-            scale_factor=package.scale_factor,
-            base_mpp=package.base_mpp,
-            stain=package.stain,
-            level_sha256=tuple(level.sha256 for level in package.levels),
-            yaml_text=package.yaml_text,
-            intended_use=package.intended_use,
-        ),
+        slide=slide_record(slide),
+        model=model_record(package),
         method=str(explain.method.name),
         class_name=package.classes[explain.column],
         level=explain.level,
@@ -90,7 +75,7 @@ def explanation_of(
         tiles=tiles,
         failed=gathered.failed(),
         execution=execution,
-    )  # fmt: skip
+    )
 
 
 def end_of(settings: RunSettings, explanation: Explanation, chosen: ChosenTiles) -> SlideEnd:

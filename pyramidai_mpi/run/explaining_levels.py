@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from pyramidai_mpi.run.explaining_tiles import ChosenTiles
     from pyramidai_mpi.run.facts import Facts
 
-_CHANCE_LIBRARIES = {MethodName.LIME: ("scikit-image", "scipy")}
-"""Beside SciPy, which blurs what is taken away: superpixels are scikit-image's."""
+_LIBRARIES = {MethodName.LIME: ("scikit-image", "scipy")}
+"""Of methods that need more than SciPy, which blurs what is taken away: superpixels are scikit-image's."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def facts_of_explanation(
         int64 (N, 2): col, row of the tiles, row-major.
     """
     stain_map = "" if slide.stain is None else slide.stain.to_json()
-    libraries: Sequence[str] = ("onnxruntime", *_CHANCE_LIBRARIES.get(explain.method.name, ("scipy",)))
+    libraries: Sequence[str] = ("onnxruntime", *_LIBRARIES.get(explain.method.name, ("scipy",)))
     return (
         Fact("quickhash", "slide", slide.quickhash, Kind.SLIDE, has_own_place=True),
         Fact("mpp", "µm/px", float(slide.mpp), Kind.SLIDE, has_own_place=True),

@@ -24,7 +24,7 @@ GREY_LEVELS = 32
 """Greys that texture tells apart: nuclei of 100 pixels have too few pairs for 256."""
 
 PAIR_UM = 1.25
-"""Distance of a pair: the 5 pixels of Graziani et al. (2018) at 0.25 µm/px."""
+"""Distance of a pair, rounded to whole pixels: the 5 of Graziani et al. (2018) at 0.25 µm/px, 2 at 0.5, 1 at 1."""
 
 MEASURES = {
     "area": "mean area of a nucleus, µm²",

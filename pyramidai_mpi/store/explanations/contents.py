@@ -46,7 +46,8 @@ class ExplainedTiles:
     maps
         float32 (N, h, w): more speaks more for the class; NaN where the tile is unreadable.
     repeatability
-        float32 (N,): correlation of the maps of two halves of the masks; NaN where there is no chance in the method.
+        float32 (N,): correlation to be expected with a map of as many other masks, see `perturbation.split_half`; NaN
+        where there is no chance in the method.
     deletion, insertion, random_deletion, random_insertion
         float32 (N, S+1): the class's score after each step, of the map and of a random one; NaN where the tile is
         unreadable, (N, 0) where nobody asked for them.
