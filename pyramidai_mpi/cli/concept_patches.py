@@ -216,7 +216,9 @@ class Looker:
         return [UNIT] * whole + [rest] * (rest > 0)
 
     def look(self, unit: int) -> npt.NDArray[np.void]:
-        """Records of a unit's patches; of one whose own stain cannot be estimated all measures are NaN.
+        """Records of a unit's patches.
+
+        Of one whose own stain cannot be estimated, measures and probability are NaN, and activations say nothing.
 
         Raises
         ------
@@ -233,7 +235,7 @@ class Looker:
         patches = self._files[file]
         pixels = patches.patch(number)
         record = np.zeros(1, self.dtype)
-        record["values"] = np.nan
+        record["values"] = record["probability"] = np.nan
         normalise = self._stain_of(file)
         try:
             seen = pixels if normalise is None else normalise(pixels)

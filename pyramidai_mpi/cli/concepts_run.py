@@ -80,13 +80,23 @@ def find_concepts(pool: UnitPool, order: ConceptOrder, *, quiet: bool, again: bo
             )
         )
     looked = np.asarray(pool.rows(work.looker.counts, work.looker.look, work.looker.dtype), work.looker.dtype)
-    values = np.concatenate([looked["values"], work.given], axis=1)
+    values = values_of(looked, work.given)
     rows = _examine(pool, order, work, looked, values)
     pool.on_rank0(lambda: _write(order, work, looked["probability"], values, rows))
     for line in _said(rows):
         say(printable(line))
     say(printable(f"tables, JSON{' and figures' if order.plots else ''} in {order.output}"))
     return 0
+
+
+def values_of(looked: npt.NDArray[np.void], given: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """All concepts of all patches, float64 (N, C), those that were brought (N, G) last.
+
+    NaN of patches that the network has not seen: what was brought of them has no activations to stand beside.
+    """
+    values = np.concatenate([looked["values"], given], axis=1)
+    values[np.isnan(looked["probability"])] = np.nan
+    return values
 
 
 def _silent(_text: str) -> None:
@@ -234,10 +244,11 @@ def _patch_lines(work: _Work, probability: npt.NDArray[np.float32], values: npt.
     yield csv_row(["file", "patch", "slide", "patient", "fold", "probability", *work.concepts])
     for row in range(len(sample)):
         one = sample.files[int(sample.file[row])]
-        shown = [None if np.isnan(value) else f"{value:.9g}" for value in values[row].tolist()]
+        numbers = [float(probability[row]), *values[row].tolist()]
+        shown = [None if np.isnan(value) else f"{value:.9g}" for value in numbers]
         patient = sample.patients[int(sample.patient[row])]
         where = [one.path.name, int(sample.number[row]), one.slide, patient, int(sample.fold[row])]
-        yield csv_row([*where, f"{float(probability[row]):.9g}", *shown])
+        yield csv_row([*where, *shown])
 
 
 def _said(rows: Sequence[Row]) -> Iterator[str]:

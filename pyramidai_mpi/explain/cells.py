@@ -26,9 +26,8 @@ def resampled(values: npt.NDArray[np.floating], shape: tuple[int, int]) -> npt.N
     """A map (h, w) at another size, float64: means along a side that gets smaller, else bilinear between middles."""
     rows = _weights(values.shape[0], shape[0])
     cols = _weights(values.shape[1], shape[1])
-    return np.asarray(
-        np.einsum("ij,jk,lk->il", rows, values.astype(np.float64), cols, optimize=["einsum_path", (0, 1), (0, 1)])
-    )
+    # sums without a library of matrices, whose threads decide last bits, and those the order of cells
+    return np.asarray(np.einsum("ik,lk->il", np.einsum("ij,jk->ik", rows, values.astype(np.float64)), cols))
 
 
 def bilinear(places: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.float64]:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
+_SMALL_REST = 1e-14
+"""What may be left of a target, as a share of its length."""
+_MOST_STEPS = 10
+"""Steps at most, times the unknowns; without rounding one each is enough."""
+
 
 @dataclass(frozen=True)
 class Lime:
@@ -98,11 +103,13 @@ class Lime:
         distance = 1 - np.sqrt(z.sum(axis=1) / n)
         near = np.exp(-((distance / self.kernel) ** 2))
         near_sum = near.sum()
-        z_mean, y_mean = near @ z / near_sum, near @ y / near_sum
-        centred = z - z_mean
-        gram = (centred * near[:, None]).T @ centred + self.ridge * np.eye(n)
-        # of masks fewer than superpixels and no penalty there are many solutions: the shortest
-        return np.asarray(np.linalg.lstsq(gram, (centred * near[:, None]).T @ (y - y_mean), rcond=None)[0])
+        # sums by element or in `einsum`: a library of matrices gives other last bits with another number of threads
+        z_mean, y_mean = (near[:, None] * z).sum(axis=0) / near_sum, (near * y).sum() / near_sum
+        centred = np.ascontiguousarray((z - z_mean).T)
+        weighted = centred * near
+        gram = np.einsum("km,lm->kl", weighted, centred)
+        gram[np.diag_indices(n)] += self.ridge
+        return shortest_solution(gram, np.einsum("km,m->k", weighted, y - y_mean))
 
     def map_of(self, pixels: RgbArray, scores: npt.NDArray[np.float32], key: Key) -> npt.NDArray[np.float32]:
         """Weights, in means over cells, float32 (h, w)."""
@@ -117,6 +124,36 @@ class Lime:
 
     def _laid_out(self, pixels: RgbArray, weights: Floats) -> Floats:
         return cell_means(weights[self.superpixels(pixels)], self.map_shape)
+
+
+def shortest_solution(matrix: Floats, target: Floats) -> Floats:
+    """The shortest x with ``matrix x = target``, float64 (K,): of fewer masks than superpixels there are many.
+
+    By conjugate gradients from 0 (Hestenes and Stiefel, 1952), which never leave the span of the matrix. One thread
+    adds by element, so that last bits follow from the numbers alone; a library's solver has others on other cores.
+
+    Parameters
+    ----------
+    matrix
+        float64 (K, K), symmetric, no eigenvalue below 0.
+    target
+        float64 (K,), in the span of the matrix.
+    """
+    found, left = np.zeros_like(target), target.copy()
+    towards, size = left.copy(), float((left * left).sum())
+    enough = _SMALL_REST**2 * size
+    for _ in range(_MOST_STEPS * len(target)):
+        if not size > enough:
+            break
+        moved = np.einsum("kl,l->k", matrix, towards)
+        curvature = float((towards * moved).sum())
+        if not curvature > 0:
+            break
+        found += size / curvature * towards
+        left -= size / curvature * moved
+        before, size = size, float((left * left).sum())
+        towards = left + size / before * towards
+    return found
 
 
 @lru_cache(maxsize=4)

@@ -1,14 +1,17 @@
 """Tables of concepts that people bring, and the choice of patches."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.cli.concept_order import split_names
-from pyramidai_mpi.cli.concept_patches import _drawn
+from pyramidai_mpi.cli.concept_patches import Looker, _drawn
 from pyramidai_mpi.cli.concept_table import read_concepts
+from pyramidai_mpi.cli.concepts_run import values_of
+from pyramidai_mpi.models.stain.map import StainError
 
 
 def written(tmp_path, text):
@@ -69,3 +72,19 @@ def test_as_many_patches_of_each_patient_are_drawn_as_there_are():
     np.testing.assert_array_equal(found, _drawn(patient, 45, seed=1))
     assert set(found) != set(_drawn(patient, 45, seed=2))
     np.testing.assert_array_equal(_drawn(patient, 145, seed=1), np.arange(145))
+
+
+def test_a_patch_that_the_network_has_not_seen_has_no_value_that_was_brought_either():
+    """Its activations are none: regressions would take them for zeros."""
+
+    def no_stain(_pixels):
+        raise StainError("its stain cannot be estimated")
+
+    looker = object.__new__(Looker)
+    looker.dtype = np.dtype([("values", "<f8", (2,)), ("probability", "<f4"), ("activations", "<f4", (3,))])
+    looker._sample = SimpleNamespace(file=np.array([0]), number=np.array([4]))
+    looker._files = [SimpleNamespace(patch=lambda _number: np.zeros((8, 8, 3), np.uint8))]
+    looker._stain_of = lambda _file: no_stain
+    seen = np.ones(1, looker.dtype)
+    found = values_of(np.concatenate([seen, looker._look_at(0)]), np.array([[5.0], [6.0]]))
+    np.testing.assert_array_equal(found, [[1, 1, 5], [math.nan] * 3])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_distances
 
 from pyramidai_mpi.explain.cells import cell_means
-from pyramidai_mpi.explain.lime import Lime
+from pyramidai_mpi.explain.lime import Lime, shortest_solution
 from pyramidai_mpi.explain.methods import Fill
 from pyramidai_mpi.explain.perturbation import scores_of
 from pyramidai_mpi.explain.replacement import replacement
@@ -57,6 +61,38 @@ def test_weights_are_those_of_the_paper(tile, n, kernel, ridge):
     assert np.allclose(found, transcribed(z, scores.astype(np.float64), kernel, ridge), atol=1e-9)
     laid_out = cell_means(found[lime.superpixels(tile)], (8, 8))
     assert np.allclose(lime.map_of(tile, scores, KEY), laid_out, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_masks", [12, 21, 300])
+def test_of_many_solutions_it_takes_the_shortest(n_masks):
+    """As the pseudo-inverse does: of fewer masks than superpixels, of as many, and of more."""
+    table = np.random.default_rng(5).integers(0, 2, (n_masks, 20)).astype(np.float64)
+    table -= table.mean(axis=0)
+    scores = np.random.default_rng(6).random(n_masks)
+    expected = np.linalg.pinv(table) @ scores
+    assert np.allclose(shortest_solution(table.T @ table, table.T @ scores), expected, atol=1e-9)
+
+
+def test_weights_do_not_depend_on_the_threads_of_linear_algebra():
+    """No product of matrices is left to a library, and none to its solvers."""
+    program = (
+        "import hashlib, numpy as np; from pyramidai_mpi.explain.lime import Lime; rng = np.random.default_rng(1);"
+        "tile = np.kron(rng.integers(0, 256, (32, 32, 3)), np.ones((7, 7, 1))).astype(np.uint8);"
+        "found = Lime(224, segments=50).weights(tile, rng.random(1024).astype(np.float32), (1, 2, 3, 4, 5));"
+        "print(hashlib.sha256(found.tobytes()).hexdigest())"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": threads},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for threads in ("1", "2")
+    ]
+    one, two = (run.communicate(timeout=100)[0] for run in runs)
+    assert one
+    assert one == two
 
 
 @pytest.mark.parametrize("fill", Fill)
