@@ -301,8 +301,15 @@ class UnitsOfSlide:
                 found = b"" if is_map else np.full(len(explain.rounds.block(int(tile["row"]))), np.nan, "<f4").tobytes()
             elif is_map:
                 found = self._map(records[place : place + 1], one)
-                if not np.isfinite(np.frombuffer(found, "<f4")).all():
-                    reasons[place] = "the network gave a score of a changed tile that is not finite"
+                values = np.frombuffer(found, "<f4")
+                if not np.isfinite(values).all():
+                    by_gradients = explain.gradients is not None
+                    in_map = not np.isfinite(values[: explain.map_shape[0] * explain.map_shape[1]]).all()
+                    reasons[place] = (
+                        "the network's gradients or maps are not finite"
+                        if by_gradients and in_map
+                        else "the network gave a score of a changed tile that is not finite"
+                    )
                     records["repeatability"][place] = records["probability"][place] = np.nan
                     found = b""
             else:

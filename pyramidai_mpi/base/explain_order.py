@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 MOST_MASKS = 1 << 16
 
-_POINT = re.compile(r"l0:\s*(-?\d+)\s*,\s*(-?\d+)\s*")
-_TOP = re.compile(r"top:(\d{1,9})")
+_POINT = re.compile(r"l0:\s*(-?\d{1,15})\s*,\s*(-?\d{1,15})\s*", re.ASCII)
+_TOP = re.compile(r"top:(\d{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FILE, PATCH = "file", "patch"
 _OURS = frozenset({"slide", "patient", "fold", "probability"})
 """Columns of the table that the command writes, which are no concepts."""
+_GREATEST = 1e100
+"""Of values: their squares are summed."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def _value(cell: str) -> float:
     value = read_number(cell) if cell else math.nan
     if math.isinf(value):
         raise ValueError(f"{cell} is not finite")
+    if abs(value) > _GREATEST:
+        raise ValueError(f"{cell} is too great to be squared")
     return value
 
 

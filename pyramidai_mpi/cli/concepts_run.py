@@ -104,7 +104,7 @@ def _silent(_text: str) -> None:
 
 
 def _prepare(order: ConceptOrder) -> _Work:
-    package = read_package(find_model(order.model)).with_positive_class(order.class_name)
+    package = read_package(find_model(order.model)).with_positive_class(order.class_name, "--class")
     kind, files = read_files(order.places)
     level = level_for(package, kind, order.level)
     sample = draw_sample(kind, files, order.most, order.folds, order.seed)
@@ -113,6 +113,8 @@ def _prepare(order: ConceptOrder) -> _Work:
     for name in order.layers:
         if name not in by_name:
             raise UsageError(f"--layers {name}: model {package.name} has {', '.join(by_name) or 'none'}")
+        if order.layers.count(name) > 1:
+            raise UsageError(f"--layers {name}: is there twice; name it once")
     layers = tuple(by_name[name] for name in order.layers) or known
     if not layers:
         raise InputError(f"{level.onnx_path}: has no layers of maps to look into")

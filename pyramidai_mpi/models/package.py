@@ -171,8 +171,13 @@ class ModelPackage:
         assert self.positive_class is not None
         return self.positive_class
 
-    def with_positive_class(self, name: str | None) -> ModelPackage:
+    def with_positive_class(self, name: str | None, option: str = "--positive-class") -> ModelPackage:
         """The package with the positive class that the caller names, or its own.
+
+        Parameters
+        ----------
+        option
+            By which users name it, for the error.
 
         Raises
         ------
@@ -183,7 +188,7 @@ class ModelPackage:
             return self
         if name not in self.classes:
             what = "does not say which class is the positive one" if name is None else f"has no class {name!r}"
-            raise UsageError(f"model {self.name} {what}; give --positive-class with one of {list(self.classes)}")
+            raise UsageError(f"model {self.name} {what}; give {option} with one of {list(self.classes)}")
         return replace(self, positive_class=self.classes.index(name))
 
     def thresholds(self, overrides: Mapping[int, float]) -> tuple[float, ...]:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, PyramidError
+from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InputError, PyramidError
 from pyramidai_mpi.process.stop import StopWish
 from pyramidai_mpi.ranks.alike import agree_alike
 from pyramidai_mpi.ranks.collectives import gather_messages, on_rank0, share_bytes
 from pyramidai_mpi.run.assemble import with_work
 from pyramidai_mpi.run.deciding import check_same, run_facts
-from pyramidai_mpi.run.explaining_end import end_of, explanation_of, found_against
+from pyramidai_mpi.run.explaining_end import end_of, explanation_of, found_against, said_of_none
 from pyramidai_mpi.run.explaining_gathered import Gathered
 from pyramidai_mpi.run.explaining_levels import (
     SlideState,
@@ -114,7 +114,7 @@ def explain_slides(
             said = [f"{field.name} {getattr(order, field.name)}" for field in fields(order)]
             agree_alike(own, {"explanations": [*said, f"tiles {wanted.in_words()}"]})
         package, explain, chosen = load_explained(
-            own, each[0], order, lambda package: _choose(own, each, results, wanted, package, order.level)
+            own, each[0], order, lambda package: _choose(own, each, results, wanted, package, order)
         )
         explained = _Explained(package, explain, order, chosen)
         ended: dict[int, FileOutcome] = {}
@@ -165,7 +165,7 @@ def _choose(
     results: Sequence[Path | None],
     wanted: TilesWanted,
     package: ModelPackage,
-    level: int,
+    order: ExplainOrder,
 ) -> list[ChosenTiles | PyramidError]:
     """The tiles of every slide, or what keeps them from being known, as rank 0 finds them. Collective."""
     is_cohort = each[0].output.leave_finished
@@ -174,7 +174,7 @@ def _choose(
         found = []
         for settings, result in zip(each, results, strict=True):
             try:
-                found.append(b"+" + choose_tiles(wanted, level, package, result, settings.slide.path).to_bytes())
+                found.append(b"+" + choose_tiles(wanted, order, package, result, settings.slide.path).to_bytes())
             except PyramidError as error:
                 if not is_cohort:
                     raise
@@ -274,6 +274,9 @@ class _Pool:
             accept_mixed=False,
             otherwise="name another folder, or replace it with --overwrite",
         )
+        unread = said_of_none(settings, explanation)
+        if unread:
+            raise InputError(unread)
         return mixed, ExitCode.TILES_FAILED if len(explanation.failed) else ExitCode.OK
 
     def check_target(self, settings: RunSettings) -> None:

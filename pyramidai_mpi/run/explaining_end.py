@@ -81,10 +81,9 @@ def explanation_of(
 def end_of(settings: RunSettings, explanation: Explanation, chosen: ChosenTiles) -> SlideEnd:
     """How a slide has ended whose explanations are in their place."""
     path, name, failed, tiles = settings.output.path, settings.slide.path.name, explanation.failed, explanation.tiles
-    if len(failed) and len(failed) == len(tiles):
-        why = failed["reason"][0].decode(errors="replace")
-        line = f"{settings.slide.path}: none of its tiles can be read ({why}); remove {path}, and try again once it can"
-        return SlideEnd(ExitCode.BAD_INPUT, line)
+    unread = said_of_none(settings, explanation)
+    if unread:
+        return SlideEnd(ExitCode.BAD_INPUT, unread)
     layer = f" at {explanation.layer}" if explanation.layer else ""
     said = [f"{name}: {counted(len(tiles), 'tile')}, {explanation.class_name} by {explanation.method}{layer}"]
     if "most_masks" in explanation.execution.attributes and len(tiles):
@@ -99,6 +98,18 @@ def end_of(settings: RunSettings, explanation: Explanation, chosen: ChosenTiles)
     if len(failed) > _MOST_LISTED:
         lines.append(f"... and {counted(len(failed) - _MOST_LISTED, 'more unreadable tile')}; all are in /failed")
     return SlideEnd(ExitCode.TILES_FAILED if len(failed) else ExitCode.OK, "\n  ".join(lines))
+
+
+def said_of_none(settings: RunSettings, explanation: Explanation) -> str:
+    """What is said where not one of the tiles has a map, also to a later start; empty else."""
+    failed = explanation.failed
+    if not len(failed) or len(failed) < len(explanation.tiles):
+        return ""
+    why = failed["reason"][0].decode(errors="replace")
+    return (
+        f"{settings.slide.path}: none of its tiles can be read ({why}); remove {settings.output.path}, and try again "
+        "once it can"
+    )
 
 
 def _faithfulness(tiles: ExplainedTiles) -> list[str]:

@@ -54,7 +54,7 @@ def load_explained(
         On all ranks: the network cannot be loaded or run, or has no gradients where the method needs them.
     """
     with begin_trial(comm, settings) as trial:
-        package = agree_on_package(comm, settings)
+        package = agree_on_package(comm, settings, order.class_name)
         column = on_all(comm, lambda: _column_of(package, order))
         found = meanwhile(package)
         settle_backend(comm, settings, package, trial)

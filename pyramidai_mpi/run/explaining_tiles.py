@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.csv_reading import Row
-    from pyramidai_mpi.base.explain_order import TilesWanted
+    from pyramidai_mpi.base.explain_order import ExplainOrder, TilesWanted
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.grid import Grid
     from pyramidai_mpi.store.results.tables import Header, ResultFile
@@ -141,14 +141,14 @@ def tiles_at_points(grid: Grid, level: int, points: npt.NDArray[np.int64], what:
 
 
 def choose_tiles(
-    wanted: TilesWanted, level: int, package: ModelPackage, result: Path | None, slide: Path
+    wanted: TilesWanted, order: ExplainOrder, package: ModelPackage, result: Path | None, slide: Path
 ) -> ChosenTiles:
     """The tiles of a slide that are meant.
 
     Parameters
     ----------
-    level, package
-        Of which model, and which of its levels.
+    order, package
+        Of which model, which of its levels, and whether a class is named.
     result
         The slide's result; None where there is none.
     slide
@@ -157,10 +157,12 @@ def choose_tiles(
     Raises
     ------
     UsageError
-        Only a result could say which they are.
+        Only a result could say which they are, or it has no such level, or another positive class than the model and
+        none is named.
     InputError
         The result or the table cannot be read, is of another model, of overlapping windows, or names no tile.
     """
+    level = order.level
     if result is None:
         if wanted.needs_result:
             raise UsageError(
@@ -171,7 +173,7 @@ def choose_tiles(
         return ChosenTiles(index, points)
     with open_result(result) as file:
         header = read_header(file)
-        _check_model(header, result, level, package)
+        _check_model(header, result, order, package)
         grid = header.grid
         if wanted.needs_result:
             index = _by_score(file, header, level, wanted)
@@ -182,8 +184,8 @@ def choose_tiles(
         return ChosenTiles(index, known=_known(file, level, index, len(package.classes)), result=_said(file, header))
 
 
-def _check_model(header: Header, result: Path, level: int, package: ModelPackage) -> None:
-    model = header.model
+def _check_model(header: Header, result: Path, order: ExplainOrder, package: ModelPackage) -> None:
+    level, model = order.level, header.model
     if any(one.cell is not None for one in header.levels):
         raise InputError(
             f"{result}: its windows overlap (--stride), and tiles are explained; name its slide with --tiles l0:X,Y"
@@ -199,6 +201,11 @@ def _check_model(header: Header, result: Path, level: int, package: ModelPackage
         raise InputError(
             f"{result}: is the result of another network at level {level} (model {model.name}) than that of "
             f"{package.folder}; give the model it was made with"
+        )
+    if not order.class_name and model.positive_class != package.classes[package.score_column]:
+        raise UsageError(
+            f"{result}: its scores are of class {model.positive_class} (--positive-class), and those of model "
+            f"{package.name} of {package.classes[package.score_column]}; say with --class which is to be explained"
         )
 
 

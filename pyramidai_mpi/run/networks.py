@@ -65,8 +65,14 @@ def begin_trial(comm: MPI.Intracomm, settings: RunSettings) -> AbstractContextMa
     return try_loading(settings.model.path, settle=settings.model.backend != "openvino")
 
 
-def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage:
+def agree_on_package(comm: MPI.Intracomm, settings: RunSettings, otherwise_positive: str | None = None) -> ModelPackage:
     """Read the model of a run, the same on all ranks. Collective.
+
+    Parameters
+    ----------
+    otherwise_positive
+        The option ``--class`` of commands that have it and no ``--positive-class``: stands for the positive class of a
+        model that names none; "" where it was not given. None for other commands.
 
     Raises
     ------
@@ -75,9 +81,11 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings) -> ModelPackage
     """
     package, error = None, None
     try:
-        package = read_package(settings.model.path, check_files=False).with_positive_class(
-            settings.model.positive_class
-        )
+        package = read_package(settings.model.path, check_files=False)
+        if otherwise_positive is None:
+            package = package.with_positive_class(settings.model.positive_class)
+        elif package.positive_class is None:
+            package = package.with_positive_class(otherwise_positive or None, "--class")
         thresholds = package.thresholds(settings.model.thresholds)
         check_aggregation(settings, package)
         plan_levels_of_run(settings, package)

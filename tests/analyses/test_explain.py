@@ -200,6 +200,27 @@ class SureOfWholeTilesAlone:
         return np.where(np.array(is_whole)[:, None], probability, np.float32(np.nan)), None
 
 
+class NoGradients:
+    """A network whose gradients are no numbers."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def look(self, pixels, column, positions=None):
+        looked = self._engine.look(pixels, column, positions)
+        return looked._replace(gradients={name: one * np.float32(np.nan) for name, one in looked.gradients.items()})
+
+
+def test_a_tile_whose_gradients_are_no_numbers_fails_with_that_reason(folder, package, engine):
+    explain = explaining("gradcam", package, engine)
+    explain = replace(explain, gradients=NoGradients(explain.gradients))
+    units = explain.on(opened(folder / "slide.tif"), rule_for(explain, 1))
+    look = units.look(explain.first(rule_for(explain, 1)))
+    units.close()
+    assert {one["reason"] for one in look.failed} == {b"the network's gradients or maps are not finite"}
+    assert not look.kept
+
+
 def test_a_tile_whose_changes_have_no_score_fails_without_a_map(folder, package, engine):
     explain = explaining("gradcam", package, SureOfWholeTilesAlone(engine))
     for faithfulness in (True, False):

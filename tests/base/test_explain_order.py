@@ -25,7 +25,18 @@ def test_words_say_which_tiles(words, wanted):
 
 
 @pytest.mark.parametrize(
-    "words", [["top:0"], ["top:x"], ["l0:1"], ["l0:1,2,3"], [""], [], ["top:3", "l0:1,2"], ["a.csv", "b.csv"]]
+    "words",
+    [
+        ["top:0"],
+        ["top:x"],
+        ["l0:1"],
+        ["l0:1,2,3"],
+        ["l0:1," + 20 * "9"],
+        [""],
+        [],
+        ["top:3", "l0:1,2"],
+        ["a.csv", "b.csv"],
+    ],
 )
 def test_other_words_are_refused_in_one_line(words):
     with pytest.raises(UsageError, match=r"^--tiles") as error:

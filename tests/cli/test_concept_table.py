@@ -47,6 +47,7 @@ def test_one_file_needs_no_name_and_several_do(tmp_path):
         ("patch,grade\n-1,1\n", r"line 2: expected the number of a patch, found '-1'"),
         ("patch,grade\n1,high\n", r"line 2: .*'high'"),
         ("patch,grade\n1,inf\n", r"line 2: inf is not finite"),
+        ("patch,grade\n1,-1e308\n", r"line 2: -1e308 is too great"),
         ("patch,grade\n1,2\n1,3\n", r"line 3: has patch 1 a second time"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import pyramidai_mpi
+from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.synth import SynthSpec
 from pyramidai_mpi.synth import write_slide as write_synthetic
@@ -23,6 +24,7 @@ from tests.explaining import (
     write_image,
     write_maps_package,
 )
+from tests.models.test_wsinfer import zoo_folder
 from tests.packages import write_package, write_position_package
 from tests.tiffs import drop_tile
 
@@ -176,7 +178,10 @@ def test_an_unreadable_tile_is_told_and_the_others_have_maps(folder, tmp_path, e
     assert found.failed[["level", "col", "row"]].tolist() == [(0, 4, 0)]
     assert np.isnan(found.tiles.maps).all(axis=(1, 2)).tolist() == [False, True]
     with pytest.raises(ValueError, match="none of its tiles can be read"):
-        explained(tmp_path, "slide.tif", "l0:300,10", folder / "model")
+        explained(tmp_path, "slide.tif", "l0:300,10", folder / "model", output=tmp_path / "none")
+    # such a file is no finished one to a later start
+    with pytest.raises(ValueError, match="none of its tiles can be read"):
+        explained(tmp_path, "slide.tif", "l0:300,10", folder / "model", output=tmp_path / "none", resume=True)
 
 
 def test_several_slides_are_a_cohort(folder, tmp_path, explain):
@@ -241,6 +246,16 @@ def test_methods_by_gradients_are_refused_with_the_reason_where_there_are_none(f
     write_package(tmp_path / "model", n_levels=1, side=64)
     with pytest.raises(ValueError, match=r"no maps.*method occlusion"):
         explained(tmp_path, folder / "slide.tif", "l0:5,5", method="gradcam")
+
+
+def test_the_class_stands_for_the_positive_one_where_a_model_names_none(folder, tmp_path):
+    zoo_folder(tmp_path / "zoo", num_classes=3, class_names=["grade3", "grade4+5", "benign"])
+    asked = {"method": "occlusion", "numbers": {"cells": 2, "window": 1}, "allow_upsampling": True}
+    points = "l0:50,50"
+    with pytest.raises(UsageError, match="which class is the positive one; give class with one of"):
+        explained(folder, "slide.tif", points, tmp_path / "zoo", **asked)
+    found = explained(folder, "slide.tif", points, tmp_path / "zoo", class_name="benign", **asked)
+    assert found.class_name == "benign"
 
 
 REFUSED = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError, UsageError
-from pyramidai_mpi.base.explain_order import TilesWanted
+from pyramidai_mpi.base.explain_order import ExplainOrder, TilesWanted
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.export.csv_table import write_csv
 from pyramidai_mpi.pyramid.grid import Grid
@@ -34,11 +34,12 @@ def package_like(result, **changes):
     model = result.model
     said = {name: getattr(model, name) for name in ("classes", "tile_size", "scale_factor", "base_mpp", "stain")}
     levels = [SimpleNamespace(sha256=one) for one in model.level_sha256]
-    return SimpleNamespace(**(said | {"levels": levels, "folder": Path("model")} | changes))
+    said |= {"levels": levels, "folder": Path("model"), "name": "like", "score_column": 1}
+    return SimpleNamespace(**(said | changes))
 
 
 def chosen(made, path, level=0, **wanted):
-    return choose_tiles(TilesWanted(**wanted), level, package_like(made), path, SLIDE)
+    return choose_tiles(TilesWanted(**wanted), ExplainOrder(level=level), package_like(made), path, SLIDE)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
@@ -138,18 +139,22 @@ def test_tables_that_name_no_tiles_are_refused(tmp_path, text, said):
 
 def test_of_several_slides_each_has_its_table_in_a_folder(made, path, tmp_path):
     (tmp_path / "slide.txt").write_text("l0_x\tl0_y\n5\t7\n")
-    found = choose_tiles(TilesWanted(file=tmp_path), 0, package_like(made), None, SLIDE)
+    found = choose_tiles(TilesWanted(file=tmp_path), ExplainOrder(), package_like(made), None, SLIDE)
     assert (found.index.tolist(), found.points.tolist()) == ([], [[5, 7]])
     with pytest.raises(InputError, match=r"expected one table other\.csv or other\.txt or other\.tsv"):
-        choose_tiles(TilesWanted(file=tmp_path), 0, package_like(made), None, Path("other.svs"))
+        choose_tiles(TilesWanted(file=tmp_path), ExplainOrder(), package_like(made), None, Path("other.svs"))
 
 
 def test_what_cannot_be_meant_is_refused(made, path):
     with pytest.raises(UsageError, match="--tiles top:3 are those of a result"):
-        choose_tiles(TilesWanted(top=3), 0, package_like(made), None, SLIDE)
+        choose_tiles(TilesWanted(top=3), ExplainOrder(), package_like(made), None, SLIDE)
     other = package_like(made, levels=[SimpleNamespace(sha256="9" * 64)] * 3)
     with pytest.raises(InputError, match="result of another network at level 0"):
-        choose_tiles(TilesWanted(top=3), 0, other, path, SLIDE)
+        choose_tiles(TilesWanted(top=3), ExplainOrder(), other, path, SLIDE)
+    with pytest.raises(UsageError, match=r"scores are of class tumor .*say with --class"):
+        choose_tiles(TilesWanted(top=3), ExplainOrder(), package_like(made, score_column=0), path, SLIDE)
+    order = ExplainOrder(class_name="normal")
+    assert len(choose_tiles(TilesWanted(top=3), order, package_like(made, score_column=0), path, SLIDE).index) == 3
     with pytest.raises(InputError, match="lies outside the slide"):
         chosen(made, path, points=((10**7, 3),))
     with pytest.raises(InputError, match="tile col 9999 row 0 of level 0 lies outside"):

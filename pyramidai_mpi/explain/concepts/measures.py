@@ -98,6 +98,8 @@ def _shapes(labels: Labels, spacing: float) -> dict[str, float]:
 
 
 def _texture(grey: npt.NDArray[np.uint8], labels: Labels, distance: int) -> dict[str, float]:
+    # specks have too few pairs, and tables of thousands of them would fill the memory
+    labels = np.where(2 * np.bincount(labels.ravel())[labels] < _LEAST_PAIRS, 0, labels)
     counts = cooccurrences(grey, labels, (0, distance)) + cooccurrences(grey, labels, (distance, 0))
     enough = counts.sum(axis=(1, 2)) >= 2 * _LEAST_PAIRS
     if not enough.any():
@@ -136,7 +138,7 @@ def cooccurrences(
     """
     down, right = offset
     height, width = labels.shape
-    one, other = np.s_[: height - down, : width - right], np.s_[down:, right:]
+    one, other = np.s_[: max(height - down, 0), : max(width - right, 0)], np.s_[down:, right:]
     numbers = np.unique(labels)
     numbers = numbers[numbers > 0]
     is_pair = (labels[one] == labels[other]) & (labels[one] > 0)

@@ -53,6 +53,20 @@ def test_a_full_square_is_what_scikit_image_counts(offset, angle):
         assert getattr(found, name)[0] == pytest.approx(graycoprops(shares, prop)[0, 0], rel=1e-9)
 
 
+def test_specks_and_pairs_wider_than_the_patch_have_no_texture():
+    grey = RNG.integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    labels = np.zeros((16, 16), np.int32)
+    labels[2:14, 2:14] = 2
+    alone = measure(grey, labels, 1.25)
+    assert alone["asm"] > 0
+    labels[0, ::2] = np.arange(10, 18)  # cut, and nothing
+    labels[15, 1::2] = np.arange(20, 28)
+    labels[1, 3] = labels[14, 5] = 9
+    assert measure(grey, labels, 1.25)["asm"] == alone["asm"]
+    assert math.isnan(measure(grey, labels, 1.25 / 40)["asm"])  # pairs 40 px apart
+    assert measure(grey, labels, 1.25 / 40)["count"] == 10.0
+
+
 def test_one_grey_has_the_correlation_that_scikit_image_gives_it():
     grey = np.full((9, 9), 7, np.uint8)
     found = haralick(cooccurrences(grey, np.ones((9, 9), np.int32), (0, 1)))
