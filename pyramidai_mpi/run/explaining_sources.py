@@ -42,7 +42,7 @@ def find_sources(
     Raises
     ------
     UsageError
-        When `slide` is a file for several results, or none was named.
+        When `slide` is a file for several results, or none was named, or a slide has two results.
     InputError
         When a result cannot be read, its slide is not found, or a folder holds nothing that could be meant.
     """
@@ -65,7 +65,18 @@ def find_sources(
         Source(_slide_of(path, slide, is_cohort=is_cohort), path) if path in results else Source(path, None)
         for path in named
     )
+    _check_different(sources)
     return sources, is_cohort
+
+
+def _check_different(sources: tuple[Source, ...]) -> None:
+    """See that no slide has two results; of slides that are named twice their files tell."""
+    owners: dict[str, Source] = {}
+    for one in sources:
+        other = owners.setdefault(os.path.abspath(one.slide), one)  # noqa: PTH100  (keeps links)
+        if other is not one and (one.result is not None or other.result is not None):
+            first, second = (source.result or source.slide for source in (other, one))
+            raise UsageError(f"{first} and {second}: are of the same slide {one.slide}; explain them into two folders")
 
 
 def find_source(word: Path, slide: Path | None) -> Source:

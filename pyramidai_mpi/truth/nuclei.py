@@ -25,6 +25,9 @@ OUTLINES = (".nuclei.geojson", ".nuclei.geojson.gz", ".geojson", ".geojson.gz", 
 MASKS = (".nuclei.tif", ".nuclei.tiff", ".tif", ".tiff")
 STACK = ".nuclei.npy"
 
+_MOST_PIECES = 1 / 8
+"""Of a window's pixels."""
+
 
 class Nuclei(Protocol):
     """The nuclei of a slide."""
@@ -107,13 +110,20 @@ class LabelledNuclei:
 
     def window(self, l0_corner: tuple[float, float], downsample: float, size: int, number: int = 0) -> LabelArray:
         """See `Nuclei.window`."""
-        return _pieces(self.mask.window(l0_corner, downsample, size))
+        return _pieces(self.mask.window(l0_corner, downsample, size), self.path)
 
 
-def _pieces(values: npt.NDArray[np.integer]) -> LabelArray:
+def _pieces(values: npt.NDArray[np.integer], path: Path) -> LabelArray:
     from skimage.measure import label
 
-    return np.asarray(label(values, background=0, connectivity=1), np.int32)  # type: ignore[no-untyped-call]
+    labels = np.asarray(label(values, background=0, connectivity=1), np.int32)  # type: ignore[no-untyped-call]
+    # a picture in a mask's place would be measured for hours
+    if int(labels.max(initial=0)) > values.size * _MOST_PIECES:
+        raise InputError(
+            f"{path}: has {int(labels.max())} pieces within {values.shape[1]} x {values.shape[0]} px, as pictures have "
+            "and no nuclei; expected a mask, whose pixels hold 0 or the number of a nucleus"
+        )
+    return labels
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,7 @@ class PatchMasks:
                 f"{self.path}: is an array of {self.masks.shape}, and has no mask of {size} x {size} px for patch "
                 f"{number}; save one a patch, in their order"
             )
-        return _pieces(np.asarray(self.masks[number]))
+        return _pieces(np.asarray(self.masks[number]), self.path)
 
 
 def read_outlined_nuclei(path: Path) -> OutlinedNuclei:

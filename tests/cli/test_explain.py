@@ -208,6 +208,14 @@ def test_a_folder_of_results_has_its_slides_elsewhere(folder, tmp_path, explain)
     assert len(found.tiles) == sum(probabilities(tile_of(*place))[1] >= 0.5 for place in TOP)
 
 
+def test_two_results_of_a_slide_are_named(folder, tmp_path):
+    for name in "ab":
+        shutil.copy(folder / "out.h5", tmp_path / f"{name}.h5")
+    done = explain(folder, tmp_path, "--slide", ".", "--tiles", "positive", "-o", tmp_path)
+    assert done.returncode == 64
+    assert f"{tmp_path / 'a.h5'} and {tmp_path / 'b.h5'}: are of the same slide slide.tif; explain" in done.stderr
+
+
 def test_no_positive_tile_makes_an_empty_file(folder, tmp_path):
     pyramidai_mpi.analyse(
         folder / "slide.tif", folder / "model", output=tmp_path / "none.h5", no_tissue=True, thresholds={0: 1.0}
@@ -268,6 +276,7 @@ REFUSED = [
     ("out.h5", "top:3", {"level": 3}, "has levels 0 to 0"),
     ("out.h5", "top:3", {"until": 0.9}, "draws no masks"),
     ("out.h5", "top:3", {"method": "occlusion", "masks": 10}, "draws no masks"),
+    ("out.h5", "top:3", {"fill": "black"}, "expected blur, mean, glass"),
     ("out.h5", "top:3", {"numbers": {"grid": 7}}, "has no option 'grid'"),
     ("out.h5", "top:3", {"mpp": 0.5}, "leave"),
     ("out.h5", "top:3", {"slide": "other.tif"}, "is not the slide that out.h5 was made from"),

@@ -92,6 +92,14 @@ def test_pieces_of_a_mask_of_zero_and_one_are_nuclei(tmp_path):
     assert np.bincount(found.ravel()).tolist() == [2300, 100, 100]
 
 
+def test_a_picture_in_the_place_of_a_mask_is_refused(tmp_path):
+    grey = np.random.default_rng(2).integers(0, 255, SIZE[::-1], dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "slide.tif", grey, tile=(64, 64))
+    nuclei = open_nuclei(tmp_path, "slide.svs", SIZE, tmp_path / "slide.patches.h5")
+    with pytest.raises(InputError, match=r"slide\.tif: has \d{3,} pieces within 32 x 32 px"):
+        nuclei.window((8, 8), 1.0, 32, 0)
+
+
 def test_masks_of_patches_go_by_their_numbers(tmp_path):
     masks = np.zeros((2, 16, 16), np.uint8)
     masks[1, 3:6, 3:6] = 7
