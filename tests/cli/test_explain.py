@@ -208,7 +208,7 @@ def test_a_folder_of_results_has_its_slides_elsewhere(folder, tmp_path, explain)
     assert len(found.tiles) == sum(probabilities(tile_of(*place))[1] >= 0.5 for place in TOP)
 
 
-def test_two_results_of_a_slide_are_named(folder, tmp_path):
+def test_two_results_of_a_slide_are_named(folder, tmp_path, explain):
     for name in "ab":
         shutil.copy(folder / "out.h5", tmp_path / f"{name}.h5")
     done = explain(folder, tmp_path, "--slide", ".", "--tiles", "positive", "-o", tmp_path)
