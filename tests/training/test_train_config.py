@@ -91,6 +91,10 @@ def test_values_are_checked_as_those_of_the_command_line(tmp_path) -> None:
                        ("learning-rate: -1", "is not in the range")):  # fmt: skip
         with pytest.raises(InputError, match=rf"c\.yaml: {text.partition(':')[0]}: .*{said}"):
             parsed("--config", write(tmp_path, text))
+
+
+def test_values_that_only_training_refuses_name_their_file(tmp_path) -> None:
+    pytest.importorskip("torch", reason="training needs torch: pip install pyramidai_mpi[train]")
     path = write(tmp_path, "class-weights: 1,2,3")
     for words, said in ((["--config", path], rf"^{path}: --class-weights"), (["--class-weights", "x"], "^--class-w")):
         with pytest.raises(UsageError, match=said):
