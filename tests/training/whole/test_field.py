@@ -114,7 +114,7 @@ def test_a_network_of_the_users_own_is_called_by_its_name(tmp_path, monkeypatch)
         ("nets_of_mine:none", "AttributeError"),
         ("nets_of_yours:new", "ModuleNotFoundError.*PYTHONPATH"),
         ("nets_of_mine:number", "gives int, expected a torch.nn.Module"),
-        ("resnet", "no such network; give unet, or MODULE:FUNCTION"),
+        ("resnet", "no such network; give unet, contrast, or MODULE:FUNCTION"),
     ):
         with pytest.raises(UsageError, match=says):
             new_whole_network(name, 0)
