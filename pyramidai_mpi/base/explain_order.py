@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MOST_MASKS = 1 << 16
+"""Of a tile."""
 
 _POINT = re.compile(r"l0:\s*(-?\d{1,15})\s*,\s*(-?\d{1,15})\s*", re.ASCII)
 _TOP = re.compile(r"top:(\d{1,9})", re.ASCII)
+_MASKS = "n_masks"
+"""What methods call the most masks that they draw."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,15 @@ class ExplainOrder:
             raise UsageError(f"--until {self.until:g}: expected a correlation above 0 and below 1, such as 0.95")
         if self.masks is not None and not 2 <= self.masks <= MOST_MASKS:
             raise UsageError(f"--masks {self.masks}: expected 2 to {MOST_MASKS}")
+        if self.masks is not None and _MASKS in self.options:
+            raise UsageError(f"--masks {self.masks} and --set {_MASKS}={self.options[_MASKS]:g} say the same; give one")
         if not 0 <= self.seed < 1 << 64:
             raise UsageError(f"--seed {self.seed}: expected a whole number from 0, below 2^64")
 
     @property
     def asked(self) -> dict[str, float]:
         """All that the method is told, by name."""
-        return {**self.options, **({} if self.masks is None else {"n_masks": self.masks})}
+        return {**self.options, **({} if self.masks is None else {_MASKS: self.masks})}
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,11 @@ import click
 from pyramidai_mpi.base.errors import ExitCode, UsageError
 from pyramidai_mpi.base.explain_order import ExplainOrder, parse_tiles
 from pyramidai_mpi.base.patch_order import slide_stem
-from pyramidai_mpi.base.settings import (
-    DEFAULT_POLICY,
-    POLICIES,
-    READERS,
-    ModelChoice,
-    Output,
-    RunSettings,
-    Schedule,
-    SlideInput,
-)
+from pyramidai_mpi.base.settings import ModelChoice, Output, RunSettings, Schedule, SlideInput
 from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks
 from pyramidai_mpi.cli.model_option import MODEL
+from pyramidai_mpi.cli.pool_options import pool_options
 from pyramidai_mpi.explain.methods import METHODS, Fill, method_named
 from pyramidai_mpi.explain.told import check_told
 from pyramidai_mpi.process.stop import StopWish, parse_duration
@@ -104,19 +96,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 )
 @click.option("--mpp", type=float, metavar="X", help="µm per level-0 pixel, where slides do not say or are wrong.")
 @click.option("--allow-upsampling", is_flag=True, help="Take slides that are coarser than the model.")
-@click.option("--reader", type=click.Choice(READERS), default="auto", show_default=True, help="As of `run`.")
-@click.option(
-    "--policy",
-    type=click.Choice(POLICIES),
-    default=DEFAULT_POLICY,
-    show_default=True,
-    help="How work finds idle ranks. Does not change the result.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace existing files, and begin anew.")
-@click.option("--resume", is_flag=True, help="Go on from the journal of an explanation that was stopped or killed.")
-@click.option("--time-limit", metavar="TIME", help="Stop a minute before this time is up, for --resume to go on.")
-@click.option("--ranks", metavar="N|auto", help="Start this many ranks on this machine, as with run.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@pool_options("an explanation")
 def command(
     words: tuple[Path, ...],
     model: Path | None,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.explain_order import MOST_MASKS
 from pyramidai_mpi.base.names import nearest_name
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ METHODS: dict[MethodName, Method] = {
             has_layer=False,
             draws=True,
             options=(
-                Option("n_masks", 4000, 2, 1_000_000, _MASKS),
+                Option("n_masks", 4000, 2, MOST_MASKS, _MASKS),
                 Option("grid", 7, 2, 32, "cells on a side of the grid that masks are drawn on"),
                 Option("keep", 0.5, 0.05, 0.95, "share of its cells that stay"),
                 Option("centred", 1, 0, 1, "1: less the mean score, so that chance counts less; 0: the paper's sum"),
@@ -184,7 +185,7 @@ METHODS: dict[MethodName, Method] = {
             has_layer=False,
             draws=True,
             options=(
-                Option("n_masks", 1024, 2, 1_000_000, _MASKS),
+                Option("n_masks", 1024, 2, MOST_MASKS, _MASKS),
                 Option("segments", 50, 2, 1000, "superpixels that SLIC is asked for"),
                 Option("kernel", 0.25, 0.01, 100.0, "width of the kernel over the cosine distance from the whole tile"),
                 Option("ridge", 1.0, 0.0, 1e6, "penalty of the weights' squares"),

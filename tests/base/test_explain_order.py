@@ -56,3 +56,9 @@ def test_values_that_make_no_sense_are_refused(values):
 
 def test_masks_are_a_number_of_the_method():
     assert ExplainOrder(masks=5, options={"grid": 4}).asked == {"n_masks": 5, "grid": 4}
+
+
+def test_masks_are_said_in_one_way():
+    with pytest.raises(UsageError, match="--masks 64 and --set n_masks=128 say the same"):
+        ExplainOrder("rise", masks=64, options={"n_masks": 128.0})
+    assert ExplainOrder("rise", options={"n_masks": 128.0}).asked == ExplainOrder("rise", masks=128).asked
