@@ -87,9 +87,9 @@ def main() -> None:
         if MPI.COMM_WORLD.rank == 0:
             print(f"stopped: {error}")
         sys.exit(error.exit_code)
-    for code, line in ended:
-        print(code, line)
-    print(f"did {n_units} units")
+    # in one piece: ranks write to one stream
+    lines = [*(f"{code} {line}" for code, line in ended), f"did {n_units} units"]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":

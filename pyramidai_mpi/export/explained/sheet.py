@@ -58,7 +58,7 @@ def write_explained_sheet(explained: Path, target: Path, slide: Path | None = No
     with placed(target, overwrite=overwrite, inputs=inputs) as temporary:
         with open_tiles(explained, explanation, slide) as pixels:
             drawn = _draw(explanation, pixels)
-        drawn.save(temporary, format="PNG")
+        drawn.save(temporary, format="PNG", compress_level=3)  # a third of the time for 4 % more bytes
 
 
 def _draw(explanation: Explanation, pixels: TilePixels | None) -> Image.Image:
