@@ -29,6 +29,7 @@ from pyramidai_mpi.base.patch_order import (
 )
 from pyramidai_mpi.base.settings import (
     DEFAULT_MIN_TISSUE,
+    ODD_LEVELS,
     TISSUE_METHODS,
     ModelChoice,
     Output,
@@ -143,6 +144,9 @@ _PATH = click.Path(path_type=Path, readable=False)
     metavar="TABLE",
     help="CSV that says patient, node and centre of each slide, instead of names as CAMELYON17 has them.",
 )
+@click.option(
+    "--odd-levels", type=click.Choice(ODD_LEVELS), default=ODD_LEVELS[0], show_default=True, help="As of `run`."
+)
 @click.option("--group", type=int, metavar="N", help=f"Patches in a group.  [default: {DEFAULT_GROUP}]")
 @click.option("--ram", metavar="SIZE", help="Instead: memory that a group of decoded patches may take, as 230MiB.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder for a file a slide.")
@@ -182,6 +186,7 @@ def extract(
     max_black: float | None,
     measure: bool,
     origins: Path | None,
+    odd_levels: str,
     group: int | None,
     ram: str | None,
     output: Path,
@@ -235,6 +240,7 @@ def extract(
             "auto",
             tissue=way.method,
             tissue_network=way.network,
+            odd_levels=odd_levels,
         ),
         ModelChoice(Path()),
         Output(Path(), overwrite, resume, command_line=recorded_command(context)),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pyramidai_mpi.base.settings import DEFAULT_POLICY, POLICIES, READERS
+from pyramidai_mpi.base.settings import DEFAULT_POLICY, ODD_LEVELS, POLICIES, READERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,13 @@ def pool_options(what: str) -> Callable[[Command], Command]:
     """
     options = (
         click.option("--reader", type=click.Choice(READERS), default="auto", show_default=True, help="As of `run`."),
+        click.option(
+            "--odd-levels",
+            type=click.Choice(ODD_LEVELS),
+            default=ODD_LEVELS[0],
+            show_default=True,
+            help="As of `run`; of a result, as it was made.",
+        ),
         click.option(
             "--policy",
             type=click.Choice(POLICIES),

@@ -18,6 +18,7 @@ from pyramidai_mpi.base.settings import (
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
     LEVELS,
+    ODD_LEVELS,
     POLICIES,
     PRECISIONS,
     READ_AHEAD,
@@ -184,6 +185,14 @@ _PATH = click.Path(path_type=Path, readable=False)
     help="What decodes the slide's pixels: the same ones, so the same result. image: PNG, JPEG, TIFF without tiles.",
 )
 @click.option(
+    "--odd-levels",
+    type=click.Choice(ODD_LEVELS),
+    default=ODD_LEVELS[0],
+    show_default=True,
+    help="Stored levels whose size is no whole fraction of level 0's: their own pixels, where they can be decoded; or "
+    "interpolated by OpenSlide, as earlier versions did, which takes ten times as long. Changes results.",
+)
+@click.option(
     "--read-ahead",
     type=click.Choice(READ_AHEAD),
     default="auto",
@@ -254,6 +263,7 @@ def command(
     backend: str,
     precision: str,
     reader: str,
+    odd_levels: str,
     export: str,
     read_ahead: str,
     slide_sha256: bool,
@@ -303,6 +313,7 @@ def command(
             tissue=way.method,
             tissue_limit=tissue_limit,
             tissue_network=way.network,
+            odd_levels=odd_levels,
         ),
         ModelChoice(model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision),
         Output(
