@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     Command = TypeVar("Command", bound=Callable[..., object])
 
 
+odd_levels_option = click.option(
+    "--odd-levels",
+    type=click.Choice(ODD_LEVELS),
+    default=ODD_LEVELS[0],
+    show_default=True,
+    help="Stored levels whose size is no whole fraction of level 0's: their own pixels, where they can be decoded; or "
+    "interpolated by OpenSlide, as earlier versions did, in ten times the time. Changes results.",
+)
+"""How they are read, for any command that opens slides."""
+
+
 def pool_options(what: str) -> Callable[[Command], Command]:
     """Options of how slides are read and work is shared, begun anew, resumed and stopped, for a command's function.
 
@@ -24,13 +35,7 @@ def pool_options(what: str) -> Callable[[Command], Command]:
     """
     options = (
         click.option("--reader", type=click.Choice(READERS), default="auto", show_default=True, help="As of `run`."),
-        click.option(
-            "--odd-levels",
-            type=click.Choice(ODD_LEVELS),
-            default=ODD_LEVELS[0],
-            show_default=True,
-            help="As of `run`; of a result, as it was made.",
-        ),
+        odd_levels_option,
         click.option(
             "--policy",
             type=click.Choice(POLICIES),

@@ -18,7 +18,6 @@ from pyramidai_mpi.base.settings import (
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
     LEVELS,
-    ODD_LEVELS,
     POLICIES,
     PRECISIONS,
     READ_AHEAD,
@@ -38,6 +37,7 @@ from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
 from pyramidai_mpi.cli.model_option import MODEL
 from pyramidai_mpi.cli.part_option import PART_HELP, check_exports, leave_without_slides
+from pyramidai_mpi.cli.pool_options import odd_levels_option
 from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.cli.window_options import window_options
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
@@ -184,14 +184,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="What decodes the slide's pixels: the same ones, so the same result. image: PNG, JPEG, TIFF without tiles.",
 )
-@click.option(
-    "--odd-levels",
-    type=click.Choice(ODD_LEVELS),
-    default=ODD_LEVELS[0],
-    show_default=True,
-    help="Stored levels whose size is no whole fraction of level 0's: their own pixels, where they can be decoded; or "
-    "interpolated by OpenSlide, as earlier versions did, which takes ten times as long. Changes results.",
-)
+@odd_levels_option
 @click.option(
     "--read-ahead",
     type=click.Choice(READ_AHEAD),

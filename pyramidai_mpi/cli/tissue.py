@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from pyramidai_mpi.base.errors import printable
-from pyramidai_mpi.base.settings import ODD_LEVELS, READERS, TISSUE_METHODS, SlideInput
+from pyramidai_mpi.base.settings import READERS, TISSUE_METHODS, SlideInput
+from pyramidai_mpi.cli.pool_options import odd_levels_option
 from pyramidai_mpi.cli.tissue_option import parse_tissue
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -27,9 +28,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 @click.option("--tissue-limit", type=float, metavar="X", help="Least optical density of tissue (od).  [default: 0.03]")
 @click.option("--mpp", type=float, metavar="X", help="µm per pixel of the slide, where it does not say or is wrong.")
 @click.option("--reader", type=click.Choice(READERS), default="auto", show_default=True, help="As of `run`.")
-@click.option(
-    "--odd-levels", type=click.Choice(ODD_LEVELS), default=ODD_LEVELS[0], show_default=True, help="As of `run`."
-)
+@odd_levels_option
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def command(
     slide: Path,
