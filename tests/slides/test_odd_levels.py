@@ -16,6 +16,7 @@ from pyramidai_mpi.slides.readers.base import MISSING, THERE, UnreadableRegionEr
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.readers.trial import try_opening
 from pyramidai_mpi.testing.contracts import check_reader, check_reader_on_damage
+from tests.end_to_end.conftest import REAL_SLIDES
 from tests.patch_files import order_of, write_patches_of
 from tests.slides.test_tiff_reader import FORMATS, as_aperio, regions, write_format
 from tests.tiffs import STORED_TILE, drop_tile, halved, textured, write_slide, zero_tile
@@ -76,6 +77,20 @@ def test_every_region_is_bit_for_bit_what_tifffile_decodes(tmp_path, how, reader
             assert (slide.read(*where) == expected).all(), where
             assert (pixels == expected).all()
             assert (there == THERE).all()
+
+
+@pytest.mark.parametrize("name", ["tcga-cr-7395-01a-01-ts1.svs", "BRACS_1640_N_3_cropped.tiff", "BS9-HE2.tif"])
+def test_of_real_slides_the_levels_are_what_tifffile_decodes(name):
+    path = REAL_SLIDES / name
+    if not path.is_file():
+        pytest.skip("a real slide that is not there")
+    slide = open_slide(path)
+    assert slide.info.odd_levels == "own"
+    with tifffile.TiffFile(path) as tiff:
+        pages = {(page.imagewidth, page.imagelength): page for page in tiff.pages if page.is_tiled}
+        for level, size in list(enumerate(slide.info.stored_sizes))[1:]:
+            if size[0] * size[1] < 5_000_000:
+                assert (slide.read((0, 0), level, size) == pages[size].asarray()).all()
 
 
 @settings(max_examples=40, deadline=None)
