@@ -16,7 +16,6 @@ from pyramidai_mpi.slides.readers.base import MISSING, THERE, UnreadableRegionEr
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.slides.readers.trial import try_opening
 from pyramidai_mpi.testing.contracts import check_reader, check_reader_on_damage
-from tests.end_to_end.conftest import REAL_SLIDES
 from tests.patch_files import order_of, write_patches_of
 from tests.slides.test_tiff_reader import FORMATS, as_aperio, regions, write_format
 from tests.tiffs import STORED_TILE, drop_tile, halved, textured, write_slide, zero_tile
@@ -79,11 +78,10 @@ def test_every_region_is_bit_for_bit_what_tifffile_decodes(tmp_path, how, reader
             assert (there == THERE).all()
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", ["tcga-cr-7395-01a-01-ts1.svs", "BRACS_1640_N_3_cropped.tiff", "BS9-HE2.tif"])
-def test_of_real_slides_the_levels_are_what_tifffile_decodes(name):
-    path = REAL_SLIDES / name
-    if not path.is_file():
-        pytest.skip("a real slide that is not there")
+def test_of_real_slides_the_levels_are_what_tifffile_decodes(real_slides, name):
+    path = real_slides / name
     slide = open_slide(path)
     assert slide.info.odd_levels == "own"
     with tifffile.TiffFile(path) as tiff:
