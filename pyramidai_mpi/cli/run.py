@@ -37,6 +37,7 @@ from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
 from pyramidai_mpi.cli.model_option import MODEL
 from pyramidai_mpi.cli.part_option import PART_HELP, check_exports, leave_without_slides
+from pyramidai_mpi.cli.pool_options import odd_levels_option
 from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.cli.window_options import window_options
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
@@ -183,6 +184,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="What decodes the slide's pixels: the same ones, so the same result. image: PNG, JPEG, TIFF without tiles.",
 )
+@odd_levels_option
 @click.option(
     "--read-ahead",
     type=click.Choice(READ_AHEAD),
@@ -254,6 +256,7 @@ def command(
     backend: str,
     precision: str,
     reader: str,
+    odd_levels: str,
     export: str,
     read_ahead: str,
     slide_sha256: bool,
@@ -303,6 +306,7 @@ def command(
             tissue=way.method,
             tissue_limit=tissue_limit,
             tissue_network=way.network,
+            odd_levels=odd_levels,
         ),
         ModelChoice(model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision),
         Output(

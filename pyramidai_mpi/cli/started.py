@@ -97,6 +97,7 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "backend": model.backend,
         "precision": model.precision,
         "reader": slide.reader,
+        "odd-levels": slide.odd_levels,
         "read-ahead": schedule.read_ahead,
         "stride": windows.stride,
         "overlap": windows.overlap,

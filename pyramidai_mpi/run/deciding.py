@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
+from pyramidai_mpi.base.settings import NETWORK_LIBRARIES, ODD_LEVELS
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.tissue import METHODS, NETWORK, REGION_ROLES, pack_mask
@@ -40,10 +40,13 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.pyramid.tissue import TissueSource
+    from pyramidai_mpi.slides.readers.base import SlideInfo
     from pyramidai_mpi.store.results.reader import ResultOrigin
 
 _SLIDES_STAIN = {"stain_per": "slide"}
 """The fact that stands in the table only where it is another: older journals and results do not know of it."""
+INTERPOLATED = Fact("odd_levels", "--odd-levels", ODD_LEVELS[1], Kind.SLIDE)
+"""Likewise, also of a slide without such levels."""
 _LIBRARIES = (
     "numpy",
     "onnxruntime",
@@ -109,9 +112,15 @@ def facts_of_slide(slide: OpenSlide, source: TissueSource) -> Facts:
         Fact("mpp", "µm/px", float(slide.mpp), Kind.SLIDE, has_own_place=True),
         # its reduced levels are resampled, where the slide's may be stored
         Fact("patches_digest", "file of patches in the slide's place", info.patches_digest, Kind.SLIDE),
+        *odd_levels_fact(info),
         Fact("tissue_method", "tissue", source.method, Kind.SLIDE, has_own_place=True),
         *(Fact(_hash_of(role), _option(role), hashes.get(role, ""), Kind.SLIDE, True) for role in REGION_ROLES),
     )
+
+
+def odd_levels_fact(info: SlideInfo) -> Facts:
+    """How levels of odd size are read, where it is by their own pixels."""
+    return (replace(INTERPOLATED, value=info.odd_levels),) if info.odd_levels else ()
 
 
 def facts_before(settings: RunSettings, package: ModelPackage, slide: OpenSlide, source: TissueSource) -> Facts:
@@ -173,7 +182,7 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
     """
     values = {name: value for name, value in origin.execution.items() if name not in {*_LIBRARIES, "cpu"}}
     # of a whole result, which is none of any part, and of one whose tiles are windows side by side
-    values = {"part": "", NO_STRIDE.name: NO_STRIDE.value, **_SLIDES_STAIN} | values
+    values = {"part": "", **{fact.name: fact.value for fact in (NO_STRIDE, INTERPOLATED)}, **_SLIDES_STAIN} | values
     values |= {
         "quickhash": origin.quickhash,
         "mpp": origin.mpp,
@@ -196,10 +205,14 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
 def differences(found: Mapping[str, Any], wanted: Iterable[Fact]) -> list[Difference]:
     """In what a run differs from what was found, of all that both sides know.
 
-    A run whose tiles are windows side by side does not name its stride, but differs from one that does.
+    A run whose tiles are windows side by side does not name its stride, but differs from one that does; so does a slide
+    whose levels of odd size are interpolated, or has none. Of another slide, only the hash may be known.
     """
-    asked = {fact.name: fact for fact in (NO_STRIDE, *wanted)}.values()
-    return [Difference(fact, found[fact.name]) for fact in asked if found.get(fact.name, fact.value) != fact.value]
+    asked = {fact.name: fact for fact in (NO_STRIDE, *wanted)}
+    if "mpp" in asked:
+        asked = {INTERPOLATED.name: INTERPOLATED, **asked}
+        found = {INTERPOLATED.name: INTERPOLATED.value, **found}
+    return [Difference(one, found[one.name]) for one in asked.values() if found.get(one.name, one.value) != one.value]
 
 
 def check_same(
@@ -262,7 +275,7 @@ def joined_manifest(path: Path, found: Manifest, facts: Facts, *, accept_mixed: 
         When the journal at `path` is of another run, or knows other facts.
     """
     names = {fact.name for fact in facts}
-    if (names ^ found.facts.keys()) - {*_LIBRARIES, *_SLIDES_STAIN, *FACTS_OF_STRIDES}:
+    if (names ^ found.facts.keys()) - {*_LIBRARIES, *_SLIDES_STAIN, *FACTS_OF_STRIDES, INTERPOLATED.name}:
         raise InputError(
             f"{path}: written by another version of this program; finish with that one, or use --overwrite"
         )
@@ -311,11 +324,19 @@ def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.voi
         "seed": settings.schedule.seed,
         "batch_size": settings.schedule.batch_size,
         "reader": slide.pyramid.reader.info.reader,
+        **odd_levels_said(slide.pyramid.reader.info),
         "n_ranks": len(ranks),
         "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),
         "python": sys.version.split()[0],
         **library_versions(),
     }
+
+
+def odd_levels_said(info: SlideInfo) -> dict[str, str | int | float]:
+    """What a file says of a slide's levels of odd size, where it has any."""
+    if info.odd_levels:
+        return {INTERPOLATED.name: info.odd_levels}
+    return {} if all(info.stored_exact) else {INTERPOLATED.name: str(INTERPOLATED.value)}
 
 
 def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, backends: Sequence[str]) -> list[Fact]:
@@ -334,7 +355,10 @@ def _aggregator(package: ModelPackage) -> Facts:
 
 def versions_of(slide: OpenSlide, source: TissueSource, others: Iterable[str] = ()) -> list[Fact]:
     """Versions of the program, and of the libraries that read a slide and find its tissue, and of others."""
-    used = {"numpy", *READERS[slide.pyramid.reader.info.reader].libraries, *others}
+    info = slide.pyramid.reader.info
+    used = {"numpy", *READERS[info.reader].libraries, *others}
+    if info.odd_levels:  # whatever reads the other levels
+        used.update(READERS["tiff"].libraries)
     if source.method.startswith(tuple(METHODS.values())):
         used |= {"scikit-image", "scipy"}
     if source.method.startswith(NETWORK):
