@@ -21,7 +21,7 @@ from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers.base import check_can_be_opened
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.store.results.reader import open_result
-from pyramidai_mpi.store.results.tables import read_execution, read_header, read_mask_rows
+from pyramidai_mpi.store.results.tables import read_execution, read_header, read_packed_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +111,7 @@ class Picture:
 
     @cached_property
     def _packed_mask(self) -> npt.NDArray[np.uint8]:
-        return np.packbits(read_mask_rows(self.file, 0, self.header.mask_shape[0]), axis=1)
+        return read_packed_mask(self.file, self.header)
 
 
 def is_slide_of(slide: Path, header: Header | Explanation) -> bool:

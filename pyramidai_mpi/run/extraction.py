@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.analyses.extract import RECORD, Extract
+from pyramidai_mpi.analyses.extract import Extract
 from pyramidai_mpi.base.errors import ExitCode, PyramidError
 from pyramidai_mpi.base.settings import odd_levels_of
 from pyramidai_mpi.base.types import index_of
@@ -225,13 +225,13 @@ class _Finisher:
         output = collected.beginning.output
         description = self._descriptions.pop(number)
         try:
-            records = collected.all_records(RECORD)
+            records = collected.records.rows
             copies_tiles = order.pixels == "stored" and not description.raw_because
             slide, rule = (follow_cells if copies_tiles else known_cells)(settings.slide, order, description)
             try:
                 origin = self._origins.of(settings.slide.path.name)
                 read = None if collected.kept is None else collected.kept.read
-                content = content_of(slide, rule, order, records, collected.all_failed(), read, origin)
+                content = content_of(slide, rule, order, records, collected.failed.rows, read, origin)
                 content = replace(content, part=self._parts.pop(number))
                 facts = {
                     **run_facts(settings, slide, self._ranks),
