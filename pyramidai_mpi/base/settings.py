@@ -84,6 +84,7 @@ NETWORK_LIBRARIES = ("onnxruntime", "openvino")
 """What can run networks, the default first, by the names of module and distribution."""
 BACKENDS = ("auto", *NETWORK_LIBRARIES)
 PRECISIONS = ("float32", "bfloat16")
+FEATURE_TYPES = ("float32", "float16")
 POLICIES = ("static", "steal-one", "steal-half")
 
 
@@ -199,6 +200,10 @@ class ModelChoice:
         ``onnxruntime``, ``openvino`` or ``auto``: what runs the networks (see `models.engines.backends`).
     precision
         ``float32``, or ``bfloat16`` with OpenVINO.
+    feature_type
+        ``float32``, or ``float16``: what the numbers of feature vectors are kept in.
+    encoder
+        Package of an encoder that gives the features of level 0 in the model's place; None for none.
 
     Raises
     ------
@@ -212,6 +217,8 @@ class ModelChoice:
     features: bool = False
     backend: str = "onnxruntime"
     precision: str = "float32"
+    feature_type: str = FEATURE_TYPES[0]
+    encoder: Path | None = None
 
     def __post_init__(self) -> None:
         for level, value in self.thresholds.items():
@@ -219,6 +226,7 @@ class ModelChoice:
                 raise UsageError(f"--threshold {level}={value:g}: expected a level from 0 and a value in [0, 1]")
         check_choice("--backend", self.backend, BACKENDS)
         check_choice("--precision", self.precision, PRECISIONS)
+        check_choice("--feature-type", self.feature_type, FEATURE_TYPES)
         if self.precision != "float32" and self.backend != "openvino":
             raise UsageError(f"--precision {self.precision}: only with --backend openvino")
 
@@ -395,7 +403,15 @@ class RunSettings:
     def paths(self) -> list[Path]:
         """All files and folders that are named."""
         network = [] if self.slide.tissue_network is None else [self.slide.tissue_network]
-        return [self.slide.path, self.model.path, self.output.path, *network, *self.slide.regions.paths().values()]
+        encoder = [] if self.model.encoder is None else [self.model.encoder]
+        return [
+            self.slide.path,
+            self.model.path,
+            *encoder,
+            self.output.path,
+            *network,
+            *self.slide.regions.paths().values(),
+        ]
 
     def with_output(self, **changes: Any) -> Self:
         """The same with another way with its output."""

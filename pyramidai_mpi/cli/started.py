@@ -96,6 +96,8 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "writer": output.writer,
         "backend": model.backend,
         "precision": model.precision,
+        "feature-type": model.feature_type,
+        "encoder": model.encoder,
         "reader": slide.reader,
         "odd-levels": slide.odd_levels,
         "read-ahead": schedule.read_ahead,

@@ -184,6 +184,17 @@ def test_how_odd_levels_are_read_counts_and_stands_in_the_table_only_where_it_is
     ]
 
 
+def test_another_type_of_features_counts_and_stands_in_the_table_only_where_it_is_one(
+    table: Callable[..., Facts], tmp_path: Path
+) -> None:
+    whole, half = table(features=True), table(features=True, feature_type="float16")
+    assert "feature_type" not in values_of(whole)  # journals and results of before match
+    for journal, now in ((whole, half), (half, whole)):
+        with pytest.raises(InputError, match="other --feature-type"):
+            joined_manifest(tmp_path, manifest_of(journal), now, accept_mixed=True)
+    assert joined_manifest(tmp_path, manifest := manifest_of(half), half, accept_mixed=False) == (manifest, "")
+
+
 @pytest.mark.parametrize("windows", [Windows(32), Windows(16, mode="adaptive")], ids=lambda one: one.mode)
 def test_a_stride_counts_and_stands_in_the_table_only_where_there_is_one(
     table: Callable[..., Facts], tmp_path: Path, windows: Windows
