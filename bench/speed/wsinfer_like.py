@@ -3,10 +3,10 @@
     python -m bench.speed.wsinfer_like RESULT.h5 --slide SLIDE --state FILE -o SCORES.npz [--threads N]
 
 Read at level 0 with OpenSlide through a DataLoader without workers, PIL to RGB and to the network's size, to float32,
-normalised, in batches of 32 to a TorchScript network on all threads of torch. That is what WSInfer's Python function does
-unless told otherwise; its command has as many workers as there are cores, at most 8, and is faster: `bench.peers`
-measures it. The tiles are those of RESULT.h5, a reference run: finding them is not counted. FILE is what
-`pyramidai train` keeps of level 0 in its work folder. Prints tiles and seconds of the loop as JSON.
+normalised, in batches of 32 to a TorchScript network on all threads of torch. WSInfer's Python function does so unless
+told otherwise; its command has as many workers as there are cores, at most 8, and is faster: `bench.peers` measures it.
+The tiles are those of RESULT.h5, a reference run: finding them is not counted. FILE is what `pyramidai train` keeps of
+level 0 in its work folder. Prints tiles and seconds of the loop as JSON.
 """
 
 from __future__ import annotations
