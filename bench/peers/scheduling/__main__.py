@@ -1,6 +1,6 @@
 """A tree of sleeping tiles shared out by our scheduler and by pools, on this machine.
 
-    python -m bench.peers.scheduling --work WORK [--workers 12,48] [--seconds 0.02] [--peer NAME]... [--json FILE]
+    python -m bench.peers.scheduling --work WORK [--workers 12,48] [--seconds 0.02] [--way NAME]... [--json FILE]
 
 The trees are over real lesions (`bench.paper.lesions`): tumor_011 up to 12 workers, tumor_009 above. All deal the
 roots in their order in chunks of 16 tiles, and children as they come; starting and stopping is not timed. The
@@ -107,14 +107,14 @@ def main() -> None:
     parser.add_argument("--workers", default="12,48")
     parser.add_argument("--seconds", type=float, default=0.02, help="that a tile sleeps, +- 20 %%")
     parser.add_argument("--roots", type=int, default=4000)
-    parser.add_argument("--peer", action="append", choices=PEERS, help="all unless given")
+    parser.add_argument("--way", action="append", choices=(*OURS, *PEERS), help="all unless given")
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
-    peers = options.peer or list(PEERS)
-    for name in peers:
-        if name != "pool":
+    ways = options.way or [*OURS, *PEERS]
+    for name in ways:
+        if name in environments.PEERS:
             environments.make(options.work, name)
-    found = list(measured(options, peers))
+    found = list(measured(options, ways))
     print_table(HEADS, rows_of(found))
     if options.json is not None:
         figures = [
@@ -124,7 +124,7 @@ def main() -> None:
         report(figures, options.json)
 
 
-def measured(options: Options, peers: list[str]) -> Iterator[Dealt]:
+def measured(options: Options, ways: list[str]) -> Iterator[Dealt]:
     """All methods in turn."""
     with tempfile.TemporaryDirectory() as folder:
         for workers in map(int, options.workers.split(",")):
@@ -132,7 +132,7 @@ def measured(options: Options, peers: list[str]) -> Iterator[Dealt]:
             slide = "tumor_011" if workers <= 12 else "tumor_009"
             sleeping_tree(options.outlines, slide, options.roots, options.seconds).save(path)
             for _ in range(options.repetitions):
-                for name in (*OURS, *peers):
+                for name in ways:
                     try:
                         dealt = measure(name, path, workers, options.work)
                     except CommandFailed as failure:

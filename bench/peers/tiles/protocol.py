@@ -73,17 +73,24 @@ class Request:
 _first_call_s: list[float] = []
 
 
-def watched(network: Any) -> Any:
-    """A network of torch's that notes when it is first called."""
-    network.register_forward_pre_hook(lambda *_: _first_call_s or _first_call_s.append(time.time()))
-    return network
+def watch_first_call() -> None:
+    """Note when torch first calls TorchScript, whoever has loaded it: such networks take no hooks of their own."""
+    import torch
+    from torch.nn.modules.module import register_module_forward_pre_hook
+
+    def note(module: Any, _: Any) -> None:
+        if isinstance(module, torch.jit.ScriptModule) and not _first_call_s:
+            _first_call_s.append(time.time())
+
+    register_module_forward_pre_hook(note)
 
 
 def load_network(path: Path) -> Any:
-    """The network as torch loads it, ready to be called."""
+    """The network as torch loads it, ready to be called; its first call is noted."""
     import torch
 
-    return watched(torch.jit.load(str(path), map_location="cpu").eval())
+    watch_first_call()
+    return torch.jit.load(str(path), map_location="cpu").eval()
 
 
 def normalised(pixels: np.ndarray) -> Any:

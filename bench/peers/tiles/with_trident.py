@@ -2,18 +2,40 @@
 
 Its tissue comes from networks that it fetches from a hub, and so cannot be had without one; the tiles are given to it
 in a file of coordinates such as it writes. The number of processes that read is its own: three quarters of the cores.
+
+The wheel that PyPI has lacks the folder `trident`, so that nobody can import it as it is: `_name_package` mends that.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
+import sys
+
 import h5py
 import numpy as np
 import torch
-from trident import OpenSlideWSI
-from trident.patch_encoder_models.load import CustomInferenceEncoder
-from trident.segmentation_models.load import segmentation_model_factory
 
 from bench.peers.tiles.protocol import Request, load_network, normalised, serve
+
+
+def _name_package() -> None:
+    """Let what its wheel has at the top of site-packages be the package that it takes itself for."""
+    top = importlib.metadata.distribution("trident-test").locate_file("")
+    spec = importlib.util.spec_from_file_location(
+        "trident", f"{top}/__init__.py", submodule_search_locations=[str(top)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no package in {top}")
+    sys.modules["trident"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["trident"])
+
+
+_name_package()
+
+from trident import OpenSlideWSI  # noqa: E402 - named above
+from trident.patch_encoder_models.load import CustomInferenceEncoder  # noqa: E402
+from trident.segmentation_models.load import segmentation_model_factory  # noqa: E402
 
 
 def choose(request: Request) -> np.ndarray:

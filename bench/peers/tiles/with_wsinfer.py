@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import wsinfer_zoo.client
 
-from bench.peers.tiles.protocol import Request, serve, watched
+from bench.peers.tiles.protocol import Request, serve, watch_first_call
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 wsinfer_zoo.client.load_registry = lambda *_: wsinfer_zoo.client.ModelRegistry(models={})
 
 from wsinfer.cli.cli import cli  # noqa: E402 - reads the registry
-from wsinfer.modellib import run_inference as inference  # noqa: E402
 from wsinfer.patchlib import segment_and_patch_directory_of_slides  # noqa: E402
 
 
@@ -69,8 +68,7 @@ def classify(request: Request) -> tuple[np.ndarray, np.ndarray]:
         ],
     }
     (request.folder / "config.json").write_text(json.dumps(config))
-    loaded = inference.get_pretrained_torch_module
-    inference.get_pretrained_torch_module = lambda model: watched(loaded(model))
+    watch_first_call()
     results = request.folder / "results"
     words = ["run", "--wsi-dir", _slides(request), "--results-dir", results, "--batch-size", request.batch]
     words += ["--config", request.folder / "config.json", "--model-path", request.network]
