@@ -30,16 +30,14 @@ AGREEMENT_HEADS = ("way", "shared tiles", "largest difference", "other decisions
 
 
 def cost_rows(runs: Sequence[Run], base: str) -> Iterator[list[object]]:
-    """A row for each way: what it took, and how many times as long as `base` took in the same turn.
-
-    Turns are the first runs of all ways, the second ones, and so on.
-    """
+    """A row for each way: what it took, and how many times as long as `base` took in the same turn."""
+    of_base = {run.turn: run.wall_s for run in runs if run.way == base}
     by_way: dict[str, list[Run]] = {}
     for run in runs:
         by_way.setdefault(run.way, []).append(run)
     for way, here in by_way.items():
         walls = [run.wall_s for run in here]
-        ratios = [run.wall_s / other.wall_s for run, other in zip(here, by_way[base], strict=False)]
+        ratios = [run.wall_s / of_base[run.turn] for run in here if run.turn in of_base] or [float("nan")]
         yield [
             way,
             len(here),

@@ -26,19 +26,19 @@ _REFERENCE = ("--mode", "reference")
 
 @dataclass(frozen=True)
 class Ours:
-    """One way of ours: the package below NETWORKS, and options of `run`."""
+    """One way of ours: which of the packages, and options of `run`."""
 
-    package: str
+    in_integers: bool
     options: tuple[str, ...]
     needs: tuple[str, ...] = ("onnxruntime",)
 
 
 FLOAT32 = "ours, float32"
 OURS = {
-    FLOAT32: Ours("inception-tuned", (*_REFERENCE, "--backend", "onnxruntime")),
-    "ours, int8": Ours("inception-int8", (*_REFERENCE, "--backend", "onnxruntime")),
-    "ours, int8, OpenVINO": Ours("inception-int8", (*_REFERENCE, "--backend", "openvino"), ("openvino",)),
-    "ours, all": Ours("inception-int8", ("--backend", "openvino"), ("openvino",)),
+    FLOAT32: Ours(False, (*_REFERENCE, "--backend", "onnxruntime")),
+    "ours, int8": Ours(True, (*_REFERENCE, "--backend", "onnxruntime")),
+    "ours, int8, OpenVINO": Ours(True, (*_REFERENCE, "--backend", "openvino"), ("openvino",)),
+    "ours, all": Ours(True, ("--backend", "openvino"), ("openvino",)),
 }
 """The last with the pyramid: tiles of all its levels are counted, those of level 0 compared."""
 
@@ -51,8 +51,10 @@ class Setting:
     ----------
     slide
         The slide.
-    work, networks
-        Folders of the bench and of `bench.paper.paper_network`.
+    work
+        Folder of the bench.
+    model, integers
+        Packages of ours, in float32 and in 8-bit integers.
     cores
         Ranks of ours; torch takes as many threads by itself.
     workers
@@ -65,7 +67,8 @@ class Setting:
 
     slide: Path
     work: Path
-    networks: Path
+    model: Path
+    integers: Path | None
     cores: int
     workers: int
     spacing: float
@@ -87,6 +90,18 @@ class Setting:
         """TorchScript of level 0."""
         return self.work / "network.pt"
 
+    def answer(self, way: str) -> Path:
+        """Where a way's last answer is kept."""
+        return self.folder / f"{way.replace(', ', '-').replace(' ', '-')}.npz"
+
+    def package(self, way: str) -> Path:
+        """That a way of ours takes."""
+        if not OURS[way].in_integers:
+            return self.model
+        if self.integers is None:
+            raise ValueError(f"{way} was asked for without a package in integers")
+        return self.integers
+
 
 @dataclass(frozen=True)
 class Run:
@@ -94,6 +109,8 @@ class Run:
 
     Attributes
     ----------
+    turn
+        Counted from 1; ways are compared within one.
     start_s
         From launch to the first call of a network; of ranks, the last one's.
     tiles
@@ -103,6 +120,7 @@ class Run:
     """
 
     way: str
+    turn: int
     slide: str
     cores: int
     wall_s: float
@@ -114,7 +132,7 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def run_way(way: str, setting: Setting) -> Run:
+def run_way(way: str, setting: Setting, turn: int) -> Run:
     """Run a way once on the tiles that are given.
 
     Raises
@@ -125,15 +143,15 @@ def run_way(way: str, setting: Setting) -> Run:
     setting.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=setting.work) as scratch:
         if way in OURS:
-            return _run_ours(way, setting, Path(scratch))
-        return _run_peer(way, setting, Path(scratch))
+            return _run_ours(way, setting, turn, Path(scratch))
+        return _run_peer(way, setting, turn, Path(scratch))
 
 
-def _run_ours(way: str, setting: Setting, scratch: Path) -> Run:
+def _run_ours(way: str, setting: Setting, turn: int, scratch: Path) -> Run:
     ours = OURS[way]
     result, notes = scratch / "result.h5", scratch / "notes"
     words = ["mpirun", "-n", str(setting.cores), sys.executable, "-m", "bench.speed.startup_rank", "run"]
-    words += [str(setting.slide), "--model", str(setting.networks / ours.package), *ours.options]
+    words += [str(setting.slide), "--model", str(setting.package(way)), *ours.options]
     words += ["-o", str(result), "-q", *(["--mpp", str(setting.mpp)] if setting.mpp else [])]
     environment = {
         NOTES: str(notes),
@@ -143,7 +161,7 @@ def _run_ours(way: str, setting: Setting, scratch: Path) -> Run:
     corners, probabilities, tiles = read_result(result)
     firsts = [time_s for path in scratch.glob("notes.*") for name, time_s, _ in json.loads(path.read_text())]
     versions = {name: importlib.metadata.version(name) for name in ours.needs}
-    return _kept(way, setting, cost, max(firsts), corners, probabilities, tiles, versions)
+    return _kept(way, setting, turn, cost, max(firsts), corners, probabilities, tiles, versions)
 
 
 def read_result(result: Path) -> tuple[np.ndarray, np.ndarray, int]:
@@ -188,15 +206,16 @@ def ask_peer(way: str, setting: Setting, scratch: Path, tiles: Path | None) -> t
     return cost, json.loads(said.splitlines()[-1]), found
 
 
-def _run_peer(way: str, setting: Setting, scratch: Path) -> Run:
+def _run_peer(way: str, setting: Setting, turn: int, scratch: Path) -> Run:
     cost, said, found = ask_peer(way, setting, scratch, setting.tiles)
     corners, probabilities = found["corners"], found["probabilities"]
-    return _kept(way, setting, cost, said["first_s"], corners, probabilities, len(corners), said["versions"])
+    return _kept(way, setting, turn, cost, said["first_s"], corners, probabilities, len(corners), said["versions"])
 
 
 def _kept(
     way: str,
     setting: Setting,
+    turn: int,
     cost: Cost,
     first_s: float,
     corners: np.ndarray,
@@ -204,10 +223,11 @@ def _kept(
     tiles: int,
     versions: dict[str, str],
 ) -> Run:
-    answer = f"{way.replace(', ', '-').replace(' ', '-')}.npz"
-    np.savez(setting.folder / answer, corners=corners, probabilities=probabilities)
+    answer = setting.answer(way)
+    np.savez(answer, corners=corners, probabilities=probabilities)
     return Run(
         way,
+        turn,
         setting.slide.name,
         setting.cores,
         cost.wall_s,
@@ -215,7 +235,7 @@ def _kept(
         first_s - cost.launched_s,
         cost.peak_mb,
         tiles,
-        answer,
+        answer.name,
         versions,
     )
 

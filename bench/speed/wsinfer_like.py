@@ -75,11 +75,10 @@ class Logits(nn.Module):
 
 
 def load_network(state: Path) -> torch.jit.ScriptModule:
-    """TorchScript of the weights that training kept."""
+    """TorchScript of the best weights that training kept, or of a file of weights alone."""
     network = random_network(0)
-    network.load_state_dict(
-        torch.load(state, map_location="cpu", weights_only=True)["state"]["kept"]["best"]["network"]
-    )
+    kept = torch.load(state, map_location="cpu", weights_only=True)
+    network.load_state_dict(kept["state"]["kept"]["best"]["network"] if "state" in kept else kept)
     network.eval()
     traced: torch.jit.ScriptModule = torch.jit.trace(Logits(network).eval(), torch.zeros(1, 3, TILE, TILE))
     return traced

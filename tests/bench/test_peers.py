@@ -138,22 +138,27 @@ def test_descendants_are_found_whatever_session_they_have():
             subprocess.run(["kill", "-9", str(pid)], check=False)
 
 
-def run_of(way, wall, tiles=100):
-    return Run(way, "slide.tif", 2, wall, 2 * wall, wall / 10, 1000.0, tiles, f"{way}.npz", {"torch": "2"})
+def run_of(way, turn, wall, tiles=100):
+    return Run(way, turn, "slide.tif", 2, wall, 2 * wall, wall / 10, 1000.0, tiles, f"{way}.npz", {"torch": "2"})
 
 
 def test_costs_are_medians_and_ratios_are_taken_within_a_turn(tmp_path):
     walls = {"ours": (10.0, 20.0, 10.0), "peer": (20.0, 30.0, 40.0)}
-    for turn in range(3):
+    for turn in (1, 2, 3):
         for way, here in walls.items():
-            append(run_of(way, here[turn]), tmp_path / "runs.jsonl")
+            append(run_of(way, turn, here[turn - 1]), tmp_path / "runs.jsonl")
     runs = read_runs(tmp_path / "runs.jsonl")
-    assert [asdict(run) for run in runs[:2]] == [asdict(run_of("ours", 10.0)), asdict(run_of("peer", 20.0))]
+    assert [asdict(run) for run in runs[:2]] == [asdict(run_of("ours", 1, 10.0)), asdict(run_of("peer", 1, 20.0))]
     ours, peer = cost_rows(runs, "ours")
     assert ours[:6] == ["ours", 3, 100, "10.0", "10.0 to 20.0", "10.0"]
     assert peer[:6] == ["peer", 3, 100, "30.0", "20.0 to 40.0", "3.3"]
     # 2, 1.5 and 4 times; of the medians it would be 3
     assert peer[-2:] == ["2.00", "1.50 to 4.00"]
+
+
+def test_a_run_that_failed_shifts_no_turn():
+    runs = [run_of("ours", 1, 10.0), run_of("ours", 2, 20.0), run_of("peer", 2, 60.0)]
+    assert [row[-2] for row in cost_rows(runs, "ours")] == ["1.00", "3.00"]
 
 
 def test_answers_are_compared_by_corner_each_with_its_own_threshold():
