@@ -14,9 +14,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.command_line import command_line
 from bench.figures import print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 TORCH = "torch"
 """The environment of this torch; a CUDA build, as PyPI has no other that torchvision loads beside."""
@@ -85,6 +89,10 @@ print(json.dumps({name: row[:2] for name, row in found.items()}))
 """Version and bytes of what is asked for and all that it needs; run by the environment's own Python."""
 
 
+_OURS = "pyramidai-mpi[mpi,openvino]"
+_TORCHS = ("torch", "triton", "nvidia", "cuda")
+
+
 def python_of(work: Path, name: str) -> Path:
     """The Python of a peer's environment."""
     return work / "environments" / name / "bin" / "python"
@@ -115,9 +123,9 @@ def make(work: Path, name: str) -> None:
     frozen.write_text(_run([python, "-m", "pip", "freeze"]))
 
 
-def sizes(work: Path, name: str) -> dict[str, tuple[str, int]]:
-    """Version and bytes on the disk, compiled .pyc files left out, of all that a peer brings, by name."""
-    said = _run([python_of(work, name), "-c", _SIZES, *PEERS[name].requirements])
+def sizes(python: Path, requirements: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Version and bytes on the disk, compiled .pyc files left out, of all that requirements bring, by name."""
+    said = _run([python, "-c", _SIZES, *requirements])
     return {one: (version, size) for one, (version, size) in json.loads(said).items()}
 
 
@@ -138,17 +146,19 @@ def main() -> None:
     for name in names:
         make(options.work, name)
 
-    def rows() -> list[list[object]]:
-        table: list[list[object]] = []
+    def rows() -> Iterator[list[object]]:
         for name in names:
-            found = sizes(options.work, name)
-            version = found[PEERS[name].distribution.lower()][0]
-            largest = sorted(found, key=lambda one: -found[one][1])[:3]
-            megabytes = sum(size for _, size in found.values()) / 1e6
-            table.append([name, version, len(found), f"{megabytes:.0f}", ", ".join(largest)])
-        return table
+            peer = PEERS[name]
+            yield _row(name, peer.distribution, sizes(python_of(options.work, name), peer.requirements))
+        yield _row("ours", _OURS.partition("[")[0], sizes(Path(sys.executable), [_OURS]))
 
-    print_table(["peer", "version", "distributions", "MB", "largest"], rows())
+    print_table(["peer", "version", "distributions", "MB", "besides torch and CUDA"], rows())
+
+
+def _row(name: str, distribution: str, found: dict[str, tuple[str, int]]) -> list[object]:
+    besides = sum(size for one, (_, size) in found.items() if not one.startswith(_TORCHS))
+    megabytes = sum(size for _, size in found.values()) / 1e6
+    return [name, found[distribution.lower()][0], len(found), f"{megabytes:.0f}", f"{besides / 1e6:.0f}"]
 
 
 if __name__ == "__main__":
