@@ -133,7 +133,8 @@ def tree_of(
         As `build_tree`.
     """
     blank = ~np.isfinite(predictions["probability"]).all(axis=1)
-    if not np.array_equal(blank, predictions["decision"] == Decision.UNREADABLE):
+    has_classes = predictions["probability"].shape[1] > 0  # an encoder's tiles have no probability to be without
+    if has_classes and not np.array_equal(blank, predictions["decision"] == Decision.UNREADABLE):
         raise InternalError(
             "tiles without a probability are not those that are unreadable; this is a bug, please report it"
         )

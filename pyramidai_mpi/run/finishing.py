@@ -25,6 +25,7 @@ from pyramidai_mpi.run.resume import begin_slide
 from pyramidai_mpi.run.shared_passes import error_in, error_in_words
 from pyramidai_mpi.run.write import fill_features, write_result_alone
 from pyramidai_mpi.slides.identity import FullHash
+from pyramidai_mpi.store.results.reader import read_stated_digest
 from pyramidai_mpi.store.results.result import Execution
 from pyramidai_mpi.store.results.summary import account_of
 
@@ -109,7 +110,7 @@ class Finisher:
             check_slide(settings, self._package, rule, self._most_tiles)
             if settings.slide.sha256:
                 self._hashes[number] = FullHash(settings.slide.path)
-            deciding = facts_at_work(settings, self._package, slide, rule, analysis.engines, analysis.widths)
+            deciding = facts_at_work(settings, self._package, slide, rule, analysis.networks, analysis.widths)
             self._parts[number] = part_record(settings.slide.part, deciding)
             return begin_slide(settings, slide, rule, analysis, deciding, self._journals, lock)
         except BaseException:
@@ -214,6 +215,8 @@ class Finisher:
     def end_of(self, number: int, result: Result, seconds: float) -> SlideEnd:
         """How a slide has ended whose result is in its place."""
         account, part = account_of(result, seconds), self._each[number].slide.part
+        if result.has_encoded:  # its digest covers features, which are in the file alone
+            account = replace(account, digest=read_stated_digest(self._each[number].output.path))
         if part is not None:
             account = replace(account, warning="")  # it is the whole slide of which that is to be said
         elif account.is_unreadable:
@@ -247,6 +250,11 @@ def _summary(settings: RunSettings, result: Result, warning: str) -> str:
         return f"{name}: {warning}{where}: the result is valid and empty: {settings.output.path}"
     failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
     said = f"; {warning}" if warning else ""
+    if result.has_encoded:
+        level = result.levels[0]
+        said = f", {level.n_features} features a tile ({level.feature_type}){said}"
+    if not result.model.classes:
+        return f"{name}: {looked_at_in_words(result)}{failed}{said}: {settings.output.path}"
     saved = f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_windows):.2f}"
     if result.prediction is not None:  # of a model that leaves nothing out
         saved = result.prediction.record.words

@@ -14,7 +14,7 @@ from pyramidai_mpi.pyramid.looked_at import warning_of
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
 from pyramidai_mpi.pyramid.tissue import Areas
 from pyramidai_mpi.store.results.dense import areas_on_map, map_of, read_dense_map
-from pyramidai_mpi.store.results.reader import digest_in, open_result
+from pyramidai_mpi.store.results.reader import open_result, stated_digest
 from pyramidai_mpi.store.results.tables import (
     count_decisions,
     damage_is_named,
@@ -170,7 +170,7 @@ def read_account(path: Path, *, may_be_part: bool = False) -> SlideAccount:
             unreadable=header.n_tiles_failed,
             seconds=_seconds(execution.attributes),
             balance=_balance(execution),
-            digest=digest_in(file),
+            digest=stated_digest(file, header),
             quickhash=header.slide.quickhash,
             tissue_mm2=areas.tissue,
             positive_mm2=areas.positive,

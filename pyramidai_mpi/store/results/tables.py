@@ -58,6 +58,8 @@ class Header:
         What was written as the digest of its content; None in a file of the first versions, which wrote none.
     prediction
         What the model's aggregator says of the slide; None where it has none.
+    encoder
+        What gave the features of level 0 beside the model; None where nothing did.
     """
 
     slide: SlideRecord
@@ -72,6 +74,12 @@ class Header:
     n_tiles_failed: int
     digest: str | None
     prediction: PredictionRecord | None = None
+    encoder: ModelRecord | None = None
+
+    @property
+    def is_of_encoder(self) -> bool:
+        """Whether the model is an encoder, which gives features and no scores."""
+        return not self.model.classes
 
     @property
     def grid(self) -> Grid:
@@ -104,11 +112,23 @@ class Header:
         Raises
         ------
         InputError
-            When the positive class is none of the classes.
+            When the positive class is none of the classes, as of an encoder, which has none.
         """
+        if self.is_of_encoder:
+            raise InputError(
+                f"the result of {self.slide.name}: is of the encoder {self.model.name}, which gives features and no "
+                "scores; use a result of a classifier, or for features `export --clam`"
+            )
         if self.model.positive_class not in self.model.classes:
             raise InputError(f"a result's positive class {self.model.positive_class!r:.80} is none of its classes")
         return self.model.classes.index(self.model.positive_class)
+
+
+def model_in_words(header: Header) -> str:
+    """What the model of a result gives, for people."""
+    if header.is_of_encoder:
+        return f"encoder, {header.levels[0].n_features} features a tile ({header.levels[0].feature_type})"
+    return f"{', '.join(header.model.classes)}; positive: {header.model.positive_class}"
 
 
 @dataclass(frozen=True)
@@ -201,6 +221,7 @@ def read_header(file: ResultFile) -> Header:
         n_tiles_failed=int(file.attrs["n_tiles_failed"]),
         digest=str(file.attrs["digest"]) if "digest" in file.attrs else None,
         prediction=read_prediction_record(file),
+        encoder=read_model_record(file, "encoder") if "encoder" in file else None,
     )
 
 
@@ -219,9 +240,9 @@ def read_slide_record(file: ResultFile) -> SlideRecord:
     )
 
 
-def read_model_record(file: ResultFile) -> ModelRecord:
-    """The model of an open result; whoever calls it names damage (`damage_is_named`)."""
-    model = file["model"].attrs
+def read_model_record(file: ResultFile, group: str = "model") -> ModelRecord:
+    """The model of an open result, or its encoder; whoever calls it names damage (`damage_is_named`)."""
+    model = file[group].attrs
     return ModelRecord(
         name=str(model["name"]),
         classes=tuple(str(name) for name in model["classes"]),
@@ -247,6 +268,7 @@ def _read_level(group: h5py.Group) -> LevelRecord:
         spacing_um_px=float(attributes["spacing_um_px"]),
         threshold=float(attributes["threshold"]),
         n_features=int(group["features"].shape[1]) if "features" in group else 0,
+        feature_type=group["features"].dtype.name if "features" in group else "float32",
         **{
             name: int(attributes[stored])
             for name, stored in CELL_ATTRIBUTES.items()

@@ -17,10 +17,13 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, InternalError
 from pyramidai_mpi.store.files.placing import flush_file
 from pyramidai_mpi.store.results.failsafe_file import written_hdf5
+from pyramidai_mpi.store.results.feature_digest import ATTRIBUTE as FEATURES_DIGEST
+from pyramidai_mpi.store.results.feature_digest import digest_of_features, has_digest_of_features
 from pyramidai_mpi.store.results.prediction import TILE_TABLES, write_prediction
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, FORMAT, FORMAT_VERSION, PART_FORMAT
 from pyramidai_mpi.store.results.seal import FILE_VERSIONS, rows_on_disk, seal_file
+from pyramidai_mpi.store.results.tables import read_header
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -114,6 +117,8 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
         if result.part is not None:
             write_part(file, result.part)
         write_slide_and_model(file, result.slide, result.model)
+        if result.encoder is not None:
+            _write_model(file.create_group("encoder"), result.encoder)
         pixels = np.asarray(result.tissue.mask, bool).view(np.uint8)
         mask = create_table(file, "tissue/mask", pixels, max(1, _MASK_CHUNK_BYTES // max(1, pixels.shape[1])))
         mask.attrs.update(downsample=result.tissue.downsample, method=result.tissue.method)
@@ -139,10 +144,13 @@ def write_slide_and_model(file: h5py.File, slide: SlideRecord, model: ModelRecor
         group.attrs["sha256"] = slide.sha256
     if slide.openslide_quickhash1 is not None:
         group.attrs["openslide_quickhash1"] = storable(slide.openslide_quickhash1)
-    group = file.create_group("model")
+    _write_model(file.create_group("model"), model)
+
+
+def _write_model(group: h5py.Group, model: ModelRecord) -> None:
     group.attrs.update(
         name=model.name,
-        classes=list(model.classes),
+        classes=np.array(model.classes, h5py.string_dtype()),  # of an encoder there are none
         positive_class=model.positive_class,
         tile_size=model.tile_size,
         scale_factor=model.scale_factor,
@@ -183,13 +191,13 @@ def _create_levels(file: h5py.File, result: Result) -> None:
             stored = {attribute: getattr(level, name) for name, attribute in CELL_ATTRIBUTES.items()}
             group.attrs.update(stored)
         if level.n_features:
-            # uncompressed, as float32 features hardly shrink, but with checksums
-            shape = (len(result.tree.levels[n]), level.n_features)
-            rows_a_chunk = min(max(1, _FEATURE_CHUNK_BYTES // (4 * level.n_features)), shape[0])
+            # uncompressed, as features hardly shrink, but with checksums
+            shape, dtype = (len(result.tree.levels[n]), level.n_features), np.dtype(level.feature_type)
+            rows_a_chunk = min(max(1, _FEATURE_CHUNK_BYTES // (dtype.itemsize * level.n_features)), shape[0])
             checked = {"chunks": (rows_a_chunk, level.n_features), "fletcher32": True} if shape[0] else {}
-            group.create_dataset("features", shape=shape, dtype=np.float32, **checked)
+            group.create_dataset("features", shape=shape, dtype=dtype, **checked)
         for name, rows in whole.tables[n].items():
-            if len(rows) == 0:  # a chunked table needs at least one row
+            if rows.size == 0:  # a chunked table needs at least one row and column
                 group.create_dataset(name, shape=rows.shape, dtype=rows.dtype)
             else:
                 chunks = (min(len(rows), _CHUNK_ROWS), *rows.shape[1:])
@@ -217,8 +225,11 @@ class TableWriter:
         )
 
     def write(self, level: int, name: str, first_row: int, rows: npt.NDArray[Any]) -> None:
-        """Write rows of a table, maybe none of them, from `first_row` on."""
+        """Write rows of a table, maybe none of them, from `first_row` on; its type holds them as they are."""
         dataset = self._file[f"levels/{level}/{name}"]
+        if dataset.size == 0:  # on all ranks alike: no row, or an encoder's probabilities, which have no column
+            return
+        rows = rows.astype(dataset.dtype, copy=False)  # HDF5 converts nothing in a collective call
         if self._collective:
             _write_rows_collectively(dataset, first_row, np.ascontiguousarray(rows))
         elif len(rows):
@@ -234,7 +245,7 @@ def write_slab(path: Path, slab: Slab) -> None:
     with written_hdf5(path, "r+") as file:
         for n, tables in enumerate(slab.tables):
             for name, rows in tables.items():
-                if len(rows):
+                if rows.size:
                     first = slab.first_row[n]
                     file[f"levels/{n}/{name}"][first : first + len(rows)] = rows
 
@@ -268,12 +279,15 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
         write_execution(file, execution)
         file.attrs["complete"] = True
         file.attrs["digest"] = expected_digest
+        header = read_header(file)
+        if has_digest_of_features(header):
+            file.attrs[FEATURES_DIGEST] = digest_of_features(file, header)
         features = [level["features"] for level in file["levels"].values() if "features" in level]
         left_out = [place for table in features for place in rows_on_disk(table)]
     seal_file(path, left_out)
     flush_file(path)  # what cannot be kept is to fail here, before it is read back and named
     try:
-        read_digest(path, may_be_part=True)
+        read_digest(path, may_be_part=True, with_features=False)  # these were just read, for their digest
     except InputError as error:
         raise InternalError(f"{path}: does not hold what was to be written: {error}") from error
 
