@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--model", type=Path, default=None, help="one more model, of tiles of 224 px")
     parser.add_argument("--folder", type=Path, default=None, help="for slides of up to 700 MB")
-    parser.add_argument("--copies", type=int, default=None, help="mean colour alone, on N x N copies of the block, once")
+    parser.add_argument("--copies", type=int, default=None, help="mean colour alone, N x N copies of the block, once")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     tiny = write_tiny_package(folder / "tiny", tile_size=32)
