@@ -9,7 +9,7 @@ from pyramidai_mpi import open_result
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.engines.features import cosines
-from pyramidai_mpi.patches.formats.foreign_features import ForeignFeatures
+from pyramidai_mpi.patches.formats.foreign_features import FeatureFile
 from pyramidai_mpi.run import encoding
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.synth import SynthSpec, write_slide
@@ -77,7 +77,7 @@ def test_float16_is_float32_rounded_to_the_nearest(folder, tmp_path):
 
 def test_aggregators_learn_from_float16_too(folder, tmp_path):
     assert _run(folder, tmp_path / "half.h5", "--model", "encoder", "--feature-type", "float16").returncode == 0
-    source, features = ForeignFeatures(tmp_path / "half.h5"), open_result(tmp_path / "half.h5").levels[0].features
+    source, features = FeatureFile(tmp_path / "half.h5"), open_result(tmp_path / "half.h5").levels[0].features
     assert (source.n_tiles, source.n_features) == features.shape
     rows = source.rows(np.array([0, 5, 17]))
     assert rows.dtype == np.float32
