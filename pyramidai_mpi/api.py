@@ -23,6 +23,7 @@ from pyramidai_mpi.base.settings import (
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
     FEATURE_TYPES,
+    ODD_LEVELS,
     STRIDE_MODES,
     TISSUE_METHODS,
     ModelChoice,
@@ -139,6 +140,7 @@ def analyse(
     tissue_limit: float | None = None,
     min_tissue: float = DEFAULT_MIN_TISSUE,
     reader: str = "auto",
+    odd_levels: str = ODD_LEVELS[0],
     read_ahead: str = "auto",
     slide_sha256: bool = False,
     batch_size: int = DEFAULT_BATCH_SIZE,
@@ -190,10 +192,8 @@ def analyse(
         Keep the networks' feature vectors, an encoder's in any case; in ``float32`` or ``float16``.
     encoder
         Folder of the package of an encoder that gives the features of level 0, on the tiles that the model reaches.
-    backend
-        ``onnxruntime``, ``openvino`` or ``auto``.
-    precision
-        ``float32``, or ``bfloat16`` with OpenVINO.
+    backend, precision
+        ``onnxruntime``, ``openvino`` or ``auto``; ``float32``, or ``bfloat16`` with OpenVINO.
     roi, exclude
         Files of outlines that the analysis is restricted to, and that are left out of it.
     tissue_mask, no_tissue
@@ -206,6 +206,8 @@ def analyse(
         Least tissue share of a lowest-resolution tile.
     reader, read_ahead
         What decodes the slide, and whether tiles are read before their turn; the result is the same.
+    odd_levels
+        How stored levels are read whose size is no whole fraction of level 0's: ``own``, ``interpolated``.
     slide_sha256
         Keep the SHA-256 of the whole slide in the result.
     batch_size, policy, seed, writer
@@ -284,6 +286,7 @@ def analyse(
                 tissue=TISSUE_METHODS[0] if network is not None else os.fspath(tissue),
                 tissue_limit=tissue_limit,
                 tissue_network=network,
+                odd_levels=odd_levels,
             ),
             ModelChoice(
                 find_model(None if model is None else Path(model)),
@@ -335,6 +338,7 @@ def explain_tiles(
     mpp: float | None = None,
     allow_upsampling: bool = False,
     reader: str = "auto",
+    odd_levels: str = ODD_LEVELS[0],
     overwrite: bool = False,
     resume: bool = False,
 ) -> OpenExplanation:
@@ -386,7 +390,7 @@ def explain_tiles(
         found = find_source(Path(source), _path(slide))
         target = explained_file(Path(kept if output is None else output), slide_stem(found.slide))
         settings = RunSettings(
-            SlideInput(found.slide, mpp, allow_upsampling=allow_upsampling, reader=reader),
+            SlideInput(found.slide, mpp, allow_upsampling=allow_upsampling, reader=reader, odd_levels=odd_levels),
             ModelChoice(find_model(_path(model))),
             Output(target, overwrite, resume, command_line="pyramidai_mpi.explain_tiles"),
         )

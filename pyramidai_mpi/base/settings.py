@@ -73,6 +73,8 @@ class Regions:
 
 READERS = ("auto", "image", "openslide", "patches", "tiff")
 """Those of `slides.readers.choice`, as tests see; so are the policies those of `sched.policy`."""
+ODD_LEVELS = ("own", "interpolated")
+"""How levels of odd size are read (see `slides.spacing`), the default first."""
 READ_AHEAD = ("auto", "always", "never")
 LEVELS = ("mpp", "scale")
 TISSUE_METHODS = ("od", "hsv-otsu")
@@ -84,6 +86,11 @@ BACKENDS = ("auto", *NETWORK_LIBRARIES)
 PRECISIONS = ("float32", "bfloat16")
 FEATURE_TYPES = ("float32", "float16")
 POLICIES = ("static", "steal-one", "steal-half")
+
+
+def odd_levels_of(execution: Mapping[str, Any]) -> str:
+    """How levels of odd size were read for a file, by the attributes of its ``/execution``."""
+    return ODD_LEVELS[0] if execution.get("odd_levels") == ODD_LEVELS[0] else ODD_LEVELS[1]
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
@@ -129,6 +136,10 @@ class SlideInput:
         Which part of the slide's roots this run does; None does all.
     tissue_network
         Package of a network that finds the tissue, instead of `tissue`.
+    odd_levels
+        How stored levels are read whose size is no whole fraction of level 0's, of `ODD_LEVELS`: their ``own`` pixels
+        as they are stored, where they can be had; or all ``interpolated`` by
+        OpenSlide, as earlier versions did.
 
     Raises
     ------
@@ -148,12 +159,14 @@ class SlideInput:
     tissue_limit: float | None = None
     part: Part | None = None
     tissue_network: Path | None = None
+    odd_levels: str = ODD_LEVELS[0]
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
             raise UsageError(f"--mpp {self.mpp:g}: expected a number of µm per pixel above 0")
         check_choice("--levels", self.levels, LEVELS)
         check_choice("--reader", self.reader, READERS)
+        check_choice("--odd-levels", self.odd_levels, ODD_LEVELS)
         if self.levels == "scale" and self.mpp is not None:
             raise UsageError("--levels scale and --mpp exclude each other: by scale, µm/px do not count; give one")
         check_choice("--tissue", self.tissue, TISSUE_METHODS)

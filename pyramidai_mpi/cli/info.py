@@ -92,7 +92,8 @@ def _slide_lines(path: Path) -> Iterator[str]:
         yield f"openslide  quickhash-1 {info.openslide_quickhash1}"
     for level, (size, downsample) in enumerate(zip(info.stored_sizes, info.stored_downsamples, strict=True)):
         spacing = f", {info.mpp * downsample:.4g} µm/px" if info.mpp else ""
-        yield f"stored level {level}: {size[0]} x {size[1]} px, 1/{downsample:g}{spacing}"
+        how = "" if info.stored_exact[level] else ", between its pixels: interpolated"
+        yield f"stored level {level}: {size[0]} x {size[1]} px, 1/{downsample:g}{spacing}{how}"
     for width, height in info.no_levels:
         yield f"left out: a page of {width} x {height} px that is no smaller version of the slide"
 

@@ -36,6 +36,7 @@ from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
 from pyramidai_mpi.cli.model_option import MODEL
 from pyramidai_mpi.cli.network_options import network_options
 from pyramidai_mpi.cli.part_option import PART_HELP, check_exports, leave_without_slides
+from pyramidai_mpi.cli.pool_options import odd_levels_option
 from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.cli.window_options import window_options
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
@@ -168,6 +169,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="What decodes the slide's pixels: the same ones, so the same result. image: PNG, JPEG, TIFF without tiles.",
 )
+@odd_levels_option
 @click.option(
     "--read-ahead",
     type=click.Choice(READ_AHEAD),
@@ -236,6 +238,7 @@ def command(
     networks: Networks,
     writer: str,
     reader: str,
+    odd_levels: str,
     export: str,
     read_ahead: str,
     slide_sha256: bool,
@@ -285,6 +288,7 @@ def command(
             tissue=way.method,
             tissue_limit=tissue_limit,
             tissue_network=way.network,
+            odd_levels=odd_levels,
         ),
         ModelChoice(model or Path(), parse_thresholds(threshold), **networks._asdict()),
         Output(

@@ -99,6 +99,7 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "feature-type": model.feature_type,
         "encoder": model.encoder,
         "reader": slide.reader,
+        "odd-levels": slide.odd_levels,
         "read-ahead": schedule.read_ahead,
         "stride": windows.stride,
         "overlap": windows.overlap,

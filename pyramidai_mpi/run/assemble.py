@@ -229,9 +229,9 @@ def tree_by(blocks: BlockRule | None, predictions: npt.NDArray[np.void], rule: T
 
 def n_reference(blocks: BlockRule | None, rule: TileRule) -> int:
     """Windows of the finest stride that a run without a pyramid would look at."""
-    tiles = rule.reference_tiles()
     if blocks is None:
-        return len(tiles)
+        return rule.count_reference()
+    tiles = rule.reference_tiles()
     some = (tiles[first : first + 1024] for first in range(0, len(tiles), 1024))
     return sum(int(blocks.cells(rule, 0, part).sum()) for part in some)
 

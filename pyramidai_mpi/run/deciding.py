@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
+from pyramidai_mpi.base.settings import NETWORK_LIBRARIES, ODD_LEVELS
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.tissue import METHODS, NETWORK, REGION_ROLES, pack_mask
@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.pyramid.tissue import TissueSource
+    from pyramidai_mpi.slides.readers.base import SlideInfo
     from pyramidai_mpi.store.results.reader import ResultOrigin
 
-_UNSAID = (NO_STRIDE, NO_ENCODER, WHOLE_FEATURES)
+INTERPOLATED = Fact("odd_levels", "--odd-levels", ODD_LEVELS[1], Kind.SLIDE)
+"""How levels of odd size are read, of a slide that has none too."""
+_UNSAID = (NO_STRIDE, NO_ENCODER, WHOLE_FEATURES, INTERPOLATED)
 """Facts that stand in the table only where they are others: older journals and results do not know of them."""
 _STATED = {"stain_per": "slide", **{fact.name: fact.value for fact in _UNSAID}}
 """What such a journal or result says without words."""
@@ -113,9 +116,15 @@ def facts_of_slide(slide: OpenSlide, source: TissueSource) -> Facts:
         Fact("mpp", "µm/px", float(slide.mpp), Kind.SLIDE, has_own_place=True),
         # its reduced levels are resampled, where the slide's may be stored
         Fact("patches_digest", "file of patches in the slide's place", info.patches_digest, Kind.SLIDE),
+        *odd_levels_fact(info),
         Fact("tissue_method", "tissue", source.method, Kind.SLIDE, has_own_place=True),
         *(Fact(_hash_of(role), _option(role), hashes.get(role, ""), Kind.SLIDE, True) for role in REGION_ROLES),
     )
+
+
+def odd_levels_fact(info: SlideInfo) -> Facts:
+    """How levels of odd size are read, where it is by their own pixels."""
+    return (replace(INTERPOLATED, value=info.odd_levels),) if info.odd_levels else ()
 
 
 def facts_before(settings: RunSettings, package: ModelPackage, slide: OpenSlide, source: TissueSource) -> Facts:
@@ -202,10 +211,14 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
 def differences(found: Mapping[str, Any], wanted: Iterable[Fact]) -> list[Difference]:
     """In what a run differs from what was found, of all that both sides know.
 
-    A run whose tiles are windows side by side does not name its stride, but differs from one that does; and so on.
+    A run whose tiles are windows side by side does not name its stride, but differs from one that does; and so on. Of
+    another slide, only the hash may be known.
     """
-    asked = {fact.name: fact for fact in (*_UNSAID, *wanted)}.values()
-    return [Difference(fact, found[fact.name]) for fact in asked if found.get(fact.name, fact.value) != fact.value]
+    asked = {fact.name: fact for fact in wanted}
+    unsaid = [fact for fact in _UNSAID if fact is not INTERPOLATED or "mpp" in asked]
+    asked = {**{fact.name: fact for fact in unsaid}, **asked}
+    found = {**{fact.name: fact.value for fact in unsaid}, **found}
+    return [Difference(one, found[one.name]) for one in asked.values() if found.get(one.name, one.value) != one.value]
 
 
 def check_same(
@@ -317,11 +330,19 @@ def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.voi
         "seed": settings.schedule.seed,
         "batch_size": settings.schedule.batch_size,
         "reader": slide.pyramid.reader.info.reader,
+        **odd_levels_said(slide.pyramid.reader.info),
         "n_ranks": len(ranks),
         "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),
         "python": sys.version.split()[0],
         **library_versions(),
     }
+
+
+def odd_levels_said(info: SlideInfo) -> dict[str, str | int | float]:
+    """What a file says of a slide's levels of odd size, where it has any."""
+    if info.odd_levels:
+        return {INTERPOLATED.name: info.odd_levels}
+    return {} if all(info.stored_exact) else {INTERPOLATED.name: str(INTERPOLATED.value)}
 
 
 def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, backends: Sequence[str]) -> list[Fact]:
@@ -340,7 +361,10 @@ def _aggregator(package: ModelPackage) -> Facts:
 
 def versions_of(slide: OpenSlide, source: TissueSource, others: Iterable[str] = ()) -> list[Fact]:
     """Versions of the program, and of the libraries that read a slide and find its tissue, and of others."""
-    used = {"numpy", *READERS[slide.pyramid.reader.info.reader].libraries, *others}
+    info = slide.pyramid.reader.info
+    used = {"numpy", *READERS[info.reader].libraries, *others}
+    if info.odd_levels:  # whatever reads the other levels
+        used.update(READERS["tiff"].libraries)
     if source.method.startswith(tuple(METHODS.values())):
         used |= {"scikit-image", "scipy"}
     if source.method.startswith(NETWORK):

@@ -132,7 +132,7 @@ class Finisher:
             result = self.assemble(number, collected, facts, self._ranks)
             if self.predicts(number):
                 result = self.with_prediction(number, result, lambda: self._features_of(collected))
-            fill = partial(fill_features, collected.spool, collected.all_records(self._analysis.record), self.widths)
+            fill = partial(fill_features, collected.spool, collected.records.rows, self.widths)
             write_result_alone(
                 result,
                 settings.output.path,
@@ -166,7 +166,7 @@ class Finisher:
 
     def _features_of(self, collected: Collected) -> npt.NDArray[np.float32]:
         """The features of level 0 in the result's order, float32 (N, F)."""
-        records = collected.all_records(self._analysis.record)
+        records = collected.records.rows
         rows = np.argsort(canonical_rows(records)[records["level"] == 0])
         return collected.spool.read(0, rows, self.widths[0])
 
@@ -199,8 +199,8 @@ class Finisher:
             slide,
             collected.beginning.rule,
             self._plan,
-            collected.all_records(self._analysis.record),
-            collected.all_failed(),
+            collected.records.rows,
+            collected.failed.rows,
             Execution(facts, ranks, collected.all_batches()),
             self.widths,
             self._hashes.pop(number).result() if number in self._hashes else None,
@@ -210,7 +210,7 @@ class Finisher:
     def _approximate_error(self, collected: Collected) -> dict[str, float | int]:
         if self._plan.rule is None or not self._plan.rule.n_compared:
             return {}
-        return error_in(collected.all_records(self._analysis.record), self._analysis.thresholds)
+        return error_in(collected.records.rows, self._analysis.thresholds)
 
     def end_of(self, number: int, result: Result, seconds: float) -> SlideEnd:
         """How a slide has ended whose result is in its place."""

@@ -24,7 +24,15 @@ from tests.packages import write_package
 
 ALL_OTHERWISE = RunSettings(
     SlideInput(
-        Path("-odd name.tif"), 0.5, "mpp", 0.25, Regions(Path("r"), Path("e"), Path("t m.png")), True, "tiff", True
+        Path("-odd name.tif"),
+        0.5,
+        "mpp",
+        0.25,
+        Regions(Path("r"), Path("e"), Path("t m.png")),
+        True,
+        "tiff",
+        True,
+        odd_levels="interpolated",
     ),
     ModelChoice(Path("model"), {0: 0.1, 2: 1 / 3}, "tumor", True, "openvino", "bfloat16", "float16", Path("e n c")),
     Output(Path("o.h5"), False, True, writer="serial", accept_mixed=True),
@@ -48,7 +56,7 @@ def test_the_words_say_to_the_command_line_what_was_asked_for():
         "features": True, "feature_type": "float16", "encoder": Path("e n c"),
         "writer": "serial", "backend": "openvino", "precision": "bfloat16", "reader": "tiff",
         "read_ahead": "never", "slide_sha256": True, "overwrite": False, "resume": True, "accept_mixed": True,
-        "time_limit": "2h", "tissue": "od", "tissue_limit": None,
+        "time_limit": "2h", "tissue": "od", "tissue_limit": None, "odd_levels": "interpolated",
         "stride": None, "overlap": 0.5, "stride_mode": "shared", "allow_approximate": True,
     }  # fmt: skip
     assert {name: got[name] for name in expected} == expected

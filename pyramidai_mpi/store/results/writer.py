@@ -1,8 +1,8 @@
 """Writing the result file, by rank 0 alone or by all ranks together: the same content either way.
 
 Rank 0 alone makes the file: attributes, small tables and the level tables at their full size. The rows of the level
-tables are then filled in slabs, one a rank. With one slab (serially) rank 0 fills it; with several, all ranks open the
-file through MPI-IO and write collectively, which needs an h5py that was built with MPI.
+tables are then filled by rank 0, or by all ranks in turn, which open the file through MPI-IO and write collectively;
+that needs an h5py that was built with MPI.
 """
 
 from __future__ import annotations
@@ -34,8 +34,13 @@ if TYPE_CHECKING:
     from pyramidai_mpi.store.results.result import Execution, ModelRecord, PartRecord, Result, SlideRecord
 
 _CHUNK_ROWS = 16384
+ROWS_A_ROUND = 16 * _CHUNK_ROWS
+"""Rows of a table that a rank is sent and writes at a time, of several that write: whole chunks, so no chunk has two
+writers. At 16 bytes a row they are 4 MB, and HDF5 holds them once more, compressed."""
 _COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 _FEATURE_CHUNK_BYTES = 1 << 20
+_MASK_CHUNK_BYTES = 1 << 22
+"""As who reads a band of rows unpacks the chunks that it meets."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,8 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
         write_slide_and_model(file, result.slide, result.model)
         if result.encoder is not None:
             _write_model(file.create_group("encoder"), result.encoder)
-        mask = create_table(file, "tissue/mask", result.tissue.mask.astype(np.uint8))
+        pixels = np.asarray(result.tissue.mask, bool).view(np.uint8)
+        mask = create_table(file, "tissue/mask", pixels, max(1, _MASK_CHUNK_BYTES // max(1, pixels.shape[1])))
         mask.attrs.update(downsample=result.tissue.downsample, method=result.tissue.method)
         _create_levels(file, result)
         create_table(file, "failed", result.failed)
@@ -198,8 +204,8 @@ def _create_levels(file: h5py.File, result: Result) -> None:
                 group.create_dataset(name, shape=rows.shape, dtype=rows.dtype, chunks=chunks, **_COMPRESSION)
 
 
-class FeatureWriter:
-    """Fills the feature tables of a file that `create_file` has made, block by block.
+class TableWriter:
+    """Fills the level tables of a file that `create_file` has made, block by block.
 
     Parameters
     ----------
@@ -218,12 +224,14 @@ class FeatureWriter:
             else written_hdf5(path, "r+")
         )
 
-    def write(self, level: int, first_row: int, rows: npt.NDArray[np.float32]) -> None:
-        """Write rows, float32 (n, F) with n maybe 0, from `first_row` on; the table's type holds them as they are."""
-        dataset = self._file[f"levels/{level}/features"]
+    def write(self, level: int, name: str, first_row: int, rows: npt.NDArray[Any]) -> None:
+        """Write rows of a table, maybe none of them, from `first_row` on; its type holds them as they are."""
+        dataset = self._file[f"levels/{level}/{name}"]
+        if dataset.size == 0:  # on all ranks alike: no row, or an encoder's probabilities, which have no column
+            return
         rows = rows.astype(dataset.dtype, copy=False)  # HDF5 converts nothing in a collective call
         if self._collective:
-            _write_rows_collectively(dataset, first_row, rows)
+            _write_rows_collectively(dataset, first_row, np.ascontiguousarray(rows))
         elif len(rows):
             dataset[first_row : first_row + len(rows)] = rows
 
@@ -240,27 +248,6 @@ def write_slab(path: Path, slab: Slab) -> None:
                 if rows.size:
                     first = slab.first_row[n]
                     file[f"levels/{n}/{name}"][first : first + len(rows)] = rows
-
-
-def write_slab_collectively(path: Path, slab: Slab, comm: Any) -> None:
-    """Fill rows from all ranks of `comm` at once, each its own slab (maybe without rows).
-
-    Collective. Every rank makes the same calls in the same order, whatever it holds and whatever fails: an error on one
-    rank is raised after the last of them.
-    """
-    failure: OSError | RuntimeError | None = None
-    with h5py.File(path, "r+", libver=FILE_VERSIONS, driver="mpio", comm=comm) as file:
-        for n, tables in enumerate(slab.tables):
-            for name in tables:
-                dataset = file[f"levels/{n}/{name}"]
-                if dataset.size == 0:
-                    continue
-                try:
-                    _write_rows_collectively(dataset, slab.first_row[n], np.ascontiguousarray(tables[name]))
-                except (OSError, RuntimeError) as error:
-                    failure = failure or error
-    if failure is not None:
-        raise failure
 
 
 def _write_rows_collectively(dataset: h5py.Dataset, first_row: int, rows: npt.NDArray[Any]) -> None:
