@@ -211,6 +211,7 @@ def test_a_result_shows_itself_in_a_notebook(folder):
         (("--model", "encoder", "--threshold", "0=0.5"), 64, "gives no scores"),
         (("--model", "encoder", "--positive-class", "tumor"), 64, "has no classes"),
         (("--model", "encoder", "--stride", "32"), 64, "--stride"),
+        (("--model", "encoder", "--export", "clam,csv"), 64, "--export csv"),
         (("--model", "encoder", "--encoder", "encoder"), 64, "is an encoder already"),
         (("--model", "classifier", "--encoder", "classifier"), 65, "expected an encoder"),
         (("--model", "classifier", "--encoder", "encoder", "--features"), 64, "leave one out"),
