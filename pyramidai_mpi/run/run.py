@@ -18,6 +18,7 @@ from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, 
 from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
 from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, most_tiles_of
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
+from pyramidai_mpi.run.encoding import check_precision
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
 from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, load_encoder, settle_backend
@@ -317,6 +318,7 @@ class _Run:
             progress.phase("loading the networks")
             common = settle_backend(comm, each[0], package, trial)
             engines = build_engines(comm, package, common, trial)
+            on_rank0(comm, lambda: check_precision(package, common))
             thresholds = package.thresholds(common.model.thresholds)
             classify = Classify(
                 [engines[n] for n in plan.levels.networks],
