@@ -107,10 +107,8 @@ def _dask(tree: Path, workers: int, work: Path, folder: Path, environment: dict[
     started = []
     full = {**os.environ, **environment}
 
-    def start(host: str, *words: str) -> None:
-        command = on(
-            folder, host, python, "-m", "distributed.cli.dask_scheduler" if not words else words[0], *words[1:]
-        )
+    def start(host: str, module: str, *words: str) -> None:
+        command = on(folder, host, python, "-m", module, *words)
         silent = subprocess.DEVNULL
         started.append(
             subprocess.Popen(command, cwd=REPOSITORY, env=full, stdout=silent, stderr=silent, start_new_session=True)
