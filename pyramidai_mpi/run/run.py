@@ -20,7 +20,7 @@ from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, mos
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
-from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, settle_backend
+from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, load_encoder, settle_backend
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
@@ -322,9 +322,11 @@ class _Run:
                 [engines[n] for n in plan.levels.networks],
                 [thresholds[n] for n in plan.levels.networks],
                 len(package.classes),
-                package.score_column,
+                package.positive_class,
                 common.mode,
                 keeps_features(common, package),
+                common.model.feature_type,
+                load_encoder(comm, package, common),
                 common.schedule.read_ahead,
                 share_stain_engine(comm, package),
             )

@@ -294,7 +294,7 @@ class _Pool:
         if self._spool is not None and begun is not None:
             # what earlier starts have done comes first in the spool of the slide's owner
             collected = self._held or self._owner.collected(opened.number)
-            workload.tiles_kept.extend(tiles_only(records) for records in collected.records)
+            workload.tiles_kept.append(tiles_only(collected.records.rows))
         tiles = np.frombuffer(first, self._job.analysis.task)
         workload.begin(opened.number, opened.slide, opened.rule, int.from_bytes(tag, "little"))
         grid = opened.rule.grid
@@ -307,7 +307,7 @@ class _Pool:
     def _has_begun(self, collected: Collected) -> None:
         rule = collected.beginning.rule
         exist = rule.count_under(self._job.analysis.first(rule))
-        self._tally.begun(exist, collected.beginning.first, collected.records)
+        self._tally.begun(exist, collected.beginning.first, collected.records.rows)
 
     def _spool_of(self, _slide: int) -> FeatureSpool:
         return self._spool or FeatureSpool()
