@@ -333,9 +333,7 @@ class _Run:
                 share_stain_engine(comm, package),
             )
             analysis: Classify | Dense = classify
-            batch_step = max(engine.batch_shape for engine in classify.engines)
             if plan.rule is not None:
-                batch_step = 1  # a block fills batches by itself
                 analysis = Dense(classify, plan.rule, load_passes(comm, common, package, plan))
             left = [each[slide] for slide in slides]
             journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone, watch=self._watch)
@@ -347,7 +345,7 @@ class _Run:
             progress.tiles_begin(all_follow=common.mode is not Mode.PYRAMID and plan.band is None)
             outcome = run_pool(
                 comm,
-                PoolJob(analysis, opener, finisher.begin, finisher.write, batch_step),
+                PoolJob(analysis, opener, finisher.begin, finisher.write),
                 slides,
                 journals,
                 common.schedule if plan.rule is None else _in_small_batches(common.schedule),
