@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.synchronize import Barrier
 
-TILES, ROUNDS = 32, 3
-TORCH_BATCHES = (1, 4, 8, 16, 32)
+TILES, ROUNDS = 16, 3
+TORCH_BATCHES = (1, 4, 8, 16)
 NAME = "vit_small_patch16_224"
 _STEPS = 97
 """Prime to the number of tiles, so that few of them are spread over all."""

@@ -205,7 +205,7 @@ def _quantize_encoder(package: ModelPackage, halves: Sequence[SeenTiles], folder
     from pyramidai_mpi.models.quantisation.encoder import quantise_encoder, write_quantised_encoder
 
     with tempfile.TemporaryDirectory() as scratch:
-        done = quantise_encoder(package, *halves, Path(scratch), installed_backends())
+        done = quantise_encoder(package, halves[0], halves[1], Path(scratch), installed_backends())
     click.echo("computed by            tiles  tiles/s float32  tiles/s  faster  least cosine  median cosine")
     for one in done.reports:
         click.echo(

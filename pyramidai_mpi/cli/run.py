@@ -405,6 +405,15 @@ class _Found:
 
 def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table: Path | None) -> None:
     """See before the work that what is made beside the results can be written: by rank 0, which will."""
+    of_scores = [one.name for one in formats if one.needs_scores]
+    if of_scores:
+        from pyramidai_mpi.models.read import read_package
+
+        if read_package(model := each[0].model.path, check_files=False).is_encoder:
+            raise UsageError(
+                f"--export {','.join(of_scores)}: shows scores, and {model} is an encoder, which gives features alone; "
+                "--export clam takes these"
+            )
     outputs, overwrite = [settings.output.path for settings in each], each[0].output.overwrite
     is_cohort = each[0].output.leave_finished
     if is_cohort:

@@ -270,7 +270,7 @@ def _found_in_trial(
     """What rank 0's trial has found for the run's backend, int64 (levels, 2), 0 for nothing. Collective."""
     found = np.zeros((package.n_levels, 2), np.int64)
     if trial is not None and settings.model.backend == "onnxruntime":
-        answer = found_in_trial(trial.check(), package.n_levels)
+        answer = found_in_trial(trial.check(), [level.batch for level in package.levels])
         found[:] = 0 if answer is None else answer
     shared = share_bytes(comm, found.tobytes() if comm.rank == 0 else None)
     return np.frombuffer(shared, np.int64).reshape(found.shape).copy()

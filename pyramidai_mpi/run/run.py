@@ -18,6 +18,7 @@ from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, 
 from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
 from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, most_tiles_of
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
+from pyramidai_mpi.run.encoding import check_precision
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
 from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, load_encoder, settle_backend
@@ -317,6 +318,7 @@ class _Run:
             progress.phase("loading the networks")
             common = settle_backend(comm, each[0], package, trial)
             engines = build_engines(comm, package, common, trial)
+            on_rank0(comm, lambda: check_precision(package, common))
             thresholds = package.thresholds(common.model.thresholds)
             classify = Classify(
                 [engines[n] for n in plan.levels.networks],
@@ -331,9 +333,7 @@ class _Run:
                 share_stain_engine(comm, package),
             )
             analysis: Classify | Dense = classify
-            batch_step = max(engine.batch_shape for engine in classify.engines)
             if plan.rule is not None:
-                batch_step = 1  # a block fills batches by itself
                 analysis = Dense(classify, plan.rule, load_passes(comm, common, package, plan))
             left = [each[slide] for slide in slides]
             journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone, watch=self._watch)
@@ -345,7 +345,7 @@ class _Run:
             progress.tiles_begin(all_follow=common.mode is not Mode.PYRAMID and plan.band is None)
             outcome = run_pool(
                 comm,
-                PoolJob(analysis, opener, finisher.begin, finisher.write, batch_step),
+                PoolJob(analysis, opener, finisher.begin, finisher.write),
                 slides,
                 journals,
                 common.schedule if plan.rule is None else _in_small_batches(common.schedule),

@@ -61,15 +61,12 @@ class PoolJob:
         Called by a slide's owner with its number and description: its place on the disk, and where to go on from.
     write
         Called by a slide's owner when all its tiles are there: writes the result and says how the slide has ended.
-    batch_step
-        So many tiles take as long as one: of a network that is only ever run with so many.
     """
 
     analysis: Analysis
     opener: SlideOpener
     begin: Callable[[int, SlideDescription], Beginning]
     write: Callable[[int, Collected], SlideEnd]
-    batch_step: int = 1
 
 
 @dataclass(frozen=True)
@@ -249,7 +246,6 @@ class _Pool:
             self._journal,
             plan.batch_size,
             self._tally,
-            batch_step=self._job.batch_step,
             kept_here=self._spool,
             report=report_progress,
             poll=self._poll,
