@@ -10,6 +10,7 @@ import numpy as np
 
 from pyramidai_mpi.analyses.base import Look, Seconds, failed_records
 from pyramidai_mpi.base.types import TILE_DTYPE, Decision, Mode, prediction_dtype
+from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE
 from pyramidai_mpi.models.stain.map import StainError
 from pyramidai_mpi.pyramid.decision import decide
 from pyramidai_mpi.pyramid.rule import zooms_in
@@ -70,6 +71,11 @@ class Classify:
     def task(self) -> np.dtype[np.void]:
         """Nothing is said of a tile beside its place."""
         return TILE_DTYPE
+
+    @property
+    def batch_grain(self) -> int:
+        """Networks run so many tiles at a time, padding what is missing."""
+        return BATCH_SHAPE
 
     @property
     def widths(self) -> tuple[int, ...]:
