@@ -26,6 +26,7 @@ from bench.speed.watched_run import command, descendants
 from pyramidai_mpi.models.shipped import default_model
 
 _POLL_S = 0.1
+_SHORTEST_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def watch(ranks: int, arguments: list[str], output: Path) -> list[list[Sample]]:
     samples: dict[int, list[Sample]] = {}
     while process.poll() is None:
         with suppress(OSError):
-            size = sum(entry.stat().st_size for entry in os.scandir(journal) if "rank" in entry.name)
+            size = sum(entry.stat().st_size for entry in os.scandir(journal) if entry.name.endswith(".tiles"))
             for pid in descendants(process.pid):
                 if command(pid) == words:
                     samples.setdefault(pid, []).append(sample(pid, size))
@@ -74,10 +75,10 @@ def watch(ranks: int, arguments: list[str], output: Path) -> list[list[Sample]]:
 def figures_of(samples: list[Sample], setting: dict[str, object]) -> list[Figure]:
     """Of one rank, between the first tile in the journal and the last."""
     least, most = samples[0].journal, samples[-1].journal
-    during = [one for one in samples if least < one.journal < most]
-    if len(during) < 2:
+    first = next((one for one in samples if one.journal > least), samples[-1])
+    last = next(one for one in samples if one.journal == most)
+    if last.at_s - first.at_s < _SHORTEST_S:
         raise SystemExit("the run is too short to tell; name a larger slide")
-    first, last = during[0], during[-1]
     seconds, cpu, sleeps = last.at_s - first.at_s, last.cpu_s - first.cpu_s, last.sleeps - first.sleeps
     return [
         Figure("CPU of the main thread", 100 * cpu / seconds, "% of core", setting),

@@ -61,6 +61,7 @@ log = logging.getLogger(__name__)
 
 STOP_POLL_S = 20e-3
 WORKLOAD_POLL_S = 20e-3
+"""Not oftener than that, and at looks that are due anyway."""
 WORKLOAD_BUSY_POLL_S = 5e-3
 """While the workload says that it waits for something."""
 PROGRESS_PERIOD_S = 0.2
@@ -195,6 +196,7 @@ class _Run:
         if isinstance(workload, Wakes):
             workload.on_start(self._wake_for_poll)
         self._next_poll = 0.0
+        self._polls_busily = False
         self._progress: Progress | None = None
         self._next_progress = 0.0
         self._stop = stop
@@ -275,7 +277,7 @@ class _Run:
             else:
                 pause = waiting.SHORTEST_S if something_happened else min(2 * pause, longest)
             deadline = min(self._timers.values(), default=now + 1.0)
-            if self._on_poll is not None:
+            if self._polls_busily:
                 deadline = min(deadline, self._next_poll)
             self._bell.wait(min(pause, max(deadline - now, 0.0)))
             self._raise_if_worker_failed()
@@ -294,7 +296,8 @@ class _Run:
                 self._stop = None
                 events.append(StopRequested())
         if self._on_poll is not None and now >= self._next_poll:
-            self._next_poll = now + (WORKLOAD_BUSY_POLL_S if self._on_poll() else WORKLOAD_POLL_S)
+            self._polls_busily = self._on_poll()
+            self._next_poll = now + (WORKLOAD_BUSY_POLL_S if self._polls_busily else WORKLOAD_POLL_S)
         if not events and not self._state.has_actions:
             self._transport.all_sent()
             return False

@@ -107,7 +107,7 @@ class IsPolled(Protocol):
         Returns
         -------
         bool
-            Whether something is waited for: it is called again after about 5 ms then, else after 20 ms.
+            Whether something is waited for: it is called again after about 5 ms then, else after 20 to 50 ms.
         """
         ...
 

@@ -141,7 +141,9 @@ class _Cluster:
         self._seconds, self._batch_s = seconds, batch_s
         self._grain, self._is_tile = grain, forest.is_tile
         opening = forest.opening_level
-        batches = Batches(TASK, batch_size, "group", grain, lambda group: int(group) % LEVELS == opening)
+        batches = Batches(
+            TASK, batch_size, "group", grain, lambda group: isinstance(group, int) and group % LEVELS == opening
+        )
         self._latency_s, self._bandwidth = network.latency_s, network.bandwidth
         self._ranks = [
             SimulatedRank(

@@ -167,8 +167,11 @@ class Mailbox:
         return not self._outgoing and not self._chunks and self._transport.all_sent()
 
     def is_waiting(self) -> bool:
-        """Whether the worker waits for an answer, or messages are under way. From the main thread."""
-        return self._is_asked_for or bool(self._outgoing) or self._unconfirmed > 0
+        """Whether the worker waits for an answer, or so much is under way that MPI moves it only while it is called.
+
+        From the main thread.
+        """
+        return self._is_asked_for or bool(self._outgoing) or self._unconfirmed > CHUNK_BYTES
 
     def _has_left(self, n_bytes: int) -> None:
         """So many bytes are no longer under way."""
