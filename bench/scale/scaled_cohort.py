@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.paper.slide_geometry import TILE_PX
 from bench.scale.tile_costs import BATCH_SIZE, MeasuredCosts
-from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE
+from pyramidai_mpi.models.package import BATCH_SHAPE
 from pyramidai_mpi.sched import Policy
 from pyramidai_mpi.simulate.cluster import simulate_run
 from pyramidai_mpi.simulate.costs import Costs, Network

@@ -28,7 +28,7 @@ from bench.scale.camelyon_cohort import LABELS, MEAN_TILES, build_cohort
 from bench.scale.scaled_cohort import at_stride, scale
 from bench.scale.scaling_tables import MARK, all_tables, draw_plot, put_into, scaled_lines
 from bench.scale.tile_costs import MeasuredCosts, measure_costs
-from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE
+from pyramidai_mpi.models.package import BATCH_SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

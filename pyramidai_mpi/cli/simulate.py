@@ -101,7 +101,7 @@ def command(
 
     from pyramidai_mpi.base.errors import UsageError
     from pyramidai_mpi.base.extras import require_extra
-    from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE
+    from pyramidai_mpi.models.package import BATCH_SHAPE
     from pyramidai_mpi.simulate.costs import Network
     from pyramidai_mpi.simulate.dealing import Dealing
     from pyramidai_mpi.simulate.plot import plot_targets, write_plots

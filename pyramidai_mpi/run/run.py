@@ -18,9 +18,10 @@ from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, 
 from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
 from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, most_tiles_of
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
+from pyramidai_mpi.run.encoding import check_precision
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
-from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, settle_backend
+from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, load_encoder, settle_backend
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
@@ -317,14 +318,17 @@ class _Run:
             progress.phase("loading the networks")
             common = settle_backend(comm, each[0], package, trial)
             engines = build_engines(comm, package, common, trial)
+            on_rank0(comm, lambda: check_precision(package, common))
             thresholds = package.thresholds(common.model.thresholds)
             classify = Classify(
                 [engines[n] for n in plan.levels.networks],
                 [thresholds[n] for n in plan.levels.networks],
                 len(package.classes),
-                package.score_column,
+                package.positive_class,
                 common.mode,
                 keeps_features(common, package),
+                common.model.feature_type,
+                load_encoder(comm, package, common),
                 common.schedule.read_ahead,
                 share_stain_engine(comm, package),
             )
