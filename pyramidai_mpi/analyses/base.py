@@ -131,6 +131,8 @@ class SlideAnalysis(Protocol):
 class Analysis(Protocol):
     """What is done to the tiles of every slide of a run. The same on all ranks.
 
+    One whose batches take no less time for having fewer tiles says of how many, as ``batch_grain``.
+
     Attributes
     ----------
     record

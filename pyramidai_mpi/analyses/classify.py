@@ -78,6 +78,11 @@ class Classify:
         return TILE_DTYPE
 
     @property
+    def batch_grain(self) -> int:
+        """Networks run so many tiles at a time, padding what is missing."""
+        return max(engine.batch_shape for engine in self.networks)
+
+    @property
     def networks(self) -> Sequence[Engine]:
         """All engines: those of the levels, and the encoder's."""
         return self.engines if self.encoder is None else [*self.engines, self.encoder]

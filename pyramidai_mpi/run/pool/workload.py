@@ -16,7 +16,7 @@ from pyramidai_mpi.pyramid.dealing import evenly_spread
 from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideEnd, encode_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     import numpy.typing as npt
 
@@ -138,12 +138,13 @@ class PoolWorkload:
         *,
         kept_here: FeatureSpool | None = None,
         report: Callable[[Progress], None] | None = None,
-        poll: Callable[[], None] = lambda: None,
+        poll: Callable[[], object] = lambda: None,
         bugs_end_all: bool = False,
     ) -> None:
         self.dtype = pool_dtype(analysis.task)
         self.batch_by = "group"
         self.batch_size = batch_size
+        self.batch_grain = getattr(analysis, "batch_grain", 1)
         self.tiles_kept: list[TileArray] = []
         self._analysis = analysis
         self._opener = opener
@@ -210,6 +211,10 @@ class PoolWorkload:
         self._counts.did(level, len(tiles), len(closer), time.perf_counter() - begun)
         return tasks_of(slide, closer)
 
+    def comes_last(self, value: Hashable) -> bool:
+        """Whether tasks open slides: the next one is begun when a rank has no tiles left."""
+        return isinstance(value, int) and value % _LEVELS == _OPENING
+
     def tally(self) -> tuple[int, ...]:
         """What this rank has done by level; see `tally.WorkTally`."""
         return self._counts.numbers()
@@ -219,9 +224,14 @@ class PoolWorkload:
         if self._report is not None:
             self._report(progress)
 
-    def on_poll(self) -> None:
-        """Carry messages about slides."""
+    def on_poll(self) -> bool:
+        """Carry messages about slides; whether any are under way."""
         self._poll()
+        return self._mailbox.is_waiting()
+
+    def on_start(self, wake: Callable[[], None]) -> None:
+        """Let the mailbox call for the main thread."""
+        self._mailbox.wake = wake
 
     def on_loss(self) -> None:
         """Ranks were lost: wait for no answer of theirs."""
