@@ -128,6 +128,7 @@ def analyse(
     features: bool = False,
     backend: str = "onnxruntime",
     precision: str = "float32",
+    compiled_cache: bool = True,
     roi: str | os.PathLike[str] | None = None,
     exclude: str | os.PathLike[str] | None = None,
     tissue_mask: str | os.PathLike[str] | None = None,
@@ -193,6 +194,8 @@ def analyse(
         ``onnxruntime``, ``openvino`` or ``auto``.
     precision
         ``float32``, or ``bfloat16`` with OpenVINO.
+    compiled_cache
+        Keep networks that were compiled and tried in the user's cache.
     roi, exclude
         Files of outlines that the analysis is restricted to, and that are left out of it.
     tissue_mask
@@ -294,6 +297,7 @@ def analyse(
                 features,
                 backend,
                 precision,
+                compiled_cache,
             ),
             Output(
                 target,

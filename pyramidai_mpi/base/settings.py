@@ -186,6 +186,8 @@ class ModelChoice:
         ``onnxruntime``, ``openvino`` or ``auto``: what runs the networks (see `models.engines.backends`).
     precision
         ``float32``, or ``bfloat16`` with OpenVINO.
+    compiled_cache
+        Keep networks that were made ready for the next start, and take those that were.
 
     Raises
     ------
@@ -199,6 +201,7 @@ class ModelChoice:
     features: bool = False
     backend: str = "onnxruntime"
     precision: str = "float32"
+    compiled_cache: bool = True
 
     def __post_init__(self) -> None:
         for level, value in self.thresholds.items():

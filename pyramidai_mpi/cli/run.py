@@ -32,6 +32,7 @@ from pyramidai_mpi.base.settings import (
     SlideInput,
     parse_thresholds,
 )
+from pyramidai_mpi.cli.cache_option import cache_option
 from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
@@ -176,6 +177,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="Of floating-point operations; bfloat16 needs OpenVINO and a processor that has it, and changes results.",
 )
+@cache_option
 @click.option(
     "--reader",
     type=click.Choice(READERS),
@@ -253,6 +255,7 @@ def command(
     writer: str,
     backend: str,
     precision: str,
+    compiled_cache: bool,
     reader: str,
     export: str,
     read_ahead: str,
@@ -304,7 +307,9 @@ def command(
             tissue_limit=tissue_limit,
             tissue_network=way.network,
         ),
-        ModelChoice(model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision),
+        ModelChoice(
+            model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision, compiled_cache
+        ),
         Output(
             output or Path(),
             overwrite,

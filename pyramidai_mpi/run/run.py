@@ -20,7 +20,7 @@ from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, mos
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
-from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, settle_backend
+from pyramidai_mpi.run.networks import agree_on_package, are_ready_on_all, begin_trial, build_engines, settle_backend
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
@@ -44,11 +44,13 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.base.settings import RunSettings, Schedule
+    from pyramidai_mpi.models.engines.on_demand import EngineOnDemand
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.process.sandbox import Trial
     from pyramidai_mpi.run.pool.pool import PoolOutcome
     from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.resume import Journals
+    from pyramidai_mpi.run.strides import LevelPlan
     from pyramidai_mpi.store.results.result import Result
     from pyramidai_mpi.store.results.summary import SlideAccount
 
@@ -310,13 +312,17 @@ class _Run:
             lambda slide: str(each[slide].slide.path),
         )
         try:
+            are_ready = are_ready_on_all(comm, each[0], package, trial)
+            if are_ready:
+                # the other ranks load theirs while one finds the tissue
+                common, engines = self._networks(package, plan, trial, progress)
             if self._is_alone:
                 progress.phase("finding tissue")
             opened = open_by_all(comm, opener, 0) if self._is_alone else None
             self._clock.ends("tissue")
-            progress.phase("loading the networks")
-            common = settle_backend(comm, each[0], package, trial)
-            engines = build_engines(comm, package, common, trial)
+            if not are_ready:
+                # a child tries them while tissue is found
+                common, engines = self._networks(package, plan, trial, progress)
             thresholds = package.thresholds(common.model.thresholds)
             classify = Classify(
                 [engines[n] for n in plan.levels.networks],
@@ -365,6 +371,17 @@ class _Run:
         if comm.rank == 0:
             journals.remove_shared()
         return outcome.stats.busy_s, result
+
+    def _networks(
+        self, package: ModelPackage, plan: LevelPlan, trial: Trial | None, progress: ProgressReport
+    ) -> tuple[RunSettings, list[EngineOnDemand]]:
+        """Settings with a backend, and all networks, of which that of the first tiles is being loaded. Collective."""
+        progress.phase("loading the networks")
+        common = settle_backend(self._comm, self._each[0], package, trial)
+        engines = build_engines(self._comm, package, common, trial)
+        engines[plan.levels.networks[0 if common.mode is Mode.REFERENCE else -1]].begin_loading()
+        self._clock.ends("load")
+        return common, engines
 
     def _kept_in_words(self, outcome: PoolOutcome) -> str:
         """What a run that stops has kept. Collective."""

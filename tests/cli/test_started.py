@@ -26,7 +26,7 @@ ALL_OTHERWISE = RunSettings(
     SlideInput(
         Path("-odd name.tif"), 0.5, "mpp", 0.25, Regions(Path("r"), Path("e"), Path("t m.png")), True, "tiff", True
     ),
-    ModelChoice(Path("model"), {0: 0.1, 2: 1 / 3}, "tumor", True, "openvino", "bfloat16"),
+    ModelChoice(Path("model"), {0: 0.1, 2: 1 / 3}, "tumor", True, "openvino", "bfloat16", False),
     Output(Path("o.h5"), False, True, writer="serial", accept_mixed=True),
     Schedule("static", 7, 3, "never"),
     Mode.EXHAUSTIVE,
@@ -48,7 +48,7 @@ def test_the_words_say_to_the_command_line_what_was_asked_for():
         "features": True, "writer": "serial", "backend": "openvino", "precision": "bfloat16", "reader": "tiff",
         "read_ahead": "never", "slide_sha256": True, "overwrite": False, "resume": True, "accept_mixed": True,
         "time_limit": "2h", "tissue": "od", "tissue_limit": None,
-        "stride": None, "overlap": 0.5, "stride_mode": "shared", "allow_approximate": True,
+        "stride": None, "compiled_cache": False, "overlap": 0.5, "stride_mode": "shared", "allow_approximate": True,
     }  # fmt: skip
     assert {name: got[name] for name in expected} == expected
     # what is left says nothing of the result, or is not for one slide on started ranks
