@@ -142,9 +142,10 @@ def test_a_file_of_another_user_is_never_loaded(cache, facts, monkeypatch):
     assert cache.keep(facts, 4, 0, COMPILED) is None
 
 
-def test_a_folder_that_others_may_write_to_is_not_used(cache, facts):
+@pytest.mark.parametrize("which", [".", ".."])
+def test_a_folder_that_others_may_write_to_is_not_used(cache, facts, which):
     cache.keep(facts, 4, 0, COMPILED)
-    cache._folder.chmod(0o770)
+    (cache._folder / which).chmod(0o770)
     assert cache.find(facts) is None
     assert cache.keep(facts, 4, 0, COMPILED) is None
 
@@ -155,8 +156,9 @@ def test_links_are_not_followed(cache, facts, tmp_path):
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     assert cache.find(facts) is None
-    linked = NetworkCache(tmp_path / "link")
-    (tmp_path / "link").symlink_to(cache._folder)
+    linked = NetworkCache(tmp_path / "own" / "link")
+    (tmp_path / "own").mkdir(mode=0o700)
+    (tmp_path / "own" / "link").symlink_to(cache._folder)
     assert linked.find(facts) is None
 
 

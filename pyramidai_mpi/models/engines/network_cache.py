@@ -214,13 +214,13 @@ class NetworkCache:
             if make:
                 for folder in (self._folder.parent, self._folder):
                     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = self._folder.lstat()
+            each = [folder.lstat() for folder in (self._folder.parent, self._folder)]
         except FileNotFoundError:
             return False
         except OSError as error:
             log.info("compiled networks are not kept: %s", error)
             return False
-        if stat.S_ISDIR(status.st_mode) and _is_private(status):
+        if all(stat.S_ISDIR(status.st_mode) and _is_private(status) for status in each):
             return True
         log.info("%s: is not used, as it is no folder of this user's own; see to it with chmod 700", self._folder)
         return False
