@@ -241,7 +241,8 @@ def test_what_is_written_into_a_compiled_network_reaches_no_file(cache, facts):
 
 def test_memory_that_was_let_go_comes_back_as_it_was(cache, facts):
     compiled = cache.keep(facts, 4, 0, COMPILED).compiled()
-    compiled.let_go()
+    with compiled.while_read():
+        assert all(compiled.data.tobytes() == COMPILED for _ in range(30))
     assert compiled.data.tobytes() == COMPILED
 
 
@@ -258,5 +259,6 @@ def test_without_a_place_for_temporary_files_it_stays_in_memory(monkeypatch):
 
     monkeypatch.setattr(compiled_network.tempfile, "TemporaryFile", none_there)
     compiled = compiled_network.CompiledNetwork.of(COMPILED)
-    compiled.let_go()
+    with compiled.while_read():
+        pass
     assert compiled.data.tobytes() == COMPILED

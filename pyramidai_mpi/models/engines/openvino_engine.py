@@ -82,8 +82,8 @@ class OpenVinoEngine(FixedBatchEngine):
         }
         given, self._given = self._given, None  # used once: another batch shape is compiled from the file
         if given is not None:
-            tensor = openvino.Tensor(given.data, shared_memory=True)
-            self._network = core.import_model(tensor, "CPU", settings)
+            with given.while_read():
+                self._network = core.import_model(openvino.Tensor(given.data, shared_memory=True), "CPU", settings)
         else:
             # a mapped file that is changed under the run would kill the process
             core.set_property({"ENABLE_MMAP": False})
@@ -93,8 +93,6 @@ class OpenVinoEngine(FixedBatchEngine):
             self._network = core.compile_model(model, "CPU", settings)
         self._in_use = self._ports(self._network.inputs)
         self._request = self._network.create_infer_request()
-        if given is not None:
-            given.let_go()
         self._source = given  # looked into for as long as the network lives, so it goes after it
         return len(self._network.outputs)
 
