@@ -147,7 +147,7 @@ class NetworkCache:
         try:
             parent = base if base.is_absolute() else Path.home() / ".cache"
         except RuntimeError as error:  # no home
-            log.info("compiled networks are not kept: %s", error)
+            _say_once(f"compiled networks are not kept: {error}")
             return cls(None)
         return cls(parent / "pyramidai" / "networks")
 
@@ -195,7 +195,7 @@ class NetworkCache:
                     file.write(piece)
             part.rename(self._path(facts))
         except OSError as error:
-            log.info("a compiled network is not kept: %s", error)
+            _say_once(f"a compiled network is not kept: {error.strerror or error}")
             if part is not None:
                 with suppress(OSError):
                     part.unlink()
@@ -212,17 +212,17 @@ class NetworkCache:
             return False
         try:
             if make:
-                for folder in (self._folder.parent, self._folder):
-                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for folder in (self._folder.parents[1], self._folder.parent, self._folder):
+                    folder.mkdir(mode=0o700, exist_ok=True)  # never the home itself
             each = [folder.lstat() for folder in (self._folder.parent, self._folder)]
         except FileNotFoundError:
             return False
         except OSError as error:
-            log.info("compiled networks are not kept: %s", error)
+            _say_once(f"compiled networks are not kept: {error}")
             return False
         if all(stat.S_ISDIR(status.st_mode) and _is_private(status) for status in each):
             return True
-        log.info("%s: is not used, as it is no folder of this user's own; see to it with chmod 700", self._folder)
+        _say_once(f"{self._folder}: is not used, as it is no folder of this user's own; see to it with chmod 700")
         return False
 
     def _make_room(self, n_bytes: int) -> None:
@@ -243,6 +243,11 @@ class NetworkCache:
             with suppress(OSError):
                 path.unlink()
             total -= size
+
+
+@cache
+def _say_once(line: str) -> None:
+    log.info("%s", line)
 
 
 def _entry_of(path: Path, head: bytes, facts: Mapping[str, Any]) -> CachedNetwork:
