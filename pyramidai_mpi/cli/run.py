@@ -13,13 +13,11 @@ from pyramidai_mpi.base.errors import ExitCode, UsageError
 from pyramidai_mpi.base.mode import Mode
 from pyramidai_mpi.base.part import parse_part
 from pyramidai_mpi.base.settings import (
-    BACKENDS,
     DEFAULT_BATCH_SIZE,
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
     LEVELS,
     POLICIES,
-    PRECISIONS,
     READ_AHEAD,
     READERS,
     TISSUE_METHODS,
@@ -32,12 +30,13 @@ from pyramidai_mpi.base.settings import (
     SlideInput,
     parse_thresholds,
 )
-from pyramidai_mpi.cli.cache_option import cache_option
 from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
 from pyramidai_mpi.cli.model_option import MODEL
+from pyramidai_mpi.cli.network_options import network_options
 from pyramidai_mpi.cli.part_option import PART_HELP, check_exports, leave_without_slides
+from pyramidai_mpi.cli.pool_options import odd_levels_option
 from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.cli.window_options import window_options
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.part import Part
     from pyramidai_mpi.base.settings import Windows
+    from pyramidai_mpi.cli.network_options import Networks
     from pyramidai_mpi.export.formats import Format
     from pyramidai_mpi.run.selection import SlideEntry
 
@@ -154,8 +154,6 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="Of the choice of victims. Same result for all.",
 )
-@click.option("--positive-class", metavar="NAME", help="Class whose probability decides.  [default: the model's]")
-@click.option("--features", is_flag=True, help="Keep the networks' feature vectors.")
 @click.option(
     "--writer",
     type=click.Choice(WRITERS),
@@ -163,21 +161,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="Rank 0 writes the file of a single slide, or all ranks do where h5py has MPI. Same content.",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="onnxruntime",
-    show_default=True,
-    help="What runs the networks; auto: the faster one that agrees with onnxruntime within 0.001, by a measurement.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="Of floating-point operations; bfloat16 needs OpenVINO and a processor that has it, and changes results.",
-)
-@cache_option
+@network_options
 @click.option(
     "--reader",
     type=click.Choice(READERS),
@@ -185,6 +169,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="What decodes the slide's pixels: the same ones, so the same result. image: PNG, JPEG, TIFF without tiles.",
 )
+@odd_levels_option
 @click.option(
     "--read-ahead",
     type=click.Choice(READ_AHEAD),
@@ -250,13 +235,10 @@ def command(
     batch_size: int,
     policy: str,
     seed: int,
-    positive_class: str | None,
-    features: bool,
+    networks: Networks,
     writer: str,
-    backend: str,
-    precision: str,
-    compiled_cache: bool,
     reader: str,
+    odd_levels: str,
     export: str,
     read_ahead: str,
     slide_sha256: bool,
@@ -306,10 +288,9 @@ def command(
             tissue=way.method,
             tissue_limit=tissue_limit,
             tissue_network=way.network,
+            odd_levels=odd_levels,
         ),
-        ModelChoice(
-            model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision, compiled_cache
-        ),
+        ModelChoice(model or Path(), parse_thresholds(threshold), **networks._asdict()),
         Output(
             output or Path(),
             overwrite,
@@ -424,6 +405,15 @@ class _Found:
 
 def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table: Path | None) -> None:
     """See before the work that what is made beside the results can be written: by rank 0, which will."""
+    of_scores = [one.name for one in formats if one.needs_scores]
+    if of_scores:
+        from pyramidai_mpi.models.read import read_package
+
+        if read_package(model := each[0].model.path, check_files=False).is_encoder:
+            raise UsageError(
+                f"--export {','.join(of_scores)}: shows scores, and {model} is an encoder, which gives features alone; "
+                "--export clam takes these"
+            )
     outputs, overwrite = [settings.output.path for settings in each], each[0].output.overwrite
     is_cohort = each[0].output.leave_finished
     if is_cohort:

@@ -14,7 +14,6 @@ from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
 from pyramidai_mpi.models.engines.backends import SHARING, choose_backend
-from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE
 from pyramidai_mpi.models.engines.network_cache import NetworkCache, facts_of
 from pyramidai_mpi.models.engines.ready_network import ReadyNetwork
 from pyramidai_mpi.models.engines.trial import found_in_trial, try_loading
@@ -23,6 +22,7 @@ from pyramidai_mpi.models.shipped import is_shipped
 from pyramidai_mpi.process.host import cpu_description, machine_id
 from pyramidai_mpi.ranks.collectives import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
 from pyramidai_mpi.run.aggregation import check_aggregation, keeps_features
+from pyramidai_mpi.run.encoding import check_encoder, with_encoder
 from pyramidai_mpi.run.strides import plan_levels_of_run
 from pyramidai_mpi.store.journal.folder import JournalFolder
 
@@ -121,10 +121,13 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings, otherwise_posit
         package = read_package(settings.model.path, check_files=False)
         if otherwise_positive is None:
             package = package.with_positive_class(settings.model.positive_class)
+        elif package.is_encoder:
+            raise InputError(f"{settings.model.path}: is an encoder, which has no class to explain; use a classifier")
         elif package.positive_class is None:
             package = package.with_positive_class(otherwise_positive or None, "--class")
         thresholds = package.thresholds(settings.model.thresholds)
         check_aggregation(settings, package)
+        package = with_encoder(settings, package)
         plan_levels_of_run(settings, package)
         if settings.slide.regions.no_tissue and package.stain_target is not None:
             raise UsageError(
@@ -135,7 +138,7 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings, otherwise_posit
         error = caught
     agree(comm, error)
     assert package is not None
-    facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
+    facts = [[network.sha256 for network in package.networks], thresholds, package.yaml_text, package.positive_class]
     agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model.path}: the model")
     _check_files(comm, package)
     return package
@@ -210,7 +213,7 @@ def build_engines(
         for n, network in enumerate(networks):
             looked = everyone[everyone[:, n, 0] > 0, n]
             shape, n_features = int(looked[:, 0].min()), int(looked[0, 1])
-            if shape != BATCH_SHAPE and comm.rank == 0:
+            if shape != package.levels[n].batch and comm.rank == 0:
                 log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
             engines.append(network.on_demand(shape, n_features))
             if keeps_features(settings, package) and not n_features:
@@ -224,6 +227,21 @@ def build_engines(
     if comm.rank == 0 and scores_mean_nothing(package.intended_use):
         log.warning("model %s: %s", package.name, claim_of(package.intended_use))
     return engines
+
+
+def load_encoder(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> EngineOnDemand | None:
+    """The network of the encoder beside a model, tried and loaded; None where there is none. Collective.
+
+    Raises
+    ------
+    PyramidError
+        As `build_engines`.
+    """
+    if package.encoder is None:
+        return None
+    on_rank0(comm, lambda: check_encoder(package))
+    (engine,) = build_engines(comm, package.encoder, settings)
+    return engine
 
 
 def _make_ready(
@@ -268,7 +286,7 @@ def _found_in_trial(
     """What rank 0's trial has found for the run's backend, int64 (levels, 2), 0 for nothing. Collective."""
     found = np.zeros((package.n_levels, 2), np.int64)
     if trial is not None and settings.model.backend == "onnxruntime":
-        answer = found_in_trial(trial.check(), package.n_levels)
+        answer = found_in_trial(trial.check(), [level.batch for level in package.levels])
         found[:] = 0 if answer is None else answer
     shared = share_bytes(comm, found.tobytes() if comm.rank == 0 else None)
     return np.frombuffer(shared, np.int64).reshape(found.shape).copy()

@@ -18,9 +18,17 @@ from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, 
 from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
 from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, most_tiles_of
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
+from pyramidai_mpi.run.encoding import check_precision
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
-from pyramidai_mpi.run.networks import agree_on_package, are_ready_on_all, begin_trial, build_engines, settle_backend
+from pyramidai_mpi.run.networks import (
+    agree_on_package,
+    are_ready_on_all,
+    begin_trial,
+    build_engines,
+    load_encoder,
+    settle_backend,
+)
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
@@ -31,7 +39,7 @@ from pyramidai_mpi.run.resume import read_journals
 from pyramidai_mpi.run.shared_passes import load_passes
 from pyramidai_mpi.run.stain import share_stain_engine
 from pyramidai_mpi.run.start import check_start, private
-from pyramidai_mpi.run.strides import plan_levels_of_run
+from pyramidai_mpi.run.strides import in_small_batches, plan_levels_of_run
 from pyramidai_mpi.run.write import choose_parallel, locate_features, write_result
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
 from pyramidai_mpi.store.journal.folder import JournalFolder
@@ -43,7 +51,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from mpi4py import MPI
 
-    from pyramidai_mpi.base.settings import RunSettings, Schedule
+    from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.engines.on_demand import EngineOnDemand
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.process.sandbox import Trial
@@ -56,9 +64,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-_MOST_BLOCKS_AT_ONCE = 4
-"""Blocks of windows in a batch."""
 
 
 @dataclass(frozen=True)
@@ -313,24 +318,25 @@ class _Run:
         )
         try:
             are_ready = are_ready_on_all(comm, each[0], package, trial)
-            if are_ready:
-                # the other ranks load theirs while one finds the tissue
+            if are_ready:  # the others load theirs while one finds the tissue
                 common, engines = self._networks(package, plan, trial, progress)
+            opened = None
             if self._is_alone:
                 progress.phase("finding tissue")
-            opened = open_by_all(comm, opener, 0) if self._is_alone else None
+                opened = open_by_all(comm, opener, 0)
             self._clock.ends("tissue")
-            if not are_ready:
-                # a child tries them while tissue is found
+            if not are_ready:  # a child tries them while tissue is found
                 common, engines = self._networks(package, plan, trial, progress)
             thresholds = package.thresholds(common.model.thresholds)
             classify = Classify(
                 [engines[n] for n in plan.levels.networks],
                 [thresholds[n] for n in plan.levels.networks],
                 len(package.classes),
-                package.score_column,
+                package.positive_class,
                 common.mode,
                 keeps_features(common, package),
+                common.model.feature_type,
+                load_encoder(comm, package, common),
                 common.schedule.read_ahead,
                 share_stain_engine(comm, package),
             )
@@ -350,7 +356,7 @@ class _Run:
                 PoolJob(analysis, opener, finisher.begin, finisher.write),
                 slides,
                 journals,
-                common.schedule if plan.rule is None else _in_small_batches(common.schedule),
+                common.schedule if plan.rule is None else in_small_batches(common.schedule),
                 self._stop,
                 opened=opened,
                 report_progress=progress.take if progress.is_wanted else None,
@@ -379,6 +385,7 @@ class _Run:
         progress.phase("loading the networks")
         common = settle_backend(self._comm, self._each[0], package, trial)
         engines = build_engines(self._comm, package, common, trial)
+        on_rank0(self._comm, lambda: check_precision(package, common))
         engines[plan.levels.networks[0 if common.mode is Mode.REFERENCE else -1]].begin_loading()
         self._clock.ends("load")
         return common, engines
@@ -426,11 +433,6 @@ class _Run:
             if held is not None:
                 held.close()
         return result
-
-
-def _in_small_batches(schedule: Schedule) -> Schedule:
-    """Of blocks, each as much as a batch of tiles, few at a time: they are stopped, stolen and journalled between."""
-    return replace(schedule, batch_size=min(schedule.batch_size, _MOST_BLOCKS_AT_ONCE))
 
 
 def _on_this_host(action: Callable[[], T], ranks: npt.NDArray[np.void]) -> T:

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.models.engines.compiled_network import CompiledNetwork
-from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE
 from pyramidai_mpi.process.host import cpu_description
 from pyramidai_mpi.process.mounts import is_on_local_disk
 
@@ -66,7 +65,7 @@ def facts_of(level: ModelLevel, package: ModelPackage, library: str, precision: 
         "version": its_version,
         "processor": _processor(),
         "precision": precision,
-        "batch": BATCH_SHAPE,
+        "batch": level.batch,
         "tile_size": package.tile_size,
         "classes": len(package.classes),
         "input": repr(package.float_input),
@@ -263,7 +262,7 @@ def _entry_of(path: Path, head: bytes, facts: Mapping[str, Any]) -> CachedNetwor
     if not isinstance(said, dict) or said.get("facts") != dict(facts):
         raise ValueError("it is of another network")
     numbers = [number for number in map(said.get, names) if isinstance(number, int) and number >= 0]
-    if len(numbers) < len(names) or numbers[0] not in (1, BATCH_SHAPE):
+    if len(numbers) < len(names) or numbers[0] not in (1, facts["batch"]):
         raise ValueError("it makes no sense")
     return CachedNetwork(path, *numbers)
 

@@ -15,7 +15,8 @@ from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.grid import Grid, GridLevel
 from pyramidai_mpi.store.results.prediction import read_prediction_record
-from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, Execution, LevelRecord, ModelRecord, SlideRecord
+from pyramidai_mpi.store.results.records import read_level_record, read_model_record, read_slide_record
+from pyramidai_mpi.store.results.result import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.store.results.prediction import PredictionRecord
+    from pyramidai_mpi.store.results.result import LevelRecord, ModelRecord, SlideRecord
 
 ResultFile: TypeAlias = h5py.File
 """An open result, as `store.results.reader.open_result` gives it."""
@@ -58,6 +60,8 @@ class Header:
         What was written as the digest of its content; None in a file of the first versions, which wrote none.
     prediction
         What the model's aggregator says of the slide; None where it has none.
+    encoder
+        What gave the features of level 0 beside the model; None where nothing did.
     """
 
     slide: SlideRecord
@@ -72,6 +76,12 @@ class Header:
     n_tiles_failed: int
     digest: str | None
     prediction: PredictionRecord | None = None
+    encoder: ModelRecord | None = None
+
+    @property
+    def is_of_encoder(self) -> bool:
+        """Whether the model is an encoder, which gives features and no scores."""
+        return not self.model.classes
 
     @property
     def grid(self) -> Grid:
@@ -104,11 +114,23 @@ class Header:
         Raises
         ------
         InputError
-            When the positive class is none of the classes.
+            When the positive class is none of the classes, as of an encoder, which has none.
         """
+        if self.is_of_encoder:
+            raise InputError(
+                f"the result of {self.slide.name}: is of the encoder {self.model.name}, which gives features and no "
+                "scores; use a result of a classifier, or for features `export --clam`"
+            )
         if self.model.positive_class not in self.model.classes:
             raise InputError(f"a result's positive class {self.model.positive_class!r:.80} is none of its classes")
         return self.model.classes.index(self.model.positive_class)
+
+
+def model_in_words(header: Header) -> str:
+    """What the model of a result gives, for people."""
+    if header.is_of_encoder:
+        return f"encoder, {header.levels[0].n_features} features a tile ({header.levels[0].feature_type})"
+    return f"{', '.join(header.model.classes)}; positive: {header.model.positive_class}"
 
 
 @dataclass(frozen=True)
@@ -191,7 +213,7 @@ def read_header(file: ResultFile) -> Header:
     return Header(
         slide=read_slide_record(file),
         model=read_model_record(file),
-        levels=tuple(_read_level(group) for group in groups),
+        levels=tuple(read_level_record(group) for group in groups),
         n_tiles=tuple(len(group["index"]) for group in groups),
         mask_shape=(int(mask.shape[0]), int(mask.shape[1])),
         mask_downsample=float(mask.attrs["downsample"]),
@@ -201,58 +223,7 @@ def read_header(file: ResultFile) -> Header:
         n_tiles_failed=int(file.attrs["n_tiles_failed"]),
         digest=str(file.attrs["digest"]) if "digest" in file.attrs else None,
         prediction=read_prediction_record(file),
-    )
-
-
-def read_slide_record(file: ResultFile) -> SlideRecord:
-    """The slide of an open result; whoever calls it names damage (`damage_is_named`)."""
-    slide = file["slide"].attrs
-    return SlideRecord(
-        name=str(slide["name"]),
-        quickhash=str(slide["quickhash"]),
-        vendor=str(slide["vendor"]),
-        l0_size=(int(slide["dimensions"][0]), int(slide["dimensions"][1])),
-        mpp=float(slide["mpp"]),
-        l0_bounds=(int(slide["bounds_x"]), int(slide["bounds_y"])),
-        sha256=str(slide["sha256"]) if "sha256" in slide else None,
-        openslide_quickhash1=str(slide["openslide_quickhash1"]) if "openslide_quickhash1" in slide else None,
-    )
-
-
-def read_model_record(file: ResultFile) -> ModelRecord:
-    """The model of an open result; whoever calls it names damage (`damage_is_named`)."""
-    model = file["model"].attrs
-    return ModelRecord(
-        name=str(model["name"]),
-        classes=tuple(str(name) for name in model["classes"]),
-        positive_class=str(model["positive_class"]),
-        tile_size=int(model["tile_size"]),
-        scale_factor=int(model["scale_factor"]),
-        base_mpp=float(model["base_mpp"]),
-        stain=str(model["stain"]),
-        level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
-        yaml_text=str(model["yaml"]),
-        intended_use=str(model["intended_use"]) if "intended_use" in model else None,
-    )
-
-
-def _read_level(group: h5py.Group) -> LevelRecord:
-    attributes = group.attrs
-    return LevelRecord(
-        patch_size=int(attributes["patch_size"]),
-        patch_size_level0=int(attributes["patch_size_level0"]),
-        patch_level=int(attributes["patch_level"]),
-        downsample=float(attributes["downsample"]),
-        level_dim=(int(attributes["level_dim"][0]), int(attributes["level_dim"][1])),
-        spacing_um_px=float(attributes["spacing_um_px"]),
-        threshold=float(attributes["threshold"]),
-        n_features=int(group["features"].shape[1]) if "features" in group else 0,
-        **{
-            name: int(attributes[stored])
-            for name, stored in CELL_ATTRIBUTES.items()
-            # where tiles are windows side by side, network and cell stand there too, but say nothing new
-            if "margin_px" in attributes and stored in attributes
-        },
+        encoder=read_model_record(file, "encoder") if "encoder" in file else None,
     )
 
 
@@ -330,7 +301,10 @@ def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bo
     InputError
         When they cannot be read.
     """
-    return np.asarray(file["tissue/mask"][top:bottom], dtype=bool)
+    rows = file["tissue/mask"][top:bottom]
+    tissue: npt.NDArray[np.bool_] = rows.view(np.bool_)
+    np.not_equal(rows, 0, out=tissue)  # in place, as a large slide's mask is hundreds of MB
+    return tissue
 
 
 @names_damage
