@@ -132,6 +132,7 @@ def analyse(
     encoder: str | os.PathLike[str] | None = None,
     backend: str = "onnxruntime",
     precision: str = "float32",
+    compiled_cache: bool = True,
     roi: str | os.PathLike[str] | None = None,
     exclude: str | os.PathLike[str] | None = None,
     tissue_mask: str | os.PathLike[str] | None = None,
@@ -194,6 +195,8 @@ def analyse(
         Folder of the package of an encoder that gives the features of level 0, on the tiles that the model reaches.
     backend, precision
         ``onnxruntime``, ``openvino`` or ``auto``; ``float32``, or ``bfloat16`` with OpenVINO.
+    compiled_cache
+        Keep networks that were compiled and tried in the user's cache.
     roi, exclude
         Files of outlines that the analysis is restricted to, and that are left out of it.
     tissue_mask, no_tissue
@@ -272,6 +275,7 @@ def analyse(
         from pyramidai_mpi.slides.dicom import file_of_slide
 
         check_choice("--mode", mode, list(Mode))
+        asked = (features, backend, precision, feature_type, _path(encoder), compiled_cache)
         network = parse_tissue(os.fspath(tissue)).network
         settings = RunSettings(
             SlideInput(
@@ -292,11 +296,7 @@ def analyse(
                 find_model(None if model is None else Path(model)),
                 dict(thresholds or {}),
                 positive_class,
-                features,
-                backend,
-                precision,
-                feature_type,
-                _path(encoder),
+                *asked,
             ),
             Output(
                 target,

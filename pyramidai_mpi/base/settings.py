@@ -204,6 +204,8 @@ class ModelChoice:
         ``float32``, or ``float16``: what the numbers of feature vectors are kept in.
     encoder
         Package of an encoder that gives the features of level 0 in the model's place; None for none.
+    compiled_cache
+        Keep networks that were made ready for the next start, and take those that were.
 
     Raises
     ------
@@ -219,6 +221,7 @@ class ModelChoice:
     precision: str = "float32"
     feature_type: str = FEATURE_TYPES[0]
     encoder: Path | None = None
+    compiled_cache: bool = True
 
     def __post_init__(self) -> None:
         for level, value in self.thresholds.items():

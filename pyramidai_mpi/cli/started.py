@@ -115,6 +115,7 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "resume": output.resume,
         "accept-mixed": output.accept_mixed,
         "allow-approximate": windows.allow_approximate,
+        "no-compiled-cache": not model.compiled_cache,
     }
     return [
         "run",
