@@ -328,6 +328,8 @@ class Schedule:
         Most tiles in one call of the scheduler's worker.
     read_ahead
         ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
+    audit
+        Per cent of the tiles that another rank computes again, to compare bits; 0 for none.
 
     Raises
     ------
@@ -339,9 +341,12 @@ class Schedule:
     seed: int = 0
     batch_size: int = DEFAULT_BATCH_SIZE
     read_ahead: str = "auto"
+    audit: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("--policy", self.policy, POLICIES)
+        if not 0 <= self.audit <= 100:  # no NaN either
+            raise UsageError(f"--audit {self.audit:g}: expected per cent of the tiles, from 0 to 100")
         check_choice("--read-ahead", self.read_ahead, READ_AHEAD)
         if not 1 <= self.batch_size <= MOST_BATCH_SIZE:
             raise UsageError(f"--batch-size {self.batch_size}: expected 1 to {MOST_BATCH_SIZE}")
