@@ -265,7 +265,7 @@ class _Pool:
             poll=self._poll,
             bugs_end_all=self._opened is not None,
             audit=self._audit,
-            recomputer=self._recomputer,
+            between=None if self._recomputer is None else self._recomputer.serve,
         )
         try:
             tasks = self._first_tasks(slides, workload)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.run.pool.mailbox import Mailbox
     from pyramidai_mpi.run.pool.messages import SlideDescription
-    from pyramidai_mpi.run.pool.recomputing import Recomputer
     from pyramidai_mpi.run.pool.tally import WorkTally
     from pyramidai_mpi.run.pool.witness import Audit
     from pyramidai_mpi.sched import Progress
@@ -130,8 +129,10 @@ class PoolWorkload:
         Called on the main thread again and again.
     bugs_end_all
         Whether an exception that nobody foresaw is passed on, as of a run's only slide, instead of ending its slide.
-    audit, recomputer
-        What is audited, and what does other ranks' tiles again between batches; None for nothing.
+    audit
+        Which tiles are audited; None for none.
+    between
+        Called between batches with `analysis_of`, see `Recomputer.serve`; None for nothing.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class PoolWorkload:
         poll: Callable[[], None] = lambda: None,
         bugs_end_all: bool = False,
         audit: Audit | None = None,
-        recomputer: Recomputer | None = None,
+        between: Callable[[Callable[[int], SlideAnalysis]], None] | None = None,
     ) -> None:
         self.dtype = pool_dtype(analysis.task)
         self.batch_by = "group"
@@ -163,7 +164,7 @@ class PoolWorkload:
         self._report = report
         self._poll = poll
         self._bugs_end_all = bugs_end_all
-        self._audit, self._recomputer = audit, recomputer
+        self._audit, self._between = audit, between
         self._open: OrderedDict[int, _Open] = OrderedDict()
         self._refused: set[int] = set()
         self._started = 0.0
@@ -219,8 +220,8 @@ class PoolWorkload:
         # not caught: the disk of the journals concerns all slides
         closer = self._keep(slide, opened.tag, tiles, look, started)
         self._counts.did(level, len(tiles), len(closer), time.perf_counter() - begun)
-        if self._recomputer is not None:
-            self._recomputer.serve(self.analysis_of)
+        if self._between is not None:
+            self._between(self.analysis_of)
         return tasks_of(slide, closer)
 
     def analysis_of(self, slide: int) -> SlideAnalysis:
