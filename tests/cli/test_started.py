@@ -28,7 +28,7 @@ ALL_OTHERWISE = RunSettings(
     ),
     ModelChoice(Path("model"), {0: 0.1, 2: 1 / 3}, "tumor", True, "openvino", "bfloat16"),
     Output(Path("o.h5"), False, True, writer="serial", accept_mixed=True),
-    Schedule("static", 7, 3, "never"),
+    Schedule("static", 7, 3, "never", 2.5),
     Mode.EXHAUSTIVE,
     windows=Windows(None, 0.5, "shared", True),
 )
@@ -44,7 +44,7 @@ def test_the_words_say_to_the_command_line_what_was_asked_for():
     expected = {
         "model": Path("model"), "output": Path("o.h5"), "mode": "exhaustive", "mpp": 0.5, "levels": "mpp",
         "roi": Path("r"), "exclude": Path("e"), "tissue_mask": Path("t m.png"), "no_tissue": False, "min_tissue": 0.25,
-        "allow_upsampling": True, "batch_size": 3, "policy": "static", "seed": 7, "positive_class": "tumor",
+        "allow_upsampling": True, "batch_size": 3, "policy": "static", "seed": 7, "audit": 2.5, "positive_class": "tumor",
         "features": True, "writer": "serial", "backend": "openvino", "precision": "bfloat16", "reader": "tiff",
         "read_ahead": "never", "slide_sha256": True, "overwrite": False, "resume": True, "accept_mixed": True,
         "time_limit": "2h", "tissue": "od", "tissue_limit": None,

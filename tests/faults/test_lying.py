@@ -86,7 +86,7 @@ def test_a_rank_that_lies_is_named_nothing_is_written_and_resume_puts_it_right(
     assert job.returncode == 74, job.stderr
     assert not out.exists()
     (line,) = [line for line in job.stderr.splitlines() if "error:" in line]
-    assert re.search(r"s0\.tif: audit: level \d, column \d+, row \d+: rank \d \(host \S+\) found decision", line)
+    assert re.search(r"s0\.tif: audit: level \d, column \d+, row \d+: rank \d \(host \S+\).* found decision", line)
     blame = "has read other pixels" if what == "pixels" else "has computed otherwise of the same pixels"
     assert re.search(rf"rank {liar} \(host \S+\) {blame}", line)
     assert f"what rank {liar} did is set aside" in line
@@ -96,7 +96,18 @@ def test_a_rank_that_lies_is_named_nothing_is_written_and_resume_puts_it_right(
     again = pyramidai(slides[0], "-o", out, "--audit", "100", "--resume", *ALL_LEVELS, ranks=2)
     assert again.returncode == 0, again.stderr
     assert digest_of(out) == honest
+    with h5py.File(out) as file:  # what the journal gave back, too
+        n = sum(len(level["index"]) for level in file["levels"].values())
+        assert file["execution"].attrs["tiles_audited"] == n
     assert not (tmp_path / "out.h5.journal").exists()
+
+
+def test_a_feature_that_is_wrong_by_its_last_bit_is_found(slides: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.h5"
+    job = lying(2, 1, "features", slides[0], "-o", out, "--audit", "100", "--features", *ALL_LEVELS)
+    assert job.returncode == 74, job.stderr
+    assert re.search(r"rank 1 \(host \S+\) has computed other features of the same pixels", job.stderr)
+    assert not out.exists()
 
 
 def test_without_an_audit_the_same_lie_is_believed(slides: list[Path], honest: str, tmp_path: Path) -> None:

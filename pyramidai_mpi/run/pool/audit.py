@@ -53,6 +53,11 @@ class Vote:
         """Whether both have found the same, bit by bit."""
         return self.record.tobytes() == other.record.tobytes() and self.differs_in(other) == ""
 
+    @property
+    def signature(self) -> bytes:
+        """Equal where all of it is."""
+        return self.record.tobytes() + f" {self.pixels} {self.features}".encode()
+
     def differs_in(self, other: Vote) -> str:
         """What differs beside the records: ``pixels`` or ``features``; empty for nothing that is known."""
         for name in ("pixels", "features"):
@@ -357,13 +362,14 @@ class AuditBook:
         if self.failure is not None:
             return
         self.suspects = verdict.suspects
-        found: dict[bytes, list[Vote]] = {}
-        for vote in item.votes:
-            found.setdefault(vote.record.tobytes() + f"{vote.pixels} {vote.features}".encode(), []).append(vote)
+        found: dict[bytes, list[str]] = {}
         said = []
-        for votes in found.values():
-            names = dict.fromkeys(self._audit.name_of(vote.rank) for vote in votes)
-            said.append(f"{' and '.join(names)} found {record_in_words(votes[0].record)}")
+        for n, vote in enumerate(item.votes):
+            again = ", looking again," if vote.rank in [one.rank for one in item.votes[:n]] else ""
+            names = found.setdefault(vote.signature, [record_in_words(vote.record)])
+            names.append(self._audit.name_of(vote.rank) + again)
+        for words, *names in found.values():
+            said.append(f"{' and '.join(names)} found {words}")
         which = " and ".join(self._audit.name_of(rank) for rank in sorted(verdict.suspects))
         self.failure = StorageError(
             f"{self._where(slide, item)}: {'; '.join(said)}: {self._blame(item, verdict, which)}; no result was "
