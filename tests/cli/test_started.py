@@ -44,10 +44,10 @@ def test_the_words_say_to_the_command_line_what_was_asked_for():
     expected = {
         "model": Path("model"), "output": Path("o.h5"), "mode": "exhaustive", "mpp": 0.5, "levels": "mpp",
         "roi": Path("r"), "exclude": Path("e"), "tissue_mask": Path("t m.png"), "no_tissue": False, "min_tissue": 0.25,
-        "allow_upsampling": True, "batch_size": 3, "policy": "static", "seed": 7, "audit": 2.5, "positive_class": "tumor",
+        "allow_upsampling": True, "batch_size": 3, "policy": "static", "seed": 7, "positive_class": "tumor",
         "features": True, "writer": "serial", "backend": "openvino", "precision": "bfloat16", "reader": "tiff",
         "read_ahead": "never", "slide_sha256": True, "overwrite": False, "resume": True, "accept_mixed": True,
-        "time_limit": "2h", "tissue": "od", "tissue_limit": None,
+        "time_limit": "2h", "audit": 2.5, "tissue": "od", "tissue_limit": None,
         "stride": None, "overlap": 0.5, "stride_mode": "shared", "allow_approximate": True,
     }  # fmt: skip
     assert {name: got[name] for name in expected} == expected
