@@ -1,6 +1,6 @@
 """Engines that are wrong now and then, and how often `run --audit P` finds them: beside what arithmetic gives.
 
-    python -m bench.faults.lying_engine [--trials 20000] [--seed 0]
+    python -m bench.faults.lying_engine [--trials 20000] [--seed 0] [--seal]
     mpirun -n 3 python -m bench.faults.lying_engine --runs 60 [--one-in 200] [--audit 1] [--seed 0]
     mpirun -n 2 python -m bench.faults.lying_engine --cost SLIDE [--rounds 3]
 
@@ -12,7 +12,8 @@ On several ranks: runs of the program of some 11000 tiles of 16 px, each rank's 
 a hash of rank, seed and pixels, whether it looks first or again: caught is 1 - (1 - p (2 q - q^2))^N. Of a run that is
 caught there must be no result; one that is not must have one.
 
-With a slide: CPU seconds of all ranks, in runs of the shipped model without and with audits, in turn.
+With --seal: what checksums of messages take. With a slide: CPU seconds of all ranks, in runs of the shipped model
+without and with audits, in turn.
 """
 
 from __future__ import annotations
@@ -118,6 +119,22 @@ def in_memory(trials: int, seed: int) -> bool:
     return fits
 
 
+def seal_cost() -> None:
+    """Print what sealing a message takes, and looking at the seal, the best of some."""
+    import os
+    import timeit
+
+    from pyramidai_mpi.sched.sealing import sealed, unsealed
+
+    for n_bytes in (64, 64 << 10, 1 << 20):
+        data, often = os.urandom(n_bytes), max(5, (32 << 20) // max(n_bytes, 4096))
+        whole = sealed(data)
+        copying = min(timeit.repeat(lambda: bytearray(whole), number=often, repeat=5)) / often  # noqa: B023
+        looking = min(timeit.repeat(lambda: unsealed(bytearray(whole), 0), number=often, repeat=5)) / often  # noqa: B023
+        sealing = min(timeit.repeat(lambda: sealed(data), number=often, repeat=5)) / often  # noqa: B023
+        print(f"{n_bytes} bytes: sealed in {sealing * 1e6:.1f} us, looked at in {(looking - copying) * 1e6:.1f} us")
+
+
 def plant(rank: int, one_in: int) -> list[int]:
     """Let this rank's engines be wrong for one tile in so many; the first number of the list is the seed."""
     from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
@@ -218,12 +235,16 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seal", action="store_true")
     parser.add_argument("--runs", type=int, help="Runs of the program, on the ranks that there are.")
     parser.add_argument("--one-in", type=int, default=200)
     parser.add_argument("--audit", type=float, default=1.0, metavar="P")
     parser.add_argument("--cost", type=Path, metavar="SLIDE")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    if given.seal:
+        seal_cost()
+        return
     if given.runs is None and given.cost is None:
         raise SystemExit(0 if in_memory(given.trials, given.seed) else 1)
     import mpi4py
