@@ -175,6 +175,22 @@ def test_parts_are_audited_and_their_whole_says_how_many_tiles_were(slides: list
         assert int(file["execution"].attrs["tiles_audited"]) == n > 0
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_told_to_stop_while_only_audits_are_left_it_stops_and_resume_audits_the_rest(
+    slides: list[Path], honest: str, rank: int, tmp_path: Path
+) -> None:
+    script = REPOSITORY / "tests" / "faults" / "run_stopped_audit.py"
+    out = tmp_path / "out.h5"
+    words = [str(slides[0]), "-o", str(out), "--audit", "100", *ALL_LEVELS]
+    job = mpirun(2, [script, str(rank), *words], timeout=120)
+    assert job.returncode == 75, job.stderr
+    assert "SIGTERM was received" in job.stderr or "another rank was told to stop" in job.stderr
+    assert not out.exists()
+    again = pyramidai(*words, "--resume", ranks=2)
+    assert again.returncode == 0, again.stderr
+    assert digest_of(out) == honest
+
+
 @pytest.mark.parametrize("percent", ["-1", "101", "nan"])
 def test_a_share_that_cannot_be_is_refused(slides: list[Path], percent: str, tmp_path: Path) -> None:
     job = pyramidai(slides[0], "-o", tmp_path / "out.h5", "--audit", percent)
