@@ -22,6 +22,8 @@ from pyramidai_mpi.base.settings import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
+    FEATURE_TYPES,
+    ODD_LEVELS,
     STRIDE_MODES,
     TISSUE_METHODS,
     ModelChoice,
@@ -126,6 +128,8 @@ def analyse(
     levels: str = "mpp",
     allow_upsampling: bool = False,
     features: bool = False,
+    feature_type: str = FEATURE_TYPES[0],
+    encoder: str | os.PathLike[str] | None = None,
     backend: str = "onnxruntime",
     precision: str = "float32",
     roi: str | os.PathLike[str] | None = None,
@@ -136,6 +140,7 @@ def analyse(
     tissue_limit: float | None = None,
     min_tissue: float = DEFAULT_MIN_TISSUE,
     reader: str = "auto",
+    odd_levels: str = ODD_LEVELS[0],
     read_ahead: str = "auto",
     slide_sha256: bool = False,
     batch_size: int = DEFAULT_BATCH_SIZE,
@@ -165,11 +170,9 @@ def analyse(
         levels lives.
     overwrite
         Replace an existing output, and begin anew.
-    resume
-        Go on from the journal of a run that was stopped or killed, where there is one; a finished result of the same
-        run is opened.
-    accept_mixed
-        Go on though other versions have begun.
+    resume, accept_mixed
+        Go on from the journal of a run that was stopped or killed, where there is one, and though other versions have
+        begun it; a finished result of the same run is opened.
     mode
         ``pyramid``, ``reference`` or ``exhaustive``.
     stride, overlap
@@ -178,28 +181,24 @@ def analyse(
         ``window``, ``shared``, ``adaptive`` or ``adaptive-shared``: how windows at a stride are computed.
     allow_approximate
         Take shared passes of networks whose answers they change.
-    thresholds
-        Replacements for the model's thresholds, by level.
-    positive_class
-        Class whose probability decides; None takes the model's.
+    thresholds, positive_class
+        Replacements for the model's thresholds, by level; class whose probability decides, None takes the model's.
     mpp
         µm per level-0 pixel, where the slide does not say or is wrong.
     levels
         ``mpp`` finds the model's levels by µm per pixel, ``scale`` by scale factor alone.
     allow_upsampling
         Enlarge slides that are coarser than the model's level 0.
-    features
-        Keep the networks' feature vectors.
-    backend
-        ``onnxruntime``, ``openvino`` or ``auto``.
-    precision
-        ``float32``, or ``bfloat16`` with OpenVINO.
+    features, feature_type
+        Keep the networks' feature vectors, an encoder's in any case; in ``float32`` or ``float16``.
+    encoder
+        Folder of the package of an encoder that gives the features of level 0, on the tiles that the model reaches.
+    backend, precision
+        ``onnxruntime``, ``openvino`` or ``auto``; ``float32``, or ``bfloat16`` with OpenVINO.
     roi, exclude
         Files of outlines that the analysis is restricted to, and that are left out of it.
-    tissue_mask
-        Image of the tissue, instead of finding it.
-    no_tissue
-        All of the slide is tissue.
+    tissue_mask, no_tissue
+        Image of the tissue, instead of finding it; all of the slide is tissue.
     tissue
         How tissue is found: ``od``, ``hsv-otsu``, or the folder of a network that segments whole images.
     tissue_limit
@@ -208,12 +207,12 @@ def analyse(
         Least tissue share of a lowest-resolution tile.
     reader, read_ahead
         What decodes the slide, and whether tiles are read before their turn; the result is the same.
+    odd_levels
+        How stored levels are read whose size is no whole fraction of level 0's: ``own``, ``interpolated``.
     slide_sha256
         Keep the SHA-256 of the whole slide in the result.
-    batch_size, policy, seed, writer
-        How the work is spread, and by whom it is written; the result is the same.
-    audit
-        Per cent of the tiles, chosen by chance, that another rank computes again, to compare bits.
+    batch_size, policy, seed, writer, audit
+        How the work is spread, by whom it is written, and how many % of it is done twice; the result is the same.
     time_limit
         Stop a minute before this time is up, for `resume` to go on: ``30m``, ``2h``, ``1:30:00``.
     ranks
@@ -231,16 +230,14 @@ def analyse(
     ------
     PyramidError
         Whatever ``pyramidai run`` would end with, on every rank, as one of `pyramidai_mpi.errors`: an argument that
-        cannot be is a ValueError, a slide that is not there a FileNotFoundError, an output that is there a
-        FileExistsError.
+        cannot be is a ValueError, no such slide a FileNotFoundError, an output that is there a FileExistsError.
     TypeError
         An argument is of another type than it can be.
     """
     if slide is None:
         raise TypeError("slide=None: expected a path, as text or pathlib.Path")
-    check_paths(
-        slide=slide, model=model, output=output, roi=roi, exclude=exclude, tissue_mask=tissue_mask, tissue=tissue
-    )
+    check_paths(slide=slide, model=model, encoder=encoder, output=output, tissue=tissue)
+    check_paths(roi=roi, exclude=exclude, tissue_mask=tissue_mask)
     check_switches(
         overwrite=overwrite,
         resume=resume,
@@ -268,7 +265,7 @@ def analyse(
     target = (
         Path(output) if output is not None else Path(folder.name if folder else "", slide_stem(Path(slide)) + ".h5")
     )
-    named = [Path(one) for one in (slide, model, roi, exclude, tissue_mask) if one is not None]
+    named = [Path(one) for one in (slide, model, encoder, roi, exclude, tissue_mask) if one is not None]
     with raised_in_python(*named):
         from pyramidai_mpi.cli.tissue_option import parse_tissue
         from pyramidai_mpi.models.shipped import find_model
@@ -289,6 +286,7 @@ def analyse(
                 tissue=TISSUE_METHODS[0] if network is not None else os.fspath(tissue),
                 tissue_limit=tissue_limit,
                 tissue_network=network,
+                odd_levels=odd_levels,
             ),
             ModelChoice(
                 find_model(None if model is None else Path(model)),
@@ -297,6 +295,8 @@ def analyse(
                 features,
                 backend,
                 precision,
+                feature_type,
+                _path(encoder),
             ),
             Output(
                 target,
@@ -338,6 +338,7 @@ def explain_tiles(
     mpp: float | None = None,
     allow_upsampling: bool = False,
     reader: str = "auto",
+    odd_levels: str = ODD_LEVELS[0],
     overwrite: bool = False,
     resume: bool = False,
 ) -> OpenExplanation:
@@ -389,7 +390,7 @@ def explain_tiles(
         found = find_source(Path(source), _path(slide))
         target = explained_file(Path(kept if output is None else output), slide_stem(found.slide))
         settings = RunSettings(
-            SlideInput(found.slide, mpp, allow_upsampling=allow_upsampling, reader=reader),
+            SlideInput(found.slide, mpp, allow_upsampling=allow_upsampling, reader=reader, odd_levels=odd_levels),
             ModelChoice(find_model(_path(model))),
             Output(target, overwrite, resume, command_line="pyramidai_mpi.explain_tiles"),
         )

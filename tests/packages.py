@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WEIGHTS = np.array([[0.02, -0.02], [-0.05, 0.05], [0.03, -0.03]], np.float32)
+ENCODED = 7
+"""Features of `encoder_network`."""
 BIAS = np.array([0.1, -0.1], np.float32)
 
 
@@ -60,6 +62,50 @@ def colour_probability(pixels: np.ndarray, gain: float = 1.0) -> np.ndarray:
     logits = pixels.astype(np.float64).mean(axis=(1, 2)) @ (WEIGHTS.astype(np.float64) * gain) + BIAS
     exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+def encoder_network(path: Path, *, side: int = 64, gain: float = 1.0) -> None:
+    """Features: the middle pixel's colour over 255, the tile's mean colour, and its largest value times `gain`."""
+    ends = {"start": [side // 2, side // 2], "stop": [side // 2 + 1, side // 2 + 1], "axes": [1, 2]}
+    stored = [numpy_helper.from_array(np.array(values, np.int64), name) for name, values in ends.items()]
+    stored.append(numpy_helper.from_array(np.array([255], np.float32), "white"))
+    stored.append(numpy_helper.from_array(np.array([gain], np.float32), "gain"))
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Slice", ["float", "start", "stop", "axes"], ["cut"]),
+        helper.make_node("Flatten", ["cut"], ["middle"]),
+        helper.make_node("Div", ["middle", "white"], ["share"]),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMax", ["float"], ["most"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["most", "gain"], ["gained"]),
+        helper.make_node("Unsqueeze", ["gained", "last"], ["column"]),
+        helper.make_node("Concat", ["share", "mean", "column"], ["features"], axis=1),
+    ]
+    stored.append(numpy_helper.from_array(np.array([1], np.int64), "last"))
+    graph = helper.make_graph(
+        nodes,
+        "encoder",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", side, side, 3])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", ENCODED])],
+        stored,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def encoded(pixels: np.ndarray, gain: float = 1.0) -> np.ndarray:
+    """What `encoder_network` gives for uint8 (n, side, side, 3), in float64 (n, 7)."""
+    middle, values = pixels.shape[1] // 2, pixels.astype(np.float64)
+    parts = [values[:, middle, middle] / 255, values.mean(axis=(1, 2)), gain * values.max(axis=(1, 2, 3))[:, None]]
+    return np.concatenate(parts, axis=1)
+
+
+def write_encoder(folder: Path, *, side: int = 64, base_mpp: float = 0.25, gain: float = 1.0, **text: Any) -> Path:
+    """A whole package of `encoder_network`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder_network(folder / "level0.onnx", side=side, gain=gain)
+    document = package_writer.PackageText("colours", classes=(), tile_size=side, base_mpp=base_mpp, **text).document(1)
+    package_writer.write_package(folder, document, [folder / "level0.onnx"], overwrite=True)
+    return folder
 
 
 def position_network(

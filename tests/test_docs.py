@@ -43,6 +43,7 @@ NOT_HERE = (
     NotHere(r"mpirun -n \d+ python -m pyramidai_mpi train ", "torch", "tests/training/test_training_page.py"),
     NotHere(r"pyramidai models build ", "torch", "tests/cli/test_models.py"),
     NotHere(r"pyramidai models import timm:", "timm", "tests/training/test_timm_import.py"),
+    NotHere(r".*(my-encoder|encoded\.h5)", "timm", "tests/end_to_end/test_encoders.py"),
     NotHere(r"pyramidai models import ", "torch", "tests/training/test_zoo_import.py"),
     NotHere(r"pyramidai view ", "somebody who looks, and ends it", "tests/view/test_command.py"),
     NotHere(r"ssh ", "another machine", "tests/view/test_command.py"),

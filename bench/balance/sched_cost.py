@@ -245,7 +245,7 @@ def do_all_tiles(alone: MPI.Intracomm, rule: TileRule, folder: Path) -> int:
     plan = Schedule(batch_size=16)
     outcome = run_pool(alone, job, np.zeros(1, np.int64), journals, plan, StopWish(), opened=opened)
     assert outcome.held is not None
-    return len(outcome.held.all_records(analysis.record))
+    return len(outcome.held.records.rows)
 
 
 def measure_memory(alone: MPI.Intracomm) -> list[Figure]:

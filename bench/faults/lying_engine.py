@@ -32,6 +32,7 @@ from pyramidai_mpi.analyses.base import Look
 from pyramidai_mpi.base.errors import StorageError
 from pyramidai_mpi.base.types import TILE_DTYPE, prediction_dtype
 from pyramidai_mpi.run.pool.audit import AuditBook
+from pyramidai_mpi.run.pool.record_table import RecordTable
 from pyramidai_mpi.run.pool.witness import Audit, Witness, order_from_bytes
 
 if TYPE_CHECKING:
@@ -70,12 +71,14 @@ class Trial:
         places = np.unique(self._rng.integers(self._n_tiles, size=n_lies))
         tiles = np.zeros(len(places), TILE_DTYPE)
         tiles["col"], tiles["row"] = places % 10_000, places // 10_000
-        self._book.begin(0, "ab")
+        table = RecordTable(_Analysis.record)
+        self._book.begin(0, "ab", table)
         checked = self._choice.chosen(tiles)
         look = self._look(tiles, is_lie=True)
         if checked.any():
             self._book.witnessed(0, LIAR, Witness.of(tiles, look, checked).to_bytes())
-        self._book.recorded(0, LIAR, look.records)
+        table.append(look.records)
+        self._book.recorded(0, LIAR, 0)
         while not self._book.is_settled(0) and self._book.failure is None:
             rank, payload = self._orders.pop()
             ticket, _, tasks = order_from_bytes(payload, TILE_DTYPE)

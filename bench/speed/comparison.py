@@ -10,6 +10,8 @@ turn:
   (reading), in integers (precision), in OpenVINO (backend), and the pyramid (tiles);
 - the paper's loop (`bench.speed.paper_like`), one tile a call, on one core.
 
+The first is an imitation, to show what each change brings by itself; the programs themselves are in `bench.peers`.
+
 Every command is timed from launch to exit; the WSInfer-like loop also without its start. Positives are the WSInfer-like
 loop's tiles at the threshold of level 0; kept are those that the pyramid calls positive.
 """

@@ -31,7 +31,7 @@ from pyramidai_mpi.store.results.result import Execution, LevelRecord, ModelReco
 from pyramidai_mpi.store.results.writer import create_file, finish_file, slab_of, write_slab
 
 _LEVELS, _TILE, _MPP = 5, 224, 0.25
-_COMMANDS = {
+EXPORTS = {
     "csv": ["--csv", "tiles.csv"],
     "geojson": ["--geojson", "tiles.geojson"],
     "geojson.gz": ["--geojson", "tiles.geojson.gz"],
@@ -45,11 +45,21 @@ _COMMANDS = {
 }
 
 
+def made_grid(root_cols: int, root_rows: int, tile_px: int = _TILE) -> Grid:
+    """Tiles of a slide of whole roots."""
+    side = tile_px * 2 ** (_LEVELS - 1)
+    return Grid.of_tiles(root_cols * side, root_rows * side, tile_px, 2, _LEVELS, 1.0)
+
+
 def made_result(root_cols: int, root_rows: int, seed: int = 0) -> Result:
     """A result in which all tiles of all levels were analysed."""
+    grid = made_grid(root_cols, root_rows)
+    return result_of(made_tree(grid, seed), grid)
+
+
+def made_tree(grid: Grid, seed: int) -> ExecutionTree:
+    """All tiles of a slide that is all tissue, with random scores."""
     rng = np.random.default_rng(seed)
-    side = _TILE * 2 ** (_LEVELS - 1)
-    grid = Grid.of_tiles(root_cols * side, root_rows * side, _TILE, 2, _LEVELS, 1.0)
     levels: dict[int, TreeLevel] = {}
     for n in range(_LEVELS):
         cols, rows = grid.shape(n)
@@ -62,20 +72,25 @@ def made_result(root_cols: int, root_rows: int, seed: int = 0) -> Result:
             decision=np.where(positive, Decision.ZOOM, Decision.STOP).astype(np.uint8),
             parent=(row // 2) * (cols // 2) + col // 2 if n < _LEVELS - 1 else np.full(len(col), -1, np.int64),
         )
-    pixels = mask_pixels_per_tile(grid)
+    return ExecutionTree(levels)
+
+
+def result_of(tree: ExecutionTree, grid: Grid) -> Result:
+    """A tree as a result of a slide that is all tissue."""
+    levels, pixels, tile_px = tree.levels, mask_pixels_per_tile(grid), round(grid.l0_side(0))
     mask = np.ones((grid.shape(0)[1] * pixels, grid.shape(0)[0] * pixels), bool)
     return Result(
         slide=SlideRecord("made.tif", "00" * 32, "none", (grid.l0_width, grid.l0_height), _MPP, (0, 0)),
         model=ModelRecord(
-            "made", ("normal", "tumor"), "tumor", _TILE, 2, _MPP, "none", ("00" * 32,) * _LEVELS, "name: made\n"
+            "made", ("normal", "tumor"), "tumor", tile_px, 2, _MPP, "none", ("00" * 32,) * _LEVELS, "name: made\n"
         ),
         tissue=TissueRecord(mask, mask_downsample(grid), "none"),
         levels=tuple(
-            LevelRecord(_TILE, _TILE * 2**n, n, 2.0**n, grid.level_dimensions(n), _MPP * 2**n, 0.5)
+            LevelRecord(tile_px, tile_px * 2**n, n, 2.0**n, grid.level_dimensions(n), _MPP * 2**n, 0.5)
             for n in range(_LEVELS)
         ),
-        tree=ExecutionTree(levels),
-        l0_coords=tuple(grid.l0_cell_corners(n, levels[n].index) for n in range(_LEVELS)),
+        tree=tree,
+        l0_coords=tuple(grid.l0_corners(n, levels[n].index) for n in range(_LEVELS)),
         failed=np.zeros(0, FAILED_DTYPE),
         mode="pyramid",
         n_reference_tiles=len(levels[0]),
@@ -124,7 +139,7 @@ def main() -> None:
         subprocess.run([*make, "--make", folder / "made.h5"], check=True)
         n_tiles = sum(level.analysed for level in summarise(folder / "made.h5").levels)
         print(f"{n_tiles} tiles")
-        for title, options in _COMMANDS.items():
+        for title, options in EXPORTS.items():
             command = [sys.executable, "-m", "pyramidai_mpi", "export", "made.h5", *options]
             wall_s, cpu_s, peak_mb = timed(command, folder)
             print(

@@ -2,10 +2,11 @@
 
     python -m bench.speed.wsinfer_like RESULT.h5 --slide SLIDE --state FILE -o SCORES.npz [--threads N]
 
-Read at level 0 with OpenSlide through a DataLoader without workers (WSInfer's default), PIL to RGB and to the network's
-size, to float32, normalised, in batches of 32 to a TorchScript network on all threads of torch. The tiles are those of
-RESULT.h5, a reference run: finding them is not counted. FILE is what `pyramidai train` keeps of level 0 in its work
-folder. Prints tiles and seconds of the loop as JSON.
+Read at level 0 with OpenSlide through a DataLoader without workers, PIL to RGB and to the network's size, to float32,
+normalised, in batches of 32 to a TorchScript network on all threads of torch. WSInfer's Python function does so unless
+told otherwise; its command has as many workers as there are cores, at most 8, and is faster: `bench.peers` measures it.
+The tiles are those of RESULT.h5, a reference run: finding them is not counted. FILE is what `pyramidai train` keeps of
+level 0 in its work folder. Prints tiles and seconds of the loop as JSON.
 """
 
 from __future__ import annotations
@@ -74,11 +75,10 @@ class Logits(nn.Module):
 
 
 def load_network(state: Path) -> torch.jit.ScriptModule:
-    """TorchScript of the weights that training kept."""
+    """TorchScript of the best weights that training kept, or of a file of weights alone."""
     network = random_network(0)
-    network.load_state_dict(
-        torch.load(state, map_location="cpu", weights_only=True)["state"]["kept"]["best"]["network"]
-    )
+    kept = torch.load(state, map_location="cpu", weights_only=True)
+    network.load_state_dict(kept["state"]["kept"]["best"]["network"] if "state" in kept else kept)
     network.eval()
     traced: torch.jit.ScriptModule = torch.jit.trace(Logits(network).eval(), torch.zeros(1, 3, TILE, TILE))
     return traced

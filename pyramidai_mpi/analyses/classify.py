@@ -42,11 +42,15 @@ class Classify:
     thresholds
         One threshold a level, level 0 first.
     n_classes, positive_class
-        Number of classes, and the one whose probability is the score.
+        Number of classes, and the one whose probability is the score; 0 and None of an encoder.
     mode
         Which tiles are looked at.
     features
         Whether the networks' feature vectors are kept.
+    feature_type
+        What numbers they are kept in: ``float32``, or ``float16``, rounded to the nearest, of two to the even one.
+    encoder
+        Gives the features of the tiles of level 0 in the networks' place; None where no other network does.
     read_ahead
         ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
     stain_engine
@@ -56,9 +60,11 @@ class Classify:
     engines: Sequence[Engine]
     thresholds: Sequence[float]
     n_classes: int
-    positive_class: int
+    positive_class: int | None
     mode: Mode = Mode.PYRAMID
     features: bool = False
+    feature_type: str = "float32"
+    encoder: Engine | None = None
     read_ahead: str = "auto"
     stain_engine: StainEngine | None = None
 
@@ -73,8 +79,15 @@ class Classify:
         return TILE_DTYPE
 
     @property
+    def networks(self) -> Sequence[Engine]:
+        """All engines: those of the levels, and the encoder's."""
+        return self.engines if self.encoder is None else [*self.engines, self.encoder]
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Length of each level's feature vectors, 0 where none are kept."""
+        if self.encoder is not None:
+            return (self.encoder.n_features, *(0 for _ in self.engines[1:]))
         return tuple(engine.n_features if self.features else 0 for engine in self.engines)
 
     def first(self, rule: TileRule) -> TileArray:
@@ -87,6 +100,8 @@ class Classify:
 
     def contradictions(self, records: PredictionArray) -> npt.NDArray[np.bool_]:
         """Records whose decision does not follow from their probabilities."""
+        if self.positive_class is None:
+            return np.asarray(records["decision"] == Decision.ZOOM)
         threshold = self.thresholds[int(records["level"][0])]
         return np.asarray(decide(records["probability"], self.positive_class, threshold) != records["decision"])
 
@@ -170,7 +185,7 @@ class SlideClassifier:
         -------
         Look
             `prediction_dtype` records. As failed count tiles that could not be read, whose stain cannot be estimated
-            where it is each tile's own, or that gave no finite probability.
+            where it is each tile's own, or that gave no finite probability, or feature where these are kept.
         """
         level = int(tiles["level"][0])
         started = time.perf_counter()
@@ -181,20 +196,20 @@ class SlideClassifier:
         normalised = time.perf_counter()
         classify = self._classify
         probability = np.full((len(tiles), classify.n_classes), np.nan, np.float32)
+        seen = pixels[: len(readable)]
         probability[readable], vectors = classify.engines[level].predict(
-            pixels[: len(readable)], features=classify.features, positions=self._positions(level, tiles[readable])
+            seen, features=classify.features, positions=self._positions(level, tiles[readable])
         )
+        if classify.encoder is not None and level == 0:
+            vectors = classify.encoder.predict(seen, features=True)[1]
         computed = time.perf_counter()
 
-        features = None
-        if classify.features and vectors is not None:
-            features = np.full((len(tiles), vectors.shape[1]), np.nan, np.float32)
-            features[readable] = vectors
         decision = decide(probability, classify.positive_class, classify.thresholds[level])
-        unreadable = decision == Decision.UNREADABLE
-        probability[unreadable] = np.nan
-        for position in np.flatnonzero(unreadable).tolist():
+        decision[list(reasons)] = Decision.UNREADABLE
+        for position in np.flatnonzero(decision == Decision.UNREADABLE).tolist():
             reasons.setdefault(position, "the network gave a probability that is not finite")
+        features = None if vectors is None else self._kept(vectors, readable, decision, reasons)
+        probability[decision == Decision.UNREADABLE] = np.nan
         records = _predictions(tiles, decision, probability)
         return Look(
             records,
@@ -204,6 +219,32 @@ class SlideClassifier:
             Seconds(read - started, normalised - read, computed - normalised),
             pixels=read_pixels,
         )
+
+    def _kept(
+        self,
+        vectors: npt.NDArray[np.float32],
+        readable: list[int],
+        decision: npt.NDArray[np.uint8],
+        reasons: dict[int, str],
+    ) -> npt.NDArray[np.float32]:
+        """Features of all tiles, float32 (n, F), NaN where unreadable: which is also a tile whose own are not finite.
+
+        In the journal and on their way they are float32, whatever they are rounded to.
+        """
+        kind = self._classify.feature_type
+        features = np.full((len(decision), vectors.shape[1]), np.nan, np.float32)
+        with np.errstate(over="ignore"):  # met below
+            features[readable] = vectors.astype(kind, copy=False)
+        for position, vector in zip(readable, vectors, strict=True):
+            if not np.isfinite(features[position]).all():
+                is_own = not np.isfinite(vector).all()
+                reasons.setdefault(
+                    position,
+                    "the network gave a feature that is not finite" if is_own else f"a feature is too large for {kind}",
+                )
+                decision[position] = Decision.UNREADABLE
+        features[decision == Decision.UNREADABLE] = np.nan
+        return features
 
     def _positions(self, level: int, tiles: TileArray) -> npt.NDArray[np.float32] | None:
         """Where tiles lie, for a network that is told."""

@@ -87,6 +87,11 @@ class Dense:
         return self.classify.engines
 
     @property
+    def networks(self) -> Sequence[Engine]:
+        """The same: no encoder looks at windows."""
+        return self.classify.engines
+
+    @property
     def thresholds(self) -> Sequence[float]:
         """One threshold a level, level 0 first."""
         return self.classify.thresholds

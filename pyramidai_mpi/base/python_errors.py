@@ -84,6 +84,7 @@ _CHOICES = {
     "backend": settings.BACKENDS,
     "levels": settings.LEVELS,
     "mode": tuple(Mode),
+    "odd-levels": settings.ODD_LEVELS,
     "policy": settings.POLICIES,
     "precision": settings.PRECISIONS,
     "read-ahead": settings.READ_AHEAD,

@@ -73,6 +73,8 @@ class Regions:
 
 READERS = ("auto", "image", "openslide", "patches", "tiff")
 """Those of `slides.readers.choice`, as tests see; so are the policies those of `sched.policy`."""
+ODD_LEVELS = ("own", "interpolated")
+"""How levels of odd size are read (see `slides.spacing`), the default first."""
 READ_AHEAD = ("auto", "always", "never")
 LEVELS = ("mpp", "scale")
 TISSUE_METHODS = ("od", "hsv-otsu")
@@ -82,7 +84,13 @@ NETWORK_LIBRARIES = ("onnxruntime", "openvino")
 """What can run networks, the default first, by the names of module and distribution."""
 BACKENDS = ("auto", *NETWORK_LIBRARIES)
 PRECISIONS = ("float32", "bfloat16")
+FEATURE_TYPES = ("float32", "float16")
 POLICIES = ("static", "steal-one", "steal-half")
+
+
+def odd_levels_of(execution: Mapping[str, Any]) -> str:
+    """How levels of odd size were read for a file, by the attributes of its ``/execution``."""
+    return ODD_LEVELS[0] if execution.get("odd_levels") == ODD_LEVELS[0] else ODD_LEVELS[1]
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
@@ -128,6 +136,10 @@ class SlideInput:
         Which part of the slide's roots this run does; None does all.
     tissue_network
         Package of a network that finds the tissue, instead of `tissue`.
+    odd_levels
+        How stored levels are read whose size is no whole fraction of level 0's, of `ODD_LEVELS`: their ``own`` pixels
+        as they are stored, where they can be had; or all ``interpolated`` by
+        OpenSlide, as earlier versions did.
 
     Raises
     ------
@@ -147,12 +159,14 @@ class SlideInput:
     tissue_limit: float | None = None
     part: Part | None = None
     tissue_network: Path | None = None
+    odd_levels: str = ODD_LEVELS[0]
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
             raise UsageError(f"--mpp {self.mpp:g}: expected a number of µm per pixel above 0")
         check_choice("--levels", self.levels, LEVELS)
         check_choice("--reader", self.reader, READERS)
+        check_choice("--odd-levels", self.odd_levels, ODD_LEVELS)
         if self.levels == "scale" and self.mpp is not None:
             raise UsageError("--levels scale and --mpp exclude each other: by scale, µm/px do not count; give one")
         check_choice("--tissue", self.tissue, TISSUE_METHODS)
@@ -186,6 +200,10 @@ class ModelChoice:
         ``onnxruntime``, ``openvino`` or ``auto``: what runs the networks (see `models.engines.backends`).
     precision
         ``float32``, or ``bfloat16`` with OpenVINO.
+    feature_type
+        ``float32``, or ``float16``: what the numbers of feature vectors are kept in.
+    encoder
+        Package of an encoder that gives the features of level 0 in the model's place; None for none.
 
     Raises
     ------
@@ -199,6 +217,8 @@ class ModelChoice:
     features: bool = False
     backend: str = "onnxruntime"
     precision: str = "float32"
+    feature_type: str = FEATURE_TYPES[0]
+    encoder: Path | None = None
 
     def __post_init__(self) -> None:
         for level, value in self.thresholds.items():
@@ -206,6 +226,7 @@ class ModelChoice:
                 raise UsageError(f"--threshold {level}={value:g}: expected a level from 0 and a value in [0, 1]")
         check_choice("--backend", self.backend, BACKENDS)
         check_choice("--precision", self.precision, PRECISIONS)
+        check_choice("--feature-type", self.feature_type, FEATURE_TYPES)
         if self.precision != "float32" and self.backend != "openvino":
             raise UsageError(f"--precision {self.precision}: only with --backend openvino")
 
@@ -386,8 +407,9 @@ class RunSettings:
 
     def paths(self) -> list[Path]:
         """All files and folders that are named."""
-        network = [] if self.slide.tissue_network is None else [self.slide.tissue_network]
-        return [self.slide.path, self.model.path, self.output.path, *network, *self.slide.regions.paths().values()]
+        own = [self.slide.path, self.model.path, self.output.path]
+        besides = (path for path in (self.model.encoder, self.slide.tissue_network) if path is not None)
+        return [*own, *besides, *self.slide.regions.paths().values()]
 
     def with_output(self, **changes: Any) -> Self:
         """The same with another way with its output."""

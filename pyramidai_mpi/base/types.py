@@ -117,11 +117,17 @@ def index_of(tiles: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
 
 def index_keys(index: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Column and row of tiles of one level, (N, 2), in one number whose order is row-major, int64 (N,)."""
-    return np.asarray(index[:, 1].astype(np.int64) << 32 | index[:, 0])
+    keys = index[:, 1].astype(np.int64)
+    keys <<= 32
+    keys |= index[:, 0]
+    return keys
 
 
 def tile_keys(tiles: TileArray | PredictionArray) -> npt.NDArray[np.uint64]:
     """Level, row and column in one number whose order is the canonical one: by level, then row-major; uint64 (N,)."""
     # 4 bits of level and 30 bits each of row and column: 2**30 tiles of 224 px is more than any image
-    level, row, col = (tiles[name].astype(np.uint64) for name in ("level", "row", "col"))
-    return np.asarray((level << np.uint64(60)) | (row << np.uint64(30)) | col)
+    keys = tiles["level"].astype(np.uint64)
+    for name in ("row", "col"):  # in place: of millions of tiles, what is in between would be most of the memory
+        keys <<= 30
+        keys |= tiles[name]
+    return keys

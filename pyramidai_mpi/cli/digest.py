@@ -20,6 +20,8 @@ from pyramidai_mpi.base.errors import printable
 def command(files: tuple[Path, ...]) -> int:
     """Print the SHA-256 of what a result says, its tiles, their probabilities and decisions, or another such file.
 
+    Features count where an encoder gave them.
+
     Of several files each line names its file, as sha256sum does.
     """
     for path in files:

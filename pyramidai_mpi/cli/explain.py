@@ -116,6 +116,7 @@ def command(
     mpp: float | None,
     allow_upsampling: bool,
     reader: str,
+    odd_levels: str,
     policy: str,
     overwrite: bool,
     resume: bool,
@@ -139,7 +140,7 @@ def command(
     if method:
         check_told(method_named(method), order)
     asked = RunSettings(
-        SlideInput(Path(), mpp, allow_upsampling=allow_upsampling, reader=reader),
+        SlideInput(Path(), mpp, allow_upsampling=allow_upsampling, reader=reader, odd_levels=odd_levels),
         ModelChoice(find_model(model)),
         Output(Path(), overwrite, resume, command_line=recorded_command(click.get_current_context())),
         Schedule(policy),

@@ -16,6 +16,7 @@ from pyramidai_mpi.base.part import named_part
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyramidai_mpi.models.package import ModelLevel, ModelPackage
     from pyramidai_mpi.store.results.prediction import PredictionRecord
     from pyramidai_mpi.store.results.tables import ResultFile
 
@@ -91,7 +92,8 @@ def _slide_lines(path: Path) -> Iterator[str]:
         yield f"openslide  quickhash-1 {info.openslide_quickhash1}"
     for level, (size, downsample) in enumerate(zip(info.stored_sizes, info.stored_downsamples, strict=True)):
         spacing = f", {info.mpp * downsample:.4g} µm/px" if info.mpp else ""
-        yield f"stored level {level}: {size[0]} x {size[1]} px, 1/{downsample:g}{spacing}"
+        how = "" if info.stored_exact[level] else ", between its pixels: interpolated"
+        yield f"stored level {level}: {size[0]} x {size[1]} px, 1/{downsample:g}{spacing}{how}"
     for width, height in info.no_levels:
         yield f"left out: a page of {width} x {height} px that is no smaller version of the slide"
 
@@ -105,7 +107,10 @@ def _model_lines(folder: Path) -> Iterator[str]:
     positive = "not said" if package.positive_class is None else package.classes[package.positive_class]
     yield f"model      {package.name}"
     yield from _claim_lines(package.intended_use)
-    yield f"classes    {', '.join(package.classes)}; positive: {positive}"
+    if package.is_encoder:
+        yield f"encoder    features, {package.levels[0].batch} tiles at a time; no classes"
+    else:
+        yield f"classes    {', '.join(package.classes)}; positive: {positive}"
     if tuning := tuning_in_words(package):
         yield f"tuning     {tuning}"
     yield f"tiles      {package.tile_size} x {package.tile_size} px, scale factor {package.scale_factor}"
@@ -114,9 +119,11 @@ def _model_lines(folder: Path) -> Iterator[str]:
     for level in package.levels:
         spacing = package.base_mpp * package.scale_factor**level.level
         yield (
-            f"level {level.level}: {spacing:g} µm/px, threshold {level.threshold:g}, {level.onnx_path.name}, "
+            f"level {level.level}: {spacing:g} µm/px, {_threshold(package, level)}{level.onnx_path.name}, "
             f"sha256 {level.sha256[:16]}..."
         )
+    if package.is_encoder:
+        return
     if package.aggregator is not None:
         entry = package.aggregator
         yield (
@@ -131,6 +138,10 @@ def _model_lines(folder: Path) -> Iterator[str]:
         return
     for level, words in zip(package.levels, sharing, strict=True):
         yield f"level {level.level}: {words}"
+
+
+def _threshold(package: ModelPackage, level: ModelLevel) -> str:
+    return "" if package.is_encoder else f"threshold {level.threshold:g}, "
 
 
 def _claim_lines(intended_use: str | None) -> Iterator[str]:
@@ -168,12 +179,12 @@ def _explained_lines(path: Path) -> Iterator[str]:
 
 def _result_lines(path: Path) -> Iterator[str]:
     from pyramidai_mpi.base.types import Decision, outcome_names
-    from pyramidai_mpi.store.results.reader import digest_in, open_result, read_part, read_summary
-    from pyramidai_mpi.store.results.tables import read_header
+    from pyramidai_mpi.store.results.reader import open_result, read_part, read_summary, stated_digest
+    from pyramidai_mpi.store.results.tables import model_in_words, read_header
 
     with open_result(path, may_be_part=True) as file:
         header = read_header(file)
-        summary, digest, slide, part = read_summary(file), digest_in(file), header.slide, read_part(file)
+        summary, digest, slide, part = read_summary(file), stated_digest(file, header), header.slide, read_part(file)
         dense_lines = _dense_lines(file)
     yield f"result     {path} (complete, written {summary.created} by version {summary.software_version})"
     if part is not None:
@@ -182,16 +193,22 @@ def _result_lines(path: Path) -> Iterator[str]:
     yield f"quickhash  {slide.quickhash}"
     if slide.openslide_quickhash1:
         yield f"openslide  quickhash-1 {slide.openslide_quickhash1}"
-    yield f"model      {summary.model}"
+    words = f": {model_in_words(header)}" if header.is_of_encoder else ""
+    yield f"model      {summary.model}{words}"
     yield from _claim_lines(summary.intended_use)
+    if header.encoder is not None:
+        level = header.levels[0]
+        yield f"encoder    {header.encoder.name}: {level.n_features} features a tile of level 0 ({level.feature_type})"
     if summary.warning and part is None:
         yield f"warning    {summary.warning}"
     yield from dense_lines
     for level in () if dense_lines else reversed(summary.levels):
         outcome = outcome_names(level.level)[Decision.ZOOM]
+        threshold = "" if header.is_of_encoder else f", threshold {level.threshold:g}"
+        zoomed = "" if header.is_of_encoder else f"{level.zoomed} {outcome}, "
         yield (
-            f"level {level.level}: {level.spacing_um_px:.3g} µm/px, threshold {level.threshold:g}: "
-            f"{counted(level.analysed, 'tile')}, {level.zoomed} {outcome}, {level.unreadable} unreadable"
+            f"level {level.level}: {level.spacing_um_px:.3g} µm/px{threshold}: "
+            f"{counted(level.analysed, 'tile')}, {zoomed}{level.unreadable} unreadable"
         )
     if header.prediction is not None:
         yield from _prediction_lines(header.prediction)

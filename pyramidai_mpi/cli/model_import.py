@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyramidai_mpi.models.write import PackageText
-    from pyramidai_mpi.training.convert.checked_package import Agreement
+    from pyramidai_mpi.training.convert.checked_package import Agreement, FeatureAgreement
 
 _PATH = click.Path(path_type=Path, readable=False)
 _TIMM = "timm:"
@@ -45,6 +45,19 @@ LEVELS = 3
     "--levels", type=click.IntRange(1, 15), help=f"Of timm:NAME or --arch.  [default: 1; {LEVELS} with --arch]"
 )
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of every level.")
+@click.option("--encoder", is_flag=True, help="Take timm:NAME without its last layer: features, and no classes.")
+@click.option(
+    "--timm-setting",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="With --encoder, a further argument of timm's create_model, such as init_values=1e-5. Repeatable.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="With --encoder, tiles that the network is given at a time.  [default: the fastest, by measuring]",
+)
 def import_model(
     source: str,
     output: Path,
@@ -58,13 +71,16 @@ def import_model(
     base_mpp: float | None,
     levels: int | None,
     threshold: float,
+    encoder: bool,
+    timm_setting: tuple[str, ...],
+    batch: int | None,
 ) -> int:
     """Make a model package of a network from elsewhere, and compare the two on made-up tiles.
 
     \b
     SOURCE is one of
       a folder of the WSInfer zoo   config.json beside torchscript_model.pt
-      timm:NAME                     with --classes and --base-mpp; weights from --weights, else fetched
+      timm:NAME                     with --classes, or --encoder, and --base-mpp; weights from --weights, else fetched
       FILE.pt --arch inception_v3   a state dict, as `models build` takes it
 
     TorchScript is a program that is run here: import files of people whom you trust.
@@ -73,6 +89,13 @@ def import_model(
         _refuse("is for a file of weights", {"--arch": arch})
         if weights and random:
             raise UsageError("--weights and --random exclude each other; give one")
+        if encoder:
+            _refuse("is not for an encoder, which has no classes", {"--classes": classes, "--levels": levels})
+            _refuse("is not for an encoder, which has no classes", {"--positive-class": positive_class})
+            return _import_encoder(
+                source, output, weights, seed if random else None, tile_size, base_mpp, timm_setting, batch
+            )
+        _refuse("goes with --encoder", {"--timm-setting": timm_setting, "--batch": batch})
         if classes is None or base_mpp is None:
             raise UsageError(f"{source}: give --classes A,B and --base-mpp, which timm cannot know")
         require_extra("timm", "importing a network of timm")
@@ -94,6 +117,9 @@ def import_model(
     _refuse(
         "is for timm:NAME",
         {
+            "--encoder": encoder,
+            "--timm-setting": timm_setting,
+            "--batch": batch,
             "--weights": weights,
             "--random": random,
             "--classes": classes,
@@ -119,6 +145,45 @@ def import_model(
     return build_inception(output, (path,), levels or LEVELS, seed, threshold)
 
 
+def _import_encoder(
+    source: str,
+    output: Path,
+    weights: tuple[Path, ...],
+    seed: int | None,
+    tile_size: int | None,
+    base_mpp: float | None,
+    words: tuple[str, ...],
+    batch: int | None,
+) -> int:
+    if base_mpp is None:
+        raise UsageError(f"{source}: give --base-mpp, which timm cannot know")
+    if len(weights) > 1:
+        raise UsageError(f"--weights: {len(weights)} files for an encoder, which is one network; give one")
+    settings = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier() or name in {"pretrained", "num_classes"}:
+            raise UsageError(f"--timm-setting {word}: expected NAME=VALUE such as init_values=1e-5")
+        settings[name] = _value(value)
+    require_extra("timm", "importing a network of timm")
+    from pyramidai_mpi.training.convert.timm_package import EncoderRequest, import_encoder
+
+    request = EncoderRequest(
+        source.removeprefix(_TIMM), base_mpp, settings, weights[0] if weights else None, seed, tile_size, batch
+    )
+    return _say(output, 1, *import_encoder(output, request))
+
+
+def _value(text: str) -> object:
+    """A number, True, False or None as Python writes it; any other text as it stands."""
+    import ast
+
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def build_inception(output: Path, weights: Sequence[Path], levels: int, seed: int, threshold: float) -> int:
     """Write a package of the paper's network: what ``models build`` does."""
     if len(weights) not in {0, 1, levels}:
@@ -135,11 +200,12 @@ def _refuse(why: str, options: Mapping[str, object]) -> None:
             raise UsageError(f"{name} {why}")
 
 
-def _say(output: Path, levels: int, text: PackageText, agreement: Agreement) -> int:
+def _say(output: Path, levels: int, text: PackageText, agreement: Agreement | FeatureAgreement) -> int:
+    what = f"positive: {printable(text.positive_class)}" if text.classes else "encoder"
     size = sum(path.stat().st_size for path in output.glob("*.onnx")) / 1e6
     click.echo(
         f"{output}: {printable(text.name)}, {levels} level{'s' * (levels > 1)} of {text.tile_size} px at "
-        f"{text.base_mpp:g} µm/px, positive: {printable(text.positive_class)}, {size:.3g} MB"
+        f"{text.base_mpp:g} µm/px, {what}, {size:.3g} MB"
     )
     click.echo(f"{output}: {agreement}")
     claim = claim_of(IntendedUse.BENCHMARK if text.random_weights else text.intended_use)

@@ -12,8 +12,9 @@ from pyramidai_mpi.cli.model_import import LEVELS, build_inception, import_model
 from pyramidai_mpi.cli.model_option import MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from pyramidai_mpi.models.engines.base import SeenTiles
     from pyramidai_mpi.models.package import ModelPackage
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -62,7 +63,10 @@ def _lines_of(package: ModelPackage) -> Iterator[str]:
     spacings = ", ".join(f"{package.base_mpp * package.scale_factor**level.level:g}" for level in package.levels)
     if claim := claim_of(package.intended_use):
         yield f"use         {claim}"
-    yield f"classes     {', '.join(package.classes)}; positive: {positive}"
+    if package.is_encoder:
+        yield f"encoder     features, {package.levels[0].batch} tiles at a time; no classes"
+    else:
+        yield f"classes     {', '.join(package.classes)}; positive: {positive}"
     yield f"levels      {spacings} µm/px, tiles of {package.tile_size} x {package.tile_size} px"
     if package.sees_position:
         yield "inputs      pixels, and position: a tile's middle over the slide's size"
@@ -121,6 +125,13 @@ def build(
     show_default=True,
     help="Largest share of changed decisions at which the package is written.",
 )
+@click.option(
+    "--min-cosine",
+    type=click.FloatRange(0, 1),
+    default=0.99,
+    show_default=True,
+    help="Of an encoder: least cosine of any tile's features in integers and in float32 at which it is written.",
+)
 def quantize(
     model: Path,
     calibrate: tuple[Path, ...],
@@ -129,8 +140,9 @@ def quantize(
     tiles: int,
     seed: int,
     max_changed: float,
+    min_cosine: float,
 ) -> int:
-    """Write a copy of MODEL with its convolutions in 8-bit integers, and report what that changes.
+    """Write a copy of MODEL in 8-bit integers, its convolutions or a transformer's products; report what that changes.
 
     Half of the tiles drawn from the slides calibrate, the other half compare the two packages, in every library that is
     installed.
@@ -159,6 +171,8 @@ def quantize(
         ]
         for i in (0, 1)
     ]
+    if package.is_encoder:
+        return _quantize_encoder(package, [half[0] for half in halves], folder, min_cosine)
     with tempfile.TemporaryDirectory() as scratch:
         done = quantise(package, halves[0], halves[1], Path(scratch), installed_backends())
     click.echo(
@@ -179,4 +193,33 @@ def quantize(
         )
     write_quantised(package, done, folder)
     click.echo(f"{folder}: at most {share:.2%} of the decisions change ({backend})")
+    return 0
+
+
+def _quantize_encoder(package: ModelPackage, halves: Sequence[SeenTiles], folder: Path, min_cosine: float) -> int:
+    """The same of an encoder, whose features are compared by their angle."""
+    import tempfile
+
+    from pyramidai_mpi.base.errors import InputError
+    from pyramidai_mpi.models.engines.backends import installed_backends
+    from pyramidai_mpi.models.quantisation.encoder import quantise_encoder, write_quantised_encoder
+
+    with tempfile.TemporaryDirectory() as scratch:
+        done = quantise_encoder(package, *halves, Path(scratch), installed_backends())
+    click.echo("computed by            tiles  tiles/s float32  tiles/s  faster  least cosine  median cosine")
+    for one in done.reports:
+        click.echo(
+            f"{one.backend:11} {one.precision:9}  {one.tiles:5}  {one.float_tiles_per_s:15.1f}  "
+            f"{one.tiles_per_s:7.1f}  {one.tiles_per_s / one.float_tiles_per_s:6.2f}  {one.worst:12.5f}  "
+            f"{one.median:13.5f}"
+        )
+    worst = done.worst
+    if not worst.worst >= min_cosine:
+        raise InputError(
+            f"{package.folder}: in integers the least cosine of a tile's features is {worst.worst:.4f} "
+            f"({worst.backend}), below --min-cosine {min_cosine:g}; nothing was written; run it with --backend "
+            "openvino --precision bfloat16, calibrate with more slides, or allow it"
+        )
+    write_quantised_encoder(package, done, folder)
+    click.echo(f"{folder}: least cosine {worst.worst:.4f} ({worst.backend}), {done.batch} tiles at a time")
     return 0

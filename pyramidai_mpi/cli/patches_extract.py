@@ -41,6 +41,7 @@ from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped_choice
 from pyramidai_mpi.cli.part_option import leave_without_slides
+from pyramidai_mpi.cli.pool_options import odd_levels_option
 from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.process.stop import StopWish, parse_duration
 
@@ -143,6 +144,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     metavar="TABLE",
     help="CSV that says patient, node and centre of each slide, instead of names as CAMELYON17 has them.",
 )
+@odd_levels_option
 @click.option("--group", type=int, metavar="N", help=f"Patches in a group.  [default: {DEFAULT_GROUP}]")
 @click.option("--ram", metavar="SIZE", help="Instead: memory that a group of decoded patches may take, as 230MiB.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder for a file a slide.")
@@ -182,6 +184,7 @@ def extract(
     max_black: float | None,
     measure: bool,
     origins: Path | None,
+    odd_levels: str,
     group: int | None,
     ram: str | None,
     output: Path,
@@ -235,6 +238,7 @@ def extract(
             "auto",
             tissue=way.method,
             tissue_network=way.network,
+            odd_levels=odd_levels,
         ),
         ModelChoice(Path()),
         Output(Path(), overwrite, resume, command_line=recorded_command(context)),

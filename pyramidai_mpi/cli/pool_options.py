@@ -6,12 +6,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pyramidai_mpi.base.settings import DEFAULT_POLICY, POLICIES, READERS
+from pyramidai_mpi.base.settings import DEFAULT_POLICY, ODD_LEVELS, POLICIES, READERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Command = TypeVar("Command", bound=Callable[..., object])
+
+
+odd_levels_option = click.option(
+    "--odd-levels",
+    type=click.Choice(ODD_LEVELS),
+    default=ODD_LEVELS[0],
+    show_default=True,
+    help="Stored levels whose size is no whole fraction of level 0's: their own pixels, where they can be decoded; or "
+    "interpolated by OpenSlide, as earlier versions did, in ten times the time. Changes results.",
+)
+"""How they are read, for any command that opens slides."""
 
 
 def pool_options(what: str) -> Callable[[Command], Command]:
@@ -24,6 +35,7 @@ def pool_options(what: str) -> Callable[[Command], Command]:
     """
     options = (
         click.option("--reader", type=click.Choice(READERS), default="auto", show_default=True, help="As of `run`."),
+        odd_levels_option,
         click.option(
             "--policy",
             type=click.Choice(POLICIES),

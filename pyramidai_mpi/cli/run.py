@@ -13,13 +13,11 @@ from pyramidai_mpi.base.errors import ExitCode, UsageError
 from pyramidai_mpi.base.mode import Mode
 from pyramidai_mpi.base.part import parse_part
 from pyramidai_mpi.base.settings import (
-    BACKENDS,
     DEFAULT_BATCH_SIZE,
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
     LEVELS,
     POLICIES,
-    PRECISIONS,
     READ_AHEAD,
     READERS,
     TISSUE_METHODS,
@@ -37,7 +35,9 @@ from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
 from pyramidai_mpi.cli.model_option import MODEL
+from pyramidai_mpi.cli.network_options import network_options
 from pyramidai_mpi.cli.part_option import PART_HELP, check_exports, leave_without_slides
+from pyramidai_mpi.cli.pool_options import odd_levels_option
 from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.cli.window_options import window_options
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.part import Part
     from pyramidai_mpi.base.settings import Windows
+    from pyramidai_mpi.cli.network_options import Networks
     from pyramidai_mpi.export.formats import Format
     from pyramidai_mpi.run.selection import SlideEntry
 
@@ -154,8 +155,6 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="Of the choice of victims, and of tiles to audit. Same result for all.",
 )
-@click.option("--positive-class", metavar="NAME", help="Class whose probability decides.  [default: the model's]")
-@click.option("--features", is_flag=True, help="Keep the networks' feature vectors.")
 @click.option(
     "--writer",
     type=click.Choice(WRITERS),
@@ -163,20 +162,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="Rank 0 writes the file of a single slide, or all ranks do where h5py has MPI. Same content.",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="onnxruntime",
-    show_default=True,
-    help="What runs the networks; auto: the faster one that agrees with onnxruntime within 0.001, by a measurement.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="Of floating-point operations; bfloat16 needs OpenVINO and a processor that has it, and changes results.",
-)
+@network_options
 @click.option(
     "--reader",
     type=click.Choice(READERS),
@@ -184,6 +170,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="What decodes the slide's pixels: the same ones, so the same result. image: PNG, JPEG, TIFF without tiles.",
 )
+@odd_levels_option
 @click.option(
     "--read-ahead",
     type=click.Choice(READ_AHEAD),
@@ -250,12 +237,10 @@ def command(
     batch_size: int,
     policy: str,
     seed: int,
-    positive_class: str | None,
-    features: bool,
+    networks: Networks,
     writer: str,
-    backend: str,
-    precision: str,
     reader: str,
+    odd_levels: str,
     audit: float,
     export: str,
     read_ahead: str,
@@ -306,8 +291,9 @@ def command(
             tissue=way.method,
             tissue_limit=tissue_limit,
             tissue_network=way.network,
+            odd_levels=odd_levels,
         ),
-        ModelChoice(model or Path(), parse_thresholds(threshold), positive_class, features, backend, precision),
+        ModelChoice(model or Path(), parse_thresholds(threshold), **networks._asdict()),
         Output(
             output or Path(),
             overwrite,

@@ -66,6 +66,7 @@ def command(
     mpp: float | None,
     allow_upsampling: bool,
     reader: str,
+    odd_levels: str,
     policy: str,
     overwrite: bool,
     resume: bool,
@@ -87,7 +88,7 @@ def command(
         raise UsageError("--polygons names the outlines of a single slide; leave it out, or segment one at a time")
     order = SegmentOrder(downsample, block, probability)
     asked = RunSettings(
-        SlideInput(Path(), mpp, allow_upsampling=allow_upsampling, reader=reader),
+        SlideInput(Path(), mpp, allow_upsampling=allow_upsampling, reader=reader, odd_levels=odd_levels),
         ModelChoice(model),
         Output(output or Path(), overwrite, resume, command_line=recorded_command(click.get_current_context())),
         Schedule(policy, batch_size=1),

@@ -37,14 +37,16 @@ def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:
                 f"{around}{positive}{failed}"
             )
             continue
-        yield (
-            f"level {n} ({one.spacing_um_px:.3g} µm/px): {counted(len(tree.levels[n]), 'tile')}, "
-            f"{zoomed[n]} {outcome}{failed}"
-        )
+        said = [counted(len(tree.levels[n]), "tile")]
+        if result.model.classes:
+            said.append(f"{zoomed[n]} {outcome}")
+        if one.n_features and result.has_encoded:
+            said.append(f"{one.n_features} features each ({one.feature_type})")
+        yield f"level {n} ({one.spacing_um_px:.3g} µm/px): {', '.join(said)}{failed}"
     if result.prediction is not None:
         record = result.prediction.record
         yield f"slide: {record.words} ({record.method} of {counted(record.n_tiles, 'tile')})"
-    elif tree.n_tiles:
+    elif tree.n_tiles and result.model.classes:
         yield _against_reference(report)
     if approximate := error_in_words(result.execution.attributes):
         yield approximate

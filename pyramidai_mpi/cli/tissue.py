@@ -8,6 +8,7 @@ import click
 
 from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.base.settings import READERS, TISSUE_METHODS, SlideInput
+from pyramidai_mpi.cli.pool_options import odd_levels_option
 from pyramidai_mpi.cli.tissue_option import parse_tissue
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -27,6 +28,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 @click.option("--tissue-limit", type=float, metavar="X", help="Least optical density of tissue (od).  [default: 0.03]")
 @click.option("--mpp", type=float, metavar="X", help="µm per pixel of the slide, where it does not say or is wrong.")
 @click.option("--reader", type=click.Choice(READERS), default="auto", show_default=True, help="As of `run`.")
+@odd_levels_option
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def command(
     slide: Path,
@@ -36,6 +38,7 @@ def command(
     tissue_limit: float | None,
     mpp: float | None,
     reader: str,
+    odd_levels: str,
     overwrite: bool,
 ) -> int:
     """Find the tissue of a SLIDE as a run does, at 8 µm per pixel; print its area, and draw it.
@@ -55,16 +58,22 @@ def command(
     if way.mask is not None:
         raise UsageError(f"--tissue {tissue}: expected {', '.join(TISSUE_METHODS)} or a network's folder")
     source = SlideInput(
-        slide, mpp, reader=reader, tissue=way.method, tissue_limit=tissue_limit, tissue_network=way.network
+        slide,
+        mpp,
+        reader=reader,
+        tissue=way.method,
+        tissue_limit=tissue_limit,
+        tissue_network=way.network,
+        odd_levels=odd_levels,
     )
     if output is not None and output == mask:
         raise UsageError(f"{output}: is named for the picture and for the mask; name two files")
     for target in (output, mask):
         if target is not None:
             check_target(target, overwrite=overwrite, inputs=[slide])
-    with try_opening(slide, reader) as trial:
+    with try_opening(slide, reader, odd_levels) as trial:
         trial.check()
-    opened = open_slide(slide, reader)
+    opened = open_slide(slide, reader, odd_levels=odd_levels)
     try:
         um_px = source.mpp or opened.info.mpp
         if um_px is None:

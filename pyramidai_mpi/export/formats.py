@@ -83,6 +83,8 @@ class Format:
         What its writer can be told.
     needs_slide
         Nothing can be written without the slide.
+    needs_scores
+        It shows scores, which an encoder's result has none of.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Format:
     variants: tuple[Variant, ...] = ()
     settings: tuple[Setting, ...] = ()
     needs_slide: bool = False
+    needs_scores: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -180,6 +183,7 @@ FORMATS = (
         "Coordinates and features for CLAM and TRIDENT, a folder a level.",
         check="clam.check_clam",
         files="clam.files_of_clam",
+        needs_scores=False,
     ),
     Format(
         "report",
@@ -406,10 +410,16 @@ def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrit
     Raises
     ------
     InputError
-        When the result cannot be read, or the slide is another one than the result's.
+        When the result cannot be read, is an encoder's and has no scores to show, or the slide is another one.
     OutputExistsError, StorageError
         When the target is in the way or cannot be written.
     """
+    if order.format.needs_scores and order.format in FORMATS:
+        from pyramidai_mpi.store.results.reader import open_result
+        from pyramidai_mpi.store.results.tables import read_header
+
+        with open_result(result) as file:
+            _ = read_header(file).score_column
     given = (slide,) if order.format.draws_slide and order.variant is None else ()
     write = load((order.variant or order.format).writer)
     write(result, order.target, *given, overwrite=overwrite, **order.keywords())

@@ -14,7 +14,7 @@ from pyramidai_mpi.export.last_look import tissue_rows
 from pyramidai_mpi.export.shown import looks_and_scale
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.reader import open_result
-from pyramidai_mpi.store.results.tables import read_header
+from pyramidai_mpi.store.results.tables import read_header, read_packed_mask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,11 +30,11 @@ def write_heatmap(result: Path, target: Path, *, overwrite: bool = False, show: 
     """Write the score of every tissue pixel, on the grid of the tissue mask (about 32 level-0 pixels a pixel).
 
     Where the pyramid did not zoom in, the last tile's score stands for all of its tissue. Memory is that of a band of
-    rows beside one number for each level-0 tile.
+    rows beside one number for each level-0 tile and one bit for each pixel of the mask.
 
     Of a result with strides a pixel is a cell of the finest one, with the score of the finest window over it that was
-    looked at, and tissue where its middle is; memory is that of a band of rows. The description in the file says where
-    in a pixel the centre of its window lies, which is where the score belongs.
+    looked at, and tissue where its middle is; memory is that of a band of rows and these bits. The description in the
+    file says where in a pixel the centre of its window lies, which is where the score belongs.
 
     With `show` they are attention or contribution in place of scores: the first image has the numbers, named so, and
     the view has 1 and 255 at the ends of their scale, which the description gives. A reduced pixel of a contribution is
@@ -62,9 +62,11 @@ def _heat_of(file: ResultFile, header: Header, last_look: LastLook | CellLook, s
     if isinstance(last_look, CellLook):
         shape, downsample = last_look.shape, last_look.l0_tile_side
 
+    packed = read_packed_mask(file, header)
+
     def rows(top: int, bottom: int) -> npt.NDArray[np.float32]:
         score = last_look.scores(top, bottom, shape[1], downsample)
-        tissue = tissue_rows(file, header, top, bottom, shape[1], downsample)
+        tissue = tissue_rows(file, header, top, bottom, shape[1], downsample, packed)
         return np.where(tissue, score, np.float32(np.nan))
 
     said = " ".join(filter(None, [claim_of(header.model.intended_use), where_scores_belong(header)]))

@@ -195,11 +195,14 @@ def _in_steps(score: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 def with_palette(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     """The same picture, RGBA (H, W, 4), with a palette where it has few colours: a third of the bytes."""
-    colours, index = np.unique(np.ascontiguousarray(pixels).view(np.uint32)[..., 0], return_inverse=True)
+    packed = np.ascontiguousarray(pixels).view(np.uint32)[..., 0]
+    bands = [packed[top : top + _BAND] for top in range(0, len(packed), _BAND)]
+    colours = np.unique(np.concatenate([np.unique(band) for band in bands]))
     if len(colours) > 256:
         return Image.fromarray(pixels)
     rgba = colours.view(np.uint8).reshape(-1, 4)
-    image = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+    index = np.concatenate([np.searchsorted(colours, band).astype(np.uint8) for band in bands])
+    image = Image.fromarray(index, mode="P")
     image.putpalette(rgba.tobytes(), "RGBA")
     return image
 

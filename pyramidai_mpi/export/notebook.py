@@ -15,6 +15,7 @@ from pyramidai_mpi.base.errors import printable
 from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.export.heat_pyramid import halved
 from pyramidai_mpi.export.picture import score_colour
+from pyramidai_mpi.store.results.tables import model_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,8 @@ class ResultScreen:
         slide, model, noun = header.slide, header.model, "cells" if dense else "tiles"
         facts = (
             ("slide", f"{slide.name}, {slide.l0_size[0]} x {slide.l0_size[1]} px at {slide.mpp:g} µm/px"),
-            ("model", f"{model.name}: {', '.join(model.classes)}; positive: {model.positive_class}"),
+            ("model", f"{model.name}: {model_in_words(header)}"),
+            *([("encoder", header.encoder.name)] if header.encoder is not None else []),
             *([("use", claim)] if (claim := claim_of(model.intended_use)) else []),
             ("mode", str(summary.execution.get("mode", "not said"))),
             (
@@ -110,18 +112,22 @@ class ResultScreen:
             lines.append(f"{'warning'.ljust(_LABEL)}{self.warning}")
         return "\n".join(map(printable, lines))
 
-    def html(self, scores: npt.NDArray[np.float32], positive_class: str) -> str:
-        """In HTML, with a picture of the scores (H, W; NaN for none); colours are the page's own, light or dark."""
+    def html(self, scores: npt.NDArray[np.float32] | None, positive_class: str) -> str:
+        """In HTML, with a picture of the scores (H, W; NaN for none); colours are the page's own, light or dark.
+
+        Without scores, as of an encoder, there is no picture.
+        """
         facts = "".join(
             f'<tr><th style="{_LEFT}">{escape(label)}</th><td style="{_LEFT}">{escape(printable(text))}</td></tr>'
             for label, text in self.facts
         )
         rows = "".join(f"<tr>{_cells(row)}</tr>" for row in (self.columns, *self.rows))
         warning = f"<p><b>{escape(printable(self.warning))}</b></p>" if self.warning else ""
+        picture = "" if scores is None else figure(scores, f"Score of {positive_class} at the last look")
         return (
             '<div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start"><div>'
             f"<b>{escape(printable(self.title))}</b>{warning}<table>{facts}</table><table>{rows}</table></div>"
-            f"{figure(scores, f'Score of {positive_class} at the last look')}</div>"
+            f"{picture}</div>"
         )
 
 

@@ -100,13 +100,12 @@ class ResultLevel:
         return self.n_tiles
 
     def __repr__(self) -> str:
-        features = f", {self.record.n_features} features each" if self.record.n_features else ""
-        block, stride = self.record.block, self.record.cell
+        record, block, stride = self.record, self.record.block, self.record.cell
+        features = f", {record.n_features} features each" if record.n_features else ""
+        said = f", threshold {record.threshold:g}, classes {', '.join(self.classes)}" if self.classes else ""
         tiles = "tiles" if block == 1 else f"blocks of {block} x {block} windows at stride {stride}"
-        return printable(
-            f"ResultLevel {self.number}: {self.n_tiles} {tiles} at {self.record.spacing_um_px:.3g} µm/px, "
-            f"threshold {self.record.threshold:g}, classes {', '.join(self.classes)}{features}"
-        )
+        where = f"{tiles} at {record.spacing_um_px:.3g} µm/px"
+        return printable(f"ResultLevel {self.number}: {self.n_tiles} {where}{said}{features}")
 
     @cached_property
     def tiles(self) -> npt.NDArray[np.void]:
@@ -140,14 +139,13 @@ class ResultLevel:
             return read_windows(file, self._header, self.number)
 
     @cached_property
-    def features(self) -> npt.NDArray[np.float32] | None:
-        """Feature vectors, float32 (N, F), rows as `tiles`; None when the run kept none."""
+    def features(self) -> npt.NDArray[np.floating] | None:
+        """Feature vectors, float32 or float16 (N, F), rows as `tiles`; None when the run kept none."""
         if not self.record.n_features:
             return None
         with _reading(self._file) as file:
-            return np.concatenate(
-                [np.empty((0, self.record.n_features), np.float32), *iter_column(file, self.number, "features")]
-            )
+            none = np.empty((0, self.record.n_features), self.record.feature_type)
+            return np.concatenate([none, *iter_column(file, self.number, "features")])
 
     @cached_property
     def attention(self) -> npt.NDArray[np.float32] | None:
@@ -287,6 +285,8 @@ class OpenResult:
         from pyramidai_mpi.export.notebook import spacing_for_picture
 
         try:
+            if self.header.is_of_encoder:
+                return self._screen.html(None, "")
             scores = self.heatmap(spacing_for_picture(self.header)).values
             return self._screen.html(scores, self.header.model.positive_class)
         except PyramidError:

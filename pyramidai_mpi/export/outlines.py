@@ -102,15 +102,14 @@ def find_regions(file: ResultFile, header: Header) -> Iterator[Region]:
         runs, side = np.concatenate(parts), look.l0_tile_side
     else:
         found = [
-            (rows.index[positive], rows.probability[positive, header.score_column])
+            runs_of(rows.index[positive].astype(np.int64), rows.probability[positive, header.score_column])
             for rows in iter_rows(file, 0)
             if (positive := rows.decision == Decision.ZOOM).any()
         ]
         if not found:
             return
-        index, score = (np.concatenate(column) for column in zip(*found, strict=True))
+        runs, side = _rejoined(np.concatenate(found)), header.grid.l0_side(0)
         found.clear()
-        runs, side = runs_of(index.astype(np.int64), score), header.grid.l0_side(0)
     for outline, n_tiles, largest in outlines_of_runs(runs, side):
         yield Region(outline, n_tiles, float(n_tiles) * (side * header.slide.mpp) ** 2, largest)
 
@@ -137,9 +136,9 @@ def outlines_of_runs(runs: npt.NDArray[np.void], side: float) -> Iterator[tuple[
     region = _connected(runs)
     _, region, n_runs = np.unique(region, return_inverse=True, return_counts=True)
     n_tiles = np.bincount(region, weights=runs["last"] - runs["first"]).astype(np.int64)
-    members = np.split(np.argsort(region, kind="stable"), np.cumsum(n_runs)[:-1])
-    for number in np.argsort(-n_tiles, kind="stable").tolist():
-        own = runs[members[number]]
+    members, ends = np.argsort(region, kind="stable"), np.cumsum(n_runs)
+    for number in np.argsort(-n_tiles, kind="stable"):
+        own = runs[members[ends[number] - n_runs[number] : ends[number]]]
         boxes = shapely.box(own["first"], own["row"], own["last"], own["row"] + 1)
         # tile units are whole numbers, so touching boxes join exactly
         yield smoothed(shapely.union_all(boxes), side), int(n_tiles[number]), float(own["score"].max())
@@ -162,6 +161,16 @@ def runs_of(index: npt.NDArray[np.int64], score: npt.NDArray[np.float32]) -> npt
     return runs
 
 
+def _rejoined(runs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Runs in order, those made one again that were cut where a block of rows ends."""
+    is_cut = (np.diff(runs["row"]) == 0) & (runs["last"][:-1] == runs["first"][1:])
+    starts = np.flatnonzero(np.r_[True, ~is_cut])
+    joined = runs[starts]
+    joined["last"] = runs["last"][np.r_[starts[1:], len(runs)] - 1]
+    joined["score"] = np.maximum.reduceat(runs["score"], starts)
+    return joined
+
+
 def _runs_of_cells(look: CellLook) -> Iterator[npt.NDArray[np.void]]:
     """The same of the cells of a map, a band of rows at a time."""
     rows = look.shape[0]
@@ -173,25 +182,24 @@ def _runs_of_cells(look: CellLook) -> Iterator[npt.NDArray[np.void]]:
 
 
 def _connected(runs: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
-    """A number for each run, the same for those that touch by a side, directly or through others."""
-    parent = list(range(len(runs)))
+    """A number for each run, the same for those that touch by a side, directly or through others: the last one's."""
+    from scipy.sparse import coo_array  # 25 MB, which those who write tiles as GeoJSON have no use for
+    from scipy.sparse.csgraph import connected_components
 
-    def root(of: int) -> int:
-        while parent[of] != of:
-            parent[of] = parent[parent[of]]
-            of = parent[of]
-        return of
-
-    rows, firsts, lasts = (runs[name].tolist() for name in ("row", "first", "last"))
-    above = 0
-    for here in range(len(runs)):
-        while rows[above] < rows[here] - 1 or (rows[above] == rows[here] - 1 and lasts[above] <= firsts[here]):
-            above += 1
-        touching = above
-        while touching < here and rows[touching] == rows[here] - 1 and firsts[touching] < lasts[here]:
-            parent[root(touching)] = root(here)
-            touching += 1
-    return np.array([root(run) for run in range(len(runs))], np.int64)
+    n_runs = len(runs)
+    # a row's runs are in order and apart, so those of the row above that one touches are neighbours
+    stride = int(runs["last"].max()) + 1
+    above = (runs["row"] - 1) * stride
+    first = np.searchsorted(runs["row"] * stride + runs["last"], above + runs["first"], side="right")
+    last = np.searchsorted(runs["row"] * stride + runs["first"], above + runs["last"], side="left")
+    n_touching = np.maximum(last - first, 0)
+    here = np.repeat(np.arange(n_runs, dtype=np.int32), n_touching)
+    touching = np.arange(len(here)) - np.repeat(np.cumsum(n_touching) - n_touching - first, n_touching)
+    touch = coo_array((np.ones(len(here), bool), (here, touching.astype(np.int32))), (n_runs, n_runs))
+    _, component = connected_components(touch, directed=False)
+    last_of = np.zeros(n_runs, np.int64)
+    np.maximum.at(last_of, component, np.arange(n_runs))
+    return last_of[component]
 
 
 def smoothed(outline: shapely.Polygon, scale: float) -> shapely.Polygon:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.settings import odd_levels_of
 from pyramidai_mpi.export.contour import CONTOUR, POSITIVE, outline, surround
 from pyramidai_mpi.export.last_look import tissue_rows
 from pyramidai_mpi.export.shown import SCORE, along, looks_and_scale
@@ -20,7 +21,7 @@ from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers.base import check_can_be_opened
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.store.results.reader import open_result
-from pyramidai_mpi.store.results.tables import read_header, read_mask_rows
+from pyramidai_mpi.store.results.tables import read_execution, read_header, read_packed_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,7 @@ class Picture:
 
     @cached_property
     def _packed_mask(self) -> npt.NDArray[np.uint8]:
-        return np.packbits(read_mask_rows(self.file, 0, self.header.mask_shape[0]), axis=1)
+        return read_packed_mask(self.file, self.header)
 
 
 def is_slide_of(slide: Path, header: Header | Explanation) -> bool:
@@ -164,7 +165,8 @@ def open_picture(
         if long_side is not None:
             downsample = max(1.0, max(header.slide.l0_size) / long_side)
         looks, scale = looks_and_scale(file, header, show)
-        reader = None if slide is None else open_slide(slide)
+        odd_levels = odd_levels_of(read_execution(file).attributes)
+        reader = None if slide is None else open_slide(slide, odd_levels=odd_levels)
         try:
             yield Picture(file, header, looks, reader, downsample or header.mask_downsample, scale)
         finally:

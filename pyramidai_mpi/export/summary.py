@@ -19,6 +19,7 @@ from pyramidai_mpi.store.results.tables import (
     read_execution,
     read_level_seconds,
     read_mask_rows,
+    read_tissue_counts,
 )
 
 if TYPE_CHECKING:
@@ -222,8 +223,7 @@ def _count_reference(file: ResultFile, header: Header, mode: str) -> int:
     roots = np.zeros((rows, cols), bool)
     for index in iter_column(file, top, "index"):
         roots[index[:, 1], index[:, 0]] = True
-    mask = read_mask_rows(file, 0, header.mask_shape[0])
-    tissue = TissueMap(grid, mask, round(grid.l0_side(0) / header.mask_downsample)).counts[0] > 0
+    tissue = read_tissue_counts(file, header, grid.shape(0)) > 0
     times = grid.span(top)
     under = roots.repeat(times, axis=0)[: tissue.shape[0]].repeat(times, axis=1)[:, : tissue.shape[1]]
     return int((under & tissue).sum())

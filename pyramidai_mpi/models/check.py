@@ -60,6 +60,11 @@ def check_network(level: ModelLevel, package: ModelPackage) -> None:
     else:
         _check_value(path, "input", inputs[0], onnx.TensorProto.FLOAT, (None, 3, side, side))
     outputs = list(model.graph.output)
+    if package.is_encoder:
+        if len(outputs) != 1:
+            raise InputError(f"{path}: has {len(outputs)} outputs, expected one of an encoder: features")
+        _check_value(path, "output", outputs[0], onnx.TensorProto.FLOAT, (None, None))
+        return
     if not 1 <= len(outputs) <= 2:
         raise InputError(f"{path}: has {len(outputs)} outputs, expected probabilities and at most features")
     _check_value(path, "output", outputs[0], onnx.TensorProto.FLOAT, (None, len(package.classes)))

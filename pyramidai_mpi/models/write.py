@@ -44,7 +44,8 @@ class PackageText:
     name, description
         The package's name, and free text such as where its networks come from.
     classes, positive_class
-        Names of the classes, in the order of the networks' output, and which of them is looked for.
+        Names of the classes, in the order of the networks' output, and which of them is looked for; no classes for an
+        encoder.
     tile_size
         Side of a tile in pixels.
     base_mpp
@@ -61,6 +62,8 @@ class PackageText:
         Whose colours those are: ``slide`` or ``tile``.
     sees_position
         Whether the networks are told where a tile lies.
+    batch
+        Tiles that a network is given at a time; None to say nothing.
     """
 
     name: str
@@ -75,9 +78,12 @@ class PackageText:
     stain_target: StainTarget | None = None
     stain_per: str = "slide"
     sees_position: bool = False
+    batch: int | None = None
 
     def document(self, n_levels: int) -> dict[str, Any]:
         """The content of ``model.yaml`` for so many levels, all but the networks' hashes."""
+        threshold = {"threshold": self.threshold} if self.classes else {}
+        batch = {} if self.batch is None else {"batch": self.batch}
         return {
             "format": FORMAT,
             "name": self.name,
@@ -85,15 +91,15 @@ class PackageText:
             **({"intended_use": str(self.intended_use)} if self.intended_use else {}),
             **({"weights": "random"} if self.random_weights else {}),
             "classes": list(self.classes),
-            "positive_class": self.positive_class,
+            **({"positive_class": self.positive_class} if self.classes else {}),
             "tile_size": self.tile_size,
             "scale_factor": SCALE_FACTOR,
             "base_mpp": self.base_mpp,
             "stain": stain_entry(self.stain_target, self.stain_per),
             "input": {"layout": "NHWC", "dtype": "uint8"},
             "inputs": [POSITION] if self.sees_position else [],
-            "decision": decision_entry(None),
-            "levels": [{"level": n, "onnx": onnx_name(n), "threshold": self.threshold} for n in range(n_levels)],
+            **({"decision": decision_entry(None)} if self.classes else {}),
+            "levels": [{"level": n, "onnx": onnx_name(n), **threshold, **batch} for n in range(n_levels)],
         }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.settings import odd_levels_of
 from pyramidai_mpi.slides.dicom import file_of_slide
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.slides.pyramid import SlidePyramid
@@ -43,7 +44,7 @@ def opened_slide(slide: Path, file: PatchFile) -> Iterator[SlideReader]:
         is_its = path.is_file() and quickhash(path) == file.header.slide.quickhash
     if not is_its:
         raise InputError(f"{slide}: is not the slide that {file.path} was made from ({file.header.slide.name})")
-    reader = open_slide(path)
+    reader = open_slide(path, odd_levels=odd_levels_of(file.execution().attributes))
     try:
         yield reader
     finally:

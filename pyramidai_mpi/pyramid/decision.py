@@ -22,7 +22,7 @@ def passes(score: npt.NDArray[np.floating], threshold: float) -> npt.NDArray[np.
     return np.asarray(score.astype(np.float64, copy=False) >= threshold)
 
 
-def decide(probability: npt.NDArray[np.float32], positive_class: int, threshold: float) -> npt.NDArray[np.uint8]:
+def decide(probability: npt.NDArray[np.float32], positive_class: int | None, threshold: float) -> npt.NDArray[np.uint8]:
     """Compare each tile's score with its level's threshold (Reinbigler et al. 2025, section 3.1).
 
     Parameters
@@ -30,7 +30,7 @@ def decide(probability: npt.NDArray[np.float32], positive_class: int, threshold:
     probability
         float32 (N, C). A row with a value that is not finite is an unreadable tile, never one below the threshold.
     positive_class
-        Column that holds the score.
+        Column that holds the score; None of an encoder, without columns, whose tiles all stop.
     threshold
         The level's threshold, see `passes`.
 
@@ -39,6 +39,8 @@ def decide(probability: npt.NDArray[np.float32], positive_class: int, threshold:
     numpy.ndarray
         uint8 (N,), values of `Decision`.
     """
+    if positive_class is None:
+        return np.full(len(probability), Decision.STOP, np.uint8)
     enough = passes(probability[:, positive_class], threshold)
     decision = np.where(enough, np.uint8(Decision.ZOOM), np.uint8(Decision.STOP))
     decision[~np.isfinite(probability).all(axis=1)] = Decision.UNREADABLE

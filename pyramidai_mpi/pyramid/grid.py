@@ -183,8 +183,10 @@ class Grid:
 
     def l0_corners(self, level: int, t_index: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
         """The same in level-0 pixels of the file, rounded where the downsample is not an integer."""
-        l0_margin = self.margin(level) * self.downsample(level)
-        return np.rint(t_index.astype(np.float64) * self.l0_side(level) - l0_margin).astype(np.int64)
+        corners = t_index.astype(np.float64)
+        corners *= self.l0_side(level)
+        corners -= self.margin(level) * self.downsample(level)
+        return np.rint(corners, out=corners).astype(np.int64)
 
     def l0_cell_corners(self, level: int, t_index: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
         """Top-left corners of the tiles' cells themselves in level-0 pixels, as `l0_corners`."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NEVER = -1
 """In `LastLook.look`: no readable tile lies here."""
 
+_BAND = 512
+
 
 class AnalysedTiles(Protocol):
     """Tiles of one level, as trees and result files hold them."""
@@ -128,8 +130,10 @@ def paint_last_look(grid: Grid, tiles_of: Callable[[int], Iterable[AnalysedTiles
             if level == 0:
                 positive[index[:, 1], index[:, 0]] = block.decision[readable] == Decision.ZOOM
         times = grid.span(level)
-        own = own.repeat(times, axis=0)[:rows].repeat(times, axis=1)[:, :cols]
-        seen = np.isfinite(own)
-        score[seen] = own[seen]
-        look[seen] = level
+        for top in range(0, rows, _BAND):  # of ten million tiles, numbers repeated for all at once would be most of it
+            band = slice(top, min(top + _BAND, rows))
+            under = own[np.arange(band.start, band.stop) // times].repeat(times, axis=1)[:, :cols]
+            seen = np.isfinite(under)
+            score[band][seen] = under[seen]
+            look[band][seen] = level
     return LastLook(score, look, positive, grid.l0_side(0))

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pyramidai_mpi.pyramid.grid import Grid
     from pyramidai_mpi.pyramid.tissue import TissueMap
 
+_BLOCK = 1 << 16
+"""Tiles whose children are found together."""
+
 
 @dataclass(frozen=True)
 class TileRule:
@@ -79,20 +82,30 @@ class TileRule:
             if level == 0:
                 continue
             parents = tiles[tiles["level"] == level]
-            index = self.grid.t_children(int(level), np.stack([parents["col"], parents["row"]], axis=1))
-            holds_tissue = self.tissue.counts[level - 1][index[:, 1], index[:, 0]] > 0
-            found.append(tiles_at(level - 1, index[holds_tissue]))
+            for first in range(0, len(parents), _BLOCK):
+                block = parents[first : first + _BLOCK]
+                index = self.grid.t_children(int(level), np.stack([block["col"], block["row"]], axis=1))
+                holds_tissue = self.tissue.counts[level - 1][index[:, 1], index[:, 0]] > 0
+                found.append(tiles_at(level - 1, index[holds_tissue]))
         return np.concatenate(found)
 
     def reference_tiles(self) -> TileArray:
         """All level-0 descendants of the roots, in row-major order."""
+        return tiles_at(0, np.argwhere(self._reference_map())[:, ::-1])
+
+    def count_reference(self) -> int:
+        """How many tiles `reference_tiles` are."""
+        return int(np.count_nonzero(self._reference_map()))
+
+    def _reference_map(self) -> npt.NDArray[np.bool_]:
+        """Level-0 descendants of the roots, bool (rows, cols)."""
         present = self.root_map()
         for level in range(self.grid.n_levels - 2, -1, -1):
             cols, rows = self.grid.shape(level)
             f = self.grid.factor(level + 1)
             under = present.repeat(f, axis=0).repeat(f, axis=1)[:rows, :cols]
             present = under & (self.tissue.counts[level] > 0)
-        return tiles_at(0, np.argwhere(present)[:, ::-1])
+        return present
 
     def count_under(self, tiles: TileArray) -> npt.NDArray[np.int64]:
         """Of each level, how many tiles these and all their descendants are: int64 (levels,), level 0 first."""

@@ -242,9 +242,16 @@ class Areas:
         positive
             Column and row of each positive tile of level 0, (N, 2).
         """
-        mm2 = (um_px / 1000) ** 2
         cols, rows = (-(-extent // pixels_per_tile) for extent in reversed(mask.shape))
         is_positive = np.zeros((rows, cols), bool)
         is_positive[positive[:, 1], positive[:, 0]] = True
-        counts = block_sums(mask, pixels_per_tile, (cols, rows))
-        return cls(float(mask.sum() * mm2), float(counts[is_positive].sum() * mm2))
+        return cls.of_counts(block_sums(mask, pixels_per_tile, (cols, rows)), um_px, is_positive)
+
+    @classmethod
+    def of_counts(cls, counts: npt.NDArray[np.integer], um_px: float, is_positive: npt.NDArray[np.bool_]) -> Areas:
+        """The same from the mask pixels of tissue in each level-0 tile, and which of these are positive: (rows, cols).
+
+        Tiles are to cover all of the mask.
+        """
+        mm2 = (um_px / 1000) ** 2
+        return cls(float(counts.sum() * mm2), float(counts[is_positive].sum() * mm2))

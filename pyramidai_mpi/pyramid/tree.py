@@ -133,11 +133,13 @@ def tree_of(
         As `build_tree`.
     """
     blank = ~np.isfinite(predictions["probability"]).all(axis=1)
-    if not np.array_equal(blank, predictions["decision"] == Decision.UNREADABLE):
+    has_classes = predictions["probability"].shape[1] > 0  # an encoder's tiles have no probability to be without
+    if has_classes and not np.array_equal(blank, predictions["decision"] == Decision.UNREADABLE):
         raise InternalError(
             "tiles without a probability are not those that are unreadable; this is a bug, please report it"
         )
-    expected_keys, found_keys = np.sort(tile_keys(expected)), tile_keys(predictions)
+    expected_keys, found_keys = tile_keys(expected), tile_keys(predictions)
+    expected_keys.sort()
     order = np.argsort(found_keys)
     if not np.array_equal(expected_keys, found_keys[order]):
         missing = len(np.setdiff1d(expected_keys, found_keys))
@@ -147,31 +149,35 @@ def tree_of(
             f"the gathered tiles do not add up: {missing} missing, {extra} unexpected, {twice} twice; "
             "this is a bug, please report it"
         )
-    ordered = predictions[order]
+    del expected_keys, found_keys  # 16 bytes a tile, which is as much as there is of its record
+    # levels follow each other in the order of keys, level 0 first
+    ends = np.cumsum(np.bincount(predictions["level"], minlength=grid.n_levels)).tolist()
     levels: dict[int, TreeLevel] = {}
     for n in range(grid.n_levels - 1, -1, -1):
-        rows = ordered[ordered["level"] == n]
-        parent = np.full(len(rows), -1, np.int64)
+        at = order[ends[n - 1] if n else 0 : ends[n]]
+        index = np.empty((len(at), 2), np.uint32)
+        index[:, 0], index[:, 1] = predictions["col"][at], predictions["row"][at]
+        parent = np.full(len(at), -1, np.int64)
         if n + 1 in levels and len(levels[n + 1]) and has_parents:
-            f = grid.factor(n + 1)
-            own = np.stack([rows["col"] // f, rows["row"] // f], axis=1)
-            parent = np.searchsorted(index_keys(levels[n + 1].index), index_keys(own)).astype(np.int64)
+            parent = np.searchsorted(index_keys(levels[n + 1].index), index_keys(index // grid.factor(n + 1)))
         levels[n] = TreeLevel(
-            index=np.stack([rows["col"], rows["row"]], axis=1).astype(np.uint32),
-            probability=np.ascontiguousarray(rows["probability"]),
-            decision=rows["decision"].copy(),
+            index=index,
+            probability=predictions["probability"][at],
+            decision=predictions["decision"][at],
             parent=parent,
-            **_cells(rows, n, blocks),
+            **_cells(predictions, at, n, blocks),
         )
     return ExecutionTree(dict(sorted(levels.items())))
 
 
-def _cells(rows: PredictionArray, level: int, blocks: BlockRule | None) -> dict[str, npt.NDArray[Any]]:
+def _cells(
+    predictions: PredictionArray, at: npt.NDArray[np.int64], level: int, blocks: BlockRule | None
+) -> dict[str, npt.NDArray[Any]]:
     """Scores and states of the cells of a level's blocks; none where a tile is one window."""
     if blocks is None or level >= blocks.levels.n_blocks:
         return {}
     side = blocks.side(level)
-    return {name: np.ascontiguousarray(rows[name][:, :side, :side]) for name in ("score", "state")}
+    return {name: np.ascontiguousarray(predictions[name][:, :side, :side][at]) for name in ("score", "state")}
 
 
 def canonical_rows(tiles: TileArray | PredictionArray) -> npt.NDArray[np.int64]:
@@ -179,7 +185,9 @@ def canonical_rows(tiles: TileArray | PredictionArray) -> npt.NDArray[np.int64]:
     order = np.argsort(tile_keys(tiles))
     rows = np.empty(len(order), np.int64)
     rows[order] = np.arange(len(order))
+    del order
     # levels follow each other in the order of keys, level 0 first
     counts = np.bincount(tiles["level"], minlength=1)
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    return np.asarray(rows - first[tiles["level"]])
+    rows -= first[tiles["level"]]
+    return rows

@@ -58,8 +58,8 @@ def check_aggregation(settings: RunSettings, package: ModelPackage) -> None:
 
 
 def keeps_features(settings: RunSettings, package: ModelPackage) -> bool:
-    """Whether the result holds features: an aggregator's are kept, for parts to be joined and figures to be checked."""
-    return settings.model.features or package.aggregator is not None
+    """Whether the networks' features are kept: also an encoder's, and what an aggregator sees, for parts to join."""
+    return settings.model.features or package.aggregator is not None or package.is_encoder
 
 
 def most_tiles_of(comm: MPI.Intracomm, package: ModelPackage, trial: Trial | None) -> int:

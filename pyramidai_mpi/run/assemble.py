@@ -139,7 +139,7 @@ def model_record(package: ModelPackage) -> ModelRecord:
     return ModelRecord(
         name=package.name,
         classes=package.classes,
-        positive_class=package.classes[package.score_column],
+        positive_class=package.positive_name,
         tile_size=package.tile_size,
         scale_factor=package.scale_factor,
         base_mpp=package.base_mpp,
@@ -187,6 +187,7 @@ def assemble_result(
                 spacing_um_px=read.spacing,
                 threshold=thresholds[one.network],
                 n_features=width,
+                feature_type=settings.model.feature_type if width else "float32",
                 **_cells_of(plan, n),
             )
             for n, (one, read, width) in enumerate(zip(plan.levels.each, slide.pyramid.plans, n_features, strict=True))
@@ -198,6 +199,7 @@ def assemble_result(
         n_reference_tiles=n_reference(plan.rule, rule),
         execution=replace(execution, attributes={**execution.attributes, **rule.tissue.source.facts()}),
         part=part,
+        encoder=None if package.encoder is None else model_record(package.encoder),
     )
 
 
@@ -227,9 +229,9 @@ def tree_by(blocks: BlockRule | None, predictions: npt.NDArray[np.void], rule: T
 
 def n_reference(blocks: BlockRule | None, rule: TileRule) -> int:
     """Windows of the finest stride that a run without a pyramid would look at."""
-    tiles = rule.reference_tiles()
     if blocks is None:
-        return len(tiles)
+        return rule.count_reference()
+    tiles = rule.reference_tiles()
     some = (tiles[first : first + 1024] for first in range(0, len(tiles), 1024))
     return sum(int(blocks.cells(rule, 0, part).sum()) for part in some)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.analyses.classify import Classify
     from pyramidai_mpi.base.settings import RunSettings, Schedule
     from pyramidai_mpi.models.engines.base import Engine
-    from pyramidai_mpi.models.package import ModelPackage
+    from pyramidai_mpi.models.package import ModelLevel, ModelPackage
     from pyramidai_mpi.run.strides import LevelPlan
 
 
@@ -57,13 +57,20 @@ def _loaded_anew(
     engines: dict[int, Engine] = {}
     for network, known in zip(plan.levels.networks, classify.engines, strict=True):
         if network not in engines:
-            model = settings.model
-            engine = load_engine(package.levels[network], package, model.backend, model.precision, probe=False)
-            engine.use_batch_shape(known.batch_shape)
-            engine.n_features = known.n_features
-            engines[network] = engine
-    anew = replace(classify, engines=[engines[network] for network in plan.levels.networks])
+            engines[network] = _engine_like(known, package.levels[network], package, settings)
+    encoder = classify.encoder
+    if encoder is not None and package.encoder is not None:
+        encoder = _engine_like(encoder, package.encoder.levels[0], package.encoder, settings)
+    anew = replace(classify, engines=[engines[network] for network in plan.levels.networks], encoder=encoder)
     return replace(analysis, classify=anew) if isinstance(analysis, Dense) else anew
+
+
+def _engine_like(known: Engine, level: ModelLevel, package: ModelPackage, settings: RunSettings) -> Engine:
+    model = settings.model
+    engine = load_engine(level, package, model.backend, model.precision, probe=False)
+    engine.use_batch_shape(known.batch_shape)
+    engine.n_features = known.n_features
+    return engine
 
 
 def audit_facts(schedule: Schedule, n_audited: int) -> dict[str, int | float]:

@@ -61,7 +61,7 @@ def open_cells(source: SlideInput, order: PatchOrder, known: SlideInfo | None = 
     InputError
         When it cannot be opened, does not tell its pixel size, or has no such level.
     """
-    reader = open_slide(source.path, source.reader, known=known)
+    reader = open_slide(source.path, source.reader, known=known, odd_levels=source.odd_levels)
     try:
         mpp = source.mpp or reader.info.mpp
         if mpp is None:
@@ -129,7 +129,7 @@ def describe_cells(source: SlideInput, order: PatchOrder) -> tuple[OpenSlide, Ce
     InputError
         When it cannot be used as it is.
     """
-    with try_opening(source.path, source.reader) as trial:
+    with try_opening(source.path, source.reader, source.odd_levels) as trial:
         trial.check()
     slide = open_cells(source, order)
     if said := overruled(slide.pyramid.reader.info.mpp, source.mpp):

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
+from pyramidai_mpi.base.settings import NETWORK_LIBRARIES, ODD_LEVELS
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.tissue import METHODS, NETWORK, REGION_ROLES, pack_mask
 from pyramidai_mpi.run.aggregation import FACT, keeps_features
+from pyramidai_mpi.run.encoding import NO_ENCODER, WHOLE_FEATURES, facts_of_encoding
 from pyramidai_mpi.run.facts import Difference, Fact, Facts, Kind
 from pyramidai_mpi.run.strides import FACTS_OF_STRIDES, NO_STRIDE, plan_levels_of_run
 from pyramidai_mpi.slides.readers.choice import READERS
@@ -40,10 +41,15 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.pyramid.tissue import TissueSource
+    from pyramidai_mpi.slides.readers.base import SlideInfo
     from pyramidai_mpi.store.results.reader import ResultOrigin
 
-_SLIDES_STAIN = {"stain_per": "slide"}
-"""The fact that stands in the table only where it is another: older journals and results do not know of it."""
+INTERPOLATED = Fact("odd_levels", "--odd-levels", ODD_LEVELS[1], Kind.SLIDE)
+"""How levels of odd size are read, of a slide that has none too."""
+_UNSAID = (NO_STRIDE, NO_ENCODER, WHOLE_FEATURES, INTERPOLATED)
+"""Facts that stand in the table only where they are others: older journals and results do not know of them."""
+_STATED = {"stain_per": "slide", **{fact.name: fact.value for fact in _UNSAID}}
+"""What such a journal or result says without words."""
 _LIBRARIES = (
     "numpy",
     "onnxruntime",
@@ -65,7 +71,7 @@ def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
     Two options are no facts: readers give the same pixels, and `allow_upsampling` decides whether a slide is refused,
     not how it is read.
     """
-    model, positive_class = settings.model, package.classes[package.score_column]
+    model = settings.model
     plan = plan_levels_of_run(settings, package)
     target = "none" if package.stain_target is None else json.dumps(stain_entry(package.stain_target)["target"])
     stain_per = Fact("stain_per", "unit of the stain normalisation", package.stain_per, Kind.MODEL)
@@ -73,9 +79,9 @@ def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
         Fact("level_sha256", "model", [level.sha256 for level in package.levels], Kind.MODEL, has_own_place=True),
         Fact("stain", "stain normalisation", package.stain, Kind.MODEL, has_own_place=True),
         Fact("stain_target", "target of the stain normalisation", target, Kind.MODEL),
-        *([] if package.stain_per == _SLIDES_STAIN["stain_per"] else [stain_per]),
+        *([] if package.stain_per == _STATED["stain_per"] else [stain_per]),
         Fact("model_yaml_sha256", "model.yaml", description_hash(package.yaml_text), Kind.MODEL, has_own_place=True),
-        Fact("positive_class", "positive class", positive_class, Kind.MODEL, has_own_place=True),
+        Fact("positive_class", "positive class", package.positive_name, Kind.MODEL, has_own_place=True),
         Fact(
             "thresholds",
             "thresholds",
@@ -89,6 +95,7 @@ def facts_asked(settings: RunSettings, package: ModelPackage) -> Facts:
         Fact("features", "features", keeps_features(settings, package), Kind.SETTING, has_own_place=True),
         Fact("precision", "precision", model.precision, Kind.SETTING),
         *_aggregator(package),
+        *facts_of_encoding(settings, package),
         *part_facts(settings.slide),
         *plan.facts(settings.windows),
     ]
@@ -109,9 +116,15 @@ def facts_of_slide(slide: OpenSlide, source: TissueSource) -> Facts:
         Fact("mpp", "µm/px", float(slide.mpp), Kind.SLIDE, has_own_place=True),
         # its reduced levels are resampled, where the slide's may be stored
         Fact("patches_digest", "file of patches in the slide's place", info.patches_digest, Kind.SLIDE),
+        *odd_levels_fact(info),
         Fact("tissue_method", "tissue", source.method, Kind.SLIDE, has_own_place=True),
         *(Fact(_hash_of(role), _option(role), hashes.get(role, ""), Kind.SLIDE, True) for role in REGION_ROLES),
     )
+
+
+def odd_levels_fact(info: SlideInfo) -> Facts:
+    """How levels of odd size are read, where it is by their own pixels."""
+    return (replace(INTERPOLATED, value=info.odd_levels),) if info.odd_levels else ()
 
 
 def facts_before(settings: RunSettings, package: ModelPackage, slide: OpenSlide, source: TissueSource) -> Facts:
@@ -173,7 +186,7 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
     """
     values = {name: value for name, value in origin.execution.items() if name not in {*_LIBRARIES, "cpu"}}
     # of a whole result, which is none of any part, and of one whose tiles are windows side by side
-    values = {"part": "", NO_STRIDE.name: NO_STRIDE.value, **_SLIDES_STAIN} | values
+    values = {"part": "", **_STATED} | values
     values |= {
         "quickhash": origin.quickhash,
         "mpp": origin.mpp,
@@ -184,7 +197,9 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
         "model_yaml_sha256": description_hash(origin.model_yaml),
         "positive_class": origin.positive_class,
         "thresholds": list(origin.thresholds),
-        "features": any(origin.feature_widths),
+        "features": any(origin.feature_widths) and not origin.encoder_sha256,
+        NO_ENCODER.name: origin.encoder_sha256,
+        WHOLE_FEATURES.name: origin.feature_type,
         **{_hash_of(role): origin.execution.get(_hash_of(role), "") for role in REGION_ROLES},
     }
     if computed := str(origin.execution.get("libraries", "")):
@@ -196,10 +211,14 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
 def differences(found: Mapping[str, Any], wanted: Iterable[Fact]) -> list[Difference]:
     """In what a run differs from what was found, of all that both sides know.
 
-    A run whose tiles are windows side by side does not name its stride, but differs from one that does.
+    A run whose tiles are windows side by side does not name its stride, but differs from one that does; and so on. Of
+    another slide, only the hash may be known.
     """
-    asked = {fact.name: fact for fact in (NO_STRIDE, *wanted)}.values()
-    return [Difference(fact, found[fact.name]) for fact in asked if found.get(fact.name, fact.value) != fact.value]
+    asked = {fact.name: fact for fact in wanted}
+    unsaid = [fact for fact in _UNSAID if fact is not INTERPOLATED or "mpp" in asked]
+    asked = {**{fact.name: fact for fact in unsaid}, **asked}
+    found = {**{fact.name: fact.value for fact in unsaid}, **found}
+    return [Difference(one, found[one.name]) for one in asked.values() if found.get(one.name, one.value) != one.value]
 
 
 def check_same(
@@ -262,13 +281,13 @@ def joined_manifest(path: Path, found: Manifest, facts: Facts, *, accept_mixed: 
         When the journal at `path` is of another run, or knows other facts.
     """
     names = {fact.name for fact in facts}
-    if (names ^ found.facts.keys()) - {*_LIBRARIES, *_SLIDES_STAIN, *FACTS_OF_STRIDES}:
+    if (names ^ found.facts.keys()) - {*_LIBRARIES, *_STATED, *FACTS_OF_STRIDES}:
         raise InputError(
             f"{path}: written by another version of this program; finish with that one, or use --overwrite"
         )
     check_same(
         f"{path}: is the journal of a run with",
-        {**_SLIDES_STAIN, NO_STRIDE.name: NO_STRIDE.value, **found.facts},
+        {**_STATED, **found.facts},
         facts,
         accept_mixed=accept_mixed,
         otherwise="resume with the same, or start afresh with --overwrite",
@@ -311,11 +330,19 @@ def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.voi
         "seed": settings.schedule.seed,
         "batch_size": settings.schedule.batch_size,
         "reader": slide.pyramid.reader.info.reader,
+        **odd_levels_said(slide.pyramid.reader.info),
         "n_ranks": len(ranks),
         "hosts": ", ".join(sorted({host.decode() for host in ranks["host"].tolist()})),
         "python": sys.version.split()[0],
         **library_versions(),
     }
+
+
+def odd_levels_said(info: SlideInfo) -> dict[str, str | int | float]:
+    """What a file says of a slide's levels of odd size, where it has any."""
+    if info.odd_levels:
+        return {INTERPOLATED.name: info.odd_levels}
+    return {} if all(info.stored_exact) else {INTERPOLATED.name: str(INTERPOLATED.value)}
 
 
 def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, backends: Sequence[str]) -> list[Fact]:
@@ -334,7 +361,10 @@ def _aggregator(package: ModelPackage) -> Facts:
 
 def versions_of(slide: OpenSlide, source: TissueSource, others: Iterable[str] = ()) -> list[Fact]:
     """Versions of the program, and of the libraries that read a slide and find its tissue, and of others."""
-    used = {"numpy", *READERS[slide.pyramid.reader.info.reader].libraries, *others}
+    info = slide.pyramid.reader.info
+    used = {"numpy", *READERS[info.reader].libraries, *others}
+    if info.odd_levels:  # whatever reads the other levels
+        used.update(READERS["tiff"].libraries)
     if source.method.startswith(tuple(METHODS.values())):
         used |= {"scikit-image", "scipy"}
     if source.method.startswith(NETWORK):

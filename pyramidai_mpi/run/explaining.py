@@ -293,7 +293,7 @@ def found_values(explanation: Explanation) -> dict[str, object]:
     attributes = explanation.execution.attributes
     said = str(attributes.get("libraries", "")).split(", ")
     versions = {name: attributes[name] for name in said if name in attributes}
-    names = ("patches_digest", "model_yaml_sha256", "backend", "batch_shape", "cpu")
+    names = ("patches_digest", "odd_levels", "model_yaml_sha256", "backend", "batch_shape", "cpu")
     return {
         **{name: attributes[name] for name in names if name in attributes},
         **versions,

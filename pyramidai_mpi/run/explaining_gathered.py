@@ -28,7 +28,7 @@ class Gathered:
         assert isinstance(rule, UnitRule)
         self._explain, self._collected, self._rule = explain, collected, rule
         self.slide: OpenSlide = collected.beginning.slide
-        records = collected.all_records(explain.record)
+        records = collected.records.rows
         lengths = records["kept_bytes"].astype(np.int64)
         starts = np.cumsum(lengths) - lengths
         order = np.lexsort((records["row"], records["col"], records["level"]))
@@ -97,7 +97,7 @@ class Gathered:
 
     def failed(self) -> npt.NDArray[np.void]:
         """`FAILED_DTYPE` records of the tiles that have no map, row-major."""
-        units = self._collected.all_failed()
+        units = self._collected.failed.rows
         units = units[units["level"] == MAPS]
         failed = np.zeros(len(units), FAILED_DTYPE)
         failed["level"], failed["reason"] = self._explain.level, units["reason"]

@@ -16,7 +16,7 @@ from pyramidai_mpi.explain.methods import MethodName
 from pyramidai_mpi.models.stain.map import StainMap
 from pyramidai_mpi.process.host import cpu_description, host_name
 from pyramidai_mpi.pyramid.tissue import TissueSource
-from pyramidai_mpi.run.deciding import description_hash, versions_of
+from pyramidai_mpi.run.deciding import description_hash, odd_levels_fact, versions_of
 from pyramidai_mpi.run.facts import Fact, Kind
 from pyramidai_mpi.run.opening import describe, lay_under, open_as_described, open_under
 from pyramidai_mpi.run.pool.messages import SlideDescription
@@ -102,7 +102,7 @@ class TileOpener:
         if source.mpp is not None and source.mpp != said.mpp:
             raise InputError(f"--mpp {source.mpp:g}: {said.name} is of a run at {said.mpp:g} µm/px; leave --mpp out")
         mpp = None if said.levels == "scale" else said.mpp
-        return replace(source, mpp=mpp, levels=said.levels, allow_upsampling=True)
+        return replace(source, mpp=mpp, levels=said.levels, allow_upsampling=True, odd_levels=said.odd_levels)
 
     def open(self, source: SlideInput, chosen: ChosenTiles) -> OpenSlide:
         """Open a slide without its stain.
@@ -131,7 +131,8 @@ class TileOpener:
             description = replace(description, mask=np.ones((1, 1), bool))
         else:
             if state is None:  # else it has been opened
-                with try_opening(source.path, source.reader) as trial:
+                taken = self.source_of(source, chosen)
+                with try_opening(taken.path, taken.reader, taken.odd_levels) as trial:
                     trial.check()
             slide = self.open(source, chosen)
             stain = chosen.result.stain_map if state is None and chosen.result is not None else ""
@@ -223,6 +224,7 @@ def facts_of_explanation(
             slide.pyramid.reader.info.patches_digest,
             Kind.SLIDE,
         ),
+        *odd_levels_fact(slide.pyramid.reader.info),
         Fact("stain_map", "stain of the slide", stain_map, Kind.SLIDE),
         Fact("network_sha256", "network", package.levels[explain.level].sha256, Kind.MODEL, has_own_place=True),
         Fact("model_yaml_sha256", "model.yaml", description_hash(package.yaml_text), Kind.MODEL),

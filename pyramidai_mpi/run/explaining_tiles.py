@@ -14,6 +14,7 @@ import numpy as np
 from pyramidai_mpi.base.csv_reading import read_csv, read_number
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.patch_order import slide_stem
+from pyramidai_mpi.base.settings import ODD_LEVELS, odd_levels_of
 from pyramidai_mpi.base.types import Decision, index_keys
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_rows, read_execution, read_header
@@ -51,6 +52,8 @@ class ResultSays:
         JSON of the map by which the slide's stain was normalised; empty for none.
     computed
         Library, precision and processor that gave its probabilities, in words.
+    odd_levels
+        How the slide's levels of odd size were read, as `base.settings.SlideInput`.
     """
 
     name: str
@@ -59,6 +62,7 @@ class ResultSays:
     levels: str
     stain_map: str
     computed: str
+    odd_levels: str = ODD_LEVELS[1]
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,7 @@ def _said(file: ResultFile, header: Header) -> ResultSays:
         str(said.get("levels", "mpp")),
         str(said.get("stain_map", "")),
         ", ".join(word for word in words if word),
+        odd_levels_of(said),
     )
 
 

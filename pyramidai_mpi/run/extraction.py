@@ -9,8 +9,9 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.analyses.extract import RECORD, Extract
+from pyramidai_mpi.analyses.extract import Extract
 from pyramidai_mpi.base.errors import ExitCode, PyramidError
+from pyramidai_mpi.base.settings import odd_levels_of
 from pyramidai_mpi.base.types import index_of
 from pyramidai_mpi.process.stop import StopWish
 from pyramidai_mpi.ranks.alike import agree_alike
@@ -146,7 +147,7 @@ class _Patches:
     def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
         """See that the file there holds what this extraction would make."""
         with PatchFile(settings.output.path, may_be_part=settings.slide.part is not None) as file:
-            header = file.header
+            header, said = file.header, odd_levels_of(file.execution().attributes)
             # stored tiles may have been asked for of a slide whose tiles cannot be kept
             may_be_forced = self._order.pixels == "stored" and header.settings.pixels == "raw"
             index = index_of(file.patches) if may_be_forced else None
@@ -161,6 +162,7 @@ class _Patches:
             source = with_files(source_of(settings), files_of_cells(settings.slide.path, self._order))
             facts = facts_of_cells(slide, self._order, source, None, self._origins.of(settings.slide.path.name))
             found |= values_of_cells(header.settings, header.slide.origin) | {"mpp": header.slide.mpp}
+            found["odd_levels"] = said
             found["part"] = "" if header.part is None else str(header.part.part)
         mixed = check_same(
             f"{settings.output.path}: holds patches taken with",
@@ -223,13 +225,13 @@ class _Finisher:
         output = collected.beginning.output
         description = self._descriptions.pop(number)
         try:
-            records = collected.all_records(RECORD)
+            records = collected.records.rows
             copies_tiles = order.pixels == "stored" and not description.raw_because
             slide, rule = (follow_cells if copies_tiles else known_cells)(settings.slide, order, description)
             try:
                 origin = self._origins.of(settings.slide.path.name)
                 read = None if collected.kept is None else collected.kept.read
-                content = content_of(slide, rule, order, records, collected.all_failed(), read, origin)
+                content = content_of(slide, rule, order, records, collected.failed.rows, read, origin)
                 content = replace(content, part=self._parts.pop(number))
                 facts = {
                     **run_facts(settings, slide, self._ranks),

@@ -26,6 +26,7 @@ from pyramidai_mpi.run.resume import begin_slide
 from pyramidai_mpi.run.shared_passes import error_in, error_in_words
 from pyramidai_mpi.run.write import fill_features, write_result_alone
 from pyramidai_mpi.slides.identity import FullHash
+from pyramidai_mpi.store.results.reader import read_stated_digest
 from pyramidai_mpi.store.results.result import Execution
 from pyramidai_mpi.store.results.summary import account_of
 
@@ -110,7 +111,7 @@ class Finisher:
             check_slide(settings, self._package, rule, self._most_tiles)
             if settings.slide.sha256:
                 self._hashes[number] = FullHash(settings.slide.path)
-            deciding = facts_at_work(settings, self._package, slide, rule, analysis.engines, analysis.widths)
+            deciding = facts_at_work(settings, self._package, slide, rule, analysis.networks, analysis.widths)
             self._parts[number] = part_record(settings.slide.part, deciding)
             return begin_slide(settings, slide, rule, analysis, deciding, self._journals, lock)
         except BaseException:
@@ -132,7 +133,7 @@ class Finisher:
             result = self.assemble(number, collected, facts, self._ranks)
             if self.predicts(number):
                 result = self.with_prediction(number, result, lambda: self._features_of(collected))
-            fill = partial(fill_features, collected.spool, collected.all_records(self._analysis.record), self.widths)
+            fill = partial(fill_features, collected.spool, collected.records.rows, self.widths)
             write_result_alone(
                 result,
                 settings.output.path,
@@ -166,7 +167,7 @@ class Finisher:
 
     def _features_of(self, collected: Collected) -> npt.NDArray[np.float32]:
         """The features of level 0 in the result's order, float32 (N, F)."""
-        records = collected.all_records(self._analysis.record)
+        records = collected.records.rows
         rows = np.argsort(canonical_rows(records)[records["level"] == 0])
         return collected.spool.read(0, rows, self.widths[0])
 
@@ -200,8 +201,8 @@ class Finisher:
             slide,
             collected.beginning.rule,
             self._plan,
-            collected.all_records(self._analysis.record),
-            collected.all_failed(),
+            collected.records.rows,
+            collected.failed.rows,
             Execution(facts, ranks, collected.all_batches()),
             self.widths,
             self._hashes.pop(number).result() if number in self._hashes else None,
@@ -211,11 +212,13 @@ class Finisher:
     def _approximate_error(self, collected: Collected) -> dict[str, float | int]:
         if self._plan.rule is None or not self._plan.rule.n_compared:
             return {}
-        return error_in(collected.all_records(self._analysis.record), self._analysis.thresholds)
+        return error_in(collected.records.rows, self._analysis.thresholds)
 
     def end_of(self, number: int, result: Result, seconds: float) -> SlideEnd:
         """How a slide has ended whose result is in its place."""
         account, part = account_of(result, seconds), self._each[number].slide.part
+        if result.has_encoded:  # its digest covers features, which are in the file alone
+            account = replace(account, digest=read_stated_digest(self._each[number].output.path))
         if part is not None:
             account = replace(account, warning="")  # it is the whole slide of which that is to be said
         elif account.is_unreadable:
@@ -251,6 +254,11 @@ def _summary(settings: RunSettings, result: Result, warning: str) -> str:
         return f"{name}: {warning}{where}: the result is valid and empty: {settings.output.path}"
     failed = f", {tree.n_failed} unreadable" if tree.n_failed else ""
     said = f"; {warning}" if warning else ""
+    if result.has_encoded:
+        level = result.levels[0]
+        said = f", {level.n_features} features a tile ({level.feature_type}){said}"
+    if not result.model.classes:
+        return f"{name}: {looked_at_in_words(result)}{failed}{said}: {settings.output.path}"
     saved = f"speedup {speedup_in_tiles(result.n_reference_tiles, tree.n_windows):.2f}"
     if result.prediction is not None:  # of a model that leaves nothing out
         saved = result.prediction.record.words

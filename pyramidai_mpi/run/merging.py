@@ -192,6 +192,7 @@ def _joined(
         mode=str(mode),
         n_reference_tiles=n_reference(blocks, rule),
         execution=joined_execution(executions, attributes, "tiles_from_journal"),
+        encoder=first.encoder,
     )
     return result, every, tuple(level.n_features for level in first.levels)
 

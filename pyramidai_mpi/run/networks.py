@@ -22,6 +22,7 @@ from pyramidai_mpi.process.host import cpu_description, machine_id
 from pyramidai_mpi.process.memory import trim_heap
 from pyramidai_mpi.ranks.collectives import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
 from pyramidai_mpi.run.aggregation import check_aggregation, keeps_features
+from pyramidai_mpi.run.encoding import check_encoder, with_encoder
 from pyramidai_mpi.run.strides import plan_levels_of_run
 from pyramidai_mpi.store.journal.folder import JournalFolder
 
@@ -84,10 +85,13 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings, otherwise_posit
         package = read_package(settings.model.path, check_files=False)
         if otherwise_positive is None:
             package = package.with_positive_class(settings.model.positive_class)
+        elif package.is_encoder:
+            raise InputError(f"{settings.model.path}: is an encoder, which has no class to explain; use a classifier")
         elif package.positive_class is None:
             package = package.with_positive_class(otherwise_positive or None, "--class")
         thresholds = package.thresholds(settings.model.thresholds)
         check_aggregation(settings, package)
+        package = with_encoder(settings, package)
         plan_levels_of_run(settings, package)
         if settings.slide.regions.no_tissue and package.stain_target is not None:
             raise UsageError(
@@ -98,7 +102,7 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings, otherwise_posit
         error = caught
     agree(comm, error)
     assert package is not None
-    facts = [[level.sha256 for level in package.levels], thresholds, package.yaml_text, package.positive_class]
+    facts = [[network.sha256 for network in package.networks], thresholds, package.yaml_text, package.positive_class]
     agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model.path}: the model")
     _check_files(comm, package)
     return package
@@ -184,6 +188,21 @@ def build_engines(
     if comm.rank == 0 and scores_mean_nothing(package.intended_use):
         log.warning("model %s: %s", package.name, claim_of(package.intended_use))
     return engines
+
+
+def load_encoder(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> FixedBatchEngine | None:
+    """The network of the encoder beside a model, tried and loaded; None where there is none. Collective.
+
+    Raises
+    ------
+    PyramidError
+        As `build_engines`.
+    """
+    if package.encoder is None:
+        return None
+    on_rank0(comm, lambda: check_encoder(package))
+    (engine,) = build_engines(comm, package.encoder, settings)
+    return engine
 
 
 def _load_networks(

@@ -54,7 +54,7 @@ def open_under(
     InputError
         When the slide cannot be opened, does not tell its pixel size, or is too coarse for the model.
     """
-    reader = open_slide(source.path, source.reader, known=known)
+    reader = open_slide(source.path, source.reader, known=known, odd_levels=source.odd_levels)
     mpp = package.base_mpp if source.levels == "scale" else source.mpp or reader.info.mpp
     if mpp is None:
         raise InputError(
@@ -105,7 +105,7 @@ def describe(
     InputError
         When it cannot be used as it is.
     """
-    with try_opening(source.path, source.reader) as trial:
+    with try_opening(source.path, source.reader, source.odd_levels) as trial:
         trial.check()
     slide = open_under(source, package, levels=levels)
     mask, mask_source = tissue_of(slide)

@@ -21,7 +21,7 @@ from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
 from pyramidai_mpi.run.auditing import audit_of
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
-from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, settle_backend
+from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, load_encoder, settle_backend
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
@@ -323,14 +323,18 @@ class _Run:
                 [engines[n] for n in plan.levels.networks],
                 [thresholds[n] for n in plan.levels.networks],
                 len(package.classes),
-                package.score_column,
+                package.positive_class,
                 common.mode,
                 keeps_features(common, package),
+                common.model.feature_type,
+                load_encoder(comm, package, common),
                 common.schedule.read_ahead,
                 share_stain_engine(comm, package),
             )
             analysis: Classify | Dense = classify
+            batch_step = max(engine.batch_shape for engine in classify.engines)
             if plan.rule is not None:
+                batch_step = 1  # a block fills batches by itself
                 analysis = Dense(classify, plan.rule, load_passes(comm, common, package, plan))
             left = [each[slide] for slide in slides]
             journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone, watch=self._watch)
@@ -342,7 +346,7 @@ class _Run:
             progress.tiles_begin(all_follow=common.mode is not Mode.PYRAMID and plan.band is None)
             outcome = run_pool(
                 comm,
-                PoolJob(analysis, opener, finisher.begin, finisher.write),
+                PoolJob(analysis, opener, finisher.begin, finisher.write, batch_step),
                 slides,
                 journals,
                 common.schedule if plan.rule is None else _in_small_batches(common.schedule),

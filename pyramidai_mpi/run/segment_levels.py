@@ -13,7 +13,7 @@ from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.process.host import cpu_description, host_name
 from pyramidai_mpi.pyramid.rule import TileRule
 from pyramidai_mpi.pyramid.tissue import TissueMap, TissueSource
-from pyramidai_mpi.run.deciding import versions_of
+from pyramidai_mpi.run.deciding import odd_levels_fact, versions_of
 from pyramidai_mpi.run.facts import Fact, Kind
 from pyramidai_mpi.run.opening import open_as_described
 from pyramidai_mpi.run.pool.messages import SlideDescription
@@ -55,7 +55,7 @@ class BlockOpener:
         InputError
             When it cannot be opened, does not tell its pixel size though the network has one, or is too coarse.
         """
-        reader = open_slide(source.path, source.reader, known=known)
+        reader = open_slide(source.path, source.reader, known=known, odd_levels=source.odd_levels)
         try:
             mpp = source.mpp or reader.info.mpp or 0.0
             if not mpp and self.package.text.mpp is not None:
@@ -78,7 +78,7 @@ class BlockOpener:
 
     def describe(self, source: SlideInput) -> tuple[OpenSlide, TileRule, SlideDescription]:
         """Open a slide that no rank has opened before, after a child process has survived that; raises as `open`."""
-        with try_opening(source.path, source.reader) as trial:
+        with try_opening(source.path, source.reader, source.odd_levels) as trial:
             trial.check()
         slide = self.open(source)
         rule = every_block(slide)
@@ -127,6 +127,7 @@ def facts_of_blocks(slide: OpenSlide, package: SegmentationPackage, order: Segme
         Fact("quickhash", "slide", slide.quickhash, Kind.SLIDE),
         Fact("mpp", "µm/px", float(slide.mpp), Kind.SLIDE),
         Fact("patches_digest", "file of patches in the slide's place", patches, Kind.SLIDE),
+        *odd_levels_fact(slide.pyramid.reader.info),
         Fact("network_sha256", "network", package.sha256, Kind.MODEL),
         Fact("threshold", "threshold", float(text.threshold), Kind.MODEL),
         Fact("total_stride", "total stride", text.total_stride, Kind.MODEL),

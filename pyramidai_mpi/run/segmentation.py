@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.analyses.segment import RECORD, Segment, blocks_of, unpack_block
+from pyramidai_mpi.analyses.segment import Segment, blocks_of, unpack_block
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import ExitCode, InputError, InternalError, PyramidError
 from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
@@ -221,7 +221,7 @@ class _Finisher:
         finally:
             with suppress(PyramidError):
                 collected.close()
-        return _end_of(settings, self._opener.package, mask, collected.all_failed())
+        return _end_of(settings, self._opener.package, mask, collected.failed.rows)
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class _Collected:
     def of(cls, slide: OpenSlide, segment: Segment, collected: Collected) -> _Collected:
         order, text = segment.order, segment.network.package.text
         blocks = blocks_of(slide.pyramid, text, order.side(text.total_stride))
-        records = collected.all_records(RECORD)
+        records = collected.records.rows
         columns, rows = blocks.shape
         lengths = records["kept_bytes"].astype(np.int64)
         places = np.zeros((rows, columns, 2), np.int64)

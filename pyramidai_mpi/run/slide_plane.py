@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.base.settings import ODD_LEVELS
 from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
@@ -80,9 +81,9 @@ class SlidePlane:
         is_known: bool = False,
     ) -> None:
         if not is_known:
-            with try_opening(path, "auto") as trial:
+            with try_opening(path, "auto", ODD_LEVELS[1]) as trial:
                 trial.check()
-        reader = open_slide(path)
+        reader = open_slide(path, odd_levels=ODD_LEVELS[1])
         try:
             info = reader.info
             l0_um_px = mpp or info.mpp

@@ -6,7 +6,8 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,14 +26,14 @@ from pyramidai_mpi.ranks.collectives import (
 )
 from pyramidai_mpi.store.files.placing import discard, place, storage_errors, temporary_name
 from pyramidai_mpi.store.results.writer import (
-    FeatureWriter,
+    ROWS_A_ROUND,
     Slab,
+    TableWriter,
     can_write_in_parallel,
     create_file,
     finish_file,
     slab_of,
     write_slab,
-    write_slab_collectively,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def write_result_alone(
     *,
     overwrite: bool,
     check: Callable[[], None] = lambda: None,
-    fill_features: Callable[[FeatureWriter], None] | None = None,
+    fill_features: Callable[[TableWriter], None] | None = None,
 ) -> None:
     """Like `write_result`, from one process and without the others.
 
@@ -168,7 +169,7 @@ def write_result_alone(
         _create(temporary, result)
         if fill_features is not None:
             with storage_errors(temporary):
-                writer = FeatureWriter(temporary)
+                writer = TableWriter(temporary)
                 try:
                     fill_features(writer)
                 finally:
@@ -182,7 +183,7 @@ def write_result_alone(
 
 
 def fill_features(
-    spool: FeatureSpool, records: npt.NDArray[np.void], widths: Sequence[int], writer: FeatureWriter
+    spool: FeatureSpool, records: npt.NDArray[np.void], widths: Sequence[int], writer: TableWriter
 ) -> None:
     """Write a slide's features in blocks of canonical rows; the spool holds them in the order of the records."""
     rows = canonical_rows(records)
@@ -192,7 +193,7 @@ def fill_features(
         spool_row_of = np.argsort(rows[records["level"] == level])
         block = max(1, FEATURE_BLOCK_BYTES // (4 * width))
         for first in range(0, len(spool_row_of), block):
-            writer.write(level, first, spool.read(level, spool_row_of[first : first + block], width))
+            writer.write(level, "features", first, spool.read(level, spool_row_of[first : first + block], width))
 
 
 def _create(temporary: Path, result: Result | None) -> None:
@@ -202,14 +203,42 @@ def _create(temporary: Path, result: Result | None) -> None:
 
 
 def _fill_in_parallel(comm: MPI.Intracomm, temporary: Path, result: Result | None) -> None:
-    slab = _scatter_slabs(comm, result)
-    error = None
+    """Fill the level tables, some rows a rank at a time. A failing writer goes on taking part; then all raise."""
+    slab = None if result is None else slab_of(result, 0, 1)
+    layout = json.loads(share_bytes(comm, None if slab is None else json.dumps(_layout(slab)).encode()))
+    error: StorageError | None = None
+    writer = None
     try:
         with storage_errors(temporary):
-            write_slab_collectively(temporary, slab, comm)
+            writer = TableWriter(temporary, comm)
     except StorageError as caught:
         error = caught
     agree(comm, error)
+    assert writer is not None
+    for n, tables in enumerate(layout):
+        for name, (dtype, n_rows, row_shape) in tables.items():
+            whole = None if slab is None else slab.tables[n][name]
+            for round_begin in range(0, n_rows, comm.size * ROWS_A_ROUND):
+                begins = [min(round_begin + rank * ROWS_A_ROUND, n_rows) for rank in range(comm.size + 1)]
+                parts = None if whole is None else [whole[begin:end] for begin, end in pairwise(begins)]
+                rows = scatter_rows(comm, parts, np.dtype(dtype), tuple(row_shape))
+                try:
+                    with storage_errors(temporary):
+                        writer.write(n, name, begins[comm.rank], rows)
+                except StorageError as caught:
+                    error = error or caught
+    agree(comm, _closed(writer, temporary, error))
+
+
+def _closed(writer: TableWriter | None, temporary: Path, error: StorageError | None) -> StorageError | None:
+    """Close a writer, collectively where it is; what went wrong first, if anything did."""
+    try:
+        with storage_errors(temporary):
+            if writer is not None:
+                writer.close()
+    except StorageError as caught:
+        return error or caught
+    return error
 
 
 def _fill_features(comm: MPI.Intracomm, temporary: Path, features: Features, *, parallel: bool) -> None:
@@ -219,7 +248,7 @@ def _fill_features(comm: MPI.Intracomm, temporary: Path, features: Features, *, 
     writer = None
     try:
         with storage_errors(temporary):
-            writer = FeatureWriter(temporary, comm if parallel else None) if writes else None
+            writer = TableWriter(temporary, comm if parallel else None) if writes else None
     except StorageError as caught:
         error = caught
     agree(comm, error)
@@ -233,38 +262,16 @@ def _fill_features(comm: MPI.Intracomm, temporary: Path, features: Features, *, 
             try:
                 with storage_errors(temporary):
                     if writer is not None:
-                        writer.write(level, first_row, block)
+                        writer.write(level, "features", first_row, block)
             except StorageError as caught:
                 error = error or caught
-    try:
-        with storage_errors(temporary):
-            if writer is not None:
-                writer.close()
-    except StorageError as caught:
-        error = error or caught
-    agree(comm, error)
+    agree(comm, _closed(writer, temporary, error))
 
 
-def _scatter_slabs(comm: MPI.Intracomm, result: Result | None) -> Slab:
-    slabs = None if result is None else [slab_of(result, part, comm.size) for part in range(comm.size)]
-    layout = share_bytes(comm, None if slabs is None else json.dumps(_layout(slabs)).encode())
-    levels = json.loads(layout)
-    tables: list[dict[str, npt.NDArray[Any]]] = []
-    for n, level in enumerate(levels):
-        tables.append({})
-        for name in (key for key in level if key != "first_row"):
-            parts = None if slabs is None else [slab.tables[n][name] for slab in slabs]
-            dtype, row_shape = level[name]
-            tables[n][name] = scatter_rows(comm, parts, np.dtype(dtype), tuple(row_shape))
-    return Slab(tuple(level["first_row"][comm.rank] for level in levels), tuple(tables))
-
-
-def _layout(slabs: list[Slab]) -> list[dict[str, Any]]:
-    """Types, row shapes and first rows of every level's slabs, for the ranks that have not seen the result."""
+def _layout(slab: Slab) -> list[dict[str, tuple[str, int, tuple[int, ...]]]]:
+    """Type, length and row shape of every table of each level, for the ranks that have not seen the result."""
     return [
-        {"first_row": [slab.first_row[n] for slab in slabs]}
-        | {name: (rows.dtype.str, rows.shape[1:]) for name, rows in tables.items()}
-        for n, tables in enumerate(slabs[0].tables)
+        {name: (rows.dtype.str, len(rows), rows.shape[1:]) for name, rows in tables.items()} for tables in slab.tables
     ]
 
 

@@ -2,7 +2,9 @@
 
 It looks, without taking, at the batch that the worker would take next, and prepares it in small portions, looking again
 before each: the queue may have changed. So a task stays anybody's until its batch is taken, and what a thief costs is
-the preparation of the tasks that it takes. Results wait in a bounded store, the oldest making room.
+the preparation of the tasks that it takes. Where nothing came of the last portion, preparing costs next to nothing, and
+the whole batch is one: each portion wakes this thread, which may share its core with the worker. Results wait in a
+bounded store, the oldest making room.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class LookAhead(threading.Thread):
         self._lock = lock
         self._prepare = workload.prepare
         self._most = STORED_BATCHES * batch_size
+        self._portion = PORTION
         self._on_failure = on_failure
         self._changed = threading.Condition()
         self._looks = 0  # how often the queue may have changed
@@ -100,6 +103,7 @@ class LookAhead(threading.Thread):
             keys = _keys(portion)
             if len(results) != len(keys):
                 raise ValueError(f"prepare() returned {len(results)} results for {len(keys)} tasks")
+            self._portion = self._most if all(result is None for result in results) else PORTION
             with self._changed:
                 self._results.update(zip(keys, results, strict=True))
                 self._in_work = frozenset()
@@ -115,8 +119,8 @@ class LookAhead(threading.Thread):
                 return None
             # marked before the lock is given back, so that the worker cannot take them unseen in between
             with self._changed:
-                missing = [place for place, key in enumerate(_keys(tasks)) if key not in self._results][:PORTION]
-                portion = tasks[missing].copy()
+                missing = [place for place, key in enumerate(_keys(tasks)) if key not in self._results]
+                portion = tasks[missing[: self._portion]].copy()
                 self._in_work = frozenset(_keys(portion))
         return portion if missing else None
 

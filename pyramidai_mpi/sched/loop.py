@@ -44,6 +44,7 @@ from pyramidai_mpi.sched.workload import (
     Tasks,
     Workload,
     batch_field_of,
+    batch_step_of,
     checked_tasks,
 )
 
@@ -183,6 +184,7 @@ class _Run:
             checked_tasks(roots, dtype, "roots"),
             seed,
             workload.tally if isinstance(workload, Tallies) else tuple,
+            batch_step_of(workload),
         )
         self._lock = threading.Lock()
         self._bell = Bell()

@@ -72,7 +72,7 @@ class RankState:
         This rank's number, and how many there are.
     rules : Rules
         The policy.
-    dtype, batch_size, batch_by
+    dtype, batch_size, batch_by, batch_step
         Of the workload.
     roots : ndarray (n,)
         This rank's share.
@@ -102,6 +102,7 @@ class RankState:
         roots: Tasks,
         seed: int = 0,
         tally: Callable[[], tuple[int, ...]] = tuple,
+        batch_step: int = 1,
     ) -> None:
         self.rank, self.size, self.rules = rank, size, rules
         self.tasks_done = self.batches = self.requests_sent = 0
@@ -111,15 +112,15 @@ class RankState:
         self._queue = TaskQueue(dtype, batch_by)
         self._queue.push(roots)
         self._created = len(roots)
-        self._batch_size = batch_size
+        self._batch_step = min(batch_step, batch_size)
+        self._batch_size = batch_size // self._batch_step * self._batch_step
         self._batch_divisor = min(rules.batch_divisor, size)  # alone, nobody needs the rest; of two ranks, one does
         self._in_hand = 0
         self._worker_waits = False
         self._actions: list[Action] = []
 
         self._random = random.Random(f"{seed} {rank} 0")  # the 0: one seed gives one simulation, as it did before
-        # sorted, and four bytes a rank: a simulation of 4096 ranks holds as many lists of them
-        self._victims = array("i", range(size) if rules.steals else ())
+        self._victims = array("i", range(size) if rules.steals else ())  # sorted; small, as simulations hold thousands
         if rules.steals:
             del self._victims[rank]
         self._request = 0  # identity of the open request, 0 for none
@@ -165,7 +166,8 @@ class RankState:
         return self._queue.peek_batch(self._next_batch_size(held))
 
     def _next_batch_size(self, held: int) -> int:
-        return min(self._batch_size, -(-held // self._batch_divisor))
+        steps = -(-held // self._batch_divisor) // self._batch_step
+        return min(self._batch_size, max(steps, 1) * self._batch_step)
 
     def finish_batch(self, children: Tasks) -> None:
         """The batch taken last was expanded and gave `children` (n,)."""

@@ -21,8 +21,10 @@ class Workload(Protocol):
     """Tree-shaped work.
 
     A workload may also have an attribute ``batch_by`` (a field of `dtype`, or None): one batch then holds one value of
-    that field only; and methods ``on_progress(progress)`` (see `ReportsProgress`), ``tally()`` (see `Tallies`),
-    ``on_poll()`` (see `IsPolled`), ``on_loss()`` (see `HearsOfLoss`) and ``prepare(tasks)`` (see `Prepares`).
+    that field only; an attribute ``batch_step``: so many tasks take no longer than one, so batches hold a multiple of
+    that where there are as many; and methods ``on_progress(progress)`` (see `ReportsProgress`), ``tally()`` (see
+    `Tallies`), ``on_poll()`` (see `IsPolled`), ``on_loss()`` (see `HearsOfLoss`) and ``prepare(tasks)`` (see
+    `Prepares`).
 
     Attributes
     ----------
@@ -133,6 +135,14 @@ def batch_field_of(workload: Workload) -> str | None:
     if field is not None and field not in (dtype.names or ()):
         raise ValueError(f"batch_by names {field!r}, which is not a field of the tasks: {dtype}")
     return field
+
+
+def batch_step_of(workload: Workload) -> int:
+    """How many tasks of `workload` take no longer than one, 1 where it does not say."""
+    step: int = getattr(workload, "batch_step", 1)
+    if step < 1:
+        raise ValueError(f"batch_step must be at least 1, not {step}")
+    return step
 
 
 def checked_tasks(tasks: object, dtype: np.dtype[Any], origin: str) -> Tasks:

@@ -5,10 +5,19 @@ lies within 2 % of ``base_mpp`` times a power of f, the slide's own grid is take
 an exact power of f of it. Otherwise the levels are resampled to exactly the spacings that the model asks for.
 
 A stored level's size is rounded to whole pixels: a quarter of 17602 rows is 4401, so OpenSlide, which takes the ratio
-of sizes, has a downsample of 3.9998, places regions of that level at fractions of a pixel, and interpolates. Tiles that
-are read unresampled come from `read_region` at exact corners, so anybody gets the same pixels from the coordinates in
-the result; but one large read of such a level is not bit-equal to four small ones (up to 3 grey levels on a real
-biopsy). So what must be resampled is read from stored levels of exact size only, in the worst case level 0.
+of sizes, has a downsample of 3.9998, places regions of that level at fractions of a pixel, and interpolates: one large
+read is not bit-equal to four small ones (up to 3 grey levels on a real biopsy). Such a level of *odd size* is read in
+one of two ways.
+
+``own``
+    Pixel k of the level is taken to begin at level-0 pixel 4 k, as in levels of exact size, and given as it is stored:
+    tile (col, row) is the pixels [col T, (col + 1) T) x [row T, (row + 1) T) of the level, whatever the cut, and what
+    must be resampled may come from it. That is where these pixels are when the writer averaged blocks of 4 x 4 and
+    dropped or filled up the last ones. When it squeezed the whole slide into the rounded size, pixels lie off by up to
+    what was rounded, at the far edge: less than 4 level-0 pixels, which is one of that level.
+``interpolated``
+    `read_region` at exact corners, so that anybody with OpenSlide gets the same pixels from the coordinates in the
+    result. What must be resampled is then read from levels of exact size, in the worst case level 0.
 """
 
 from __future__ import annotations
@@ -97,6 +106,12 @@ def nominal_downsample(downsample: float) -> float:
     if nearest >= 1 and abs(downsample / nearest - 1) <= NOMINAL_TOLERANCE:
         return float(nearest)
     return downsample
+
+
+def is_rounded(l0_size: tuple[int, int], size: tuple[int, int], downsample: float) -> bool:
+    """Whether a stored level's size is level 0's divided by a whole number and rounded, up or down."""
+    sides = zip(l0_size, size, strict=True)
+    return float(downsample).is_integer() and all(abs(side * downsample - l0) < downsample for l0, side in sides)
 
 
 def snapped_base_downsample(

@@ -143,7 +143,7 @@ def run_colours(
         return begin_slide(each[number], slide, rule, analysis, facts, journals, lock)
 
     def write(number: int, collected: Collected) -> SlideEnd:
-        records = collected.all_records(RECORD)
+        records = collected.records.rows
         output = each[number].output.path
         try:
             with placed(output, overwrite=False, inputs=[]) as temporary:

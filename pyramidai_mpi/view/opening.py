@@ -105,6 +105,7 @@ def open_view(
     checked = CheckedResult.check(result)
     with checked.open() as file:
         header = read_header(file)
+        _ = header.score_column  # it is scores that are shown: an encoder's result has none
         note = ""
         if slide is None:
             slide, note = _slide_beside(result, header)

@@ -24,9 +24,17 @@ from tests.packages import write_package
 
 ALL_OTHERWISE = RunSettings(
     SlideInput(
-        Path("-odd name.tif"), 0.5, "mpp", 0.25, Regions(Path("r"), Path("e"), Path("t m.png")), True, "tiff", True
+        Path("-odd name.tif"),
+        0.5,
+        "mpp",
+        0.25,
+        Regions(Path("r"), Path("e"), Path("t m.png")),
+        True,
+        "tiff",
+        True,
+        odd_levels="interpolated",
     ),
-    ModelChoice(Path("model"), {0: 0.1, 2: 1 / 3}, "tumor", True, "openvino", "bfloat16"),
+    ModelChoice(Path("model"), {0: 0.1, 2: 1 / 3}, "tumor", True, "openvino", "bfloat16", "float16", Path("e n c")),
     Output(Path("o.h5"), False, True, writer="serial", accept_mixed=True),
     Schedule("static", 7, 3, "never", 2.5),
     Mode.EXHAUSTIVE,
@@ -45,9 +53,10 @@ def test_the_words_say_to_the_command_line_what_was_asked_for():
         "model": Path("model"), "output": Path("o.h5"), "mode": "exhaustive", "mpp": 0.5, "levels": "mpp",
         "roi": Path("r"), "exclude": Path("e"), "tissue_mask": Path("t m.png"), "no_tissue": False, "min_tissue": 0.25,
         "allow_upsampling": True, "batch_size": 3, "policy": "static", "seed": 7, "positive_class": "tumor",
-        "features": True, "writer": "serial", "backend": "openvino", "precision": "bfloat16", "reader": "tiff",
+        "features": True, "feature_type": "float16", "encoder": Path("e n c"),
+        "writer": "serial", "backend": "openvino", "precision": "bfloat16", "reader": "tiff",
         "read_ahead": "never", "slide_sha256": True, "overwrite": False, "resume": True, "accept_mixed": True,
-        "time_limit": "2h", "audit": 2.5, "tissue": "od", "tissue_limit": None,
+        "time_limit": "2h", "audit": 2.5, "tissue": "od", "tissue_limit": None, "odd_levels": "interpolated",
         "stride": None, "overlap": 0.5, "stride_mode": "shared", "allow_approximate": True,
     }  # fmt: skip
     assert {name: got[name] for name in expected} == expected

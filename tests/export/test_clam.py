@@ -12,7 +12,7 @@ import pytest
 from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.export.clam import write_clam
 from pyramidai_mpi.export.coordinate_file import nominal_magnification
-from pyramidai_mpi.store.results.writer import FeatureWriter, create_file, finish_file, slab_of, write_slab
+from pyramidai_mpi.store.results.writer import TableWriter, create_file, finish_file, slab_of, write_slab
 from tests.results import CREATED, result_of, write_file
 
 N_FEATURES = 5
@@ -35,9 +35,9 @@ def path(result, features, tmp_path):
     target = tmp_path / "out.h5"
     create_file(target, result, CREATED, "0.1.0")
     write_slab(target, slab_of(result, 0, 1))
-    writer = FeatureWriter(target)
+    writer = TableWriter(target)
     for level, rows in enumerate(features):
-        writer.write(level, 0, rows)
+        writer.write(level, "features", 0, rows)
     writer.close()
     finish_file(target, result.execution, result.digest())
     return target

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.types import Mode
-from pyramidai_mpi.pyramid.dealing import by_root, deal_by_root, evenly_spread
+from pyramidai_mpi.pyramid.dealing import by_root, deal_by_root, deal_in_blocks, evenly_spread
 from pyramidai_mpi.sched import deal_round_robin
 from tests.trees import rule_of
 
@@ -22,11 +22,12 @@ def root_of(rule, tile):
     return int(tile["row"]) // span, int(tile["col"]) // span
 
 
+@pytest.mark.parametrize("deal", [deal_by_root, deal_in_blocks])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
 @pytest.mark.parametrize("mode", list(Mode))
-def test_shares_are_disjoint_and_together_all_tiles(rule, mode, size):
+def test_shares_are_disjoint_and_together_all_tiles(rule, mode, size, deal):
     tiles = rule.first_tiles(mode)
-    shares = [deal_by_root(tiles, rule.grid, rank, size).tolist() for rank in range(size)]
+    shares = [deal(tiles, rule.grid, rank, size).tolist() for rank in range(size)]
     assert sorted(tile for share in shares for tile in share) == sorted(tiles.tolist())
     assert len(tiles) > 3
 
@@ -59,8 +60,38 @@ def test_roots_are_counted_from_zero(rule):
     assert [numbers for _, numbers in sorted(found.items())] == [{n} for n in range(len(found))]
 
 
-def test_no_tiles_are_no_share(rule):
-    assert len(deal_by_root(rule.roots()[:0], rule.grid, 0, 2)) == 0
+@pytest.mark.parametrize("deal", [deal_by_root, deal_in_blocks])
+def test_no_tiles_are_no_share(rule, deal):
+    assert len(deal(rule.roots()[:0], rule.grid, 0, 2)) == 0
+
+
+def test_one_rank_is_dealt_all_blocks_in_their_order(rule):
+    tiles = rule.reference_tiles()
+    assert (deal_in_blocks(tiles, rule.grid, 0, 1) == evenly_spread(tiles, rule.grid)).all()
+
+
+@pytest.mark.parametrize(("size", "together"), [(2, 4), (5, 4), (16, 4), (40, 2), (300, 1)])
+def test_blocks_of_roots_are_dealt_whole_and_equally(size, together):
+    rule = rule_of(np.ones((512, 512), bool))  # 64 x 64 roots
+    owners, counts = {}, []
+    for rank in range(size):
+        share = deal_in_blocks(rule.roots(), rule.grid, rank, size)
+        blocks = [(int(root["col"]) // together, int(root["row"]) // together) for root in share]
+        runs = [block for k, block in enumerate(blocks) if not k or block != blocks[k - 1]]
+        assert len(runs) == len(set(runs))
+        for block in runs:
+            assert owners.setdefault(block, rank) == rank
+        counts.append(len(share))
+    assert len(owners) == (64 // together) ** 2
+    assert max(counts) - min(counts) <= together**2
+
+
+def test_blocks_of_unequal_roots_are_dealt_by_tiles():
+    """Roots at the edge of tissue hold fewer tiles; a block more or less is the most by which shares differ."""
+    rule = rule_of(np.random.default_rng(5).random((160, 160)) < np.linspace(0, 1, 160))
+    tiles = rule.reference_tiles()
+    counts = [len(deal_in_blocks(tiles, rule.grid, rank, 3)) for rank in range(3)]
+    assert max(counts) - min(counts) <= 64
 
 
 @pytest.mark.parametrize("mode", list(Mode))

@@ -17,6 +17,7 @@ from pyramidai_mpi.base.errors import ExitCode, InternalError
 from pyramidai_mpi.base.types import TILE_DTYPE, prediction_dtype, tile_keys
 from pyramidai_mpi.run.pool.audit import AuditBook, Vote, verdict_on
 from pyramidai_mpi.run.pool.messages import Kind
+from pyramidai_mpi.run.pool.record_table import RecordTable
 from pyramidai_mpi.run.pool.witness import EARLIER, Audit, Witness, order_bytes, order_from_bytes, record_in_words
 from tests.pyramid.test_audited import tiles_of
 
@@ -72,6 +73,15 @@ class Cluster:
         self.doers: dict[int, int] = {}
         self.tiles = tiles_of(self.n_tiles, width=self.n_tiles)  # a tile is known by its column
 
+    def begin(self) -> None:
+        self.table = RecordTable(RECORD)
+        self.book.begin(0, "ab", self.table)
+
+    def record(self, rank: int, records: np.ndarray) -> None:
+        first = len(self.table)
+        self.table.append(records)
+        self.book.recorded(0, rank, first)
+
     def send(self, destination: int, kind: Kind, slide: int, payload: bytes) -> None:
         assert (kind, slide) == (Kind.AUDIT, 0)
         self.orders.append((destination, payload))
@@ -89,7 +99,7 @@ class Cluster:
 
     def run(self) -> AuditBook:
         """All tiles, four at a time by a rank that a seed draws, with answers whenever it draws them."""
-        self.book.begin(0, "ab")
+        self.begin()
         at = 0
         while at < self.n_tiles or self.orders or not self.book.is_settled(0):
             if self.book.failure is not None:
@@ -112,7 +122,7 @@ class Cluster:
         records["decision"][tiles["col"] == self.on_the_way] ^= 1
         while self.orders and self.random.random() < 0.3:  # answers may come before the records
             self.answer(self.orders.pop())
-        self.book.recorded(0, rank, records)
+        self.record(rank, records)
 
     def answer(self, order: tuple[int, bytes]) -> None:
         rank, payload = order
@@ -235,9 +245,10 @@ def test_what_an_earlier_start_has_done_is_audited_by_whoever_is_there() -> None
         records = truth(cluster.tiles)
         if wrong:
             records["probability"][5] = 0.5
-        cluster.book.begin(0, "ab")
+        cluster.begin()
+        cluster.table.append(records)
         cluster.doers = dict.fromkeys(range(40), EARLIER)
-        cluster.book.restored(0, cluster.tiles, [records[:30], records[30:]])
+        cluster.book.restored(0, cluster.tiles)
         while not cluster.book.is_settled(0) and cluster.book.failure is None:
             cluster.answer(cluster.orders.pop())
         assert (cluster.book.failure is not None) == wrong
@@ -248,14 +259,14 @@ def test_what_an_earlier_start_has_done_is_audited_by_whoever_is_there() -> None
 
 def test_a_chosen_tile_whose_rank_says_nothing_is_a_bug() -> None:
     cluster = Cluster(2, 8)
-    cluster.book.begin(0, "ab")
+    cluster.begin()
     with pytest.raises(InternalError, match="rank 1"):
-        cluster.book.recorded(0, 1, truth(cluster.tiles))
+        cluster.record(1, truth(cluster.tiles))
 
 
 def test_a_run_that_stops_settles_nothing_more() -> None:
     cluster = Cluster(2, 40)
-    cluster.book.begin(0, "ab")
+    cluster.begin()
     for at in range(0, 40, 4):
         cluster.do(cluster.tiles[at : at + 4])
     rank, payload = cluster.orders.pop()

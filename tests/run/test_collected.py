@@ -10,6 +10,7 @@ from pyramidai_mpi.base.types import Mode, prediction_dtype
 from pyramidai_mpi.pyramid.ledger import TileLedger
 from pyramidai_mpi.run.pool.messages import Batch
 from pyramidai_mpi.run.pool.owner import Collected
+from pyramidai_mpi.run.pool.record_table import RecordTable
 from pyramidai_mpi.store.files.feature_spool import FeatureSpool
 from tests.trees import rule_of
 
@@ -23,7 +24,7 @@ def batch(level: int, n_tiles: int, start_s: float, seconds: Seconds) -> Batch:
 def test_time_is_booked_by_rank_level_and_phase() -> None:
     rule = rule_of(np.ones((8, 8), bool))
     ledger = TileLedger(rule.grid, rule.first_tiles(Mode.PYRAMID), lambda records: rule.children(records))
-    collected = Collected(None, ledger, 0.0, FeatureSpool())  # type: ignore[arg-type]  # of no slide
+    collected = Collected(None, ledger, 0.0, FeatureSpool(), RecordTable(prediction_dtype(2)))  # type: ignore[arg-type]  # of no slide
     collected.credit(3, batch(0, 5, 7.0, Seconds(1.0, 0.5, 0.25)))
     collected.credit(3, batch(2, 4, 1.0, Seconds(2.0, 0.0, 1.0)))
     collected.credit(0, batch(2, 1, 2.0, Seconds(0.5, 0.5, 0.5)))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import RunSettings, Windows
+from pyramidai_mpi.base.settings import ODD_LEVELS, RunSettings, Windows
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.models.shipped import default_model
@@ -30,13 +30,14 @@ from pyramidai_mpi.run.deciding import (
     values_in_result,
     values_of,
 )
-from pyramidai_mpi.run.facts import Kind
+from pyramidai_mpi.run.facts import Difference, Kind
 from pyramidai_mpi.run.opening import open_under, rule_of
 from pyramidai_mpi.store.journal.manifest import read_manifest
 from pyramidai_mpi.store.results.reader import read_origin
 from pyramidai_mpi.store.results.result import Execution
 from tests.packages import write_package
 from tests.results import result_of, write_file
+from tests.tiffs import write_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,10 +69,11 @@ def table(tmp_path: Path, lossless_slide: Path) -> Callable[..., Facts]:
         source: TissueSource | None = None,
         mask: bool = True,
         widths: tuple[int, ...] = (0, 0, 0),
+        path: Path = lossless_slide,
         **changes: Any,
     ) -> Facts:
         model = write_package(tmp_path / "model", yaml_changes=yaml)
-        settings = RunSettings.of(lossless_slide, model, tmp_path / "out.h5", backend=backend, **changes)
+        settings = RunSettings.of(path, model, tmp_path / "out.h5", backend=backend, **changes)
         package = read_package(model).with_positive_class(settings.model.positive_class)
         slide = open_under(settings.slide, package)
         slide.pyramid.reader.close()
@@ -153,6 +155,44 @@ def test_whose_stain_it_is_counts_and_stands_in_the_table_only_where_it_is_each_
     found = values_in_result(read_origin(write_file(tmp_path / "result.h5", result_of(execution=execution))))
     assert "stain_per" in {one.fact.name for one in differences(found, of_tile)}
     assert "stain_per" not in {one.fact.name for one in differences(found, of_slide)}
+
+
+def test_how_odd_levels_are_read_counts_and_stands_in_the_table_only_where_it_is_by_their_own_pixels(
+    table: Callable[..., Facts], tmp_path: Path, stored_images: list[np.ndarray]
+) -> None:
+    odd = write_slide(tmp_path / "odd.tif", [image[:, :-1] for image in stored_images], compression="zlib")
+    own, before = (table(path=odd, odd_levels=way) for way in ODD_LEVELS)
+    assert attributes_of(own)["odd_levels"] == "own"
+    for facts in (before, table(), table(odd_levels="interpolated")):  # journals and results of before match
+        assert "odd_levels" not in values_of(facts) | attributes_of(facts)
+    for journal, now, said in ((before, own, "interpolated, now own"), (own, before, "own, now interpolated")):
+        with pytest.raises(InputError, match=rf"is the journal of a run with other --odd-levels \({said}\); resume"):
+            joined_manifest(tmp_path, manifest_of(journal), now, accept_mixed=True)
+    assert run_hash(own) != run_hash(before)
+    for made in (own, before):
+        execution = Execution(attributes_of(made) | VERSIONS, result_of().execution.ranks)
+        found = values_in_result(read_origin(write_file(tmp_path / "result.h5", result_of(execution=execution))))
+        for way in ODD_LEVELS:
+            wanted = table(path=odd, odd_levels=way, work=False)
+            differs = "odd_levels" in {one.fact.name for one in differences(found, wanted)}
+            assert differs == ((way == "own") != (made is own))
+    # own pixels are decoded by the same libraries whatever reader has the other levels
+    assert differences(values_of(own), table(path=odd, reader="openslide")) == []
+    assert values_of(own).keys() == values_of(table(path=odd, reader="openslide")).keys()
+    assert [str(one) for one in differences({"quickhash": "ab", "odd_levels": "own"}, before[:1])] == [
+        str(Difference(before[0], "ab"))
+    ]
+
+
+def test_another_type_of_features_counts_and_stands_in_the_table_only_where_it_is_one(
+    table: Callable[..., Facts], tmp_path: Path
+) -> None:
+    whole, half = table(features=True), table(features=True, feature_type="float16")
+    assert "feature_type" not in values_of(whole)  # journals and results of before match
+    for journal, now in ((whole, half), (half, whole)):
+        with pytest.raises(InputError, match="other --feature-type"):
+            joined_manifest(tmp_path, manifest_of(journal), now, accept_mixed=True)
+    assert joined_manifest(tmp_path, manifest := manifest_of(half), half, accept_mixed=False) == (manifest, "")
 
 
 @pytest.mark.parametrize("windows", [Windows(32), Windows(16, mode="adaptive")], ids=lambda one: one.mode)

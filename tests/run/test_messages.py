@@ -40,6 +40,7 @@ INFO = SlideInfo(
     mpp=0.25,
     l0_bounds=(3, 4),
     openslide_quickhash1="cd" * 32,
+    odd_levels="own",
 )
 MASK = np.random.default_rng(0).random((7, 11)) < 0.5
 DESCRIPTION = SlideDescription(INFO, "ab" * 32, 0.25, "n1", MASK)

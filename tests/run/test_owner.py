@@ -172,7 +172,7 @@ class World:
                 self.send(rank, slide % self.n_ranks, Kind.OPENED, slide, DESCRIPTION.to_bytes())
             case "write":
                 rank, slide, collected = self.complete.pop(self.random.randrange(len(self.complete)))
-                self.disk.results[slide] = np.sort(tile_keys(collected.all_records(RECORD)))
+                self.disk.results[slide] = np.sort(tile_keys(collected.records.rows))
                 collected.beginning.output.remove_journal()
                 collected.close()
                 self.owners[rank].has_finished(slide, SlideEnd(ExitCode.OK, "done"))

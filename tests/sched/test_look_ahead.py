@@ -103,6 +103,32 @@ def test_what_is_prepared_is_the_next_batch_and_is_handed_to_it():
     assert work.handed[1:] == [[f"prepared {first + n}" for n in range(3)] for first in (6, 3, 0)]
 
 
+@pytest.mark.parametrize(("gives", "largest"), [(None, 16), ("pixels", PORTION)])
+def test_portions_are_whole_batches_where_nothing_comes_of_preparing(gives, largest):
+    class Work(Flat):
+        def __init__(self):
+            super().__init__(batch_size=16)
+            self.prepares = threading.Condition()
+
+        def prepare(self, tasks):
+            with self.prepares:
+                super().prepare(tasks)
+                self.prepares.notify_all()
+            return [gives] * len(tasks)
+
+        def expand(self, tasks, prepared=None):
+            first = int(tasks[0]) - 16  # of the next batch, whose last portion is waited for
+            with self.prepares:
+                assert first < 0 or self.prepares.wait_for(
+                    lambda: any(first + 15 in p for p in self.preparing), PATIENCE_S
+                )
+            return super().expand(tasks)
+
+    work = Work()
+    run_in_threads([work], [numbers(96)])
+    assert {len(portion) for portion in work.preparing if portion[-1] < 48} == {largest}
+
+
 def test_preparing_and_expanding_happen_at_the_same_time():
     computing, prepared_meanwhile = threading.Event(), threading.Event()
 

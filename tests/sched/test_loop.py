@@ -196,6 +196,7 @@ def test_progress_grows_on_rank_0_alone_and_ends_complete():
     [
         ({"batch_by": "level"}, "not a field"),
         ({"batch_size": 0}, "at least 1"),
+        ({"batch_step": 0}, "at least 1"),
         ({"dtype": np.dtype([("x", object)])}, "without Python objects"),
     ],
 )

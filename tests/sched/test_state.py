@@ -439,3 +439,23 @@ def test_the_patience_of_an_answered_request_means_nothing():
 @pytest.mark.parametrize(("size", "taken"), [(1, 12), (2, 6), (3, 4), (4, 3), (48, 3)])
 def test_a_batch_leaves_a_part_of_the_queue_to_each_of_up_to_three_others(size, taken):
     assert len(rank(number=0, size=size, held=12, batch_size=100).take_batch()) == taken
+
+
+@pytest.mark.parametrize(
+    ("held", "batch_size", "step", "taken"),
+    [
+        pytest.param(40, 16, 4, 16, id="a full batch"),
+        pytest.param(27, 16, 4, 12, id="not 14, which take as long as 16"),
+        pytest.param(9, 16, 4, 4, id="not 5, which take as long as 8"),
+        pytest.param(6, 16, 4, 4, id="not 3, which take as long as 4"),
+        pytest.param(3, 16, 4, 3, id="all, since half take as long"),
+        pytest.param(40, 10, 4, 8, id="of a batch size between two multiples"),
+        pytest.param(40, 3, 4, 3, id="never more than the batch size"),
+        pytest.param(6, 16, 1, 3, id="any number where each task takes its time"),
+    ],
+)
+def test_batches_hold_multiples_of_what_takes_no_longer_than_one_task(held, batch_size, step, taken):
+    roots = tasks(*range(held))
+    state = CheckedState(0, 2, RULES[Policy.STEAL_HALF], TASK, batch_size, None, roots, batch_step=step)
+    assert len(state.peek_batch()) == taken
+    assert len(state.take_batch()) == taken

@@ -23,7 +23,7 @@ def test_libraries_that_decide_pixels_have_their_versions_written_down(row):
 def test_auto_gives_a_slide_to_the_first_reader_that_takes_it(monkeypatch, tmp_path):
     def row(name, ending):
         return choice.ReaderChoice(
-            name, lambda path: path.suffix == ending, lambda path, report, known, is_asked: (name, is_asked), ()
+            name, lambda path: path.suffix == ending, lambda path, asked: (name, asked.by_name), ()
         )
 
     rows = [row("first", ".a"), row("second", ".b"), row("third", ".b")]

@@ -210,11 +210,12 @@ def test_raw_tiles_that_libtiff_does_not_read_are_read_or_refused(tmp_path, leve
     with pytest.raises(InputError, match="--reader tiff"):
         open_slide(path, "openslide")
     odd = tmp_path / "odd.tif"
-    with tifffile.TiffWriter(odd) as tiff:  # the second level's size is rounded, so only OpenSlide could read it
+    with tifffile.TiffWriter(odd) as tiff:  # the second level's size is rounded, so OpenSlide interpolates
         for n, level in enumerate([levels[0][:, :1001], levels[1][:, :500]]):
             tiff.write(level, tile=tile, photometric="rgb", subfiletype=int(n > 0), metadata=None)
+    assert (open_slide(odd).read((0, 0), 1, (500, len(levels[1]))) == levels[1][:, :500]).all()
     with pytest.raises(InputError, match=r"odd\.tif.*convert it: python"):
-        open_slide(odd)
+        open_slide(odd, odd_levels="interpolated")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6])

@@ -17,7 +17,7 @@ from pyramidai_mpi.run.assemble import RANK_DTYPE
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.store.results.result import BATCH_DTYPE, Execution
-from pyramidai_mpi.store.results.writer import FeatureWriter, create_file, finish_file, slab_of, write_slab
+from pyramidai_mpi.store.results.writer import TableWriter, create_file, finish_file, slab_of, write_slab
 from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.dense import dense_file
 from tests.results import CREATED, result_of
@@ -46,9 +46,9 @@ def whole(lossless_slide, tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "out.h5"
     create_file(path, made, CREATED, "0.1.0")
     write_slab(path, slab_of(made, 0, 1))
-    writer = FeatureWriter(path)
+    writer = TableWriter(path)
     for level, rows in made.tree.levels.items():
-        writer.write(level, 0, np.ones((len(rows), N_FEATURES), np.float32))
+        writer.write(level, "features", 0, np.ones((len(rows), N_FEATURES), np.float32))
     writer.close()
     finish_file(path, made.execution, made.digest())
     return path

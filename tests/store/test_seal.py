@@ -15,7 +15,7 @@ from bench.faults.bitflips import REFUSED, WITHOUT_EFFECT, everything, flips
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.store.results.reader import read_digest, summarise
 from pyramidai_mpi.store.results.seal import check_seal, rows_on_disk, seal_file
-from pyramidai_mpi.store.results.writer import FeatureWriter, create_file, finish_file, slab_of, write_slab
+from pyramidai_mpi.store.results.writer import TableWriter, create_file, finish_file, slab_of, write_slab
 from tests.results import CREATED, result_of, write_file
 
 N_FEATURES = 40
@@ -28,10 +28,10 @@ def with_features(path):
     result = result_of(levels=levels)
     create_file(path, result, CREATED, "0.1.0")
     write_slab(path, slab_of(result, 0, 1))
-    writer = FeatureWriter(path)
+    writer = TableWriter(path)
     rng = np.random.default_rng(0)
     for n in range(3):
-        writer.write(n, 0, rng.random((len(result.tree.levels[n]), N_FEATURES), np.float32))
+        writer.write(n, "features", 0, rng.random((len(result.tree.levels[n]), N_FEATURES), np.float32))
     writer.close()
     finish_file(path, result.execution, result.digest())
     return path

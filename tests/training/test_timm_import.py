@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "resnet10t"
+TRANSFORMER = "vit_tiny_patch16_224"
 SIDE = 64
 
 
@@ -84,6 +85,63 @@ def test_each_level_gives_what_its_network_gives_features_included(tmp_path, pix
         assert np.ptp(wanted[:, 1]) > 0.05  # else agreement would mean little
         np.testing.assert_allclose(found, wanted, atol=1e-5)
         np.testing.assert_allclose(features, pooled, atol=1e-3, rtol=1e-3)
+
+
+def encoder_imported(*words: object, settings: tuple[str, ...] = ("img_size=32", "depth=2", "embed_dim=48")) -> int:
+    given = [word for setting in settings for word in ("--timm-setting", setting)]
+    fixed = ["--encoder", "--base-mpp", "0.5", *given]
+    return run_command_line(["models", "import", f"timm:{TRANSFORMER}", *map(str, words), *fixed])
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_an_encoder_gives_timms_features_whether_or_not_the_file_has_a_head(with_head, tmp_path, capsys) -> None:
+    torch.manual_seed(5)
+    network = timm.create_model(TRANSFORMER, num_classes=3 * with_head, img_size=32, depth=2, embed_dim=48).eval()
+    torch.nn.init.normal_(network.pos_embed)
+    file = weights(network, tmp_path / "w.pt")
+    assert encoder_imported("--weights", file, "-o", tmp_path / "p", "--tile-size", 32) == 0
+    assert "encoder" in capsys.readouterr().out
+    package = load_package(tmp_path / "p")
+    assert (package.classes, package.base_mpp, package.intended_use) == ((), 0.5, None)
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    scaled = torch.tensor((pixels.astype(np.float64).transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5).float()
+    with torch.inference_mode():
+        expected = network.forward_head(network.forward_features(scaled), pre_logits=True).numpy()
+    _, found = OnnxEngine(package.levels[0], package).predict(pixels, features=True)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_an_encoders_batch_is_measured_or_as_told(tmp_path, capsys) -> None:
+    assert encoder_imported("--random", "-o", tmp_path / "measured", "--tile-size", 32) == 0
+    assert "tiles/s of one thread" in capsys.readouterr().out
+    assert load_package(tmp_path / "measured").levels[0].batch in {1, 2, 4, 8, 16}
+    assert load_package(tmp_path / "measured").random_weights
+    assert encoder_imported("--random", "-o", tmp_path / "told", "--tile-size", 32, "--batch", 3) == 0
+    assert load_package(tmp_path / "told").levels[0].batch == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "code", "said"),
+    [
+        (("--random", "--classes", "a,b"), (), 64, "no classes"),
+        (("--random", "--levels", "2"), (), 64, "--levels"),
+        (("--random",), ("num_classes=2",), 64, "NAME=VALUE"),
+        (("--random",), ("depth",), 64, "NAME=VALUE"),
+        (("--random",), ("no_such_thing=1",), 65, "cannot be made"),
+        (("--weights", "missing.pt"), (), 65, "missing.pt"),
+    ],
+)
+def test_what_does_not_fit_an_encoder_is_one_line(words, settings, code, said, tmp_path, capsys) -> None:
+    assert encoder_imported(*words, "-o", tmp_path / "p", settings=settings) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_batch_is_for_encoders(tmp_path, capsys) -> None:
+    assert imported(f"timm:{NAME}", "--random", "-o", tmp_path / "p", "--batch", 2) == 64
+    assert "--encoder" in capsys.readouterr().err
 
 
 def test_one_logit_will_do_for_two_classes(tmp_path, pixels) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.settings import odd_levels_of
 from pyramidai_mpi.export.explained.scales import scale_of
 from pyramidai_mpi.export.picture import is_slide_of
 from pyramidai_mpi.slides.pyramid import SlidePyramid
@@ -74,7 +75,8 @@ def open_tiles(explained: Path, explanation: Explanation, slide: Path | None) ->
         return
     if not is_slide_of(slide, explanation):
         raise InputError(f"{slide}: is not the slide that {explained} is of ({explanation.slide.name})")
-    reader, model = open_slide(slide), explanation.model
+    odd_levels = odd_levels_of(explanation.execution.attributes)
+    reader, model = open_slide(slide, odd_levels=odd_levels), explanation.model
     try:
         pyramid = SlidePyramid.build(
             reader,

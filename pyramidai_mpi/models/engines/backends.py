@@ -12,6 +12,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.extras import require_extra
 from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
+from pyramidai_mpi.models.engines.features import cosines
 from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_tiles
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.process.memory import trim_heap
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
-"""``auto`` takes a backend only if no probability on the sample tiles differs by more from onnxruntime's. The libraries
-round whole numbers differently: a network in integers may differ as much as it was seen to from its floats."""
+"""``auto`` takes a backend only if no probability on the sample tiles differs by more from onnxruntime's, or of an
+encoder no cosine of a tile's features by more from 1. The libraries round whole numbers differently: a network in
+integers may differ as much as it was seen to from its floats."""
 _SECONDS = 1.0
 """Measuring in ``auto``, all levels and both backends together."""
 _TILES = 16
@@ -101,18 +103,25 @@ def choose_backend(package: ModelPackage) -> str:
     agrees = difference <= tolerance
     chosen = "openvino" if agrees and speeds["openvino"] > speeds["onnxruntime"] else "onnxruntime"
     log.info(
-        "backend auto: %s (tiles/s: onnxruntime %.0f, OpenVINO %.0f; probabilities differ by up to %.1g, allowed %.1g)",
-        chosen, speeds["onnxruntime"], speeds["openvino"], difference, tolerance,
+        "backend auto: %s (tiles/s: onnxruntime %.0f, OpenVINO %.0f; %s differ by up to %.1g, allowed %.1g)",
+        chosen, speeds["onnxruntime"], speeds["openvino"],
+        "cosines from 1" if package.is_encoder else "probabilities", difference, tolerance,
     )  # fmt: skip
     return chosen
 
 
 def _compare(level: ModelLevel, package: ModelPackage, tiles: RgbArray) -> tuple[float, dict[str, float]]:
-    """Largest difference of probabilities, and shortest wall time of one pass over the tiles by backend."""
+    """Largest difference of probabilities, of an encoder of cosines from 1; shortest wall time of a pass by backend."""
     engines = {backend: load_engine(level, package, backend) for backend in NETWORK_LIBRARIES}
     places = sample_positions(len(tiles))
-    expected, found = (engine.predict(tiles, positions=places)[0] for engine in engines.values())
-    return float(np.abs(expected - found).max()), _best_seconds(engines, tiles, places, _SECONDS / package.n_levels)
+    (scores, features), (their_scores, their_features) = (
+        engine.predict(tiles, features=package.is_encoder, positions=places) for engine in engines.values()
+    )
+    if features is None or their_features is None:
+        difference = float(np.abs(scores - their_scores).max())
+    else:
+        difference = float((1 - cosines(features, their_features)).max())
+    return difference, _best_seconds(engines, tiles, places, _SECONDS / package.n_levels)
 
 
 def _best_seconds(

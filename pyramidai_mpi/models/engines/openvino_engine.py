@@ -8,7 +8,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.libraries import hidden_module
-from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, FixedBatchEngine
+from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
 from pyramidai_mpi.models.package import POSITION
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class OpenVinoEngine(FixedBatchEngine):
         self,
         level: ModelLevel,
         package: ModelPackage,
-        batch_shape: int = BATCH_SHAPE,
+        batch_shape: int | None = None,
         precision: str = "float32",
         *,
         probe: bool = True,

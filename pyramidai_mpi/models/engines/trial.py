@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.models.engines.fixed_batch import BATCH_SHAPE, sample_positions, sample_tiles, settle_batch_shape
+from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_tiles, settle_batch_shape
+from pyramidai_mpi.models.package import MOST_TOGETHER
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
@@ -62,7 +63,7 @@ def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
         found = [(int(shape), int(features)) for shape, features in json.loads(answer.partition("\n")[0])]
     except (ValueError, TypeError):
         return None
-    sound = len(found) == n_levels and all(shape in (1, BATCH_SHAPE) and features >= 0 for shape, features in found)
+    sound = len(found) == n_levels and all(1 <= shape <= MOST_TOGETHER and features >= 0 for shape, features in found)
     return found if sound else None
 
 

@@ -20,8 +20,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.package import POSITION
 from pyramidai_mpi.models.quantisation.average_pooling import averages_as_convolutions
+from pyramidai_mpi.models.quantisation.transformer import DENSE_LAYERS, dense_layers, evened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
     from pyramidai_mpi.models.engines.base import SeenTiles
@@ -33,14 +36,17 @@ out, it stands between two conversions to and from float32, a tenth of Inception
 _ROOT_LOGGER = logging.getLogger()
 
 
+def _feeds(name: str, tiles: SeenTiles, *, sees_position: bool) -> list[dict[str, npt.NDArray[Any]]]:
+    """What a graph is given of tiles, one by one."""
+    inputs: dict[str, npt.NDArray[Any]] = {name: tiles.pixels}
+    if sees_position:
+        inputs[POSITION] = tiles.positions
+    return [{key: values[n : n + 1] for key, values in inputs.items()} for n in range(len(tiles.pixels))]
+
+
 class _Tiles(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, name: str, tiles: SeenTiles, *, sees_position: bool) -> None:
-        inputs: dict[str, npt.NDArray[Any]] = {name: tiles.pixels}
-        if sees_position:
-            inputs[POSITION] = tiles.positions
-        self._feeds = iter(
-            [{key: values[n : n + 1] for key, values in inputs.items()} for n in range(len(tiles.pixels))]
-        )
+    def __init__(self, feeds: Iterable[dict[str, npt.NDArray[Any]]]) -> None:
+        self._feeds = iter(feeds)
 
     def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
         return next(self._feeds, None)
@@ -48,6 +54,8 @@ class _Tiles(CalibrationDataReader):  # type: ignore[misc]
 
 def quantised_graph(path: Path, input_name: str, tiles: SeenTiles, *, sees_position: bool = False) -> bytes:
     """Serialise a network with its convolutions in integers: weights int8 per channel, activations uint8 (QDQ).
+
+    Of a transformer it is the products with stored weights (see `transformer`).
 
     Parameters
     ----------
@@ -71,13 +79,17 @@ def quantised_graph(path: Path, input_name: str, tiles: SeenTiles, *, sees_posit
         with tempfile.TemporaryDirectory() as folder:
             prepared, done = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
             quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-            onnx.save(averages_as_convolutions(onnx.load(prepared)), prepared)
+            model, feeds = onnx.load(prepared), _feeds(input_name, tiles, sees_position=sees_position)
+            layers = dense_layers(model)
+            onnx.save(evened(model, feeds) if layers else averages_as_convolutions(model), prepared)
             quantize_static(
                 str(prepared),
                 str(done),
-                _Tiles(input_name, tiles, sees_position=sees_position),
+                _Tiles(feeds),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=_INTEGER_OPERATORS,
+                op_types_to_quantize=list(DENSE_LAYERS) if layers else _INTEGER_OPERATORS,
+                nodes_to_quantize=layers or None,
+                extra_options={"OpTypesToExcludeOutputQuantization": list(DENSE_LAYERS)} if layers else None,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

@@ -12,6 +12,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.patch_order import PatchOrder
+from pyramidai_mpi.base.settings import ODD_LEVELS
 from pyramidai_mpi.base.types import FAILED_DTYPE
 from pyramidai_mpi.export.coordinate_file import nominal_magnification
 from pyramidai_mpi.patches.formats.foreign_coordinates import clam_geometry, read_coordinates, trident_geometry
@@ -100,9 +101,10 @@ def import_coordinates(
         When the file is in the way or cannot be written.
     """
     found = read_coordinates(path)
-    with try_opening(slide, "auto") as trial:
+    odd_levels = ODD_LEVELS[1]  # as the program read them whose coordinates these are
+    with try_opening(slide, "auto", odd_levels) as trial:
         trial.check()
-    reader = open_slide(slide, "auto")
+    reader = open_slide(slide, "auto", odd_levels=odd_levels)
     try:
         geometry = _GEOMETRY[options.kind](found, reader.info)
         with ByteSpool(target.parent) as spool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.analyses.base import Analysis
     from pyramidai_mpi.base.types import TileArray
     from pyramidai_mpi.pyramid.audited import AuditChoice
+    from pyramidai_mpi.run.pool.record_table import RecordTable
     from pyramidai_mpi.run.pool.witness import Audit
 
 _MOST_VOTES = 4
@@ -111,11 +112,11 @@ def verdict_on(votes: Collection[Vote]) -> Verdict | None:
 
 @dataclass
 class _Item:
-    """A chosen tile: the task (1,), what was found, and the record (1,) that the slide's result would have."""
+    """A chosen tile: the task (1,), what was found, and the row of the record that the slide's result would have."""
 
     task: TileArray
     votes: list[Vote]
-    stored: npt.NDArray[np.void] | None = None
+    row: int | None = None
     is_agreed: bool = False
 
 
@@ -133,6 +134,7 @@ class _Slide:
     """A slide that is being audited."""
 
     choice: AuditChoice
+    table: RecordTable
     workers: set[int] = field(default_factory=set)
     items: dict[int, _Item] = field(default_factory=dict)
     groups: dict[int, list[_Group]] = field(default_factory=dict)
@@ -187,9 +189,9 @@ class AuditBook:
         """Whether answers are under way."""
         return bool(self._tickets)
 
-    def begin(self, slide: int, quickhash: str) -> None:
-        """Begin to audit a slide."""
-        self._slides[slide] = _Slide(self._audit.choice(quickhash))
+    def begin(self, slide: int, quickhash: str, table: RecordTable) -> None:
+        """Begin to audit a slide whose records come to this table."""
+        self._slides[slide] = _Slide(self._audit.choice(quickhash), table)
 
     def takes_restored(self, attributes: Mapping[str, str | int | float]) -> bool:
         """Whether what earlier starts have done can be compared bit by bit: not where versions or processors are mixed.
@@ -201,24 +203,21 @@ class AuditBook:
         """
         return self._audit.is_alike and "mixed" not in attributes
 
-    def restored(self, slide: int, tasks: TileArray, records: Iterable[npt.NDArray[np.void]]) -> None:
+    def restored(self, slide: int, tasks: TileArray) -> None:
         """What earlier starts have done is audited like the rest.
 
         Parameters
         ----------
         tasks
-            Of all tiles that may have been done, and more.
-        records
-            What was found, in batches.
+            Of all tiles that are in the slide's table, and maybe more.
         """
         state = self._slides[slide]
         of_key = dict(zip(tile_keys(tasks).tolist(), range(len(tasks)), strict=True))
-        for batch in records:
-            for row in np.flatnonzero(state.choice.chosen(batch)).tolist():
-                record = batch[row : row + 1]
-                key = int(tile_keys(record)[0])
-                vote = Vote(EARLIER, record, None, None)
-                self._open(slide, key, _Item(tasks[of_key[key]][None], [vote], record))
+        for row in np.flatnonzero(state.choice.chosen(state.table.rows)).tolist():
+            record = state.table.rows[row : row + 1].copy()
+            key = int(tile_keys(record)[0])
+            at = of_key[key]
+            self._open(slide, key, _Item(tasks[at : at + 1], [Vote(EARLIER, record, None, None)], row))
 
     def witnessed(self, slide: int, source: int, payload: bytes) -> None:
         """A rank has done chosen tiles, whose records follow."""
@@ -230,8 +229,13 @@ class AuditBook:
         for key, vote, task in _votes(source, witness):
             self._open(slide, key, _Item(task, [vote]))
 
-    def recorded(self, slide: int, source: int, records: npt.NDArray[np.void]) -> None:
-        """Records of a batch have come, and are kept in this array.
+    def recorded(self, slide: int, source: int, first: int) -> None:
+        """Records of a batch have come, and are the last in the slide's table.
+
+        Parameters
+        ----------
+        first
+            Row of the first of them.
 
         Raises
         ------
@@ -239,12 +243,13 @@ class AuditBook:
             When whoever did a chosen tile has not said so.
         """
         state = self._slides[slide]
-        for row in np.flatnonzero(state.choice.chosen(records)).tolist():
-            record = records[row : row + 1]
-            item = state.items.get(int(tile_keys(record)[0]))
+        records = state.table.rows[first:]
+        chosen = np.flatnonzero(state.choice.chosen(records)).tolist()
+        for row, key in zip(chosen, tile_keys(records[chosen]).tolist(), strict=True):
+            item = state.items.get(key)
             if item is None:
                 raise InternalError(f"rank {source} has sent a tile that is audited, and not said what it found")
-            item.stored = record
+            item.row = first + row
             self._settle(slide, item)
 
     def answered(self, slide: int, source: int, payload: bytes) -> None:
@@ -339,9 +344,10 @@ class AuditBook:
     def _settle(self, slide: int, item: _Item) -> None:
         """See that the slide's owner has what was found, and forget the tile once it was found again."""
         first, state = item.votes[0], self._slides[slide]
-        if item.stored is None:
+        if item.row is None:
             return  # its record may come later than what was found again
-        if item.stored.tobytes() == first.record.tobytes():
+        stored = state.table.rows[item.row : item.row + 1].copy()
+        if stored.tobytes() == first.record.tobytes():
             if item.is_agreed:
                 del state.items[int(tile_keys(item.task)[0])]
                 state.n_audited += 1
@@ -350,7 +356,7 @@ class AuditBook:
             return
         self.failure = StorageError(
             f"{self._where(slide, item)}: {self._audit.name_of(first.rank)} found {record_in_words(first.record)}, and "
-            f"with the slide's owner it is {record_in_words(item.stored)}: it was changed on the way or in memory; no "
+            f"with the slide's owner it is {record_in_words(stored)}: it was changed on the way or in memory; no "
             "result was written, and the same command with --resume goes on from the journal"
         )
 

@@ -154,6 +154,7 @@ class SlideDescription:
             openslide_quickhash1=described["openslide_quickhash1"],
             patches_digest=described["patches_digest"],
             slide_name=described["slide_name"],
+            odd_levels=described["odd_levels"],
         )
         stain = None if facts["stain"] is None else StainMap.from_json(facts["stain"])
         source = TissueSource.from_json(facts["source"])

@@ -17,6 +17,7 @@ from pyramidai_mpi.base.errors import InternalError, PyramidError
 from pyramidai_mpi.base.types import MOST_LEVELS
 from pyramidai_mpi.pyramid.ledger import TileLedger
 from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideDescription, SlideEnd, decode_batches, tagged
+from pyramidai_mpi.run.pool.record_table import RecordTable
 from pyramidai_mpi.store.files.byte_spool import ByteSpool
 from pyramidai_mpi.store.files.feature_spool import FeatureSpool
 from pyramidai_mpi.store.results.result import BATCH_DTYPE
@@ -126,10 +127,10 @@ class Collected:
         How it began.
     started
         When, in seconds of `time.perf_counter`.
+    spool
+        Features of the tiles, rows of a level in the order of `records`.
     records, failed
         Of all batches, in the order in which they came.
-    spool
-        Their features, rows of a level in the order of `records`.
     work
         `WORK_DTYPE` by rank, of this start of the run.
     batches
@@ -146,10 +147,10 @@ class Collected:
     ledger: TileLedger
     started: float
     spool: FeatureSpool
-    records: list[npt.NDArray[np.void]] = field(default_factory=list)
-    failed: list[npt.NDArray[np.void]] = field(default_factory=list)
+    records: RecordTable
+    failed: RecordTable = field(default_factory=lambda: RecordTable(FAILED_DTYPE))
     work: dict[int, npt.NDArray[np.void]] = field(default_factory=dict)
-    batches: list[tuple[int, int, int, float, float]] = field(default_factory=list)
+    batches: RecordTable = field(default_factory=lambda: RecordTable(BATCH_DTYPE))
     n_restored: int = 0
     kept: ByteSpool | None = None
     n_audited: int = 0
@@ -163,9 +164,8 @@ class Collected:
                 # beside the result, which will be as large, and where there has to be room for it
                 self.kept = ByteSpool(self.beginning.output.path.parent)
             self.kept.append(batch.kept)
-        # copies: views would keep the whole message alive, with its features
-        self.records.append(batch.records.copy())
-        self.failed.append(batch.failed.copy())
+        self.records.append(batch.records)
+        self.failed.append(batch.failed)
         self.ledger.record(batch.records)
 
     def credit(self, rank: int, batch: Batch) -> None:
@@ -181,19 +181,11 @@ class Collected:
         work["infer_s"] += seconds.compute
         work["journal_s"] += batch.journal_s
         work["level_s"][level] += sum(seconds)
-        self.batches.append((rank, level, n_tiles, batch.start_s, batch.end_s))
-
-    def all_records(self, record: np.dtype[np.void]) -> npt.NDArray[np.void]:
-        """Records of all tiles."""
-        return np.concatenate([np.empty(0, record), *self.records])
-
-    def all_failed(self) -> npt.NDArray[np.void]:
-        """Records of all unreadable tiles."""
-        return np.concatenate([np.empty(0, FAILED_DTYPE), *self.failed])
+        self.batches.append(np.array([(rank, level, n_tiles, batch.start_s, batch.end_s)], BATCH_DTYPE))
 
     def all_batches(self) -> npt.NDArray[np.void]:
         """Records of all batches, by rank and in order."""
-        return np.sort(np.array(self.batches, BATCH_DTYPE), order=["rank", "start_s"], kind="stable")
+        return np.sort(self.batches.rows, order=["rank", "start_s"], kind="stable")
 
     def close(self) -> None:
         """Give everything back; raises what `Output.close` does."""
@@ -276,7 +268,7 @@ class Owner:
     @property
     def n_done(self) -> int:
         """Tiles that are done of slides that have begun and are not complete."""
-        return sum(len(records) for collected in self._collected.values() for records in collected.records)
+        return sum(len(collected.records) for collected in self._collected.values())
 
     def collected(self, slide: int) -> Collected:
         """What has been done of a slide that has begun and is not complete."""
@@ -323,7 +315,7 @@ class Owner:
         try:
             analysis, rule = self._analysis, beginning.rule
             ledger = TileLedger(rule.grid, analysis.first(rule), partial(analysis.closer, rule))
-            collected = Collected(beginning, ledger, self._clock(), self._spool_of(slide))
+            collected = Collected(beginning, ledger, self._clock(), self._spool_of(slide), RecordTable(analysis.record))
             self._descriptions[slide] = tagged(beginning.tag, description.to_bytes())
         except BaseException:
             beginning.output.close()
@@ -336,9 +328,9 @@ class Owner:
                 collected.n_restored += len(batch.records)
         self._has_begun(collected)
         if self._audit is not None:
-            self._audit.begin(slide, beginning.slide.quickhash)
+            self._audit.begin(slide, beginning.slide.quickhash, collected.records)
             if collected.n_restored and self._audit.takes_restored(beginning.output.attributes):
-                self._audit.restored(slide, self._tasks_of(collected), collected.records)
+                self._audit.restored(slide, self._tasks_of(collected))
         self._finish_if_complete(slide)
         return beginning
 
@@ -401,10 +393,11 @@ class Owner:
             return
         try:
             for batch in batches:
+                first = len(collected.records)
                 collected.add(batch)
                 collected.credit(source, batch)
                 if self._audit is not None:
-                    self._audit.recorded(slide, source, collected.records[-1])
+                    self._audit.recorded(slide, source, first)
             self._finish_if_complete(slide)
         except Exception as error:  # a full disk under its features, a bug
             self.end(slide, SlideEnd.by(error, self._name(slide)))
@@ -422,6 +415,7 @@ class Owner:
 
     def _tasks_of(self, collected: Collected) -> TileArray:
         """What was said of every tile that may have been done, and of the tiles that follow."""
-        rule = collected.beginning.rule
-        followers = [self._analysis.closer(rule, records) for records in collected.records]
+        rule, records = collected.beginning.rule, collected.records.rows
+        of_levels = [records[records["level"] == level] for level in np.unique(records["level"])]
+        followers = [self._analysis.closer(rule, found) for found in of_levels]
         return np.concatenate([self._analysis.first(rule), *followers])

@@ -14,7 +14,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import PyramidError
 from pyramidai_mpi.base.types import tiles_only
-from pyramidai_mpi.pyramid.dealing import deal_by_root, evenly_spread
+from pyramidai_mpi.pyramid.dealing import deal_by_root, deal_in_blocks, evenly_spread
 from pyramidai_mpi.ranks.collectives import agree, allgather, on_rank0, share_bytes
 from pyramidai_mpi.run.pool.audit import AuditBook
 from pyramidai_mpi.run.pool.audits_end import AuditsEnd, raise_failure, set_aside
@@ -27,6 +27,7 @@ from pyramidai_mpi.run.pool.tally import WorkTally
 from pyramidai_mpi.run.pool.workload import PoolWorkload, opening_tasks, tasks_of
 from pyramidai_mpi.sched import Policy, deal_round_robin
 from pyramidai_mpi.sched import run as schedule
+from pyramidai_mpi.sched.policy import RULES
 from pyramidai_mpi.sched.waiting import wait_until
 from pyramidai_mpi.store.files.feature_spool import FeatureSpool
 from pyramidai_mpi.store.journal.writer import JournalWriter
@@ -64,12 +65,15 @@ class PoolJob:
         Called by a slide's owner with its number and description: its place on the disk, and where to go on from.
     write
         Called by a slide's owner when all its tiles are there: writes the result and says how the slide has ended.
+    batch_step
+        So many tiles take as long as one: of a network that is only ever run with so many.
     """
 
     analysis: Analysis
     opener: SlideOpener
     begin: Callable[[int, SlideDescription], Beginning]
     write: Callable[[int, Collected], SlideEnd]
+    batch_step: int = 1
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,7 @@ class _Pool:
             self._journal,
             plan.batch_size,
             self._tally,
+            batch_step=self._job.batch_step,
             kept_here=self._spool,
             report=report_progress,
             poll=self._poll,
@@ -268,14 +273,15 @@ class _Pool:
             between=None if self._recomputer is None else self._recomputer.serve,
         )
         try:
-            tasks = self._first_tasks(slides, workload)
+            policy = Policy(plan.policy)
+            tasks = self._first_tasks(slides, workload, policy)
             workload.start_clock()
             with stop.letting_batches_finish():
                 outcome = schedule(
                     comm,
                     workload,
                     tasks,
-                    policy=Policy(plan.policy),
+                    policy=policy,
                     seed=plan.seed,
                     stop=lambda: stop.is_asked() or self._is_refuted,
                 )
@@ -305,7 +311,9 @@ class _Pool:
             workload.close()
             raise
 
-    def _first_tasks(self, slides: npt.NDArray[np.int64], workload: PoolWorkload) -> npt.NDArray[np.void]:
+    def _first_tasks(
+        self, slides: npt.NDArray[np.int64], workload: PoolWorkload, policy: Policy
+    ) -> npt.NDArray[np.void]:
         """Share of this rank of the tasks to begin with. Collective."""
         comm, opened = self._comm, self._opened
         if opened is None:
@@ -318,16 +326,20 @@ class _Pool:
         if self._spool is not None and begun is not None:
             # what earlier starts have done comes first in the spool of the slide's owner
             collected = self._held or self._owner.collected(opened.number)
-            workload.tiles_kept.extend(tiles_only(records) for records in collected.records)
+            workload.tiles_kept.append(tiles_only(collected.records.rows))
         tiles = np.frombuffer(first, self._job.analysis.task)
         workload.begin(opened.number, opened.slide, opened.rule, int.from_bytes(tag, "little"))
         grid = opened.rule.grid
-        return tasks_of(opened.number, evenly_spread(deal_by_root(tiles, grid, comm.rank, comm.size), grid))
+        if RULES[policy].takes_half:
+            own = deal_in_blocks(tiles, grid, comm.rank, comm.size)
+        else:  # what mends nothing, or little at a time, begins best with roots in turn
+            own = evenly_spread(deal_by_root(tiles, grid, comm.rank, comm.size), grid)
+        return tasks_of(opened.number, own)
 
     def _has_begun(self, collected: Collected) -> None:
         rule = collected.beginning.rule
         exist = rule.count_under(self._job.analysis.first(rule))
-        self._tally.begun(exist, collected.beginning.first, collected.records)
+        self._tally.begun(exist, collected.beginning.first, collected.records.rows)
 
     def _spool_of(self, _slide: int) -> FeatureSpool:
         return self._spool or FeatureSpool()

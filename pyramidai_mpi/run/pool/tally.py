@@ -10,8 +10,6 @@ import numpy as np
 from pyramidai_mpi.pyramid.forecast import LEVEL_TALLY_DTYPE, SLIDES_TALLY_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import TileArray
@@ -42,7 +40,7 @@ class WorkTally:
             self._slides["opened"] += 1
             self._slides["busy_us"] += round(seconds * 1e6)
 
-    def begun(self, exist: npt.NDArray[np.int64], first: TileArray, kept: Iterable[npt.NDArray[np.void]]) -> None:
+    def begun(self, exist: npt.NDArray[np.int64], first: TileArray, kept: npt.NDArray[np.void]) -> None:
         """A slide has begun.
 
         Parameters
@@ -58,8 +56,7 @@ class WorkTally:
         with self._lock:
             self._levels["exists"] += exist
             self._levels["begun"] += np.bincount(first["level"], minlength=n_levels)
-            for records in kept:
-                self._levels["kept"] += np.bincount(records["level"], minlength=n_levels)
+            self._levels["kept"] += np.bincount(kept["level"], minlength=n_levels)
 
     def did(self, level: int, n: int, n_closer: int, seconds: float) -> None:
         """Tiles of a level were done, after which so many follow."""

@@ -120,6 +120,8 @@ class PoolWorkload:
         Most tiles in one call.
     counts
         Takes what was done, for the whole job's progress.
+    batch_step
+        See `PoolJob`.
     kept_here
         Takes the features, rows of a level in the order of `tiles_kept`, if they stay on this rank; None sends them to
         the slides' owners.
@@ -144,6 +146,7 @@ class PoolWorkload:
         batch_size: int,
         counts: WorkTally,
         *,
+        batch_step: int = 1,
         kept_here: FeatureSpool | None = None,
         report: Callable[[Progress], None] | None = None,
         poll: Callable[[], None] = lambda: None,
@@ -154,6 +157,7 @@ class PoolWorkload:
         self.dtype = pool_dtype(analysis.task)
         self.batch_by = "group"
         self.batch_size = batch_size
+        self.batch_step = batch_step
         self.tiles_kept: list[TileArray] = []
         self._analysis = analysis
         self._opener = opener

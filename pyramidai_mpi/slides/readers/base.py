@@ -44,8 +44,8 @@ class SlideInfo:
     stored_downsamples
         Nominal level-0 pixels per pixel of every stored level (see `spacing.nominal_downsample`).
     stored_exact
-        For every stored level, whether its size is level 0's divided by the nominal downsample without remainder. Only
-        then do OpenSlide's coordinates meet whole pixels of that level.
+        For every stored level, whether what is read are its own pixels, of which number k begins at level-0 pixel k
+        times the nominal downsample. Others are interpolated by OpenSlide (see `odd_levels`).
     mpp
         µm per level-0 pixel, or None when the file does not say, or says nonsense.
     l0_bounds
@@ -67,6 +67,9 @@ class SlideInfo:
         keep is unreadable, and no tissue. Empty for a slide itself.
     slide_name
         File name of the slide that such a file stands for; empty for a slide itself.
+    odd_levels
+        ``own`` where there are levels whose size is level 0's divided by a whole number and rounded, and their own
+        pixels are read (see `slides.spacing`); else empty.
     """
 
     path: Path
@@ -84,6 +87,7 @@ class SlideInfo:
     openslide_quickhash1: str | None = None
     patches_digest: str = ""
     slide_name: str = ""
+    odd_levels: str = ""
 
     @property
     def n_in_file(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides.pyramid import SlidePyramid
-from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, THERE, SlideInfo, UnreadableRegionError
+from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, SlideInfo, UnreadableRegionError
 from pyramidai_mpi.slides.readers.tile_codecs import TileCoding
 from pyramidai_mpi.slides.readers.tile_mosaic import TileCache, TileMosaic
 from pyramidai_mpi.slides.spacing import LevelPlan
@@ -118,20 +118,20 @@ class KeptLevel:
         self._downsample = round(settings.stored_downsample)
         self._decoded = decoded or DecodedTiles()
         self._mark = next(_MARKS)
-        self._white = np.full((store.tile_size[1], store.tile_size[0], 3), 255, np.uint8)
         self.info = SlideInfo(
             path=file.path,
             vendor=slide.vendor,
             l0_size=slide.l0_size,
             stored_sizes=(store.level_size,),
             stored_downsamples=(settings.stored_downsample,),
-            stored_exact=(all(side % self._downsample == 0 for side in slide.l0_size),),
+            stored_exact=(True,),
             mpp=slide.mpp,
             l0_bounds=(0, 0),
             reader="patches",
             levels_in_file=(settings.stored_level,),
             patches_digest=file.header.digest,
             slide_name=slide.name,
+            odd_levels="" if all(side % self._downsample == 0 for side in slide.l0_size) else "own",
         )
 
     def pyramid(self) -> SlidePyramid:
@@ -168,31 +168,20 @@ class KeptLevel:
         self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
     ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
         """See `SlideReader.read_what_is_there`; tiles that are not kept are left out, damaged ones are missing."""
-        known = np.full((size[1], size[0]), THERE, np.uint8)
         if l0_corner[0] % self._downsample or l0_corner[1] % self._downsample:
-            known[:] = MISSING
-            return np.full((size[1], size[0], 3), 255, np.uint8), known
-        left, top = l0_corner[0] // self._downsample, l0_corner[1] // self._downsample
-        absent: dict[tuple[int, int], int] = {}
+            shape = (size[1], size[0])
+            return np.full((*shape, 3), 255, np.uint8), np.full(shape, MISSING, np.uint8)
 
-        def tile(col: int, row: int) -> RgbArray:
+        def tile(col: int, row: int) -> RgbArray | int:
             if self._row_of(col, row) is None:
-                absent[col, row] = LEFT_OUT
-                return self._white
+                return LEFT_OUT
             try:
                 return self._tile(col, row)
             except (InputError, UnreadableRegionError):
-                absent[col, row] = MISSING
-                return self._white
+                return MISSING
 
-        pixels = self.mosaic.compose((left, top), size, tile)
-        assert pixels is not None
-        width, height = self.mosaic.tile_size
-        for (col, row), what in absent.items():
-            first_x, last_x = col * width - left, min((col + 1) * width, self.mosaic.size[0]) - left
-            first_y, last_y = row * height - top, min((row + 1) * height, self.mosaic.size[1]) - top
-            known[max(first_y, 0) : last_y, max(first_x, 0) : last_x] = what
-        return pixels, known
+        corner = l0_corner[0] // self._downsample, l0_corner[1] // self._downsample
+        return self.mosaic.compose_what_is_there(corner, size, tile)
 
     def expect(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> None:
         """See `SlideReader.expect`."""

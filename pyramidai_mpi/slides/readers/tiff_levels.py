@@ -1,4 +1,7 @@
-"""Which levels of a TIFF file can be read without OpenSlide and give its very pixels."""
+"""Which levels of a TIFF file can be read without OpenSlide.
+
+They give its very pixels; but for levels of odd size, which OpenSlide interpolates, and whose own pixels are read here.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides.readers.tile_codecs import TileCoding
 from pyramidai_mpi.slides.readers.tile_mosaic import TileMosaic
+from pyramidai_mpi.slides.spacing import is_rounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 _RGB, _YCBCR = 2, 6  # photometric interpretations
 _NONE, _JPEG, _DEFLATE, _OLD_DEFLATE, _APERIO_JP2K_RGB = 1, 7, 8, 32946, 33005
 _NO_PREDICTOR, _HORIZONTAL = 1, 2
+_TRIED = 8
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,14 @@ class TiffLevel:
 
 
 def find_levels(
-    path: Path, info: SlideInfo, pages: Sequence[TiffPage | None]
+    path: Path, info: SlideInfo, pages: Sequence[TiffPage | None], *, own: bool = False
 ) -> tuple[tuple[TiffLevel | None, ...], str]:
     """The stored levels of a slide that `TiffLevel` can stand for; None for the others.
 
-    OpenSlide has opened the slide before and decided what its levels are. A level qualifies when OpenSlide reads it at
-    whole pixels (see ``SlideInfo.stored_exact``; others it interpolates) and a strict decoder exists for it.
+    OpenSlide has opened the slide before and decided what its levels are. A level qualifies when a strict decoder
+    exists for it, and OpenSlide reads it at whole pixels (see ``SlideInfo.stored_exact``; others it interpolates) or
+    the level's own pixels are asked for: then its size is rounded (see `spacing.is_rounded`), a tile of it decodes, and
+    nothing on the slide is transparent. That follows from the file alone.
 
     Parameters
     ----------
@@ -67,6 +75,8 @@ def find_levels(
         The slide, as OpenSlide opens it.
     pages
         The page of every stored level.
+    own
+        Whether own pixels are asked for, of levels that OpenSlide interpolates.
 
     Returns
     -------
@@ -74,6 +84,11 @@ def find_levels(
         One entry a stored level; all None for what is no TIFF of a known vendor.
     obstacle : str
         What of this file or this machine is in the way of levels that might qualify, in words; empty for nothing.
+
+    Raises
+    ------
+    InputError
+        When own pixels are asked for, and a decoder is not installed: what is read would depend on the machine.
     """
     import tifffile
 
@@ -86,8 +101,17 @@ def find_levels(
         with tifffile.TiffFile(path) as tiff:
             by_place = {page.offset: page for page in tiff.pages}
             found = [by_place[page.place].aspage() for page in pages if page is not None]
-            levels = tuple(_level_of(page, info, n) for n, page in enumerate(found))
+            levels = tuple(_level_of(page, info, n, own=own) for n, page in enumerate(found))
+            levels = tuple(
+                level if level is None or n == 0 or info.stored_exact[n] or _decodes(tiff, level) else None
+                for n, level in enumerate(levels)
+            )
     except ImportError as error:
+        if own and not all(info.stored_exact):
+            raise InputError(
+                f"{path}: has levels of odd size, and their pixels cannot be decoded here ({error}); install what is "
+                "missing, or use --odd-levels interpolated"
+            ) from error
         return none, f"a decoder is not installed ({error})"
     except (tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:
         # of a disk that fails, OpenSlide says what cannot be read
@@ -97,22 +121,38 @@ def find_levels(
     return levels, ""
 
 
-def _level_of(page: tifffile.TiffPage, info: SlideInfo, number: int) -> TiffLevel | None:
+def _level_of(page: tifffile.TiffPage, info: SlideInfo, number: int, *, own: bool) -> TiffLevel | None:
     tile_size = (page.tilewidth, page.tilelength)
-    if not (number == 0 or info.stored_exact[number]) or not _is_plain(page):
+    size, downsample = info.stored_sizes[number], info.stored_downsamples[number]
+    is_read = number == 0 or info.stored_exact[number] or (own and is_rounded(info.l0_size, size, downsample))
+    if not is_read or not _is_plain(page):
         return None
     coding = _coding_of(page, tile_size)
     if coding is None:
         return None
     level = TiffLevel(
         mosaic=TileMosaic((page.imagewidth, page.imagelength), tile_size),
-        downsample=round(info.stored_downsamples[number]),
+        downsample=round(downsample),
         offsets=np.array(page.dataoffsets, np.int64),
         counts=np.array(page.databytecounts, np.int64),
         coding=coding,
         decode=coding.decoder(),
     )
     return level if len(level.offsets) == len(level.counts) == level.mosaic.n_tiles else None
+
+
+def _decodes(tiff: tifffile.TiffFile, level: TiffLevel) -> bool:
+    """Whether any of a few tiles spread over a level is what the directory says."""
+    there = np.flatnonzero(level.counts > 0)
+    tried = there[np.unique(np.linspace(0, len(there) - 1, min(_TRIED, len(there))).astype(int))]
+    for number in tried.tolist():
+        tiff.filehandle.seek(int(level.offsets[number]))
+        try:
+            level.decode(tiff.filehandle.read(int(level.counts[number])))
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def _is_plain(page: tifffile.TiffPage) -> bool:

@@ -4,6 +4,9 @@ OpenSlide decodes to BGRA with alpha, composes tiles through cairo, and what com
 Here a tile is decoded to RGB once, kept for its neighbours, and copied into place. What is not plain (interpolated
 levels, corners between pixels, missing or damaged tiles, other formats) goes to OpenSlide, region by region, so that
 OpenSlide alone decides what is unreadable and why.
+
+Own pixels of levels of odd size are not to be had from OpenSlide, which interpolates them (see `spacing`). A tile of
+such a level that is missing, or that the strict decoder refuses, is unreadable.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
-from pyramidai_mpi.slides.readers.base import THERE
+from pyramidai_mpi.slides.readers.base import MISSING, THERE, UnreadableRegionError
 from pyramidai_mpi.slides.readers.tile_mosaic import CACHE_BYTES, TileCache
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ class TiffReader:
         One entry a stored level, see `find_levels`.
     cache_bytes
         Most bytes of decoded tiles kept; one tile is kept in any case.
+    name
+        As `SlideInfo.reader` is to have it: ``openslide`` where levels are read here whose own pixels it cannot give.
 
     Raises
     ------
@@ -52,11 +57,22 @@ class TiffReader:
     """
 
     def __init__(
-        self, slide: OpenSlideReader, levels: Sequence[TiffLevel | None], cache_bytes: int = CACHE_BYTES
+        self,
+        slide: OpenSlideReader,
+        levels: Sequence[TiffLevel | None],
+        cache_bytes: int = CACHE_BYTES,
+        name: str = "tiff",
     ) -> None:
         self._slow = slide
         self._levels = levels
-        self.info: SlideInfo = replace(slide.info, reader="tiff")
+        read_here = [level is not None for level in levels]
+        self._is_own = [here and not exact for here, exact in zip(read_here, slide.info.stored_exact, strict=True)]
+        self.info: SlideInfo = replace(
+            slide.info,
+            reader=name,
+            stored_exact=tuple(np.logical_or(slide.info.stored_exact, self._is_own).tolist()),
+            odd_levels="own" if any(self._is_own) else "",
+        )
         with input_errors(self.info.path):
             self._file = os.open(self.info.path, os.O_RDONLY)
         self._file_bytes = os.fstat(self._file).st_size
@@ -80,6 +96,18 @@ class TiffReader:
         self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]
     ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
         """See `SlideReader.read_what_is_there`."""
+        level = self._levels[stored_level]
+        if level is not None and self._is_own[stored_level] and _on_pixels(level, l0_corner):
+
+            def tile(col: int, row: int) -> RgbArray | int:
+                try:
+                    return self._own_tile(stored_level, level, col, row)
+                except UnreadableRegionError:
+                    return MISSING
+
+            found = level.mosaic.compose_what_is_there(_corner(level, l0_corner), size, tile)
+            self._slow.check_unchanged()
+            return found
         pixels = self._read_fast(l0_corner, stored_level, size)
         if pixels is None:
             return self._slow.read_what_is_there(l0_corner, stored_level, size)
@@ -91,7 +119,7 @@ class TiffReader:
         level = self._levels[stored_level]
         if level is None or not hasattr(os, "posix_fadvise"):  # macOS has none
             return
-        left, top = l0_corner[0] // level.downsample, l0_corner[1] // level.downsample
+        left, top = _corner(level, l0_corner)
         for col, row in level.mosaic.tiles_in(left, top, left + size[0], top + size[1]):
             number = row * level.mosaic.columns + col
             key = (stored_level, number)
@@ -116,10 +144,24 @@ class TiffReader:
     def _read_fast(self, l0_corner: tuple[int, int], stored_level: int, size: tuple[int, int]) -> RgbArray | None:
         """Pixels of a region, None when OpenSlide is to read it."""
         level = self._levels[stored_level]
-        if level is None or l0_corner[0] % level.downsample or l0_corner[1] % level.downsample:
+        if level is None or not _on_pixels(level, l0_corner):
             return None
-        corner = l0_corner[0] // level.downsample, l0_corner[1] // level.downsample
-        return level.mosaic.compose(corner, size, lambda col, row: self._tile(stored_level, level, col, row))
+        tile = self._own_tile if self._is_own[stored_level] else self._tile
+        try:
+            return level.mosaic.compose(
+                _corner(level, l0_corner), size, lambda col, row: tile(stored_level, level, col, row)
+            )
+        except UnreadableRegionError:
+            self._slow.check_unchanged()  # a defect that came after the opening ends the run
+            raise
+
+    def _own_tile(self, stored_level: int, level: TiffLevel, col: int, row: int) -> RgbArray:
+        """Pixels of a stored tile that nobody else can give."""
+        tile = self._tile(stored_level, level, col, row)
+        if tile is not None:
+            return tile
+        defect = self.tile_defect(stored_level, row * level.mosaic.columns + col) or "is damaged"
+        raise UnreadableRegionError(f"stored tile column {col}, row {row} of stored level {stored_level} {defect}")
 
     def _tile(self, stored_level: int, level: TiffLevel, col: int, row: int) -> RgbArray | None:
         """Pixels of a stored tile, None when it is not there or not sound."""
@@ -167,3 +209,13 @@ class TiffReader:
         if len(data) != count:
             raise InputError(f"{self.info.path}: was cut while it was being read")
         return data
+
+
+def _on_pixels(level: TiffLevel, l0_corner: tuple[int, int]) -> bool:
+    """Whether a corner in level-0 pixels is one of a pixel of a level."""
+    return not (l0_corner[0] % level.downsample or l0_corner[1] % level.downsample)
+
+
+def _corner(level: TiffLevel, l0_corner: tuple[int, int]) -> tuple[int, int]:
+    """The pixel of a level in which a corner in level-0 pixels lies."""
+    return l0_corner[0] // level.downsample, l0_corner[1] // level.downsample

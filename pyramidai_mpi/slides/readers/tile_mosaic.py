@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from pyramidai_mpi.slides.readers.base import THERE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -124,6 +126,42 @@ class TileMosaic:
                 first_y - tile_top : last_y - tile_top, first_x - tile_left : last_x - tile_left
             ]
         return pixels
+
+    def compose_what_is_there(
+        self, corner: tuple[int, int], size: tuple[int, int], tile: Callable[[int, int], RgbArray | int]
+    ) -> tuple[RgbArray, npt.NDArray[np.uint8]]:
+        """As `compose`, where some tiles may not be there: white, and not `THERE`.
+
+        Parameters
+        ----------
+        tile
+            Pixels of the tile of a column and row, or what is known of it: `MISSING` or `LEFT_OUT`.
+
+        Returns
+        -------
+        pixels : numpy.ndarray
+            uint8 (height, width, 3).
+        known : numpy.ndarray
+            uint8 (height, width); see `readers.base.SlideReader.read_what_is_there`.
+        """
+        absent: dict[tuple[int, int], int] = {}
+
+        def pixels_of(col: int, row: int) -> RgbArray:
+            found = tile(col, row)
+            if isinstance(found, int):
+                absent[col, row] = found
+                return np.full((self.tile_size[1], self.tile_size[0], 3), 255, np.uint8)
+            return found
+
+        pixels = self.compose(corner, size, pixels_of)
+        assert pixels is not None
+        known = np.full((size[1], size[0]), THERE, np.uint8)
+        (left, top), (width, height) = corner, self.tile_size
+        for (col, row), what in absent.items():
+            first_x, last_x = col * width - left, min((col + 1) * width, self.size[0]) - left
+            first_y, last_y = row * height - top, min((row + 1) * height, self.size[1]) - top
+            known[max(first_y, 0) : last_y, max(first_x, 0) : last_x] = what
+        return pixels, known
 
 
 class TileCache(Generic[Key]):

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyramidai_mpi.base.settings import ODD_LEVELS
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ class SlideTrial(Trial):
         return report
 
 
-def try_opening(path: Path, reader: str) -> SlideTrial:
+def try_opening(path: Path, reader: str, odd_levels: str = ODD_LEVELS[0]) -> SlideTrial:
     """Start the trial of a slide with a reader, see `choice.open_slide`."""
     module = "pyramidai_mpi.slides.readers.trial"
-    return SlideTrial(path, module, [os.fspath(path), reader], seconds=_SECONDS, memory_bytes=_MEMORY_BYTES)
+    return SlideTrial(path, module, [os.fspath(path), reader, odd_levels], seconds=_SECONDS, memory_bytes=_MEMORY_BYTES)
 
 
 def _open_and_look(arguments: Sequence[str]) -> str:
@@ -41,11 +42,13 @@ def _open_and_look(arguments: Sequence[str]) -> str:
     from pyramidai_mpi.slides.readers.choice import open_slide
 
     reports: list[str] = []
-    reader = open_slide(Path(arguments[0]), arguments[1], reports.append)
-    width, height = reader.info.l0_size
-    for stored_level in range(len(reader.info.stored_sizes)):
+    reader = open_slide(Path(arguments[0]), arguments[1], reports.append, odd_levels=arguments[2])
+    for stored_level, (size, downsample) in enumerate(
+        zip(reader.info.stored_sizes, reader.info.stored_downsamples, strict=True)
+    ):
+        corner = (round(size[0] // 2 * downsample), round(size[1] // 2 * downsample))
         with contextlib.suppress(UnreadableRegionError):  # tiles that cannot be read are listed later, one by one
-            reader.read((width // 2, height // 2), stored_level, (1, 1))
+            reader.read(corner, stored_level, (1, 1))
     return "".join(reports)
 
 

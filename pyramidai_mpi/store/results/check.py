@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.settings import FEATURE_TYPES
 from pyramidai_mpi.base.types import ANY_SCORE, Decision, WindowState, index_keys
 from pyramidai_mpi.store.results.prediction import TILE_TABLES, check_tile_tables, table_shapes
 from pyramidai_mpi.store.results.tables import (
@@ -86,8 +87,11 @@ def check_slide_and_model(slide: SlideRecord, model: ModelRecord) -> None:
     _expect(all(_is_size(side, _LONGEST_SIDE) for side in slide.l0_size), f"a slide of {slide.l0_size} pixels")
     _expect(all(abs(x) <= _LONGEST_SIDE for x in slide.l0_bounds), f"bounds from {slide.l0_bounds}")
     _expect(1e-6 < slide.mpp < 1e6 and 1e-6 < model.base_mpp < 1e6, f"{slide.mpp} µm/px, of the model {model.base_mpp}")
-    _expect(0 < len(model.classes) <= _MOST_CLASSES, f"{len(model.classes)} classes")
-    _expect(model.positive_class in model.classes, f"positive class {model.positive_class!r:.80}, which is no class")
+    _expect(len(model.classes) <= _MOST_CLASSES, f"{len(model.classes)} classes")
+    _expect(
+        model.positive_class in (model.classes or ("",)),
+        f"positive class {model.positive_class!r:.80}, which is no class",
+    )
     _expect(_is_size(model.tile_size, _LARGEST_TILE), f"tiles of {model.tile_size} pixels")
     _expect(1 <= model.scale_factor <= _LARGEST_TILE, f"a scale factor of {model.scale_factor}")
 
@@ -95,6 +99,11 @@ def check_slide_and_model(slide: SlideRecord, model: ModelRecord) -> None:
 def _check_geometry(header: Header) -> None:
     slide, model, levels = header.slide, header.model, header.levels
     check_slide_and_model(slide, model)
+    if header.encoder is not None:
+        check_slide_and_model(slide, header.encoder)
+        _expect(not header.encoder.classes and levels[0].n_features > 0, "an encoder that gave nothing")
+    if header.is_of_encoder:
+        _expect(len(levels) == 1 and levels[0].n_features > 0 and levels[0].cell is None, "features of no tiles")
     _expect(len(levels) == 1 or model.scale_factor > 1, "levels that are all the same")
     _expect(len(levels) <= _MOST_LEVELS, f"{len(levels)} levels")
     for n, level in enumerate(levels):
@@ -107,6 +116,7 @@ def _check_geometry(header: Header) -> None:
             and all(_is_size(side, _LONGEST_SIDE * _LARGEST_TILE) for side in level.level_dim)
             and not math.isnan(level.threshold)
             and level.n_features <= _MOST_FEATURES
+            and level.feature_type in FEATURE_TYPES
             and _are_cells(level, model.tile_size),
             f"a level {n} of such sizes: {level}",
         )
@@ -185,7 +195,8 @@ def _tables_of(header: Header, level: int) -> list[tuple[str, np.dtype[Any], tup
         tables += [("score", np.dtype(np.float32), (side, side)), ("state", np.dtype(np.uint8), (side, side))]
     if header.prediction is not None and level == 0:
         tables += table_shapes(header.prediction)
-    return [*tables, ("features", np.dtype(np.float32), (n_features,))] if n_features else tables
+    kept = np.dtype(header.levels[level].feature_type)
+    return [*tables, ("features", kept, (n_features,))] if n_features else tables
 
 
 def _check_cells(file: ResultFile, level: int) -> None:
@@ -206,7 +217,8 @@ def _fit(rows: TileRows, keys: Any, header: Header, n_parents: int) -> bool:
         and (rows.index < header.grid.shape(rows.level)).all()
         and (np.abs(rows.l0_coords) <= 2 * _LONGEST_SIDE).all()
         and (rows.decision <= max(Decision)).all()
-        and ((rows.decision != Decision.UNREADABLE) == is_read).all()
+        and (header.is_of_encoder or ((rows.decision != Decision.UNREADABLE) == is_read).all())
+        and (not header.is_of_encoder or (rows.decision != Decision.ZOOM).all())
         and (rows.parent >= least_parent).all()
         and (rows.parent < n_parents).all()
     )

@@ -18,6 +18,8 @@ from pyramidai_mpi.pyramid.tissue import TissueMap
 from pyramidai_mpi.pyramid.tree import TreeLevel
 from pyramidai_mpi.store.results.check import check_content
 from pyramidai_mpi.store.results.contents import check_objects
+from pyramidai_mpi.store.results.feature_digest import ATTRIBUTE as FEATURES_DIGEST
+from pyramidai_mpi.store.results.feature_digest import checked_digest_of_features, has_digest_of_features
 from pyramidai_mpi.store.results.prediction import TILE_TABLES, prediction_digest
 from pyramidai_mpi.store.results.result import (
     FORMAT,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from pyramidai_mpi.store.results.tables import ResultFile
+    from pyramidai_mpi.store.results.tables import Header, ResultFile
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,10 @@ def read_part(file: ResultFile) -> PartRecord | None:
         raise ValueError(f"it claims to be part {attributes['number']} of {attributes['of']}") from error
 
 
-def read_digest(path: Path, *, may_be_part: bool = False) -> str:
+def read_digest(path: Path, *, may_be_part: bool = False, with_features: bool = True) -> str:
     """The digest of a result file, or if that will do of a part of one; see `digest_in`.
+
+    Where an encoder gave its features, that is `digest_of_features`, unless `with_features` is not set.
 
     Raises
     ------
@@ -228,7 +232,35 @@ def read_digest(path: Path, *, may_be_part: bool = False) -> str:
         As `open_result` and `digest_in`.
     """
     with open_result(path, may_be_part=may_be_part) as file:
-        return digest_in(file)
+        digest, header = digest_in(file), read_header(file)
+        return checked_digest_of_features(file, header) if with_features and has_digest_of_features(header) else digest
+
+
+def stated_digest(file: ResultFile, header: Header) -> str:
+    """What `read_digest` gives, but features are not read again for it: the file's seal has been checked.
+
+    Raises
+    ------
+    InputError
+        The tables are not those of which it was written.
+    """
+    digest = digest_in(file)
+    return str(file.attrs.get(FEATURES_DIGEST)) if has_digest_of_features(header) else digest
+
+
+def read_stated_digest(path: Path) -> str:
+    """The digest of features as a file says it that was just written and sealed.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    try:
+        with h5py.File(path, "r") as file, damage_is_named(file):
+            return str(file.attrs[FEATURES_DIGEST])
+    except OSError as error:
+        raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
 
 
 def digest_in(file: ResultFile) -> str:
@@ -355,6 +387,9 @@ class ResultOrigin:
     thresholds: tuple[float, ...]
     feature_widths: tuple[int, ...]
     """Length of the feature vectors, 0 where none are kept."""
+    feature_type: str
+    encoder_sha256: str
+    """Of the encoder beside the model; empty where there was none."""
     tissue_method: str
     n_tiles_failed: int
     software_version: str
@@ -382,6 +417,8 @@ def read_origin(path: Path, *, may_be_part: bool = False) -> ResultOrigin:
             stain=header.model.stain,
             thresholds=tuple(level.threshold for level in header.levels),
             feature_widths=tuple(level.n_features for level in header.levels),
+            feature_type=header.levels[0].feature_type,
+            encoder_sha256="" if header.encoder is None else header.encoder.level_sha256[0],
             tissue_method=header.tissue_method,
             n_tiles_failed=header.n_tiles_failed,
             software_version=str(file.attrs["software_version"]),

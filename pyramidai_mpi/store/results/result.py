@@ -104,6 +104,8 @@ class LevelRecord:
         The decision block's threshold.
     n_features
         Length of the feature vectors kept, 0 for none.
+    feature_type
+        ``float32`` or ``float16``: what their numbers are kept in.
     network
         Level of the model whose network looked; None for that of the same number.
     cell
@@ -135,6 +137,7 @@ class LevelRecord:
     base: int | None = None
     ring_before: int = 0
     ring_after: int = 0
+    feature_type: str = "float32"
 
     @property
     def side(self) -> int:
@@ -234,6 +237,8 @@ class Result:
         Which part of a result it is; None for a whole one.
     prediction
         What the model's aggregator says of the slide; None of a model of tiles alone, and in a part.
+    encoder
+        The package that gave the features of level 0 beside the model; None where there was none.
     """
 
     slide: SlideRecord
@@ -248,6 +253,12 @@ class Result:
     execution: Execution
     part: PartRecord | None = None
     prediction: SlidePrediction | None = None
+    encoder: ModelRecord | None = None
+
+    @property
+    def has_encoded(self) -> bool:
+        """Whether an encoder gave features, as the model or beside it."""
+        return self.encoder is not None or not self.model.classes
 
     @property
     def n_positive(self) -> int:

@@ -14,7 +14,7 @@ from pyramidai_mpi.pyramid.looked_at import warning_of
 from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
 from pyramidai_mpi.pyramid.tissue import Areas
 from pyramidai_mpi.store.results.dense import areas_on_map, map_of, read_dense_map
-from pyramidai_mpi.store.results.reader import digest_in, open_result
+from pyramidai_mpi.store.results.reader import open_result, stated_digest
 from pyramidai_mpi.store.results.tables import (
     count_decisions,
     damage_is_named,
@@ -23,6 +23,7 @@ from pyramidai_mpi.store.results.tables import (
     read_execution,
     read_header,
     read_mask_rows,
+    read_tissue_counts,
 )
 
 if TYPE_CHECKING:
@@ -141,13 +142,14 @@ def read_areas(file: ResultFile, header: Header) -> Areas:
     if header.levels[0].cell is not None:
         mask = read_mask_rows(file, 0, header.mask_shape[0])
         return areas_on_map(read_dense_map(file), mask, header.mask_downsample, header.slide.mpp)
-    positive = [rows.index[rows.decision == Decision.ZOOM] for rows in iter_rows(file, 0)]
-    return Areas.measure(
-        read_mask_rows(file, 0, header.mask_shape[0]),
-        header.mask_downsample * header.slide.mpp,
-        round(header.grid.l0_side(0) / header.mask_downsample),
-        np.concatenate([np.empty((0, 2), np.uint32), *positive]),
-    )
+    pixels_per_tile = round(header.grid.l0_side(0) / header.mask_downsample)
+    rows, cols = (-(-extent // pixels_per_tile) for extent in header.mask_shape)
+    is_positive = np.zeros((rows, cols), bool)
+    for tiles in iter_rows(file, 0):
+        col, row = tiles.index[tiles.decision == Decision.ZOOM].T
+        is_positive[row, col] = True
+    counts = read_tissue_counts(file, header, (cols, rows))
+    return Areas.of_counts(counts, header.mask_downsample * header.slide.mpp, is_positive)
 
 
 def read_account(path: Path, *, may_be_part: bool = False) -> SlideAccount:
@@ -168,7 +170,7 @@ def read_account(path: Path, *, may_be_part: bool = False) -> SlideAccount:
             unreadable=header.n_tiles_failed,
             seconds=_seconds(execution.attributes),
             balance=_balance(execution),
-            digest=digest_in(file),
+            digest=stated_digest(file, header),
             quickhash=header.slide.quickhash,
             tissue_mm2=areas.tissue,
             positive_mm2=areas.positive,

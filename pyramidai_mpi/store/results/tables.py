@@ -14,6 +14,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.grid import Grid, GridLevel
+from pyramidai_mpi.pyramid.tissue import block_sums
 from pyramidai_mpi.store.results.prediction import read_prediction_record
 from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, Execution, LevelRecord, ModelRecord, SlideRecord
 
@@ -29,6 +30,7 @@ ResultFile: TypeAlias = h5py.File
 
 BLOCK_ROWS = 65536
 _BLOCK_BYTES = 1 << 26
+_MASK_ROWS = 512
 
 _Arguments = ParamSpec("_Arguments")
 _Found = TypeVar("_Found")
@@ -58,6 +60,8 @@ class Header:
         What was written as the digest of its content; None in a file of the first versions, which wrote none.
     prediction
         What the model's aggregator says of the slide; None where it has none.
+    encoder
+        What gave the features of level 0 beside the model; None where nothing did.
     """
 
     slide: SlideRecord
@@ -72,6 +76,12 @@ class Header:
     n_tiles_failed: int
     digest: str | None
     prediction: PredictionRecord | None = None
+    encoder: ModelRecord | None = None
+
+    @property
+    def is_of_encoder(self) -> bool:
+        """Whether the model is an encoder, which gives features and no scores."""
+        return not self.model.classes
 
     @property
     def grid(self) -> Grid:
@@ -104,11 +114,23 @@ class Header:
         Raises
         ------
         InputError
-            When the positive class is none of the classes.
+            When the positive class is none of the classes, as of an encoder, which has none.
         """
+        if self.is_of_encoder:
+            raise InputError(
+                f"the result of {self.slide.name}: is of the encoder {self.model.name}, which gives features and no "
+                "scores; use a result of a classifier, or for features `export --clam`"
+            )
         if self.model.positive_class not in self.model.classes:
             raise InputError(f"a result's positive class {self.model.positive_class!r:.80} is none of its classes")
         return self.model.classes.index(self.model.positive_class)
+
+
+def model_in_words(header: Header) -> str:
+    """What the model of a result gives, for people."""
+    if header.is_of_encoder:
+        return f"encoder, {header.levels[0].n_features} features a tile ({header.levels[0].feature_type})"
+    return f"{', '.join(header.model.classes)}; positive: {header.model.positive_class}"
 
 
 @dataclass(frozen=True)
@@ -201,6 +223,7 @@ def read_header(file: ResultFile) -> Header:
         n_tiles_failed=int(file.attrs["n_tiles_failed"]),
         digest=str(file.attrs["digest"]) if "digest" in file.attrs else None,
         prediction=read_prediction_record(file),
+        encoder=read_model_record(file, "encoder") if "encoder" in file else None,
     )
 
 
@@ -219,9 +242,9 @@ def read_slide_record(file: ResultFile) -> SlideRecord:
     )
 
 
-def read_model_record(file: ResultFile) -> ModelRecord:
-    """The model of an open result; whoever calls it names damage (`damage_is_named`)."""
-    model = file["model"].attrs
+def read_model_record(file: ResultFile, group: str = "model") -> ModelRecord:
+    """The model of an open result, or its encoder; whoever calls it names damage (`damage_is_named`)."""
+    model = file[group].attrs
     return ModelRecord(
         name=str(model["name"]),
         classes=tuple(str(name) for name in model["classes"]),
@@ -247,6 +270,7 @@ def _read_level(group: h5py.Group) -> LevelRecord:
         spacing_um_px=float(attributes["spacing_um_px"]),
         threshold=float(attributes["threshold"]),
         n_features=int(group["features"].shape[1]) if "features" in group else 0,
+        feature_type=group["features"].dtype.name if "features" in group else "float32",
         **{
             name: int(attributes[stored])
             for name, stored in CELL_ATTRIBUTES.items()
@@ -330,7 +354,44 @@ def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bo
     InputError
         When they cannot be read.
     """
-    return np.asarray(file["tissue/mask"][top:bottom], dtype=bool)
+    rows = file["tissue/mask"][top:bottom]
+    tissue: npt.NDArray[np.bool_] = rows.view(np.bool_)
+    np.not_equal(rows, 0, out=tissue)  # in place, as a large slide's mask is hundreds of MB
+    return tissue
+
+
+def read_packed_mask(file: ResultFile, header: Header) -> npt.NDArray[np.uint8]:
+    """The tissue mask, each row packed by `numpy.packbits`; read in bands.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    height, width = header.mask_shape
+    packed = np.empty((height, -(-width // 8)), np.uint8)
+    for top in range(0, height, _MASK_ROWS):
+        packed[top : top + _MASK_ROWS] = np.packbits(read_mask_rows(file, top, min(top + _MASK_ROWS, height)), axis=1)
+    return packed
+
+
+def read_tissue_counts(file: ResultFile, header: Header, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """Mask pixels of tissue in each level-0 tile, int32 (rows, cols) for `shape` (cols, rows); read in bands.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
+    block = round(header.grid.l0_side(0) / header.mask_downsample)
+    (cols, rows), height = shape, header.mask_shape[0]
+    counts = np.zeros((rows, cols), np.int32)
+    band_rows = max(1, _MASK_ROWS // block)
+    for first in range(0, rows, band_rows):
+        last = min(first + band_rows, rows)
+        mask = read_mask_rows(file, min(first * block, height), min(last * block, height))
+        counts[first:last] = block_sums(mask, block, (cols, last - first))
+    return counts
 
 
 @names_damage

@@ -1,8 +1,8 @@
 """Writing the result file, by rank 0 alone or by all ranks together: the same content either way.
 
 Rank 0 alone makes the file: attributes, small tables and the level tables at their full size. The rows of the level
-tables are then filled in slabs, one a rank. With one slab (serially) rank 0 fills it; with several, all ranks open the
-file through MPI-IO and write collectively, which needs an h5py that was built with MPI.
+tables are then filled by rank 0, or by all ranks in turn, which open the file through MPI-IO and write collectively;
+that needs an h5py that was built with MPI.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, InternalError
 from pyramidai_mpi.store.files.placing import flush_file
 from pyramidai_mpi.store.results.failsafe_file import written_hdf5
+from pyramidai_mpi.store.results.feature_digest import ATTRIBUTE as FEATURES_DIGEST
+from pyramidai_mpi.store.results.feature_digest import digest_of_features, has_digest_of_features
 from pyramidai_mpi.store.results.prediction import TILE_TABLES, write_prediction
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, FORMAT, FORMAT_VERSION, PART_FORMAT
 from pyramidai_mpi.store.results.seal import FILE_VERSIONS, rows_on_disk, seal_file
+from pyramidai_mpi.store.results.tables import read_header
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,8 +34,13 @@ if TYPE_CHECKING:
     from pyramidai_mpi.store.results.result import Execution, ModelRecord, PartRecord, Result, SlideRecord
 
 _CHUNK_ROWS = 16384
+ROWS_A_ROUND = 16 * _CHUNK_ROWS
+"""Rows of a table that a rank is sent and writes at a time, of several that write: whole chunks, so no chunk has two
+writers. At 16 bytes a row they are 4 MB, and HDF5 holds them once more, compressed."""
 _COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 _FEATURE_CHUNK_BYTES = 1 << 20
+_MASK_CHUNK_BYTES = 1 << 22
+"""As who reads a band of rows unpacks the chunks that it meets."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,10 @@ def create_file(path: Path, result: Result, created: datetime, software_version:
         if result.part is not None:
             write_part(file, result.part)
         write_slide_and_model(file, result.slide, result.model)
-        mask = create_table(file, "tissue/mask", result.tissue.mask.astype(np.uint8))
+        if result.encoder is not None:
+            _write_model(file.create_group("encoder"), result.encoder)
+        pixels = np.asarray(result.tissue.mask, bool).view(np.uint8)
+        mask = create_table(file, "tissue/mask", pixels, max(1, _MASK_CHUNK_BYTES // max(1, pixels.shape[1])))
         mask.attrs.update(downsample=result.tissue.downsample, method=result.tissue.method)
         _create_levels(file, result)
         create_table(file, "failed", result.failed)
@@ -133,10 +144,13 @@ def write_slide_and_model(file: h5py.File, slide: SlideRecord, model: ModelRecor
         group.attrs["sha256"] = slide.sha256
     if slide.openslide_quickhash1 is not None:
         group.attrs["openslide_quickhash1"] = storable(slide.openslide_quickhash1)
-    group = file.create_group("model")
+    _write_model(file.create_group("model"), model)
+
+
+def _write_model(group: h5py.Group, model: ModelRecord) -> None:
     group.attrs.update(
         name=model.name,
-        classes=list(model.classes),
+        classes=np.array(model.classes, h5py.string_dtype()),  # of an encoder there are none
         positive_class=model.positive_class,
         tile_size=model.tile_size,
         scale_factor=model.scale_factor,
@@ -177,21 +191,21 @@ def _create_levels(file: h5py.File, result: Result) -> None:
             stored = {attribute: getattr(level, name) for name, attribute in CELL_ATTRIBUTES.items()}
             group.attrs.update(stored)
         if level.n_features:
-            # uncompressed, as float32 features hardly shrink, but with checksums
-            shape = (len(result.tree.levels[n]), level.n_features)
-            rows_a_chunk = min(max(1, _FEATURE_CHUNK_BYTES // (4 * level.n_features)), shape[0])
+            # uncompressed, as features hardly shrink, but with checksums
+            shape, dtype = (len(result.tree.levels[n]), level.n_features), np.dtype(level.feature_type)
+            rows_a_chunk = min(max(1, _FEATURE_CHUNK_BYTES // (dtype.itemsize * level.n_features)), shape[0])
             checked = {"chunks": (rows_a_chunk, level.n_features), "fletcher32": True} if shape[0] else {}
-            group.create_dataset("features", shape=shape, dtype=np.float32, **checked)
+            group.create_dataset("features", shape=shape, dtype=dtype, **checked)
         for name, rows in whole.tables[n].items():
-            if len(rows) == 0:  # a chunked table needs at least one row
+            if rows.size == 0:  # a chunked table needs at least one row and column
                 group.create_dataset(name, shape=rows.shape, dtype=rows.dtype)
             else:
                 chunks = (min(len(rows), _CHUNK_ROWS), *rows.shape[1:])
                 group.create_dataset(name, shape=rows.shape, dtype=rows.dtype, chunks=chunks, **_COMPRESSION)
 
 
-class FeatureWriter:
-    """Fills the feature tables of a file that `create_file` has made, block by block.
+class TableWriter:
+    """Fills the level tables of a file that `create_file` has made, block by block.
 
     Parameters
     ----------
@@ -210,11 +224,14 @@ class FeatureWriter:
             else written_hdf5(path, "r+")
         )
 
-    def write(self, level: int, first_row: int, rows: npt.NDArray[np.float32]) -> None:
-        """Write rows, float32 (n, F) with n maybe 0, from `first_row` on."""
-        dataset = self._file[f"levels/{level}/features"]
+    def write(self, level: int, name: str, first_row: int, rows: npt.NDArray[Any]) -> None:
+        """Write rows of a table, maybe none of them, from `first_row` on; its type holds them as they are."""
+        dataset = self._file[f"levels/{level}/{name}"]
+        if dataset.size == 0:  # on all ranks alike: no row, or an encoder's probabilities, which have no column
+            return
+        rows = rows.astype(dataset.dtype, copy=False)  # HDF5 converts nothing in a collective call
         if self._collective:
-            _write_rows_collectively(dataset, first_row, rows)
+            _write_rows_collectively(dataset, first_row, np.ascontiguousarray(rows))
         elif len(rows):
             dataset[first_row : first_row + len(rows)] = rows
 
@@ -228,30 +245,9 @@ def write_slab(path: Path, slab: Slab) -> None:
     with written_hdf5(path, "r+") as file:
         for n, tables in enumerate(slab.tables):
             for name, rows in tables.items():
-                if len(rows):
+                if rows.size:
                     first = slab.first_row[n]
                     file[f"levels/{n}/{name}"][first : first + len(rows)] = rows
-
-
-def write_slab_collectively(path: Path, slab: Slab, comm: Any) -> None:
-    """Fill rows from all ranks of `comm` at once, each its own slab (maybe without rows).
-
-    Collective. Every rank makes the same calls in the same order, whatever it holds and whatever fails: an error on one
-    rank is raised after the last of them.
-    """
-    failure: OSError | RuntimeError | None = None
-    with h5py.File(path, "r+", libver=FILE_VERSIONS, driver="mpio", comm=comm) as file:
-        for n, tables in enumerate(slab.tables):
-            for name in tables:
-                dataset = file[f"levels/{n}/{name}"]
-                if dataset.shape[0] == 0:
-                    continue
-                try:
-                    _write_rows_collectively(dataset, slab.first_row[n], np.ascontiguousarray(tables[name]))
-                except (OSError, RuntimeError) as error:
-                    failure = failure or error
-    if failure is not None:
-        raise failure
 
 
 def _write_rows_collectively(dataset: h5py.Dataset, first_row: int, rows: npt.NDArray[Any]) -> None:
@@ -283,12 +279,15 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
         write_execution(file, execution)
         file.attrs["complete"] = True
         file.attrs["digest"] = expected_digest
+        header = read_header(file)
+        if has_digest_of_features(header):
+            file.attrs[FEATURES_DIGEST] = digest_of_features(file, header)
         features = [level["features"] for level in file["levels"].values() if "features" in level]
         left_out = [place for table in features for place in rows_on_disk(table)]
     seal_file(path, left_out)
     flush_file(path)  # what cannot be kept is to fail here, before it is read back and named
     try:
-        read_digest(path, may_be_part=True)
+        read_digest(path, may_be_part=True, with_features=False)  # these were just read, for their digest
     except InputError as error:
         raise InternalError(f"{path}: does not hold what was to be written: {error}") from error
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.models.engines.batch_choice import fastest_batch, speeds_by_batch
+from pyramidai_mpi.models.engines.features import cosines
 from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_tiles
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
+from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.models.write import write_package
 from pyramidai_mpi.run.networks import open_package
 from pyramidai_mpi.store.files.placing import placed_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -36,7 +39,7 @@ class ConvertedNetwork:
         The network, serialised as ONNX.
     expected
         What the original makes of `sample_tiles(len(expected), tile_size)`, at `sample_positions(len(expected))` if it
-        sees positions, float32 (N, C).
+        sees positions: probabilities, float32 (N, C), or an encoder's features, float32 (N, F).
     """
 
     graph: bytes
@@ -67,6 +70,87 @@ class Agreement:
             f"{self.tiles} made-up tiles a level: probabilities {self.lowest:.3f} to {self.highest:.3f}, "
             f"greatest difference from torch {self.difference:.1e}"
         )
+
+
+@dataclass(frozen=True)
+class FeatureAgreement:
+    """How an encoder's package and the original compare on made-up tiles.
+
+    Attributes
+    ----------
+    tiles, n_features
+        How many tiles were compared, and the length of a vector.
+    difference
+        The greatest difference between two numbers, over the largest one's size.
+    cosine
+        The least cosine between a tile's two vectors.
+    batch
+        Tiles that the network is given at a time.
+    speeds
+        Tiles a second by that number, where it was measured.
+    """
+
+    tiles: int
+    n_features: int
+    difference: float
+    cosine: float
+    batch: int
+    speeds: Mapping[int, float]
+
+    def __str__(self) -> str:
+        measured = ", ".join(f"{size}: {speed:.3g}" for size, speed in self.speeds.items())
+        why = f"; tiles/s of one thread by that number: {measured}" if measured else ""
+        return (
+            f"{self.tiles} made-up tiles: {self.n_features} features each, least cosine to torch's {self.cosine:.6f}; "
+            f"{self.batch} tiles at a time{why}"
+        )
+
+
+def place_encoder(folder: Path, text: PackageText, network: ConvertedNetwork) -> FeatureAgreement:
+    """Write an encoder's package under a temporary name, run it beside the original, and give it its name.
+
+    Parameters
+    ----------
+    text
+        Where it says no ``batch``, that is found by measuring.
+    network
+        What is expected of it are features.
+
+    Raises
+    ------
+    InputError
+        When the network does not load, or differs by more than `TOLERANCE` of the largest feature; nothing is written
+        then.
+    OutputExistsError, StorageError
+        When something has the name, or the folder cannot be written.
+    """
+    with placed_folder(folder) as partial:
+        write_package(partial, text.document(1), [network.graph])
+        package = open_package(partial, check_networks=True)
+        (level,), speeds = package.levels, {}
+        if text.batch is None:
+            speeds = speeds_by_batch(level, package)
+            document = replace(text, batch=fastest_batch(speeds)).document(1)
+            write_package(partial, document, [network.graph], overwrite=True)
+            (level,) = read_package(partial).levels
+        expected = network.expected
+        _, features = OnnxEngine(level, package).predict(sample_tiles(len(expected), text.tile_size), features=True)
+        assert features is not None
+        found = FeatureAgreement(
+            tiles=len(expected),
+            n_features=features.shape[1],
+            difference=float(np.abs(features - expected).max() / max(float(np.abs(expected).max()), 1e-9)),
+            cosine=float(cosines(expected, features).min()),
+            batch=level.batch,
+            speeds=speeds,
+        )
+        if not found.difference <= TOLERANCE:  # NaN too
+            raise InputError(
+                f"{text.name}: as ONNX its features differ by up to {found.difference:.2g} of the largest from those "
+                f"of torch, more than {TOLERANCE:g}; nothing was written; a network whose answer depends on chance or "
+                "on the other tiles of its batch cannot be imported"
+            )
+    return found
 
 
 def place_package(folder: Path, text: PackageText, networks: Sequence[ConvertedNetwork]) -> Agreement:

@@ -52,6 +52,15 @@ class TileClassifier(nn.Module):
         return probabilities_of(self.network(self.normalised(tiles)))
 
 
+class TileEncoder(TileClassifier):
+    """Normalisation before a network whose output are features, float32 (B, F)."""
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Features, as above."""
+        features: torch.Tensor = self.network(self.normalised(tiles)).float()
+        return features
+
+
 def probabilities_of(logits: torch.Tensor) -> torch.Tensor:
     """Float32 (B, C) of logits (B, C); two columns of logits (B, 1)."""
     logits = logits.float()
@@ -62,12 +71,21 @@ def probabilities_of(logits: torch.Tensor) -> torch.Tensor:
 
 
 def expected_probabilities(network: nn.Module, float_input: FloatInput, side: int) -> npt.NDArray[np.float32]:
-    """What torch makes of `sample_tiles(COMPARED_TILES, side)`, float32 (COMPARED_TILES, C).
+    """What a classifier in torch makes of `sample_tiles(COMPARED_TILES, side)`, float32 (COMPARED_TILES, C)."""
+    found: npt.NDArray[np.float32] = probabilities_of(_answers(network, float_input, side)).numpy()
+    return found
 
-    The pixels are prepared step by step as for training, not by `TileClassifier`.
-    """
+
+def expected_features(network: nn.Module, float_input: FloatInput, side: int) -> npt.NDArray[np.float32]:
+    """What an encoder in torch makes of these tiles, float32 (COMPARED_TILES, F)."""
+    found: npt.NDArray[np.float32] = _answers(network, float_input, side).float().numpy()
+    return found
+
+
+def _answers(network: nn.Module, float_input: FloatInput, side: int) -> torch.Tensor:
+    """The pixels are prepared step by step as for training, not by `TileClassifier`."""
     pixels = torch.from_numpy(sample_tiles(COMPARED_TILES, side)).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (float_input.mean, float_input.std))
     with torch.inference_mode():
-        found: npt.NDArray[np.float32] = probabilities_of(network((pixels - mean) / std)).numpy()
-    return found
+        answers: torch.Tensor = network((pixels - mean) / std)
+    return answers

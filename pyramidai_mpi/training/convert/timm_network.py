@@ -13,12 +13,18 @@ from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.models.package import FloatInput
 from pyramidai_mpi.training.convert.checked_package import ConvertedNetwork
 from pyramidai_mpi.training.convert.state_file import fill, read_state
-from pyramidai_mpi.training.convert.tile_classifier import TileClassifier, expected_probabilities, probabilities_of
+from pyramidai_mpi.training.convert.tile_classifier import (
+    TileClassifier,
+    TileEncoder,
+    expected_features,
+    expected_probabilities,
+    probabilities_of,
+)
 from pyramidai_mpi.training.convert.timm_gate import timm
 from pyramidai_mpi.training.networks.export import OUTPUTS, to_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch import nn
@@ -110,39 +116,90 @@ def convert(source: TimmNetwork, side: int, n_classes: int) -> ConvertedNetwork:
     InputError
         When it does not take tiles of this side, or torch cannot convert it.
     """
-    try:
-        with torch.inference_mode():
-            shape = tuple(source.network(torch.zeros((2, 3, side, side))).shape)
-    except Exception as error:  # networks raise whatever does not fit
-        raise InputError(
-            f"timm's {source.name} does not take tiles of {side} x {side} pixels (it was made for {source.tile_size}): "
-            f"{_reason(error)}"
-        ) from error
+    shape = _answer_of(source, side)
     if shape not in {(2, n_classes), (2, 1)}:
         raise InputError(f"timm's {source.name} gives {shape} for two tiles; it is no classifier of tiles")
     classifier = TileClassifier(source.network, source.float_input)
     outputs: tuple[str, ...] = OUTPUTS[:1]
     if _gives_features(source.network, side):
         classifier, outputs = _WithFeatures(source.network, source.float_input), OUTPUTS
-    try:
-        graph = to_onnx(classifier, side, outputs)
-    except Exception as error:  # the exporter raises whatever it meets
-        raise InputError(f"timm's {source.name}: torch cannot convert it to ONNX: {_reason(error)}") from error
+    graph = _graph(classifier, source.name, side, outputs)
     return ConvertedNetwork(graph, expected_probabilities(source.network, source.float_input, side))
 
 
-def _create(name: str, n_classes: int, seed: int, *, pretrained: bool = False) -> Any:
+def encoder(name: str, settings: Mapping[str, Any], weights: Path | None, seed: int | None) -> TimmNetwork:
+    """A network without its last layer, whose output are features.
+
+    Parameters
+    ----------
+    settings
+        Further arguments of timm's ``create_model``.
+    weights
+        State dict of the network; its last layer, if there is one, is left out. None for those that timm fetches.
+    seed
+        Of weights drawn at random instead; None where they are not.
+
+    Raises
+    ------
+    UsageError
+        When timm has no such network.
+    InputError
+        When it cannot be made so, or the weights cannot be used.
+    """
+    found = _create(name, 0, seed or 0, pretrained=weights is None and seed is None, **settings)
+    if weights is not None:
+        heads = _heads(found)
+        state = {key: value for key, value in read_state(weights).items() if not key.startswith(heads)}
+        fill(weights, found, state, (), f"timm's {name}")
+    return _described(name, found, has_head=seed is None)
+
+
+def convert_encoder(source: TimmNetwork, side: int) -> ConvertedNetwork:
+    """The network in ONNX, with features as its only output.
+
+    Raises
+    ------
+    InputError
+        When it does not take tiles of this side, gives no vector, or torch cannot convert it.
+    """
+    shape = _answer_of(source, side)
+    if len(shape) != 2 or shape[0] != 2:
+        raise InputError(f"timm's {source.name} gives {shape} for two tiles; expected a vector of features of each")
+    graph = _graph(TileEncoder(source.network, source.float_input), source.name, side, OUTPUTS[1:])
+    return ConvertedNetwork(graph, expected_features(source.network, source.float_input, side))
+
+
+def _create(name: str, n_classes: int, seed: int, *, pretrained: bool = False, **settings: Any) -> Any:
     if not name.startswith("hf-hub:") and not timm.is_model(name):
         raise UsageError(f"timm {timm.__version__} has no network {name!r}; timm.list_models() lists them")
     torch.manual_seed(seed)
     try:
         with _silence():
-            return timm.create_model(name, pretrained=pretrained, num_classes=n_classes).eval()
+            return timm.create_model(name, pretrained=pretrained, num_classes=n_classes, **settings).eval()
     except Exception as error:  # timm and the libraries that fetch for it share no base
         what = "its weights cannot be fetched" if pretrained else "it cannot be made"
         raise InputError(
             f"timm's {name}: {what}: {_reason(error)}; give a local state dict with --weights FILE"
         ) from error
+
+
+def _answer_of(source: TimmNetwork, side: int) -> tuple[int, ...]:
+    """Shape of what it gives for two tiles."""
+    try:
+        with torch.inference_mode():
+            return tuple(source.network(torch.zeros((2, 3, side, side))).shape)
+    except Exception as error:  # networks raise whatever does not fit
+        raise InputError(
+            f"timm's {source.name} does not take tiles of {side} x {side} pixels (it was made for {source.tile_size}): "
+            f"{_reason(error)}"
+        ) from error
+
+
+def _graph(network: nn.Module, name: str, side: int, outputs: tuple[str, ...]) -> bytes:
+    try:
+        return to_onnx(network, side, outputs)
+    except Exception as error:  # the exporter raises whatever it meets
+        raise InputError(f"timm's {name}: torch cannot convert it to ONNX: {_reason(error)}") from error
 
 
 def _described(name: str, network: Any, *, has_head: bool) -> TimmNetwork:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.models.write import PackageText
 from pyramidai_mpi.store.files.placing import check_free
-from pyramidai_mpi.training.convert.checked_package import place_package
+from pyramidai_mpi.training.convert.checked_package import place_encoder, place_package
 from pyramidai_mpi.training.convert.paper_package import weights_text
-from pyramidai_mpi.training.convert.timm_network import convert, network_from_file, pretrained_network, random_network
+from pyramidai_mpi.training.convert.timm_network import (
+    convert,
+    convert_encoder,
+    encoder,
+    network_from_file,
+    pretrained_network,
+    random_network,
+)
 from pyramidai_mpi.training.convert.zoo import chosen_class
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from pyramidai_mpi.training.convert.checked_package import Agreement
+    from pyramidai_mpi.training.convert.checked_package import Agreement, FeatureAgreement
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,63 @@ class TimmRequest:
     tile_size: int | None = None
     levels: int = 1
     threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class EncoderRequest:
+    """What encoder to make of which network.
+
+    Attributes
+    ----------
+    architecture, settings
+        The network's name in timm, and further arguments of timm's ``create_model``.
+    base_mpp
+        Micrometres per pixel of the tiles.
+    weights
+        Its state dict; None for the weights that timm fetches.
+    seed
+        Of weights that are drawn at random instead; None where they are not.
+    tile_size
+        Side of a tile in pixels; None for the one that timm names.
+    batch
+        Tiles that the network is given at a time; None to find by measuring.
+    """
+
+    architecture: str
+    base_mpp: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: Path | None = None
+    seed: int | None = None
+    tile_size: int | None = None
+    batch: int | None = None
+
+
+def import_encoder(folder: Path, request: EncoderRequest) -> tuple[PackageText, FeatureAgreement]:
+    """Write the package of an encoder.
+
+    Raises
+    ------
+    UsageError
+        When timm has no such network.
+    InputError, OutputExistsError, StorageError
+        When weights cannot be used, or the package cannot be written.
+    """
+    check_free(folder)
+    name = request.architecture
+    network = encoder(name, request.settings, request.weights, request.seed)
+    side = request.tile_size or network.tile_size
+    origin = "weights that timm fetched" if request.weights is None else weights_text([request.weights])
+    is_random = request.seed is not None
+    text = PackageText(
+        name=f"{name}-random" if is_random else name,
+        description=f"timm's {name} as an encoder; {'random weights' if is_random else origin}",
+        classes=(),
+        tile_size=side,
+        base_mpp=request.base_mpp,
+        random_weights=is_random,
+        batch=request.batch,
+    )
+    return text, place_encoder(folder, text, convert_encoder(network, side))
 
 
 def import_timm(folder: Path, request: TimmRequest) -> tuple[PackageText, Agreement]:

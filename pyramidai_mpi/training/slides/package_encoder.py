@@ -35,7 +35,7 @@ class OnnxEncoder(nn.Module):
     Parameters
     ----------
     package
-        The package; its network has a second output, features, and its tiles are bytes.
+        The package: of an encoder, or one whose network has a second output, features. Its tiles are bytes.
 
     Raises
     ------
@@ -54,14 +54,14 @@ class OnnxEncoder(nn.Module):
                 "without"
             )
         graph = onnx.load(self._where, load_external_data=False).graph
-        if len(graph.output) < 2:
+        if len(graph.output) < 2 and not package.is_encoder:
             raise InputError(f"{self._where}: has no second output, features; give a package whose network has")
         stored = {one.name for one in graph.initializer}
         inputs = [value.name for value in graph.input if value.name not in stored]
         if len(inputs) > 1:
             raise InputError(f"{self._where}: sees more than pixels ({', '.join(inputs)}), and cannot learn here")
         self._input = inputs[0]
-        self._output = graph.output[1].name
+        self._output = graph.output[-1].name
         self._nodes = _needed(graph, self._output)
         unknown = sorted({node.op_type for node in self._nodes} - set(_OPERATORS))
         if unknown:
