@@ -44,7 +44,7 @@ def plant_in_engine(liar: Liar, what: str) -> None:
 
     def predict(self: Any, pixels: np.ndarray, **options: Any) -> Any:
         probability, features = real(self, pixels, **options)
-        for n, tile in enumerate(pixels):
+        for n, tile in enumerate(pixels if what != "features" or features is not None else ()):
             if liar.lies(tile):
                 if what == "features":
                     features[n : n + 1].view(np.uint32)[0, 0] ^= 1

@@ -12,6 +12,7 @@ from pyramidai_mpi.synth.slide import write_slide
 from pyramidai_mpi.synth.spec import SynthSpec
 from pyramidai_mpi.testing.launch import REPOSITORY, mpirun
 from tests.end_to_end.conftest import digest_of, pyramidai
+from tests.packages import write_encoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +109,21 @@ def test_a_feature_that_is_wrong_by_its_last_bit_is_found(slides: list[Path], tm
     assert job.returncode == 74, job.stderr
     assert re.search(r"rank 1 \(host \S+\) has computed other features of the same pixels", job.stderr)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a classifier"])
+def test_features_of_encoders_are_audited(slides: list[Path], ranks: int, beside: bool, tmp_path: Path) -> None:
+    encoder = write_encoder(tmp_path / "encoder", side=224, batch=8)
+    words = ["--encoder", encoder] if beside else ["--model", encoder]
+    out, plain = tmp_path / "out.h5", tmp_path / "plain.h5"
+    job = pyramidai(slides[0], "-o", out, "--audit", "50", *words, ranks=ranks)
+    assert job.returncode == 0, job.stderr
+    assert pyramidai(slides[0], "-o", plain, *words).returncode == 0
+    assert digest_of(out) == digest_of(plain)
+    bad = lying(ranks, ranks - 1, "features", slides[0], "-o", tmp_path / "bad.h5", "--audit", "100", *words)
+    assert bad.returncode == 74, bad.stderr
+    assert re.search(rf"rank {ranks - 1} \(host \S+\) has computed other features of the same pixels", bad.stderr)
 
 
 def test_without_an_audit_the_same_lie_is_believed(slides: list[Path], honest: str, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def record_in_words(record: npt.NDArray[np.void]) -> str:
     said = []
     for name in record.dtype.names or ():
         values = np.atleast_1d(record[name][0])
-        if name in (TILE_DTYPE.names or ()) or values.size > _MOST_VALUES:
+        if name in (TILE_DTYPE.names or ()) or not 0 < values.size <= _MOST_VALUES:
             continue
         if name == "decision":
             said.append(f"decision {Decision(int(values[0])).name.lower()}")
