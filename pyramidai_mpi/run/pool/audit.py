@@ -174,7 +174,7 @@ class AuditBook:
         self._audit, self._analysis, self._send = audit, analysis, send
         self._group_size, self._name, self._of_several = group_size, name, of_several
         self._slides: dict[int, _Slide] = {}
-        self._tickets: dict[int, tuple[int, list[int]]] = {}
+        self._tickets: dict[int, list[int]] = {}
         self._next_ticket = 0
         self._load: Counter[int] = Counter()
         self.failure: StorageError | None = None
@@ -255,7 +255,7 @@ class AuditBook:
     def answered(self, slide: int, source: int, payload: bytes) -> None:
         """A rank has done tiles again, or none of them, as the run is to stop or the slide has ended."""
         ticket, witness = Witness.from_bytes(payload, self._analysis)
-        _, keys = self._tickets.pop(ticket)
+        keys = self._tickets.pop(ticket)
         state = self._slides.get(slide)
         if state is None or self.failure is not None:
             return
@@ -327,7 +327,7 @@ class AuditBook:
             return  # nobody may answer any more
         items = self._slides[slide].items
         self._next_ticket += 1
-        self._tickets[self._next_ticket] = (slide, group.keys)
+        self._tickets[self._next_ticket] = group.keys
         tasks = np.concatenate([items[key].task for key in group.keys])
         self._send(group.auditor, Kind.AUDIT, slide, order_bytes(self._next_ticket, group.fresh, tasks))
 
