@@ -14,7 +14,7 @@ from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_ti
 from pyramidai_mpi.models.engines.trial import try_loading
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.run.aggregation import keeps_features
-from pyramidai_mpi.run.facts import Fact, Kind
+from pyramidai_mpi.run.facts import Fact, Kind, description_hash
 from pyramidai_mpi.slides.spacing import SNAP_TOLERANCE
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ LEAST_COSINE = 0.99
 _TILES = 4
 
 NO_ENCODER = Fact("encoder_sha256", "--encoder", "", Kind.MODEL, has_own_place=True)
-"""Of a run without one. Like the next it stands in no table: journals and results of before there were any match."""
+NO_DESCRIPTION = Fact("encoder_yaml_sha256", "--encoder's model.yaml", "", Kind.MODEL, has_own_place=True)
+"""Of a run without one. Like the next these stand in no table: journals and results of before there were any match."""
 WHOLE_FEATURES = Fact("feature_type", "--feature-type", "float32", Kind.SETTING, has_own_place=True)
 
 
@@ -88,6 +89,7 @@ def facts_of_encoding(settings: RunSettings, package: ModelPackage) -> Facts:
     facts = []
     if package.encoder is not None:
         facts.append(replace(NO_ENCODER, value=package.encoder.levels[0].sha256))
+        facts.append(replace(NO_DESCRIPTION, value=description_hash(package.encoder.yaml_text)))
     if settings.model.feature_type != WHOLE_FEATURES.value:
         facts.append(replace(WHOLE_FEATURES, value=settings.model.feature_type))
     return tuple(facts)
