@@ -181,6 +181,8 @@ def _call(arguments: list[str]) -> int | None:
         if "" in arguments:  # as a path it would be the current folder, all slides of which would be analysed
             raise UsageError("'': an empty word, as of a variable without a value; leave it out, or say what was meant")
         code: int | None = _pyramidai.main(arguments, prog_name="pyramidai", standalone_mode=False, obj=arguments)
+    except click.Abort:  # what click makes of KeyboardInterrupt: no trouble, but somebody's wish
+        raise
     except Exception as error:
         if not _is_job(arguments) or (isinstance(error, PyramidError) and error.agreed):
             raise

@@ -24,6 +24,7 @@ from pyramidai_mpi.base.errors import (
 from pyramidai_mpi.cli.launcher import check_world_size
 from pyramidai_mpi.process.exit import say_before_leaving
 from pyramidai_mpi.process.host import host_name, program_mark
+from pyramidai_mpi.process.stop import was_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,16 +64,22 @@ def mpi_session(farewell: str = "interrupted", arguments: Sequence[str] | None =
             _meet(comm, arguments)
         yield comm
     except KeyboardInterrupt:
-        # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
-        time.sleep(_LET_RANK_0_SPEAK_S if comm.rank else 0)
-        say_before_leaving(f"pyramidai: {farewell}\n")
-        _abort_job(comm, ExitCode.STOPPED)
+        _end_all_as_asked(comm, farewell)
     except PyramidError as error:
         if comm.size > 1 and not error.agreed:
             _end_all(comm, error)
         raise
     except Exception as error:
+        if was_interrupted(error):
+            _end_all_as_asked(comm, farewell)
         _end_all(comm, error)
+
+
+def _end_all_as_asked(comm: MPI.Intracomm, farewell: str) -> NoReturn:
+    # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
+    time.sleep(_LET_RANK_0_SPEAK_S if comm.rank else 0)
+    say_before_leaving(f"pyramidai: {farewell}\n")
+    _abort_job(comm, ExitCode.STOPPED)
 
 
 def tell_other_ranks(arguments: Sequence[str], trouble: Exception) -> NoReturn:

@@ -149,3 +149,11 @@ def _seconds_of(text: str) -> float | None:
     if re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
         return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
     return None
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether an error is what a library has made of KeyboardInterrupt, as extensions do while they are imported."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause is not None
