@@ -191,6 +191,21 @@ def test_where_there_can_be_no_folder_nothing_is_kept(at, facts, tmp_path):
     assert cache.find(facts) is None
 
 
+def test_where_there_is_no_home_a_line_says_so_once(facts, tmp_path, caplog, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "no" / "home"))
+    caplog.set_level("INFO")
+    cache = NetworkCache.of_user()
+    assert cache.find(facts) is None
+    assert caplog.messages == []
+    for _ in range(2):
+        assert cache.keep(facts, 4, 0, COMPILED) is None
+    (line,) = caplog.messages
+    assert line.startswith("compiled networks are not kept: ")
+    assert str(tmp_path / "no") in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_folder_is_where_the_system_says(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     assert NetworkCache.of_user()._folder == tmp_path / "own/pyramidai/networks"

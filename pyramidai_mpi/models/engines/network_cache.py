@@ -217,9 +217,9 @@ class NetworkCache:
                 for folder in (self._folder.parents[1], self._folder.parent, self._folder):
                     folder.mkdir(mode=0o700, exist_ok=True)  # never the home itself
             each = [folder.lstat() for folder in (self._folder.parent, self._folder)]
-        except FileNotFoundError:
-            return False
         except OSError as error:
+            if not make and isinstance(error, FileNotFoundError):
+                return False  # not there yet
             _say_once(f"compiled networks are not kept: {error}")
             return False
         if all(stat.S_ISDIR(status.st_mode) and _is_private(status) for status in each):
