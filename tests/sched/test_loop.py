@@ -322,7 +322,7 @@ class WaitsForAPoll:
     batch_size = 1
 
     def __init__(self):
-        self.called, self.polled = threading.Event(), threading.Event()
+        self.begun, self.called, self.polled = threading.Event(), threading.Event(), threading.Event()
         self.threads = set()
 
     def on_start(self, wake):
@@ -332,9 +332,11 @@ class WaitsForAPoll:
         self.threads.add(threading.current_thread())
         if self.called.is_set():
             self.polled.set()
+        self.begun.set()
         return False
 
     def expand(self, tasks):
+        assert self.begun.wait(10)  # that poll does not count
         self.called.set()
         self.wake()
         assert self.polled.wait(10)
