@@ -18,6 +18,7 @@ from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, 
 from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
 from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, most_tiles_of
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
+from pyramidai_mpi.run.auditing import audit_of
 from pyramidai_mpi.run.encoding import check_precision
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
@@ -361,6 +362,7 @@ class _Run:
                 opened=opened,
                 report_progress=progress.take if progress.is_wanted else None,
                 report_end=self._ended,
+                audit=audit_of(common, package, plan, analysis, ranks),
             )
             self._clock.ends("analyse")
         except PyramidError as error:
