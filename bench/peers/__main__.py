@@ -3,11 +3,11 @@
     python -m bench.peers SLIDE --work WORK --model DIR --integers DIR --state FILE [--peer NAME]... [--chosen]
 
 The packages and the weights of level 0 as torch keeps them are what `bench.paper.paper_network` made. Makes what is
-missing below WORK: an environment a peer (`bench.peers.environments`), the network as TorchScript, the tiles (those of
-our float32 run). Then ours and the peers run in turn, A B C A B C, each from launch to exit, on the same tiles. Runs
-are added to WORK/runs/SLIDE.jsonl, so that repetitions may come in several goes; the tables are of all runs in it.
-Ratios are taken within a turn. A peer that fails is said, and left out. --chosen also asks every peer which tiles it
-would take by itself; --tables only prints.
+missing below WORK: an environment a peer (`bench.peers.environments`), the network as TorchScript, the tiles (those
+of our float32 run). Then ours and the peers run in turn, A B C A B C, each from launch to exit, on the same tiles.
+Runs are added to WORK/runs/SLIDE.jsonl, so that repetitions may come in several goes; the tables are of all runs in
+it. Ratios are to the first way of ours, within a turn. A peer that fails is said, and left out. --chosen also asks
+every peer which tiles it would take by itself; --tables only prints.
 
 What is one's own choice is the peer's: WSInfer takes as many reading processes as there are cores and at most 8,
 TRIDENT three quarters of the cores, the others `--workers`; all have batches of 32.
@@ -65,9 +65,9 @@ def main() -> None:
         ours = options.ours or [way for way in OURS if options.integers or not OURS[way].in_integers]
         if not options.integers and any(OURS[way].in_integers for way in ours):
             parser.error("--ours in 8-bit integers needs --integers")
-        measure(options, setting, [FLOAT32, *peers, *(way for way in ours if way != FLOAT32)], file)
+        measure(options, setting, [ours[0], *peers, *ours[1:]], file)
     runs = read_runs(file)
-    print_table(COST_HEADS, cost_rows(runs, FLOAT32))
+    print_table(COST_HEADS, cost_rows(runs, runs[0].way))
     print()
     print_table(AGREEMENT_HEADS, agreement_rows(setting, list(dict.fromkeys(run.way for run in runs))))
     if options.chosen:

@@ -61,6 +61,25 @@ def on(folder: Path, host: str, *words: str | Path) -> list[str]:
     return [str(_SCRIPT), "on", str(folder), host, *map(str, words)]
 
 
+def environment_of_ranks(job: str) -> dict[str, str]:
+    """Of a job by that name, of many ranks on few cores."""
+    return {
+        JOB: job,
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MPIR_CVAR_POLLS_BEFORE_YIELD": "0",
+    }
+
+
+def launcher(folder: Path, python: Path, ranks: list[int]) -> list[str | Path]:
+    """MPICH's, of the environment of `python`, for so many ranks on each of the hosts."""
+    machines = folder / "machines"
+    machines.write_text("".join(f"{host}:{n}\n" for host, n in zip(_HOSTS, ranks, strict=True)))
+    over_ssh = ["-launcher", "ssh", "-launcher-exec", folder / "rsh", "-f", machines]
+    return [python.with_name("mpirun"), *over_ssh, "-n", str(sum(ranks))]
+
+
 def measure(way: str, tree: Path, workers: int, work: Path, folder: Path) -> Dealt:
     """Run one way over the three hosts.
 
@@ -69,19 +88,14 @@ def measure(way: str, tree: Path, workers: int, work: Path, folder: Path) -> Dea
     CommandFailed
         It did not go well.
     """
-    environment = {JOB: uuid.uuid4().hex, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    environment |= {"OPENBLAS_NUM_THREADS": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "0"}
+    environment = environment_of_ranks(uuid.uuid4().hex)
     if way == "dask":
         return _dask(tree, workers, work, folder, environment)
     python = environments.python_of(work, way).absolute() if way == "mpipool" else Path(sys.executable)
-    ranks = workers + (way == "mpipool")
     # the dealer's rank is one more on the first host
     slots = [workers // 3 + (number == 0 and way == "mpipool") for number in range(3)]
-    machines = folder / "machines"
-    machines.write_text("".join(f"{host}:{n}\n" for host, n in zip(_HOSTS, slots, strict=True)))
-    launcher = [python.with_name("mpirun"), "-launcher", "ssh", "-launcher-exec", folder / "rsh", "-f", machines]
     script = "with_mpipool" if way == "mpipool" else "with_ours"
-    words = [*launcher, "-n", str(ranks), python, "-m", f"bench.peers.scheduling.{script}", tree, str(workers)]
+    words = [*launcher(folder, python, slots), python, "-m", f"bench.peers.scheduling.{script}", tree, str(workers)]
     words += [] if way == "mpipool" else [way]
     _, said = run_command(on(folder, "n1", *words), folder=REPOSITORY, environment=environment, limit_s=120)
     return Dealt(**json.loads(said.splitlines()[-1]))
@@ -93,10 +107,8 @@ def _dask(tree: Path, workers: int, work: Path, folder: Path, environment: dict[
     started = []
     full = {**os.environ, **environment}
 
-    def start(host: str, *words: str) -> None:
-        command = on(
-            folder, host, python, "-m", "distributed.cli.dask_scheduler" if not words else words[0], *words[1:]
-        )
+    def start(host: str, module: str, *words: str) -> None:
+        command = on(folder, host, python, "-m", module, *words)
         silent = subprocess.DEVNULL
         started.append(
             subprocess.Popen(command, cwd=REPOSITORY, env=full, stdout=silent, stderr=silent, start_new_session=True)

@@ -3,6 +3,9 @@
 from bench.peers.scheduling.tree import answer, asked, deal
 
 if __name__ == "__main__":
+    import os
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
     path, workers = asked()

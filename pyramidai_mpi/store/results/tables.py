@@ -14,7 +14,6 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.grid import Grid, GridLevel
-from pyramidai_mpi.pyramid.tissue import block_sums
 from pyramidai_mpi.store.results.prediction import read_prediction_record
 from pyramidai_mpi.store.results.records import read_level_record, read_model_record, read_slide_record
 from pyramidai_mpi.store.results.result import Execution
@@ -32,7 +31,6 @@ ResultFile: TypeAlias = h5py.File
 
 BLOCK_ROWS = 65536
 _BLOCK_BYTES = 1 << 26
-_MASK_ROWS = 512
 
 _Arguments = ParamSpec("_Arguments")
 _Found = TypeVar("_Found")
@@ -307,40 +305,6 @@ def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bo
     tissue: npt.NDArray[np.bool_] = rows.view(np.bool_)
     np.not_equal(rows, 0, out=tissue)  # in place, as a large slide's mask is hundreds of MB
     return tissue
-
-
-def read_packed_mask(file: ResultFile, header: Header) -> npt.NDArray[np.uint8]:
-    """The tissue mask, each row packed by `numpy.packbits`; read in bands.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read.
-    """
-    height, width = header.mask_shape
-    packed = np.empty((height, -(-width // 8)), np.uint8)
-    for top in range(0, height, _MASK_ROWS):
-        packed[top : top + _MASK_ROWS] = np.packbits(read_mask_rows(file, top, min(top + _MASK_ROWS, height)), axis=1)
-    return packed
-
-
-def read_tissue_counts(file: ResultFile, header: Header, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
-    """Mask pixels of tissue in each level-0 tile, int32 (rows, cols) for `shape` (cols, rows); read in bands.
-
-    Raises
-    ------
-    InputError
-        When they cannot be read.
-    """
-    block = round(header.grid.l0_side(0) / header.mask_downsample)
-    (cols, rows), height = shape, header.mask_shape[0]
-    counts = np.zeros((rows, cols), np.int32)
-    band_rows = max(1, _MASK_ROWS // block)
-    for first in range(0, rows, band_rows):
-        last = min(first + band_rows, rows)
-        mask = read_mask_rows(file, min(first * block, height), min(last * block, height))
-        counts[first:last] = block_sums(mask, block, (cols, last - first))
-    return counts
 
 
 @names_damage
