@@ -132,6 +132,7 @@ def analyse(
     encoder: str | os.PathLike[str] | None = None,
     backend: str = "onnxruntime",
     precision: str = "float32",
+    compiled_cache: bool = True,
     roi: str | os.PathLike[str] | None = None,
     exclude: str | os.PathLike[str] | None = None,
     tissue_mask: str | os.PathLike[str] | None = None,
@@ -147,6 +148,7 @@ def analyse(
     policy: str = DEFAULT_POLICY,
     seed: int = 0,
     writer: str = "auto",
+    audit: float = 0.0,
     time_limit: str | None = None,
     ranks: int | str | None = None,
     progress: bool | None = None,
@@ -194,6 +196,8 @@ def analyse(
         Folder of the package of an encoder that gives the features of level 0, on the tiles that the model reaches.
     backend, precision
         ``onnxruntime``, ``openvino`` or ``auto``; ``float32``, or ``bfloat16`` with OpenVINO.
+    compiled_cache
+        Keep networks that were compiled and tried in the user's cache.
     roi, exclude
         Files of outlines that the analysis is restricted to, and that are left out of it.
     tissue_mask, no_tissue
@@ -210,8 +214,8 @@ def analyse(
         How stored levels are read whose size is no whole fraction of level 0's: ``own``, ``interpolated``.
     slide_sha256
         Keep the SHA-256 of the whole slide in the result.
-    batch_size, policy, seed, writer
-        How the work is spread, and by whom it is written; the result is the same.
+    batch_size, policy, seed, writer, audit
+        How the work is spread, by whom it is written, and how many % of it is done twice; the result is the same.
     time_limit
         Stop a minute before this time is up, for `resume` to go on: ``30m``, ``2h``, ``1:30:00``.
     ranks
@@ -229,8 +233,7 @@ def analyse(
     ------
     PyramidError
         Whatever ``pyramidai run`` would end with, on every rank, as one of `pyramidai_mpi.errors`: an argument that
-        cannot be is a ValueError, a slide that is not there a FileNotFoundError, an output that is there a
-        FileExistsError.
+        cannot be is a ValueError, no such slide a FileNotFoundError, an output that is there a FileExistsError.
     TypeError
         An argument is of another type than it can be.
     """
@@ -248,7 +251,7 @@ def analyse(
         allow_approximate=allow_approximate,
         slide_sha256=slide_sha256,
     )
-    check_numbers(mpp=mpp, tissue_limit=tissue_limit, min_tissue=min_tissue, overlap=overlap)
+    check_numbers(mpp=mpp, tissue_limit=tissue_limit, min_tissue=min_tissue, overlap=overlap, audit=audit)
     check_integers(batch_size=batch_size, seed=seed, **({} if stride is None else {"stride": stride}))
     check_texts(positive_class=positive_class, time_limit=time_limit)
     check_levels(thresholds=thresholds)
@@ -272,6 +275,7 @@ def analyse(
         from pyramidai_mpi.slides.dicom import file_of_slide
 
         check_choice("--mode", mode, list(Mode))
+        asked = (features, backend, precision, feature_type, _path(encoder), compiled_cache)
         network = parse_tissue(os.fspath(tissue)).network
         settings = RunSettings(
             SlideInput(
@@ -292,11 +296,7 @@ def analyse(
                 find_model(None if model is None else Path(model)),
                 dict(thresholds or {}),
                 positive_class,
-                features,
-                backend,
-                precision,
-                feature_type,
-                _path(encoder),
+                *asked,
             ),
             Output(
                 target,
@@ -306,7 +306,7 @@ def analyse(
                 command_line="pyramidai_mpi.analyse",
                 accept_mixed=accept_mixed,
             ),
-            Schedule(policy, seed, batch_size, read_ahead),
+            Schedule(policy, seed, batch_size, read_ahead, audit),
             Mode(mode),
             Windows(None if stride is None else int(stride), overlap, stride_mode, allow_approximate),
         )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 # and the suite has to be over in minutes: tests that need more examples say so
 hypothesis.settings.register_profile("shared-machine", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("shared-machine")
+
+# not the caller's: what is made ready for later starts would be there for later tests, too
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pyramidai-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 SLOW_S, MPI_S, OTHER_S = 10.0, 4.0, 0.25
 """About what a test takes, by its marks."""

@@ -45,6 +45,7 @@ GATES = {
         "evaluation.lesions",
         "tuning.full_maps",
         "explain.",
+        "export.outlines",
         "training.whole.tissue_recipe",
     ],
     "sklearn": ["classification.forest", "classification.classifier"],

@@ -119,7 +119,8 @@ def run_case(ranks: int, case: Case, options: Options, folder: Path) -> list[Fig
             "least": round(min(row["efficiency"] for row in rows), 4),
             "most": round(max(row["efficiency"] for row in rows), 4),
         }
-        for name, unit in (("efficiency", "of ideal"), ("efficiency_per_worker", "of ideal"), ("wall_s", "s")):
+        units = {"efficiency": "of ideal", "efficiency_per_worker": "of ideal", "wall_s": "s", "cpu_us_per_tile": "us"}
+        for name, unit in units.items():
             figures.append(Figure(name, median(row[name] for row in rows), unit, setting))
     return figures
 

@@ -179,6 +179,8 @@ def measure_idleness(comm: MPI.Intracomm) -> list[Figure]:
 class EmptyAnalysis(Classify):
     """Zooms into every tile without a look at it."""
 
+    batch_grain = 1  # there are no networks
+
     def on(self, _slide: OpenSlide, rule: TileRule) -> Any:
         """Begin on a slide."""
         return OnOneSlide(self, rule)

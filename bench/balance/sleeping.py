@@ -70,6 +70,8 @@ class Measurement:
         Nominal sleeps over ranks times wall time, from a barrier until all ranks have agreed on the end.
     efficiency_per_worker : float
         The same over the ranks that compute: one less for the pool, whose first rank only deals.
+    cpu_us_per_tile : float
+        CPU time of all ranks and threads over the tiles, microseconds; the pool's start and shutdown included.
     """
 
     method: str
@@ -80,6 +82,7 @@ class Measurement:
     wall_s: float
     efficiency: float
     efficiency_per_worker: float
+    cpu_us_per_tile: float
 
 
 def run_scheduler(comm: MPI.Intracomm, work: SleepingTiles, policy: Policy, seed: int) -> tuple[int, float, float]:
@@ -137,12 +140,14 @@ def _submit(executor: Any, tiles: Tasks, chunk: int, finished: queue.SimpleQueue
 
 def measure(comm: MPI.Intracomm, work: SleepingTiles, method: str, repetition: int) -> Measurement:
     """Run `method` once on the ranks of `comm`; collective."""
+    cpu_before = time.process_time()
     if method.startswith(POOL):
         tiles, nominal, wall = run_pool(comm, work, int(method.removeprefix(POOL)))
         workers = comm.size - 1
     else:
         tiles, nominal, wall = run_scheduler(comm, work, Policy(method), seed=repetition)
         workers = comm.size
+    cpu = comm.allreduce(time.process_time() - cpu_before)
     return Measurement(
         method=method,
         ranks=comm.size,
@@ -152,6 +157,7 @@ def measure(comm: MPI.Intracomm, work: SleepingTiles, method: str, repetition: i
         wall_s=wall,
         efficiency=nominal / (comm.size * wall),
         efficiency_per_worker=nominal / (workers * wall),
+        cpu_us_per_tile=1e6 * cpu / tiles,
     )
 
 

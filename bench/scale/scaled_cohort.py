@@ -1,7 +1,8 @@
 """One pool of slides on so many cores: what the simulated scheduler does with measured costs.
 
 Makespan = loading the networks + the simulated run (openings, tiles, steals) + what ranks do beside it, shared evenly
-(slides opened again by ranks that stole of them, results written) + writing the last result.
+(slides opened again by ranks that stole of them, results written) + writing the last result. Networks run four tiles at
+a time: a batch of fewer takes as long, and what that takes is no work.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from bench.paper.slide_geometry import TILE_PX
 from bench.scale.tile_costs import BATCH_SIZE, MeasuredCosts
+from pyramidai_mpi.models.package import BATCH_SHAPE
 from pyramidai_mpi.sched import Policy
 from pyramidai_mpi.simulate.cluster import simulate_run
 from pyramidai_mpi.simulate.costs import Costs, Network
@@ -47,6 +49,9 @@ class Scaled:
         Seconds on one core over the makespan.
     scheduled
         Of the simulated part alone, seconds of work over cores times its makespan.
+    loading_s, began_s, between_s, ended_s, beside_s
+        Seconds of the makespan, means over the ranks: loading the networks; until the first task; without work between
+        two tasks; from the last task to the end of the simulated part; after that.
     reopened_s, rank0_s
         Seconds of opening slides that another rank has opened, on all ranks; of opening and writing on rank 0.
     file_bytes
@@ -61,6 +66,11 @@ class Scaled:
     efficiency: float
     speedup: float
     scheduled: float
+    loading_s: float
+    began_s: float
+    between_s: float
+    ended_s: float
+    beside_s: float
     reopened_s: float
     rank0_s: float
     file_bytes: float
@@ -86,16 +96,32 @@ class Scaled:
 
 
 def scale(
-    forest: Forest, run: str, tiles: Sequence[int], costs: MeasuredCosts, engine: EngineCosts, cores: int
+    forest: Forest,
+    run: str,
+    tiles: Sequence[int],
+    costs: MeasuredCosts,
+    engine: EngineCosts,
+    cores: int,
+    grain: int = BATCH_SHAPE,
 ) -> Scaled:
-    """Simulate the slides of `forest`, with their openings, on `cores` ranks; `tiles` by level, level 0 first."""
+    """Simulate the slides of `forest`, with their openings, on `cores` ranks.
+
+    Parameters
+    ----------
+    tiles
+        By level, level 0 first.
+    grain
+        Fewer tiles in one batch take as long as so many; 1 for tiles that are blocks of many windows.
+    """
     slide, tile_s = costs.slide, costs.tile_s(engine)
     opening_s = slide.first_opening_s(SLIDE_GIGAPIXELS)
     busy_s = Costs(
         tuple(seconds * (1 + slide.scheduler_share) for seconds in tile_s), BATCH_SIZE, opening_s=opening_s
     ).of(forest)
     dealt = owners(forest.n_roots, cores, Dealing.ROUND_ROBIN)
-    simulated = simulate_run(forest, busy_s, dealt, cores, Policy.STEAL_HALF, Network(), batch_size=BATCH_SIZE)
+    simulated = simulate_run(
+        forest, busy_s, dealt, cores, Policy.STEAL_HALF, Network(), batch_size=BATCH_SIZE, grain=grain
+    )
 
     n_slides, n_tiles = forest.n_roots, sum(tiles)
     pairs = len(np.unique(simulated.worker.astype(np.int64) * n_slides + forest.slide))
@@ -113,6 +139,11 @@ def scale(
         efficiency=useful_s / (cores * makespan_s),
         speedup=alone_s(busy_s.sum(), written_s, n_slides, engine) / makespan_s,
         scheduled=float(busy_s.sum()) / (cores * simulated.makespan_s),
+        loading_s=engine.loading_s,
+        began_s=float(simulated.began_s.mean()),
+        between_s=float((simulated.ended_s - simulated.began_s - simulated.busy_s).mean()),
+        ended_s=float(simulated.makespan_s - simulated.ended_s.mean()),
+        beside_s=beside_s,
         reopened_s=reopened_s,
         rank0_s=math.ceil(n_slides / cores) * (opening_s + written_s / n_slides),
         file_bytes=float(np.dot(tiles, slide.read_bytes[: len(tiles)])),

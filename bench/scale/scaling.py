@@ -28,6 +28,7 @@ from bench.scale.camelyon_cohort import LABELS, MEAN_TILES, build_cohort
 from bench.scale.scaled_cohort import at_stride, scale
 from bench.scale.scaling_tables import MARK, all_tables, draw_plot, put_into, scaled_lines
 from bench.scale.tile_costs import MeasuredCosts, measure_costs
+from pyramidai_mpi.models.package import BATCH_SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,11 @@ CORES = "12,128,1024"
 
 
 def scale_all(
-    cohort: SimulatedCohort, costs: MeasuredCosts, cores: Sequence[int], runs: Sequence[str] = ("pyramid", "reference")
+    cohort: SimulatedCohort,
+    costs: MeasuredCosts,
+    cores: Sequence[int],
+    runs: Sequence[str] = ("pyramid", "reference"),
+    grain: int = BATCH_SHAPE,
 ) -> list[Scaled]:
     """Every engine on every number of cores, by run."""
     found = []
@@ -49,7 +54,7 @@ def scale_all(
         forest = cohort.pyramid() if run == "pyramid" else cohort.reference()
         for engine in costs.engines:
             for n in cores:
-                found.append(scale(forest, run, tiles, costs, engine, n))
+                found.append(scale(forest, run, tiles, costs, engine, n, grain))
                 print(f"{run}, {engine.name}, {n} cores: {found[-1].hours:.3f} h", flush=True)
         del forest  # before the next one, which takes gigabytes, too
     return found
@@ -91,7 +96,7 @@ def main() -> None:
     cohort = build_cohort(load_outlines(options.outlines), options.labels, mean_tiles=options.mean_tiles)
     cores = [int(n) for n in options.cores.split(",")]
     if options.stride is not None:
-        found = scale_all(cohort, at_stride(costs, options.stride), cores, ["reference"])
+        found = scale_all(cohort, at_stride(costs, options.stride), cores, ["reference"], grain=1)
         report(figures_of(found), options.json)
         print("\n" + "\n".join(scaled_lines(found)))
         return

@@ -96,6 +96,21 @@ def scaled_lines(found: Sequence[Scaled]) -> Iterator[str]:
     yield from table_lines([*heads, "read"], rows)
 
 
+def loss_lines(found: Sequence[Scaled]) -> Iterator[str]:
+    """Where the time of the most cores goes, in seconds of each, means."""
+    most = max(one.cores for one in found)
+    heads = ["seconds of a core, of so many", "makespan", "networks loaded", "until its first task", "tasks"]
+    heads += ["between tasks", "after its last task", "opened again, written"]
+    rows = []
+    for one in found:
+        if one.cores == most:
+            lost = (one.loading_s, one.began_s, one.between_s, one.ended_s, one.beside_s)
+            tasks_s = one.makespan_s - sum(lost)
+            cells = (one.makespan_s, *lost[:2], tasks_s, *lost[2:])
+            rows.append([f"{one.engine}, {one.run}, {most} cores", *(f"{seconds:.2f}" for seconds in cells)])
+    yield from table_lines(heads, rows)
+
+
 def file_system_lines(found: Sequence[Scaled]) -> Iterator[str]:
     """From how many cores on a file system is the limit."""
     fewest = min(one.cores for one in found)
@@ -144,6 +159,7 @@ def all_tables(found: Sequence[Scaled], cohort: SimulatedCohort, costs: Measured
         cost_lines(costs),
         cohort_lines(cohort),
         scaled_lines(found),
+        loss_lines(found),
         file_system_lines(found),
         comparison_lines(found, cohort, costs),
     )

@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--model", type=Path, default=None, help="one more model, of tiles of 224 px")
     parser.add_argument("--folder", type=Path, default=None, help="for slides of up to 700 MB")
+    parser.add_argument("--copies", type=int, default=None, help="mean colour alone, N x N copies of the block, once")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     tiny = write_tiny_package(folder / "tiny", tile_size=32)
@@ -148,12 +149,15 @@ def main() -> None:
     ]
     if options.model is not None:
         each.append(Series(options.model.name, options.model, 3584, 224, (1,) if options.quick else (1, 3)))
+    if options.copies is not None:
+        each = [Series("mean colour, 32 px", tiny, 1024, 128, (options.copies,))]
+    once = options.quick or options.copies is not None
     found: dict[str, list[Point]] = {}
     figures = []
     try:
         for series in each:
             found[series.name] = [
-                measure(series, repeats, options.ranks, 1 if options.quick else options.repetitions, folder)
+                measure(series, repeats, options.ranks, 1 if once else options.repetitions, folder)
                 for repeats in series.repeats
             ]
             figures += figures_of(series, found[series.name], options.ranks)

@@ -2,9 +2,10 @@
 
     python -m bench.speed.encoder_weights TILES weights.pt [--seconds 600] [--network vit_small_patch16_224]
 
-Random weights have activations unlike trained ones. So timm's network learns the classes of the folders of TILES (one a
-class) from every second tile, turned, mirrored and with other colours; the tiles between are for the comparison. That
-is far from a foundation model, whose largest activations stand out more. Where the file is there, it goes on from it.
+Random weights have activations unlike trained ones. So timm's network learns to tell every second tile of TILES (a
+folder of folders) from the others: two views of each, cropped, turned and mirrored, are to have like features (InfoNCE,
+as SimCLR has it). The tiles between are for the comparison. Some minutes make no foundation model, whose largest
+activations stand out more. Where the file is there, it goes on from it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from PIL import Image
 
 from pyramidai_mpi.training.convert.timm_gate import timm
 
-SIDE, BATCH = 224, 16
-_RATE, _WARMING = 3e-4, 20
+SIDE, BATCH = 224, 12
+_RATE, _WARMING, _TEMPERATURE = 3e-4, 5, 0.2
 
 
 def tile_files(folder: Path) -> list[tuple[Path, int]]:
@@ -39,15 +40,23 @@ def read_tile(path: Path, corner: tuple[float, float] = (0.5, 0.5), zoom: float 
     return np.asarray(colours.crop((x, y, x + side, y + side)).resize((SIDE, SIDE)))
 
 
-def _batch(files: list[tuple[Path, int]], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    tiles, labels = [], []
-    for place in rng.integers(0, len(files), BATCH):
-        path, label = files[place]
-        tile = np.rot90(read_tile(path, tuple(rng.random(2)), rng.random() * 0.3), int(rng.integers(4)))
-        tile = tile[:, :: int(rng.choice([-1, 1]))] / 255 * rng.uniform(0.8, 1.2, 3)
-        tiles.append(((tile - 0.5) / 0.5).astype(np.float32))
-        labels.append(label)
-    return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2), torch.tensor(labels)
+def _views(files: list[Path], rng: np.random.Generator) -> torch.Tensor:
+    """Two views of each of some tiles, float32 (2 BATCH, 3, 224, 224): all first ones, then all second ones."""
+    drawn, views = rng.choice(len(files), BATCH, replace=False), []
+    for place in [*drawn, *drawn]:
+        tile = read_tile(files[place], tuple(rng.random(2)), rng.random() * 0.3)
+        tile = np.rot90(tile, int(rng.integers(4)))[:, :: int(rng.choice([-1, 1]))] / 255
+        views.append(((tile - 0.5) / 0.5).astype(np.float32))
+    return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+
+
+def _loss(features: torch.Tensor) -> torch.Tensor:
+    """InfoNCE: of all other views, the same tile's is to be the nearest."""
+    unit = torch.nn.functional.normalize(features, dim=1)
+    alike = unit @ unit.T / _TEMPERATURE
+    alike = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool), -torch.inf)
+    other = torch.arange(2 * BATCH).roll(BATCH)
+    return torch.nn.functional.cross_entropy(alike, other)
 
 
 def main() -> None:
@@ -61,8 +70,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
-    files = tile_files(asked.tiles)[::2]
-    network = timm.create_model(asked.network, num_classes=1 + max(label for _, label in files))
+    files = [path for path, _ in tile_files(asked.tiles)[::2]]
+    network = timm.create_model(asked.network, num_classes=0)
     optimiser = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=0.05)
     step = 0
     if asked.weights.exists():
@@ -72,9 +81,10 @@ def main() -> None:
         optimiser.load_state_dict(state["optimiser"])
     rng, started, losses = np.random.default_rng(step), time.monotonic(), []
     while time.monotonic() < started + asked.seconds:
-        tiles, labels = _batch(files, rng)
+        views = _views(files, rng)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = torch.nn.functional.cross_entropy(network(tiles).float(), labels)
+            features = network(views)
+        loss = _loss(features.float())
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -83,8 +93,8 @@ def main() -> None:
         optimiser.step()
         step += 1
         losses.append(float(loss.detach()))
-        if step % 20 == 0:
-            print(f"step {step}: loss {np.mean(losses[-20:]):.3f}", flush=True)
+        if step % 10 == 0:
+            print(f"step {step}: loss {np.mean(losses[-10:]):.3f}", flush=True)
     torch.save({"model": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, asked.weights)
 
 

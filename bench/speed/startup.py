@@ -2,11 +2,11 @@
 
     python -m bench.speed.startup SLIDE [--mpp X] [--model DIR]... [--backend B] [--ranks 2] [--launches 5]
 
-Launches the real command again and again and ends it when every rank has taken its first batch. A phase lasts until the
-last rank is through with it. Beside the wall clock stand the processor seconds of all processes, the children that try
-slide and networks included, for each rank: what the start takes at least with one core a rank, and what to go by on a
-machine that does other things, too. The yardstick, launched in turn with the others, starts as many ranks that import
-the libraries and do nothing. Medians; the page cache is warm after the first launch, which does not count.
+Launches the real command again and again and ends it when every rank has given its network tiles. A phase lasts until
+the last rank is through with it. Beside the wall clock stand the processor seconds of all processes, the children that
+try slide and networks included, for each rank: what the start takes at least with one core a rank, and what to go by
+on a machine that does other things, too. The yardstick, launched in turn with the others, starts as many ranks that
+import the libraries and do nothing. Medians; the page cache is warm after the first launch, which does not count.
 """
 
 from __future__ import annotations
@@ -107,8 +107,10 @@ def main() -> None:
     for model, launches in seen.items():
         setting = {"ranks": options.ranks, "backend": options.backend}
         before, before_cpu = 0.0, 0.0
-        for name, _, _ in REACHED:
-            wall = median(found.wall_s[name] for found in launches)
+        middle = {name: median(found.wall_s[name] for found in launches) for name, _, _ in REACHED}
+        # networks that an earlier start has made ready are loaded before the slide is open, others after
+        for name in sorted(middle, key=lambda name: middle[name]):
+            wall = middle[name]
             cpu = median(found.cpu_s[name] for found in launches) / options.ranks
             figures += [
                 Figure(f"{model.name}: until {name}", wall - before, "s", setting),

@@ -71,12 +71,18 @@ def _watch(reached: str, module: str, name: str, then: Callable[[], None] | None
 
 
 def _watch_first_batch() -> None:
+    """Note the first tiles that a network is given in the run; not those that it is tried with."""
     workload = import_module("pyramidai_mpi.run.pool.workload").PoolWorkload
-    real = workload.expand
+    engine = import_module("pyramidai_mpi.models.engines.fixed_batch").FixedBatchEngine
+    plain_expand, real = workload.expand, engine.predict
 
     def expand(self: Any, *arguments: Any) -> Any:
-        if workload.expand is expand:
-            workload.expand = real
+        workload.expand, engine.predict = plain_expand, predict
+        return plain_expand(self, *arguments)
+
+    def predict(self: Any, *arguments: Any, **options: Any) -> Any:
+        if engine.predict is predict:
+            engine.predict = real
             _note(REACHED[-1][0])
             from pyramidai_mpi.cli.launcher import launched_rank
 
@@ -84,7 +90,7 @@ def _watch_first_batch() -> None:
             part = target.with_name(f"part-{target.name}")
             part.write_text(json.dumps(_notes))
             part.rename(target)
-        return real(self, *arguments)
+        return real(self, *arguments, **options)
 
     workload.expand = expand
 

@@ -72,10 +72,10 @@ def watch_run(ranks: int, arguments: Sequence[str | Path], output: Path) -> Watc
     """
     words = [sys.executable, "-m", "pyramidai_mpi", "run", *map(str, arguments)]
     words += ["-o", str(output), "--no-progress", "-q"]
-    command = ["mpirun", "-n", str(ranks), *words]
+    job = ["mpirun", "-n", str(ranks), *words]
     seen = WatchedRun()
     started = time.perf_counter()
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(job)
     pids: set[int] = set()
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -83,7 +83,7 @@ def watch_run(ranks: int, arguments: Sequence[str | Path], output: Path) -> Watc
             break
         now = time.perf_counter() - started
         if len(pids) < ranks:
-            pids |= {child for child in _descendants(process.pid) if _command(child) == words}
+            pids |= {child for child in descendants(process.pid) if command(child) == words}
         done = _size(output.with_name(output.name + ".journal"))
         for rank in pids:
             with suppress(OSError, KeyError):
@@ -96,14 +96,15 @@ def watch_run(ranks: int, arguments: Sequence[str | Path], output: Path) -> Watc
     seen.cpu_s = usage.ru_utime + usage.ru_stime
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
+        raise subprocess.CalledProcessError(process.returncode, job)
     return seen
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Numbers of the processes that `pid` has started, and of those that these have."""
     found = []
     for child in _children(pid):
-        found += [child, *_descendants(child)]
+        found += [child, *descendants(child)]
     return found
 
 
@@ -113,7 +114,8 @@ def _children(pid: int) -> list[int]:
     return []
 
 
-def _command(pid: int) -> list[str]:
+def command(pid: int) -> list[str]:
+    """Words that a process was started with; none of one that is gone."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
     return []

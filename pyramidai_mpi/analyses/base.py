@@ -89,6 +89,9 @@ class Look:
     kept
         What else is kept in bytes, tile after tile: pictures, say. How many are a tile's, the field `KEPT_BYTES` of its
         record says; records without that field keep none.
+    pixels
+        CRC-32 of the pixels of each tile as they were read, uint32 (n,), where that was asked for; 0 of a tile that
+        could not be read, or of which nobody has asked.
     """
 
     records: npt.NDArray[np.void]
@@ -97,6 +100,7 @@ class Look:
     features: npt.NDArray[np.float32] | None = None
     seconds: Seconds = NO_TIME
     kept: bytes = b""
+    pixels: npt.NDArray[np.uint32] | None = None
 
 
 class SlideAnalysis(Protocol):
@@ -128,8 +132,23 @@ class SlideAnalysis(Protocol):
         ...
 
 
+class CheckedAnalysis(SlideAnalysis, Protocol):
+    """One that says what it has read, so that a run may audit it."""
+
+    def look(
+        self,
+        tiles: TileArray,
+        prepared: Sequence[Found | None] | None = None,
+        checked: npt.NDArray[np.bool_] | None = None,
+    ) -> Look:
+        """As `SlideAnalysis.look`; `Look.pixels` is wanted of the tiles `checked`, bool (n,)."""
+        ...
+
+
 class Analysis(Protocol):
     """What is done to the tiles of every slide of a run. The same on all ranks.
+
+    One whose batches take no less time for having fewer tiles says of how many, as ``batch_grain``.
 
     Attributes
     ----------

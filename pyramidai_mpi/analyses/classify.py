@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,11 @@ class Classify:
     def task(self) -> np.dtype[np.void]:
         """Nothing is said of a tile beside its place."""
         return TILE_DTYPE
+
+    @property
+    def batch_grain(self) -> int:
+        """Networks run so many tiles at a time, padding what is missing."""
+        return max(engine.batch_shape for engine in self.networks)
 
     @property
     def networks(self) -> Sequence[Engine]:
@@ -163,7 +169,12 @@ class SlideClassifier:
         """Close the slide; `prepare` does nothing from now on."""
         self._source.close()
 
-    def look(self, tiles: TileArray, prepared: Sequence[Found | None] | None = None) -> Look:
+    def look(
+        self,
+        tiles: TileArray,
+        prepared: Sequence[Found | None] | None = None,
+        checked: npt.NDArray[np.bool_] | None = None,
+    ) -> Look:
         """Classify a batch of tiles of one level.
 
         Parameters
@@ -172,6 +183,8 @@ class SlideClassifier:
             `TILE_DTYPE` records that share one level.
         prepared
             One entry a tile of what `prepare` has found, None for what is to be read now.
+        checked
+            Of which tiles the checksum of the pixels is wanted, bool (n,); None for none.
 
         Returns
         -------
@@ -182,6 +195,7 @@ class SlideClassifier:
         level = int(tiles["level"][0])
         started = time.perf_counter()
         pixels, readable, reasons = self._read(level, tiles, prepared)
+        read_pixels = None if checked is None else _checksums(pixels, readable, checked)
         read = time.perf_counter()
         readable = self._normalise_stain(pixels, readable, reasons)
         normalised = time.perf_counter()
@@ -208,6 +222,7 @@ class SlideClassifier:
             failed_records(tiles, reasons),
             features,
             Seconds(read - started, normalised - read, computed - normalised),
+            pixels=read_pixels,
         )
 
     def _kept(
@@ -274,6 +289,15 @@ class SlideClassifier:
             else:
                 kept.append(position)
         return kept
+
+
+def _checksums(pixels: RgbArray, readable: list[int], checked: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """CRC-32 of what was read of the tiles that are checked, uint32 (n,), 0 for the others."""
+    found = np.zeros(len(checked), np.uint32)
+    for k, position in enumerate(readable):
+        if checked[position]:
+            found[position] = zlib.crc32(pixels[k])
+    return found
 
 
 def _predictions(

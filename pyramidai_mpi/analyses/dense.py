@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -177,7 +178,12 @@ class SlideDense:
         """Close the slide; `prepare` does nothing from now on."""
         self._source.close()
 
-    def look(self, tiles: TileArray, prepared: Sequence[Found | None] | None = None) -> Look:
+    def look(
+        self,
+        tiles: TileArray,
+        prepared: Sequence[Found | None] | None = None,
+        checked: npt.NDArray[np.bool_] | None = None,
+    ) -> Look:
         """Score the windows of a batch of tiles of one level.
 
         Parameters
@@ -186,6 +192,8 @@ class SlideDense:
             Records of `Dense.task` that share one level.
         prepared
             One entry a tile of what `prepare` has found, None for what is to be read now.
+        checked
+            Of which tiles the checksum of the pixels is wanted, bool (n,); None for none.
 
         Returns
         -------
@@ -198,24 +206,32 @@ class SlideDense:
         for name in TILE_DTYPE.names or ():
             records[name] = tiles[name]
         if blocks.levels.each[level].block == 1:
-            look = self._tiles.look(tiles, prepared)
+            look = self._tiles.look(tiles, prepared, checked)
             for name in look.records.dtype.names or ():
                 records[name] = look.records[name]
-            return Look(records, blocks.closer(self._rule, records), look.failed, None, look.seconds)
+            closer = blocks.closer(self._rule, records)
+            return Look(records, closer, look.failed, None, look.seconds, pixels=look.pixels)
+        read_pixels = None if checked is None else np.zeros(len(tiles), np.uint32)
         reasons: dict[int, str] = {}
         seconds = Seconds()
         for position, tile in enumerate(tiles):
             found = None if prepared is None else prepared[position]
-            took, reason = self._block(level, tile, found, records[position : position + 1])
+            took, reason, region = self._block(level, tile, found, records[position : position + 1])
             seconds = Seconds(*np.add(seconds, took).tolist())
             if reason:
                 reasons[position] = reason
-        return Look(records, blocks.closer(self._rule, records), failed_records(tiles, reasons), None, seconds)
+            if read_pixels is not None and checked is not None and checked[position]:
+                read_pixels[position] = zlib.crc32(region.tobytes())
+        closer = blocks.closer(self._rule, records)
+        return Look(records, closer, failed_records(tiles, reasons), None, seconds, pixels=read_pixels)
 
     def _block(
         self, level: int, tile: np.void, found: Found | None, record: npt.NDArray[np.void]
-    ) -> tuple[Seconds, str]:
-        """Fill in the record (1,) of one block; what it took, and which of its windows have no score, and why."""
+    ) -> tuple[Seconds, str, RgbArray]:
+        """Fill in the record (1,) of one block; what it took, which of its windows have no score, and why; its pixels.
+
+        The pixels are those that were read.
+        """
         blocks, classify, side = self._dense.rule, self._dense.classify, self._dense.rule.side(level)
         known = blocks.known(self._rule, tile)
         place = self._place(level, tile, known.state)
@@ -226,7 +242,7 @@ class SlideDense:
             found = self._source.read(level, int(tile["col"]), int(tile["row"]))
         is_whole = not isinstance(found, UnreadableRegionError)
         region, why = self._without_damage(level, place, found, known.state)
-        read = time.perf_counter()
+        read, as_read = time.perf_counter(), region
         if self._normalise is not None:
             try:
                 region = self._normalise(region)
@@ -253,7 +269,7 @@ class SlideDense:
         n_failed = int((known.state == WindowState.UNREADABLE).sum())
         n_exist = int((known.state != WindowState.NOTHING).sum())
         reason = f"{n_failed} of {n_exist} windows: {why}" if n_failed else ""
-        return Seconds(read - started, normalised - read, computed - normalised), reason
+        return Seconds(read - started, normalised - read, computed - normalised), reason, as_read
 
     def _place(self, level: int, tile: np.void, state: npt.NDArray[np.uint8]) -> _Place:
         """What is to be read for a block: also its ring, where cells of that are to be looked at."""

@@ -204,6 +204,8 @@ class ModelChoice:
         ``float32``, or ``float16``: what the numbers of feature vectors are kept in.
     encoder
         Package of an encoder that gives the features of level 0 in the model's place; None for none.
+    compiled_cache
+        Keep networks that were made ready for the next start, and take those that were.
 
     Raises
     ------
@@ -219,6 +221,7 @@ class ModelChoice:
     precision: str = "float32"
     feature_type: str = FEATURE_TYPES[0]
     encoder: Path | None = None
+    compiled_cache: bool = True
 
     def __post_init__(self) -> None:
         for level, value in self.thresholds.items():
@@ -349,6 +352,8 @@ class Schedule:
         Most tiles in one call of the scheduler's worker.
     read_ahead
         ``auto``, ``always`` or ``never``: whether tiles are read before their turn (see `slides.source`).
+    audit
+        Per cent of the tiles that another rank computes again, to compare bits; 0 for none.
 
     Raises
     ------
@@ -360,9 +365,12 @@ class Schedule:
     seed: int = 0
     batch_size: int = DEFAULT_BATCH_SIZE
     read_ahead: str = "auto"
+    audit: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("--policy", self.policy, POLICIES)
+        if not 0 <= self.audit <= 100:  # no NaN either
+            raise UsageError(f"--audit {self.audit:g}: expected per cent of the tiles, from 0 to 100")
         check_choice("--read-ahead", self.read_ahead, READ_AHEAD)
         if not 1 <= self.batch_size <= MOST_BATCH_SIZE:
             raise UsageError(f"--batch-size {self.batch_size}: expected 1 to {MOST_BATCH_SIZE}")
@@ -402,16 +410,9 @@ class RunSettings:
 
     def paths(self) -> list[Path]:
         """All files and folders that are named."""
-        network = [] if self.slide.tissue_network is None else [self.slide.tissue_network]
-        encoder = [] if self.model.encoder is None else [self.model.encoder]
-        return [
-            self.slide.path,
-            self.model.path,
-            *encoder,
-            self.output.path,
-            *network,
-            *self.slide.regions.paths().values(),
-        ]
+        own = [self.slide.path, self.model.path, self.output.path]
+        besides = (path for path in (self.model.encoder, self.slide.tissue_network) if path is not None)
+        return [*own, *besides, *self.slide.regions.paths().values()]
 
     def with_output(self, **changes: Any) -> Self:
         """The same with another way with its output."""

@@ -197,8 +197,8 @@ def _result_lines(path: Path) -> Iterator[str]:
     yield f"model      {summary.model}{words}"
     yield from _claim_lines(summary.intended_use)
     if header.encoder is not None:
-        level = header.levels[0]
-        yield f"encoder    {header.encoder.name}: {level.n_features} features a tile of level 0 ({level.feature_type})"
+        kept = header.levels[0]
+        yield f"encoder    {header.encoder.name}: {kept.n_features} features a tile of level 0 ({kept.feature_type})"
     if summary.warning and part is None:
         yield f"warning    {summary.warning}"
     yield from dense_lines

@@ -18,7 +18,12 @@ from pyramidai_mpi.base.errors import ExitCode, PyramidError, StoppedError, Usag
 from pyramidai_mpi.cli.launcher import launched_rank, launched_size, prepare_environment
 from pyramidai_mpi.cli.mistyped import mistyped
 from pyramidai_mpi.cli.streams import ReaderGoneError, prepare_streams
-from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, tell_launcher_of_mpich
+from pyramidai_mpi.process.exit import (
+    PATIENCE_S,
+    leave_memory_to_the_system,
+    say_before_leaving,
+    tell_launcher_of_mpich,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # to leave with the same one, and report 143. And who asked to stop may ask twice.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    if arguments is None:  # nothing comes after it in this process
+        leave_memory_to_the_system()
     sys.exit(code)
 
 

@@ -205,13 +205,15 @@ def _quantize_encoder(package: ModelPackage, halves: Sequence[SeenTiles], folder
     from pyramidai_mpi.models.quantisation.encoder import quantise_encoder, write_quantised_encoder
 
     with tempfile.TemporaryDirectory() as scratch:
-        done = quantise_encoder(package, *halves, Path(scratch), installed_backends())
-    click.echo("computed by            tiles  tiles/s float32  tiles/s  faster  least cosine  median cosine")
+        done = quantise_encoder(package, halves[0], halves[1], Path(scratch), installed_backends())
+    click.echo(
+        "computed by            tiles  tiles/s float32  tiles/s  faster  least cosine  median cosine  less the mean"
+    )
     for one in done.reports:
         click.echo(
             f"{one.backend:11} {one.precision:9}  {one.tiles:5}  {one.float_tiles_per_s:15.1f}  "
             f"{one.tiles_per_s:7.1f}  {one.tiles_per_s / one.float_tiles_per_s:6.2f}  {one.worst:12.5f}  "
-            f"{one.median:13.5f}"
+            f"{one.median:13.5f}  {one.apart:13.5f}"
         )
     worst = done.worst
     if not worst.worst >= min_cosine:

@@ -23,6 +23,7 @@ class Networks(NamedTuple):
     encoder: Path | None
     backend: str
     precision: str
+    compiled_cache: bool
 
 
 def network_options(function: Callable[..., int]) -> Callable[..., int]:
@@ -68,6 +69,13 @@ def network_options(function: Callable[..., int]) -> Callable[..., int]:
             show_default=True,
             help="Of floating-point operations; bfloat16 needs OpenVINO and a processor that has it, and changes "
             "results.",
+        ),
+        click.option(
+            "--compiled-cache/--no-compiled-cache",
+            default=True,
+            show_default=True,
+            help="Keep networks that were compiled and tried in ~/.cache/pyramidai, or $XDG_CACHE_HOME, for a quicker "
+            "start.",
         ),
     ]
     command = with_networks

@@ -30,6 +30,7 @@ from pyramidai_mpi.base.settings import (
     SlideInput,
     parse_thresholds,
 )
+from pyramidai_mpi.cli.audit_option import AUDIT_HELP
 from pyramidai_mpi.cli.command_line import recorded_command
 from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
@@ -152,7 +153,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     show_default=True,
-    help="Of the choice of victims. Same result for all.",
+    help="Of the choice of victims, and of tiles to audit. Same result for all.",
 )
 @click.option(
     "--writer",
@@ -177,6 +178,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     show_default=True,
     help="Read tiles while others are computed; auto: while reading is mostly waiting. Same result.",
 )
+@click.option("--audit", type=float, default=0.0, metavar="P", help=AUDIT_HELP)
 @click.option(
     "--export",
     default="",
@@ -239,6 +241,7 @@ def command(
     writer: str,
     reader: str,
     odd_levels: str,
+    audit: float,
     export: str,
     read_ahead: str,
     slide_sha256: bool,
@@ -299,7 +302,7 @@ def command(
             command_line=recorded_command(click.get_current_context()),
             accept_mixed=accept_mixed,
         ),
-        Schedule(policy, seed, batch_size, read_ahead),
+        Schedule(policy, seed, batch_size, read_ahead, audit),
         Mode(mode),
         windows,
     )
@@ -405,6 +408,15 @@ class _Found:
 
 def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table: Path | None) -> None:
     """See before the work that what is made beside the results can be written: by rank 0, which will."""
+    of_scores = [one.name for one in formats if one.needs_scores]
+    if of_scores:
+        from pyramidai_mpi.models.read import read_package
+
+        if read_package(model := each[0].model.path, check_files=False).is_encoder:
+            raise UsageError(
+                f"--export {','.join(of_scores)}: shows scores, and {model} is an encoder, which gives features alone; "
+                "--export clam takes these"
+            )
     outputs, overwrite = [settings.output.path for settings in each], each[0].output.overwrite
     is_cohort = each[0].output.leave_finished
     if is_cohort:

@@ -101,6 +101,7 @@ def command(
 
     from pyramidai_mpi.base.errors import UsageError
     from pyramidai_mpi.base.extras import require_extra
+    from pyramidai_mpi.models.package import BATCH_SHAPE
     from pyramidai_mpi.simulate.costs import Network
     from pyramidai_mpi.simulate.dealing import Dealing
     from pyramidai_mpi.simulate.plot import plot_targets, write_plots
@@ -126,6 +127,8 @@ def command(
         batch_s=batch_seconds,
         opening_s=opening_seconds,
     )
+    if all(run.work.forest.windows is None for run in runs):  # blocks of windows fill what networks run at a time
+        costs = replace(costs, grain=BATCH_SHAPE)
     if window_seconds is not None:
         costs = replace(costs, level_s=(window_seconds, *(costs.level_s[1:] or costs.level_s)))
     setting = Setting(costs, Network(latency, bandwidth), seed)

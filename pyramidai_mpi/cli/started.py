@@ -92,6 +92,7 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "batch-size": schedule.batch_size,
         "policy": schedule.policy,
         "seed": schedule.seed,
+        "audit": schedule.audit,
         "positive-class": model.positive_class,
         "writer": output.writer,
         "backend": model.backend,
@@ -115,6 +116,7 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "resume": output.resume,
         "accept-mixed": output.accept_mixed,
         "allow-approximate": windows.allow_approximate,
+        "no-compiled-cache": not model.compiled_cache,
     }
     return [
         "run",

@@ -8,6 +8,7 @@ import numpy as np
 
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.types import LOOKED_AT, Decision, outcome_names
+from pyramidai_mpi.run.auditing import audit_in_words
 from pyramidai_mpi.run.shared_passes import error_in_words
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:
         yield _against_reference(report)
     if approximate := error_in_words(result.execution.attributes):
         yield approximate
+    if audited := audit_in_words(result.execution.attributes, tree.n_tiles):
+        yield audited
     ranks = counted(len(result.execution.ranks), "rank")
     yield f"{report.wall_s:.1f} s on {ranks}, busiest/ideal {report.balance:.2f}"
     part = settings.slide.part

@@ -14,7 +14,8 @@ from pyramidai_mpi.export.last_look import tissue_rows
 from pyramidai_mpi.export.shown import looks_and_scale
 from pyramidai_mpi.store.files.placing import placed
 from pyramidai_mpi.store.results.reader import open_result
-from pyramidai_mpi.store.results.tables import read_header, read_packed_mask
+from pyramidai_mpi.store.results.tables import read_header
+from pyramidai_mpi.store.results.tissue import read_packed_mask
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,8 @@ from pyramidai_mpi.slides.pyramid import read_thumbnail
 from pyramidai_mpi.slides.readers.base import check_can_be_opened
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.store.results.reader import open_result
-from pyramidai_mpi.store.results.tables import read_execution, read_header, read_packed_mask
+from pyramidai_mpi.store.results.tables import read_execution, read_header
+from pyramidai_mpi.store.results.tissue import read_packed_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

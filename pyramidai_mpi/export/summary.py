@@ -19,8 +19,8 @@ from pyramidai_mpi.store.results.tables import (
     read_execution,
     read_level_seconds,
     read_mask_rows,
-    read_tissue_counts,
 )
+from pyramidai_mpi.store.results.tissue import read_tissue_counts
 
 if TYPE_CHECKING:
     from pyramidai_mpi.store.results.result import Execution

@@ -47,7 +47,7 @@ _OF_CLASSES = ("positive_class", "decision", "aggregator", "tuning")
 """Entries that say nothing of a package without classes."""
 _NO_THRESHOLD = 1.0
 """Of an encoder's level, where there is no score to compare."""
-MOST_TOGETHER = 64
+_MOST_TOGETHER = 64
 """Tiles that a network may be given at a time."""
 
 BATCH_SHAPE = 4
@@ -369,7 +369,7 @@ def _levels(folder: Path, path: Path, entries: Any, *, is_encoder: bool) -> tupl
             raise InputError(f"{path}: levels[{position}].threshold is {threshold:g}, expected a number in [0, 1]")
         sha256 = _text(path, f"levels[{position}].sha256", fields["sha256"])
         level = _whole(path, f"levels[{position}].level", fields["level"], 0, 14)
-        batch = _whole(path, f"levels[{position}].batch", fields.get("batch", BATCH_SHAPE), 1, MOST_TOGETHER)
+        batch = _whole(path, f"levels[{position}].batch", fields.get("batch", BATCH_SHAPE), 1, _MOST_TOGETHER)
         levels.append(ModelLevel(level, folder / file_name, threshold, sha256, batch))
     levels.sort(key=lambda level: level.level)
     if [level.level for level in levels] != list(range(len(levels))):

@@ -118,7 +118,7 @@ def drawing_order(index: npt.NDArray[np.integer], seed: int, quickhash: str) -> 
     """
     salt = int.from_bytes(hashlib.sha256(f"pyramidai-sample/1 {seed} {quickhash}".encode()).digest()[:8], "little")
     keys = index_keys(index)
-    return np.lexsort((keys, _mixed(keys.astype(np.uint64) ^ np.uint64(salt)))).astype(np.int64)
+    return np.lexsort((keys, mixed_bits(keys.astype(np.uint64) ^ np.uint64(salt)))).astype(np.int64)
 
 
 def draw(index: npt.NDArray[np.integer], n: int, seed: int, quickhash: str) -> npt.NDArray[np.int64]:
@@ -126,7 +126,7 @@ def draw(index: npt.NDArray[np.integer], n: int, seed: int, quickhash: str) -> n
     return np.sort(drawing_order(index, seed, quickhash)[:n])
 
 
-def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mixed_bits(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """A bijection of 64 bits whose output looks random whatever the input: SplitMix64 (Steele et al. 2014)."""
     x = x * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

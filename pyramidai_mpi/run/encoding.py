@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.models.engines.backends import load_engine
+from pyramidai_mpi.models.engines.features import cosines
+from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_tiles
 from pyramidai_mpi.models.engines.trial import try_loading
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.run.aggregation import keeps_features
@@ -17,6 +21,12 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.run.facts import Facts
+
+log = logging.getLogger(__name__)
+
+LEAST_COSINE = 0.99
+"""Of the features of a made-up tile in a lower precision and in float32: less is no rounding, but another network."""
+_TILES = 4
 
 NO_ENCODER = Fact("encoder_sha256", "--encoder", "", Kind.MODEL, has_own_place=True)
 """Of a run without one. Like the next it stands in no table: journals and results of before there were any match."""
@@ -81,6 +91,37 @@ def facts_of_encoding(settings: RunSettings, package: ModelPackage) -> Facts:
     if settings.model.feature_type != WHOLE_FEATURES.value:
         facts.append(replace(WHOLE_FEATURES, value=settings.model.feature_type))
     return tuple(facts)
+
+
+def check_precision(package: ModelPackage, settings: RunSettings) -> None:
+    """Say how near an encoder in a lower precision comes to itself in float32, on some made-up tiles.
+
+    Raises
+    ------
+    InputError
+        Less than `LEAST_COSINE`.
+    """
+    encoder, precision = package if package.is_encoder else package.encoder, settings.model.precision
+    if encoder is None or precision == "float32":
+        return
+    tiles, places = sample_tiles(_TILES, encoder.tile_size), sample_positions(_TILES)
+    whole, rounded = (
+        load_engine(encoder.levels[0], encoder, settings.model.backend, one).predict(
+            tiles, features=True, positions=places
+        )[1]
+        for one in ("float32", precision)
+    )
+    assert whole is not None
+    assert rounded is not None
+    least = float(cosines(whole, rounded).min())
+    log.info(
+        "encoder %s in %s: least cosine to float32 %.4f, of %d made-up tiles", encoder.name, precision, least, _TILES
+    )
+    if not least >= LEAST_COSINE:
+        raise InputError(
+            f"{encoder.folder}: in {precision} its features are others than in float32 (cosine {least:.4f}, at least "
+            f"{LEAST_COSINE:g} is expected); run without --precision"
+        )
 
 
 def check_encoder(package: ModelPackage) -> None:

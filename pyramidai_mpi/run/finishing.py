@@ -16,6 +16,7 @@ from pyramidai_mpi.pyramid.metrics import speedup_in_tiles
 from pyramidai_mpi.pyramid.tree import canonical_rows
 from pyramidai_mpi.run.aggregation import SlideAggregator, check_slide
 from pyramidai_mpi.run.assemble import assemble_result, failed_lines, looked_at_in_words, with_work
+from pyramidai_mpi.run.auditing import audit_facts, audit_in_words
 from pyramidai_mpi.run.deciding import facts_at_work, run_facts
 from pyramidai_mpi.run.opening import known_from
 from pyramidai_mpi.run.output import lock_output
@@ -191,6 +192,7 @@ class Finisher:
             **collected.beginning.output.attributes,
             **self._approximate_error(collected),
             "tiles_from_journal": collected.n_restored,
+            **audit_facts(settings.schedule, collected.n_audited),
             **facts,
         }
         return assemble_result(
@@ -225,6 +227,8 @@ class Finisher:
         lines = [_summary(self._each[number], result, account.warning), *failed_lines(result)]
         if approximate := error_in_words(result.execution.attributes):
             lines.insert(1, approximate)
+        if audited := audit_in_words(result.execution.attributes, result.tree.n_tiles):
+            lines.insert(1, audited)
         return SlideEnd(code, "\n  ".join(lines), account)
 
 

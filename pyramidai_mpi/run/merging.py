@@ -15,6 +15,7 @@ from pyramidai_mpi.base.types import Decision, prediction_dtype
 from pyramidai_mpi.pyramid.tree import canonical_rows
 from pyramidai_mpi.run.aggregation import FACT, SlideAggregator
 from pyramidai_mpi.run.assemble import RANK_DTYPE, failed_lines, looked_at_in_words, n_reference, tree_by
+from pyramidai_mpi.run.auditing import audit_of_parts
 from pyramidai_mpi.run.deciding import attributes_of, values_of
 from pyramidai_mpi.run.networks import open_package
 from pyramidai_mpi.run.parts import FoundPart, check_all_there, facts_in, joined_facts, one_of_each
@@ -251,13 +252,14 @@ def joined_execution(
         kept = {
             name: value
             for name, value in told[0].items()
-            if name not in {"part", "mixed"} and not name.startswith("approximate_")
+            if name not in {"part", "mixed", "audit_percent"} and not name.startswith("approximate_")
         }
         joined = {
             **kept,
             **attributes,
             **seconds,
             **error_of_parts(told),
+            **audit_of_parts(told),
             "hosts": ", ".join(hosts),
             "n_ranks": n_ranks,
             "joined_parts": len(executions),

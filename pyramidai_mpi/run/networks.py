@@ -13,13 +13,13 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.intended_use import claim_of, scores_mean_nothing
-from pyramidai_mpi.models.engines.backends import SHARING, choose_backend, load_engine
-from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
+from pyramidai_mpi.models.engines.backends import SHARING, choose_backend
+from pyramidai_mpi.models.engines.network_cache import NetworkCache, facts_of
+from pyramidai_mpi.models.engines.ready_network import ReadyNetwork
 from pyramidai_mpi.models.engines.trial import found_in_trial, try_loading
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.models.shipped import is_shipped
 from pyramidai_mpi.process.host import cpu_description, machine_id
-from pyramidai_mpi.process.memory import trim_heap
 from pyramidai_mpi.ranks.collectives import agree, agree_on, allgather, on_rank0, ranks_alike, share_bytes
 from pyramidai_mpi.run.aggregation import check_aggregation, keeps_features
 from pyramidai_mpi.run.encoding import check_encoder, with_encoder
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
+    from pyramidai_mpi.models.engines.network_cache import CachedNetwork
+    from pyramidai_mpi.models.engines.on_demand import EngineOnDemand
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.process.sandbox import Trial
 
@@ -60,10 +61,45 @@ def open_package(folder: Path, *, check_networks: bool) -> ModelPackage:
 
 
 def begin_trial(comm: MPI.Intracomm, settings: RunSettings) -> AbstractContextManager[Trial | None]:
-    """Have a child of rank 0 try the model's networks, while the ranks do what needs none; see `settle_backend`."""
-    if comm.rank != 0 or is_shipped(settings.model.path):
+    """Have a child of rank 0 try the model's networks, while the ranks do what needs none; see `settle_backend`.
+
+    There is nothing to try of networks that an earlier start has made ready on such a machine.
+    """
+    if comm.rank != 0 or is_shipped(settings.model.path) or _are_ready(settings):
         return nullcontext()
     return try_loading(settings.model.path, settle=settings.model.backend != "openvino")
+
+
+def _are_ready(settings: RunSettings) -> bool:
+    """Whether the user's cache has all networks of a model, as far as its description tells; it may still be wrong."""
+    try:
+        package = read_package(settings.model.path, check_files=False)
+    except PyramidError:
+        return False  # all ranks will meet it together
+    if package.aggregator is not None:
+        return False
+    return all(entry is not None for entry in _ready_networks(package, settings))
+
+
+def _ready_networks(package: ModelPackage, settings: RunSettings) -> list[CachedNetwork | None]:
+    """What the cache has of a model's networks, level 0 first."""
+    model, cache = settings.model, _cache_for(settings)
+    library = "onnxruntime" if model.backend == "auto" else model.backend
+    return [cache.find(facts_of(level, package, library, model.precision)) for level in package.levels]
+
+
+def _cache_for(settings: RunSettings) -> NetworkCache:
+    model = settings.model
+    # of the shipped networks there is nothing to find out that would take longer than looking here
+    is_quick = model.backend == "onnxruntime" and is_shipped(model.path)
+    return NetworkCache.of_user() if model.compiled_cache and not is_quick else NetworkCache(None)
+
+
+def are_ready_on_all(comm: MPI.Intracomm, settings: RunSettings, package: ModelPackage, trial: Trial | None) -> bool:
+    """Whether nothing is left to find out about the networks, so that they can be loaded at once. Collective."""
+    ready = trial is None or comm.rank != 0
+    ready = ready and settings.model.backend != "auto" and None not in _ready_networks(package, settings)
+    return bool(allgather(comm, np.array([ready])).all())
 
 
 def agree_on_package(comm: MPI.Intracomm, settings: RunSettings, otherwise_positive: str | None = None) -> ModelPackage:
@@ -129,7 +165,7 @@ def settle_backend(
     def choose() -> bytes:
         if trial is not None:
             trial.check()
-        else:
+        elif None in _ready_networks(package, settings):
             _check_shipped(package)
         if settings.model.backend != "auto":
             return settings.model.backend.encode()
@@ -143,11 +179,11 @@ def settle_backend(
 
 def build_engines(
     comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings, trial: Trial | None = None
-) -> list[FixedBatchEngine]:
-    """Load the networks and settle the batch shape that all ranks use. Collective.
+) -> list[EngineOnDemand]:
+    """Make the networks ready and settle the batch shape that all ranks use; they are loaded when needed. Collective.
 
-    Each network is tried out once a machine, as equal processors and libraries give equal results: by the trial where
-    rank 0 is, by one rank for each level elsewhere.
+    Each network is made ready once a machine, as equal processors and libraries give equal results: by the trial where
+    rank 0 is, by one rank for each level elsewhere, or by an earlier start.
 
     Parameters
     ----------
@@ -170,19 +206,22 @@ def build_engines(
     found = _found_in_trial(comm, package, settings, trial)
     if 0 not in alike:
         found[:] = 0
-    engines = _load_networks(comm, package, settings, alike, found)
-    error = None
+    networks = _make_ready(comm, package, settings, alike, found)
     everyone = allgather(comm, found.reshape(-1)).reshape(comm.size, package.n_levels, 2)
-    for n, engine in enumerate(engines):
-        looked = everyone[everyone[:, n, 0] > 0, n]
-        shape, engine.n_features = int(looked[:, 0].min()), int(looked[0, 1])
-        if shape != engine.batch_shape and comm.rank == 0:
-            log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
-        engine.use_batch_shape(shape)
-        if keeps_features(settings, package) and not engine.n_features and error is None:
-            path = package.levels[n].onnx_path
-            way = "run without --features" if settings.model.features else "the package's aggregator needs them"
-            error = InputError(f"{path}: has no second output, so no features; {way}")
+    engines, error = [], None
+    try:
+        for n, network in enumerate(networks):
+            looked = everyone[everyone[:, n, 0] > 0, n]
+            shape, n_features = int(looked[:, 0].min()), int(looked[0, 1])
+            if shape != package.levels[n].batch and comm.rank == 0:
+                log.warning("the network of level %d depends on its batch, so it runs one tile at a time", n)
+            engines.append(network.on_demand(shape, n_features))
+            if keeps_features(settings, package) and not n_features:
+                path = package.levels[n].onnx_path
+                way = "run without --features" if settings.model.features else "the package's aggregator needs them"
+                raise InputError(f"{path}: has no second output, so no features; {way}")
+    except PyramidError as caught:
+        error = caught
     agree(comm, error)
     # not before: what ends a run that has looked at nothing is told alone
     if comm.rank == 0 and scores_mean_nothing(package.intended_use):
@@ -190,7 +229,7 @@ def build_engines(
     return engines
 
 
-def load_encoder(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> FixedBatchEngine | None:
+def load_encoder(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> EngineOnDemand | None:
     """The network of the encoder beside a model, tried and loaded; None where there is none. Collective.
 
     Raises
@@ -205,63 +244,40 @@ def load_encoder(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettin
     return engine
 
 
-def _load_networks(
+def _make_ready(
     comm: MPI.Intracomm,
     package: ModelPackage,
     settings: RunSettings,
     alike: Sequence[int],
     found: npt.NDArray[np.int64],
-) -> list[FixedBatchEngine]:
-    """All networks; `found` gets what this rank has to find. Collective.
+) -> list[ReadyNetwork]:
+    """All networks, ready to be loaded; `found` gets what this rank has to find. Collective.
 
-    Where a network takes long to compile, one rank of a machine does that and hands it on to the others. A last one
-    that they would all wait for is compiled by each, which takes less time.
+    What takes long to compile is compiled by one rank of a machine, and handed on to the others: by the user's cache,
+    or where there is none by messages.
     """
     in_charge = [_rank_in_charge(level.level, alike) for level in package.levels]
-    handed_on = range(0)
-    if settings.model.backend in SHARING and len(alike) > 1:
-        handed_on = range(package.n_levels - (package.n_levels % len(alike) == 1))
-    engines: dict[int, FixedBatchEngine] = {}
-
-    def load(n: int, compiled: bytes = b"") -> None:
-        level = package.levels[n]
-        engines[n] = load_engine(
-            level, package, settings.model.backend, settings.model.precision, probe=False, compiled=compiled
-        )
-        if comm.rank == in_charge[n]:
-            _look(engines[n], package, found[n])
-        trim_heap()
-
+    networks = [ReadyNetwork(level, package, settings.model, _cache_for(settings)) for level in package.levels]
     error = None
     try:
-        for n in range(package.n_levels):
-            if comm.rank == in_charge[n] or n not in handed_on:
-                load(n)
+        for n, network in enumerate(networks):
+            if comm.rank == in_charge[n]:
+                network.make_ready(found[n])
     except PyramidError as caught:
         error = caught
     agree(comm, error)
-    if settings.model.backend in SHARING:
-        machine = cast("MPI.Intracomm", comm.Split(alike[0], comm.rank))
-        received: dict[int, bytes] = {}
-        for n in handed_on:
-            own = engines[n].compiled() if comm.rank == in_charge[n] else None
-            shared = share_bytes(machine, own, alike.index(in_charge[n]))
-            if own is None:
-                received[n] = shared
-        machine.Free()
-        try:
-            for n in list(received):
-                load(n, received.pop(n))
-        except PyramidError as caught:
-            error = caught
-        agree(comm, error)
-    return [engines[n] for n in range(package.n_levels)]
-
-
-def _look(engine: FixedBatchEngine, package: ModelPackage, found: npt.NDArray[np.int64]) -> None:
-    """Settle a network's batch shape and number of features, int64 (2,), where they are not known."""
-    if not found[0]:
-        found[:] = settle_batch_shape(engine, package.tile_size), engine.n_features
+    if settings.model.backend not in SHARING:
+        return networks
+    machine = cast("MPI.Intracomm", comm.Split(alike[0], comm.rank))
+    lacking = [int(comm.rank != who and one.look() is None) for one, who in zip(networks, in_charge, strict=True)]
+    anyone = allgather(machine, np.array(lacking)).any(axis=0)
+    for n in np.flatnonzero(anyone).tolist():
+        own = networks[n].to_bytes() if comm.rank == in_charge[n] else None
+        shared = share_bytes(machine, own, alike.index(in_charge[n]))
+        if lacking[n]:
+            networks[n].take(shared)
+    machine.Free()
+    return networks
 
 
 def _found_in_trial(
@@ -270,7 +286,7 @@ def _found_in_trial(
     """What rank 0's trial has found for the run's backend, int64 (levels, 2), 0 for nothing. Collective."""
     found = np.zeros((package.n_levels, 2), np.int64)
     if trial is not None and settings.model.backend == "onnxruntime":
-        answer = found_in_trial(trial.check(), package.n_levels)
+        answer = found_in_trial(trial.check(), [level.batch for level in package.levels])
         found[:] = 0 if answer is None else answer
     shared = share_bytes(comm, found.tobytes() if comm.rank == 0 else None)
     return np.frombuffer(shared, np.int64).reshape(found.shape).copy()

@@ -114,9 +114,9 @@ class PhaseClock:
         self.seconds: dict[str, str | int | float] = {}
 
     def ends(self, phase: str) -> None:
-        """Book the time since the last phase on this one."""
+        """Book the time since the last phase on this one, which may come in pieces."""
         now = time.perf_counter()
-        self.seconds[f"{phase}_s"] = now - self._last
+        self.seconds[f"{phase}_s"] = float(self.seconds.get(f"{phase}_s", 0.0)) + now - self._last
         self._last = now
 
     def total(self) -> float:

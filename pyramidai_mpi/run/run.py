@@ -18,9 +18,18 @@ from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, 
 from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
 from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, most_tiles_of
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
+from pyramidai_mpi.run.auditing import audit_of
+from pyramidai_mpi.run.encoding import check_precision
 from pyramidai_mpi.run.finishing import Finisher, unreadable_line
 from pyramidai_mpi.run.left_to_do import slides_left
-from pyramidai_mpi.run.networks import agree_on_package, begin_trial, build_engines, load_encoder, settle_backend
+from pyramidai_mpi.run.networks import (
+    agree_on_package,
+    are_ready_on_all,
+    begin_trial,
+    build_engines,
+    load_encoder,
+    settle_backend,
+)
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
 from pyramidai_mpi.run.pool.messages import SlideEnd
@@ -31,7 +40,7 @@ from pyramidai_mpi.run.resume import read_journals
 from pyramidai_mpi.run.shared_passes import load_passes
 from pyramidai_mpi.run.stain import share_stain_engine
 from pyramidai_mpi.run.start import check_start, private
-from pyramidai_mpi.run.strides import plan_levels_of_run
+from pyramidai_mpi.run.strides import in_small_batches, plan_levels_of_run
 from pyramidai_mpi.run.write import choose_parallel, locate_features, write_result
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
 from pyramidai_mpi.store.journal.folder import JournalFolder
@@ -43,20 +52,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from mpi4py import MPI
 
-    from pyramidai_mpi.base.settings import RunSettings, Schedule
+    from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.models.engines.on_demand import EngineOnDemand
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.process.sandbox import Trial
     from pyramidai_mpi.run.pool.pool import PoolOutcome
     from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.resume import Journals
+    from pyramidai_mpi.run.strides import LevelPlan
     from pyramidai_mpi.store.results.result import Result
     from pyramidai_mpi.store.results.summary import SlideAccount
 
 
 T = TypeVar("T")
-
-_MOST_BLOCKS_AT_ONCE = 4
-"""Blocks of windows in a batch."""
 
 
 @dataclass(frozen=True)
@@ -310,13 +318,16 @@ class _Run:
             lambda slide: str(each[slide].slide.path),
         )
         try:
+            are_ready = are_ready_on_all(comm, each[0], package, trial)
+            if are_ready:  # the others load theirs while one finds the tissue
+                common, engines = self._networks(package, plan, trial, progress)
+            opened = None
             if self._is_alone:
                 progress.phase("finding tissue")
-            opened = open_by_all(comm, opener, 0) if self._is_alone else None
+                opened = open_by_all(comm, opener, 0)
             self._clock.ends("tissue")
-            progress.phase("loading the networks")
-            common = settle_backend(comm, each[0], package, trial)
-            engines = build_engines(comm, package, common, trial)
+            if not are_ready:  # a child tries them while tissue is found
+                common, engines = self._networks(package, plan, trial, progress)
             thresholds = package.thresholds(common.model.thresholds)
             classify = Classify(
                 [engines[n] for n in plan.levels.networks],
@@ -331,9 +342,7 @@ class _Run:
                 share_stain_engine(comm, package),
             )
             analysis: Classify | Dense = classify
-            batch_step = max(engine.batch_shape for engine in classify.engines)
             if plan.rule is not None:
-                batch_step = 1  # a block fills batches by itself
                 analysis = Dense(classify, plan.rule, load_passes(comm, common, package, plan))
             left = [each[slide] for slide in slides]
             journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone, watch=self._watch)
@@ -345,14 +354,15 @@ class _Run:
             progress.tiles_begin(all_follow=common.mode is not Mode.PYRAMID and plan.band is None)
             outcome = run_pool(
                 comm,
-                PoolJob(analysis, opener, finisher.begin, finisher.write, batch_step),
+                PoolJob(analysis, opener, finisher.begin, finisher.write),
                 slides,
                 journals,
-                common.schedule if plan.rule is None else _in_small_batches(common.schedule),
+                common.schedule if plan.rule is None else in_small_batches(common.schedule),
                 self._stop,
                 opened=opened,
                 report_progress=progress.take if progress.is_wanted else None,
                 report_end=self._ended,
+                audit=audit_of(common, package, plan, analysis, ranks),
             )
             self._clock.ends("analyse")
         except PyramidError as error:
@@ -369,6 +379,18 @@ class _Run:
         if comm.rank == 0:
             journals.remove_shared()
         return outcome.stats.busy_s, result
+
+    def _networks(
+        self, package: ModelPackage, plan: LevelPlan, trial: Trial | None, progress: ProgressReport
+    ) -> tuple[RunSettings, list[EngineOnDemand]]:
+        """Settings with a backend, and all networks, of which that of the first tiles is being loaded. Collective."""
+        progress.phase("loading the networks")
+        common = settle_backend(self._comm, self._each[0], package, trial)
+        engines = build_engines(self._comm, package, common, trial)
+        on_rank0(self._comm, lambda: check_precision(package, common))
+        engines[plan.levels.networks[0 if common.mode is Mode.REFERENCE else -1]].begin_loading()
+        self._clock.ends("load")
+        return common, engines
 
     def _kept_in_words(self, outcome: PoolOutcome) -> str:
         """What a run that stops has kept. Collective."""
@@ -413,11 +435,6 @@ class _Run:
             if held is not None:
                 held.close()
         return result
-
-
-def _in_small_batches(schedule: Schedule) -> Schedule:
-    """Of blocks, each as much as a batch of tiles, few at a time: they are stopped, stolen and journalled between."""
-    return replace(schedule, batch_size=min(schedule.batch_size, _MOST_BLOCKS_AT_ONCE))
 
 
 def _on_this_host(action: Callable[[], T], ranks: npt.NDArray[np.void]) -> T:

@@ -15,7 +15,7 @@ from pyramidai_mpi.pyramid.run_levels import doubling_strides, plain_levels, ste
 from pyramidai_mpi.run.facts import Fact, Kind
 
 if TYPE_CHECKING:
-    from pyramidai_mpi.base.settings import RunSettings, Windows
+    from pyramidai_mpi.base.settings import RunSettings, Schedule, Windows
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.pyramid.run_levels import RunLevels
     from pyramidai_mpi.run.facts import Facts
@@ -30,6 +30,9 @@ FACTS_OF_STRIDES = ("stride", "stride_mode", "allow_approximate", "strides", "ba
 
 _WINDOWS_COMPARED = 32
 """Of a block of an approximate run, whose blocks may be few: a slide is to have some hundred of them."""
+
+_MOST_BLOCKS_AT_ONCE = 4
+"""Blocks of windows in a batch."""
 
 
 @dataclass(frozen=True)
@@ -143,3 +146,8 @@ def _steps(mode: str, stride: int, package: ModelPackage) -> tuple[int, ...]:
     if package.band_strides is not None and package.band_strides[0] == stride:
         return package.band_strides
     return doubling_strides(stride, package.tile_size)
+
+
+def in_small_batches(schedule: Schedule) -> Schedule:
+    """Of blocks, each as much as a batch of tiles, few at a time: they are stopped, stolen and journalled between."""
+    return replace(schedule, batch_size=min(schedule.batch_size, _MOST_BLOCKS_AT_ONCE))

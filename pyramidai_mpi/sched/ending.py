@@ -1,6 +1,6 @@
 """How a rank takes part in finding the end: when waves are started, how they spread, what follows from them.
 
-Rank 0 starts a wave every 0.1 s, which also serves the progress report, and sooner when it hears that some rank has
+Rank 0 starts a wave every 0.2 s, which also serves the progress report, and sooner when it hears that some rank has
 become idle. What the sums of a wave mean is decided in `termination`; this is the part of the state machine that moves
 them.
 """
@@ -18,7 +18,7 @@ from pyramidai_mpi.sched.termination import Census, Verdict, judge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CENSUS_PAUSE_S = 0.1
+CENSUS_PAUSE_S = 0.2
 """Between two waves while no rank becomes idle: often enough to report progress."""
 CENSUS_PAUSE_NEAR_THE_END_S = 0.005
 """Between two waves when some rank has become idle since the one before began, or all are to stop."""

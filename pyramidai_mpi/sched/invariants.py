@@ -26,7 +26,7 @@ def claims_about(state: Any, neighbours: Sequence[int]) -> Iterator[tuple[str, b
 
     came, went = counts.created + state.tasks_stolen, counts.completed + in_hand + queued + state.tasks_given
     yield "no task is lost or made", came == went
-    yield "a batch is of 0 to batch_size tasks", 0 <= in_hand <= state._batch_size
+    yield "a batch is of 0 to batch_size tasks", 0 <= in_hand <= state._batches.size
     yield "a worker that waits computes nothing", not (state._worker_waits and in_hand)
     yield "a worker waits for no tasks that are there", not (state._worker_waits and queued) or takes_no_work
     yield "at the end nothing is computed", not (state.finished and in_hand)

@@ -1,9 +1,9 @@
 """A run in real time: the main thread of each rank carries messages, its worker thread computes.
 
 The main thread makes all calls of the transport. It polls until nothing arrives, hands what arrived to the state,
-carries out what the state wants, and sleeps: less than 1 ms while its rank computes, since others may wait for an
-answer; from 50 us on and longer and longer while nothing happens on an idle rank. Ranks may share cores, so an idle
-one must cost nearly nothing.
+carries out what the state wants, and sleeps (see `waiting`): less than 1 ms while its rank computes and others look for
+work, since they may wait for an answer, and up to 50 ms when there is plenty; from 50 us on and longer and longer while
+nothing happens on an idle rank. Ranks may share cores, so an idle one must cost nearly nothing.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from pyramidai_mpi.sched.workload import (
     ReportsProgress,
     Tallies,
     Tasks,
+    Wakes,
     Workload,
-    batch_field_of,
-    batch_step_of,
+    batches_of,
     checked_tasks,
 )
 
@@ -60,10 +60,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_POLL_S = 20e-3
-WORKLOAD_POLL_S = 5e-3
+WORKLOAD_POLL_S = 20e-3
+"""Not oftener than that, and at looks that are due anyway."""
+WORKLOAD_BUSY_POLL_S = 5e-3
+"""While the workload says that it waits for something."""
 PROGRESS_PERIOD_S = 0.2
 MOST_SILENCE_S = 120.0
-"""A rank that sees no wave for so long gives up. Rank 0 starts one every 0.1 s and all ranks take part, unless one
+"""A rank that sees no wave for so long gives up. Rank 0 starts one every 0.2 s and all ranks take part, unless one
 has died where no launcher ends the others (`srun` without -K1), or stands still."""
 _LONGEST_TURN_S = 1.0
 """What a turn counts at most as silence: a job that was suspended as a whole goes on."""
@@ -178,13 +181,10 @@ class _Run:
             transport.rank,
             transport.size,
             self._rules,
-            dtype,
-            workload.batch_size,
-            batch_field_of(workload),
+            batches_of(workload),
             checked_tasks(roots, dtype, "roots"),
             seed,
             workload.tally if isinstance(workload, Tallies) else tuple,
-            batch_step_of(workload),
         )
         self._lock = threading.Lock()
         self._bell = Bell()
@@ -193,13 +193,17 @@ class _Run:
         self._on_progress = workload.on_progress if isinstance(workload, ReportsProgress) else None
         self._on_poll = workload.on_poll if isinstance(workload, IsPolled) else None
         self._on_loss = workload.on_loss if isinstance(workload, HearsOfLoss) else None
+        if isinstance(workload, Wakes):
+            workload.on_start(self._wake_for_poll)
         self._next_poll = 0.0
+        self._polls_busily = False
         self._progress: Progress | None = None
         self._next_progress = 0.0
         self._stop = stop
         self._next_stop = 0.0
         self._timers: dict[Timer, float] = {}
-        self._last_wanted = 0.0  # when somebody last wanted work of this rank
+        self._last_wanted = time.perf_counter()  # when somebody last wanted work of this rank
+        self._batches_seen, self._busy_seen_s, self._batch_s = 0, 0.0, 0.0
         self._asked_at = 0.0
         self._reply_s = 0.0
         self._replies = 0
@@ -247,6 +251,11 @@ class _Run:
         if self._worker.is_alive():
             self._worker.close()
 
+    def _wake_for_poll(self) -> None:
+        """From the worker's thread: it waits for what only a poll brings."""
+        self._next_poll = 0.0
+        self._bell.ring()
+
     def _work(self) -> None:
         pause = waiting.SHORTEST_S
         while True:
@@ -268,7 +277,7 @@ class _Run:
             else:
                 pause = waiting.SHORTEST_S if something_happened else min(2 * pause, longest)
             deadline = min(self._timers.values(), default=now + 1.0)
-            if self._on_poll is not None:
+            if self._polls_busily:
                 deadline = min(deadline, self._next_poll)
             self._bell.wait(min(pause, max(deadline - now, 0.0)))
             self._raise_if_worker_failed()
@@ -287,8 +296,8 @@ class _Run:
                 self._stop = None
                 events.append(StopRequested())
         if self._on_poll is not None and now >= self._next_poll:
-            self._next_poll = now + WORKLOAD_POLL_S
-            self._on_poll()
+            self._polls_busily = self._on_poll()
+            self._next_poll = now + (WORKLOAD_BUSY_POLL_S if self._polls_busily else WORKLOAD_POLL_S)
         if not events and not self._state.has_actions:
             self._transport.all_sent()
             return False
@@ -348,7 +357,16 @@ class _Run:
             computing=self._state.is_computing,
             asked_s=time.perf_counter() - self._asked_at if self._state.awaits_reply else None,
             unwanted_s=unwanted_s,
+            batch_s=self._seconds_of_last_batch(),
         )
+
+    def _seconds_of_last_batch(self) -> float:
+        """Of the batches done since the last call the mean, else what it was."""
+        batches, busy_s = self._state.batches, self._worker.busy_s
+        if batches > self._batches_seen:
+            self._batch_s = (busy_s - self._busy_seen_s) / (batches - self._batches_seen)
+            self._batches_seen, self._busy_seen_s = batches, busy_s
+        return self._batch_s
 
     def _raise_if_worker_failed(self) -> None:
         if self._worker.failure is not None:

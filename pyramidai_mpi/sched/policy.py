@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyramidai_mpi.sched.workload import Batches
 
 
 class Policy(StrEnum):
@@ -29,7 +33,8 @@ class Policy(StrEnum):
     """
 
     STEAL_HALF = "steal-half"
-    """Half a queue a steal, oldest tasks first, answered while computing; small batches near the end; lifelines."""
+    """Half a queue a steal, oldest tasks first, answered while computing; lifelines; near the end small batches, roots
+    first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,9 @@ class Rules:
     batch_divisor : int
         A batch holds at most this part of the own queue, rounded up, so that batches shrink as work gets scarce; on
         fewer ranks than that, one part for each.
+    shallow_batches : int
+        A queue of less than so many full batches is worked off from the roots: what may bring more work comes first, so
+        that leaves are left for the end, when all ranks have to be done at once.
     """
 
     steals: bool
@@ -66,6 +74,15 @@ class Rules:
     attempts: int | None = None
     lifelines: bool = False
     batch_divisor: int = 1
+    shallow_batches: int = 0
+
+    def batch_of(self, held: int, ranks: int, batches: Batches) -> int:
+        """Tasks of the next batch out of a queue of `held` on one of `ranks` ranks, in whole grains where it can be."""
+        return min(batches.whole(-(-held // min(self.batch_divisor, ranks))), batches.size, held)
+
+    def works_off_shallow(self, held: int, ranks: int, batches: Batches) -> bool:
+        """Whether the next batch out of a queue of `held` on one of `ranks` ranks is of its shallowest tasks."""
+        return ranks > 1 and held < self.shallow_batches * batches.size
 
 
 RULES: dict[Policy, Rules] = {
@@ -77,7 +94,8 @@ RULES: dict[Policy, Rules] = {
         asks_while_computing=True,
         attempts=4,
         lifelines=True,
-        batch_divisor=4,
+        batch_divisor=16,
+        shallow_batches=4,
     ),
 }
 

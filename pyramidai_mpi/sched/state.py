@@ -52,10 +52,8 @@ from pyramidai_mpi.sched.task_queue import TaskQueue
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
-
     from pyramidai_mpi.sched.policy import Rules
-    from pyramidai_mpi.sched.workload import Tasks
+    from pyramidai_mpi.sched.workload import Batches, Tasks
 
 FIRST_REST_S = 0.01
 LONGEST_REST_S = 0.16
@@ -72,8 +70,8 @@ class RankState:
         This rank's number, and how many there are.
     rules : Rules
         The policy.
-    dtype, batch_size, batch_by, batch_step
-        Of the workload.
+    batches : Batches
+        What the workload wants.
     roots : ndarray (n,)
         This rank's share.
     seed : int
@@ -96,31 +94,27 @@ class RankState:
         rank: int,
         size: int,
         rules: Rules,
-        dtype: np.dtype[Any],
-        batch_size: int,
-        batch_by: str | None,
+        batches: Batches,
         roots: Tasks,
         seed: int = 0,
         tally: Callable[[], tuple[int, ...]] = tuple,
-        batch_step: int = 1,
     ) -> None:
         self.rank, self.size, self.rules = rank, size, rules
         self.tasks_done = self.batches = self.requests_sent = 0
         self.steals_with_work = self.pushes = self.tasks_stolen = self.tasks_given = 0
         self.stale: dict[str, int] = {}
 
-        self._queue = TaskQueue(dtype, batch_by)
+        self._queue = TaskQueue(batches.dtype, batches.by, batches.comes_last)
         self._queue.push(roots)
         self._created = len(roots)
-        self._batch_step = min(batch_step, batch_size)
-        self._batch_size = batch_size // self._batch_step * self._batch_step
-        self._batch_divisor = min(rules.batch_divisor, size)  # alone, nobody needs the rest; of two ranks, one does
+        self._batches = batches
         self._in_hand = 0
         self._worker_waits = False
         self._actions: list[Action] = []
 
         self._random = random.Random(f"{seed} {rank} 0")  # the 0: one seed gives one simulation, as it did before
-        self._victims = array("i", range(size) if rules.steals else ())  # sorted; small, as simulations hold thousands
+        # sorted, and four bytes a rank: a simulation of 4096 ranks holds as many lists of them
+        self._victims = array("i", range(size) if rules.steals else ())
         if rules.steals:
             del self._victims[rank]
         self._request = 0  # identity of the open request, 0 for none
@@ -146,7 +140,8 @@ class RankState:
             self._become_idle()
             return None
         self._worker_waits = self._idleness_is_known = False
-        batch = queue.take_batch(self._next_batch_size(held))
+        limit, shallow = self._next_batch(held)
+        batch = queue.take_batch(limit, shallow=shallow)
         self._in_hand = len(batch)
         left = held - self._in_hand
         if left and self._waiting:
@@ -163,11 +158,13 @@ class RankState:
         held = len(self._queue)
         if not held or self._ending.stopping or self._ending.finished:
             return None
-        return self._queue.peek_batch(self._next_batch_size(held))
+        limit, shallow = self._next_batch(held)
+        return self._queue.peek_batch(limit, shallow=shallow)
 
-    def _next_batch_size(self, held: int) -> int:
-        steps = -(-held // self._batch_divisor) // self._batch_step
-        return min(self._batch_size, max(steps, 1) * self._batch_step)
+    def _next_batch(self, held: int) -> tuple[int, bool]:
+        """Most tasks of the batch to be taken of `held`, and whether of the shallowest."""
+        rules, batches = self.rules, self._batches
+        return rules.batch_of(held, self.size, batches), rules.works_off_shallow(held, self.size, batches)
 
     def finish_batch(self, children: Tasks) -> None:
         """The batch taken last was expanded and gave `children` (n,)."""
@@ -340,8 +337,8 @@ class RankState:
         if self._ending.stopping:
             return self._queue.take_oldest(0)
         if self.rules.takes_half:
-            # What the worker has in hand is its share of an odd number, also of a single task.
-            return self._queue.take_oldest((held + 1) // 2 if self._in_hand else held // 2)
+            # What the worker has in hand is its share of an odd number, also of a single task, or grain of them.
+            return self._queue.take_oldest(self._batches.whole((held + 1) // 2) if self._in_hand else held // 2)
         return self._queue.take_leaf() if held > 1 else self._queue.take_oldest(0)
 
     def _feed_the_waiting(self) -> None:
@@ -352,8 +349,9 @@ class RankState:
             share = -(-held // (len(self._waiting) + 1))
             if held <= own_share:
                 return
-            self.tasks_given += share
-            self._send(self._waiting.pop(0), Push(self._queue.take_oldest(share)))
+            tasks = self._queue.take_oldest(self._batches.whole(share) if self._in_hand else share)
+            self.tasks_given += len(tasks)
+            self._send(self._waiting.pop(0), Push(tasks))
 
     # The thief
 

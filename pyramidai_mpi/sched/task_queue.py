@@ -1,6 +1,7 @@
 """The tasks that a rank holds: the owner takes the newest, thieves get the oldest.
 
-Newest first is depth first: the queue stays short, since a subtree is finished before its neighbour is opened. The
+Newest first is depth first: the queue stays short, since a subtree is finished before its neighbour is opened. A queue
+that is short already may be worked off from the other side, so that what comes last brings no more work. The
 oldest tasks are nearest to the roots, so their subtrees are the largest, and a thief that takes them comes back late.
 
 With a batch field (the level), tasks of each value lie on a stack of their own, and the stacks stand in the order of
@@ -21,7 +22,7 @@ import numpy as np
 from pyramidai_mpi.base.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from pyramidai_mpi.sched.workload import Tasks
 
@@ -35,12 +36,20 @@ class TaskQueue:
         One task.
     batch_by : str or None
         Field of which a batch holds one value.
+    comes_last : callable
+        Whether tasks of a value are served after all others, however shallow they are.
     """
 
-    def __init__(self, dtype: np.dtype[Any], batch_by: str | None) -> None:
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        batch_by: str | None,
+        comes_last: Callable[[Hashable], bool] = lambda _: False,
+    ) -> None:
         self._dtype = np.dtype(dtype)
         self._item = self._dtype.itemsize
         self._batch_by = batch_by
+        self._comes_last = comes_last
         self._stacks: dict[Hashable, bytearray] = {}  # never an empty one
         self._order: list[Hashable] = []  # values with a stack, shallow first
         self._depth: dict[Hashable, int] = {}
@@ -69,23 +78,25 @@ class TaskQueue:
                 depth[value] = depth.setdefault(self._value_of_batch, 0) + 1
         self._push(tasks, values)
 
-    def take_batch(self, limit: int) -> Tasks:
+    def take_batch(self, limit: int, *, shallow: bool = False) -> Tasks:
         """Take at most `limit` tasks of one value, newest first.
 
         The deepest stack that can fill the batch serves it, and the largest one if none can: half-empty batches of
-        the deepest level would be cheap in memory and dear in time.
+        the deepest level would be cheap in memory and dear in time. If `shallow`, the shallowest stack does.
         """
-        self._value_of_batch = value = self._value_to_serve(limit)
+        self._value_of_batch = value = self._value_to_serve(limit, shallow)
         return self._from_end(value, limit)
 
-    def peek_batch(self, limit: int) -> Tasks:
+    def peek_batch(self, limit: int, *, shallow: bool = False) -> Tasks:
         """Copy of what `take_batch` would take now, which stays where it is; of a queue that is not empty."""
-        stack = self._stacks[self._value_to_serve(limit)]
+        stack = self._stacks[self._value_to_serve(limit, shallow)]
         return np.frombuffer(stack[-limit * self._item :], self._dtype)
 
-    def _value_to_serve(self, limit: int) -> Hashable:
-        wanted = limit * self._item
+    def _value_to_serve(self, limit: int, shallow: bool) -> Hashable:
         order, stacks = self._order, self._stacks
+        if shallow:
+            return next((value for value in order if not self._comes_last(value)), order[-1])
+        wanted = limit * self._item
         value = order[-1]
         if len(order) > 1 and len(stacks[value]) < wanted:
             largest = max(reversed(order), key=lambda v: len(stacks[v]))

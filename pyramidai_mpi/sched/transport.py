@@ -18,6 +18,7 @@ from typing import NoReturn, Protocol, Self
 from mpi4py import MPI
 
 from pyramidai_mpi.process.exit import PATIENCE_S, skip_destructors_at_exit, tell_launcher_of_mpich
+from pyramidai_mpi.sched.sealing import sealed, unsealed
 from pyramidai_mpi.sched.waiting import wait_until
 
 _TAG = 0
@@ -137,17 +138,18 @@ class MpiTransport:
 
     def send(self, destination: int, data: bytes) -> None:
         """Send `data`; returns at once."""
+        data = sealed(data)
         self._sends.append((self._comm.Issend([data, MPI.BYTE], destination, _TAG), data))
 
     def receive(self) -> tuple[int, bytearray] | None:
-        """Next message that has arrived, with its source."""
+        """Next message that has arrived, with its source; raises `StorageError` for one that was changed on its way."""
         message = self._comm.Improbe(MPI.ANY_SOURCE, _TAG, self._status)
         if message is None:
             return None
         data = bytearray(self._status.Get_count(MPI.BYTE))
         source = self._status.Get_source()
         message.Recv([data, MPI.BYTE])
-        return source, data
+        return source, unsealed(data, source)
 
     def all_sent(self) -> bool:
         """Whether every message sent so far was taken by its receiver."""

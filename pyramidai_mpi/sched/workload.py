@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from pyramidai_mpi.sched.progress import Progress
 
@@ -21,10 +22,10 @@ class Workload(Protocol):
     """Tree-shaped work.
 
     A workload may also have an attribute ``batch_by`` (a field of `dtype`, or None): one batch then holds one value of
-    that field only; an attribute ``batch_step``: so many tasks take no longer than one, so batches hold a multiple of
-    that where there are as many; and methods ``on_progress(progress)`` (see `ReportsProgress`), ``tally()`` (see
-    `Tallies`), ``on_poll()`` (see `IsPolled`), ``on_loss()`` (see `HearsOfLoss`) and ``prepare(tasks)`` (see
-    `Prepares`).
+    that field only; an attribute ``batch_grain``, see `Batches.grain`; and methods ``comes_last(value)`` (see
+    `PutsOff`), ``on_progress(progress)`` (see `ReportsProgress`), ``tally()`` (see `Tallies`),
+    ``on_poll()`` (see `IsPolled`), ``on_start(wake)`` (see `Wakes`), ``on_loss()`` (see `HearsOfLoss`) and
+    ``prepare(tasks)`` (see `Prepares`).
 
     Attributes
     ----------
@@ -90,7 +91,7 @@ class Tallies(Protocol):
     def tally(self) -> tuple[int, ...]:
         """Counts of this rank so far, as many on all ranks, each within 64 bits.
 
-        Called about ten times a second on the main thread, at the same time as `expand`; must be quick. Once `expand`
+        Called about five times a second on the main thread, at the same time as `expand`; must be quick. Once `expand`
         has returned, it says so.
         """
         ...
@@ -100,8 +101,26 @@ class Tallies(Protocol):
 class IsPolled(Protocol):
     """A workload with business of its own on the main thread, such as messages on another communicator."""
 
-    def on_poll(self) -> None:
-        """Do what there is to do, at once; called on every rank's main thread about every 5 ms, idle or not."""
+    def on_poll(self) -> bool:
+        """Do what there is to do, at once; called on every rank's main thread again and again, idle or not.
+
+        Returns
+        -------
+        bool
+            Whether something is waited for: it is called again after about 5 ms then, else after 20 to 50 ms.
+        """
+        ...
+
+
+@runtime_checkable
+class Wakes(Protocol):
+    """A workload whose worker may wait for what `IsPolled.on_poll` brings."""
+
+    def on_start(self, wake: Callable[[], None]) -> None:
+        """Take what has `on_poll` called at once; `wake` may be called from `expand`, by its thread alone.
+
+        Called on the main thread, before anything is done.
+        """
         ...
 
 
@@ -118,13 +137,51 @@ class HearsOfLoss(Protocol):
         ...
 
 
-def batch_field_of(workload: Workload) -> str | None:
-    """Field that the batches of `workload` are sorted by, None for any mixture.
+@runtime_checkable
+class PutsOff(Protocol):
+    """A workload with tasks that begin something which is better begun when all else of a rank is done."""
+
+    def comes_last(self, value: Hashable) -> bool:
+        """Whether tasks with this value of ``batch_by`` wait for the others, though they are the shallowest."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What batches a workload wants.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Of the tasks.
+    size : int
+        Most tasks of one.
+    by : str or None
+        Field of which one holds a single value, None for any mixture.
+    grain : int
+        Fewer tasks than that take as long as so many do.
+    comes_last : callable
+        See `PutsOff`.
+    """
+
+    dtype: np.dtype[Any]
+    size: int
+    by: str | None = None
+    grain: int = 1
+    comes_last: Callable[[Hashable], bool] = lambda _: False
+
+    def whole(self, count: int) -> int:
+        """`count` tasks rounded up to whole grains."""
+        return -(-count // self.grain) * self.grain
+
+
+def batches_of(workload: Workload) -> Batches:
+    """What batches `workload` wants.
 
     Raises
     ------
     ValueError
-        The dtype holds Python objects, the field is not in it, or the batch size is below 1.
+        The dtype holds Python objects, the field is not in it, or the batch size or grain is below 1.
     """
     dtype = np.dtype(workload.dtype)
     if dtype.hasobject or dtype.itemsize == 0:
@@ -134,15 +191,11 @@ def batch_field_of(workload: Workload) -> str | None:
     field: str | None = getattr(workload, "batch_by", None)
     if field is not None and field not in (dtype.names or ()):
         raise ValueError(f"batch_by names {field!r}, which is not a field of the tasks: {dtype}")
-    return field
-
-
-def batch_step_of(workload: Workload) -> int:
-    """How many tasks of `workload` take no longer than one, 1 where it does not say."""
-    step: int = getattr(workload, "batch_step", 1)
-    if step < 1:
-        raise ValueError(f"batch_step must be at least 1, not {step}")
-    return step
+    grain: int = getattr(workload, "batch_grain", 1)
+    if grain < 1:
+        raise ValueError(f"batch_grain must be at least 1, not {grain}")
+    batches = Batches(dtype, workload.batch_size, field, grain)
+    return replace(batches, comes_last=workload.comes_last) if isinstance(workload, PutsOff) else batches
 
 
 def checked_tasks(tasks: object, dtype: np.dtype[Any], origin: str) -> Tasks:

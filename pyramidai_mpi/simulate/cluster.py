@@ -4,7 +4,7 @@ What is real: every decision, by `sched.state.RankState`, one for each rank; the
 `sched.waiting`; the size of messages. What is imagined: seconds of work, latency, bandwidth. What is left out: the time
 that a core takes to handle a message, cores shared by ranks, and the start and the end of MPI itself.
 
-**Waves.** A real run counts its tasks every 0.1 s and oftener (`sched.ending`). Waves move no work, and 4096 ranks send
+**Waves.** A real run counts its tasks every 0.2 s and oftener (`sched.ending`). Waves move no work, and 4096 ranks send
 8190 messages in each. So rank 0's timer is held back until the last task is done, and then rings when it would have
 rung next; from there on the end is found as in reality.
 """
@@ -24,7 +24,8 @@ from pyramidai_mpi.sched.events import MessageArrived, Send, SetTimer, Timer, Ti
 from pyramidai_mpi.sched.messages import CensusAnswer, Lifeline, Push, StealReply, StealRequest, encode
 from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
-from pyramidai_mpi.simulate.forest import TASK
+from pyramidai_mpi.sched.workload import Batches
+from pyramidai_mpi.simulate.forest import LEVELS, TASK
 from pyramidai_mpi.simulate.rank import SimulatedRank
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Simulated:
         int32 (N,), who did each task of the forest.
     busy_s
         float64 (workers,), seconds of work.
+    began_s, ended_s
+        float64 (workers,), when each began its first batch and had done its last; the makespan if it had none.
     batches, requests, steals, pushes, tasks_moved
         Sums over all ranks, as in `sched.Stats`.
     messages
@@ -63,6 +66,8 @@ class Simulated:
     worked_s: float
     worker: npt.NDArray[np.int32]
     busy_s: npt.NDArray[np.float64]
+    began_s: npt.NDArray[np.float64]
+    ended_s: npt.NDArray[np.float64]
     batches: int
     requests: int
     steals: int
@@ -81,6 +86,7 @@ def simulate_run(
     *,
     batch_size: int = 16,
     batch_s: float = 0.0,
+    grain: int = 1,
     seed: int = 0,
 ) -> Simulated:
     """Run the scheduler on `workers` imagined ranks; equal arguments, equal outcome.
@@ -103,13 +109,15 @@ def simulate_run(
         Most tasks in one batch.
     batch_s
         Seconds a batch on top of its tasks.
+    grain
+        Fewer tiles than that in one batch take as long as so many.
 
     Raises
     ------
     InternalError
         A task was done twice or never.
     """
-    return _Cluster(forest, seconds, owners, workers, policy, network, batch_size, batch_s, seed).to_the_end()
+    return _Cluster(forest, seconds, owners, workers, policy, network, batch_size, batch_s, grain, seed).to_the_end()
 
 
 class _Cluster:
@@ -125,11 +133,17 @@ class _Cluster:
         network: Network,
         batch_size: int,
         batch_s: float,
+        grain: int,
         seed: int,
     ) -> None:
         self._tasks = forest.tasks()
         self._first_child, self._n_children = forest.first_child, forest.n_children
         self._seconds, self._batch_s = seconds, batch_s
+        self._grain, self._is_tile = grain, forest.is_tile
+        opening = forest.opening_level
+        batches = Batches(
+            TASK, batch_size, "group", grain, lambda group: isinstance(group, int) and group % LEVELS == opening
+        )
         self._latency_s, self._bandwidth = network.latency_s, network.bandwidth
         self._ranks = [
             SimulatedRank(
@@ -137,9 +151,7 @@ class _Cluster:
                     number,
                     workers,
                     RULES[policy],
-                    TASK,
-                    batch_size,
-                    "group",
+                    batches,
                     share,
                     seed,
                 ),
@@ -154,6 +166,8 @@ class _Cluster:
         self._census_at = math.inf
         self._worker = np.full(len(forest), -1, np.int32)
         self._busy_s = np.zeros(workers)
+        self._began_s = np.full(workers, math.inf)
+        self._ended_s = np.full(workers, math.inf)
         self._worked_s = 0.0
         self._messages = 0
 
@@ -167,7 +181,7 @@ class _Cluster:
                 raise InternalError("nothing can happen any more, and not all ranks have finished")
             now, _, kind, rank, what = heapq.heappop(coming)
             if kind == _COMPUTED:
-                self._computed(rank, now, what)
+                self._computed(rank, now, *what)
             elif kind == _ARRIVES:
                 self._arrives(rank, now, what)
             elif kind == _LOOKS:
@@ -192,15 +206,22 @@ class _Cluster:
         if self._worker[numbers].max() >= 0:
             raise InternalError(f"rank {rank.number} does tasks {numbers} that were done before")
         self._worker[numbers] = rank.number
-        seconds = float(self._seconds[numbers].sum()) + self._batch_s
+        seconds = float(self._seconds[numbers].sum())
+        if self._grain > 1 and self._is_tile[numbers[0]]:
+            seconds *= -(-len(numbers) // self._grain) * self._grain / len(numbers)
+        seconds += self._batch_s
         self._busy_s[rank.number] += seconds
-        self._soon(now + seconds, _COMPUTED, rank, numbers)
+        if not rank.state.batches:
+            self._began_s[rank.number] = now
+        self._soon(now + seconds, _COMPUTED, rank, (seconds, numbers))
         return True
 
-    def _computed(self, rank: SimulatedRank, now: float, numbers: npt.NDArray[np.int64]) -> None:
+    def _computed(self, rank: SimulatedRank, now: float, seconds: float, numbers: npt.NDArray[np.int64]) -> None:
         rank.first_look(now)  # the pause under way was begun while it computed
+        rank.batch_s = seconds
         rank.state.finish_batch(self._children(numbers))
         self._compute(rank, now)
+        self._ended_s[rank.number] = now
         self._left -= len(numbers)
         if not self._left:
             self._worked_s = now
@@ -310,11 +331,14 @@ class _Cluster:
         if self._left or (self._worker < 0).any():
             raise InternalError(f"{(self._worker < 0).sum()} tasks were never done")
         states = [rank.state for rank in self._ranks]
+        makespan_s = max(rank.finished_at for rank in self._ranks)
         return Simulated(
-            makespan_s=max(rank.finished_at for rank in self._ranks),
+            makespan_s=makespan_s,
             worked_s=self._worked_s,
             worker=self._worker,
             busy_s=self._busy_s,
+            began_s=np.minimum(self._began_s, makespan_s),
+            ended_s=np.minimum(self._ended_s, makespan_s),
             batches=sum(state.batches for state in states),
             requests=sum(state.requests_sent for state in states),
             steals=sum(state.steals_with_work for state in states),

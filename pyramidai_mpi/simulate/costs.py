@@ -31,12 +31,15 @@ class Costs:
         Seconds a batch on top of its tiles.
     opening_s
         Seconds to open a slide and find its tissue.
+    grain
+        Fewer tiles than that in one batch take as long as so many, as networks that run a fixed number at a time do.
     """
 
     level_s: tuple[float, ...]
     batch_size: int = 16
     batch_s: float = 0.0
     opening_s: float = 0.0
+    grain: int = 1
 
     def __post_init__(self) -> None:
         times = (*self.level_s, self.batch_s, self.opening_s)
@@ -45,8 +48,8 @@ class Costs:
                 f"seconds a tile {self.level_s}, a batch {self.batch_s:g}, an opening {self.opening_s:g}: expected "
                 "numbers of 0 or more, and not all those of a tile 0"
             )
-        if self.batch_size < 1:
-            raise UsageError(f"batches of {self.batch_size} tiles: expected at least 1")
+        if min(self.batch_size, self.grain) < 1:
+            raise UsageError(f"batches of {self.batch_size} tiles, {self.grain} at a time: expected at least 1")
 
     def of(self, forest: Forest) -> npt.NDArray[np.float64]:
         """Seconds of each task, float64 (N,)."""

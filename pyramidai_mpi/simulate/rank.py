@@ -38,6 +38,8 @@ class SimulatedRank:
         When all that it has sent will be on its way.
     wanted_at, asked_at : float
         When somebody last wanted work of it; when it last asked somebody.
+    batch_s : float
+        What its last batch took that is done.
     finished_at : float
         When it knew that all is over.
     """
@@ -48,6 +50,7 @@ class SimulatedRank:
         "_pause_s",
         "_steals",
         "asked_at",
+        "batch_s",
         "finished_at",
         "inbox",
         "look_at",
@@ -66,7 +69,8 @@ class SimulatedRank:
         self.timers: dict[Timer, float] = {}
         self.look_at = self.ring_at = self.finished_at = math.inf
         self.wire_free_at = 0.0
-        self.wanted_at = self.asked_at = LONG_AGO
+        self.wanted_at, self.asked_at = 0.0, LONG_AGO
+        self.batch_s = 0.0
         self._steals = state.rules.steals
         self._late_s = late_s
         self._pause_s = self._next_look = 0.0
@@ -104,11 +108,11 @@ class SimulatedRank:
             computing=state.is_computing,
             asked_s=now - self.asked_at if state.awaits_reply else None,
             unwanted_s=now - self.wanted_at,
+            batch_s=self.batch_s,
         )
 
     def _rule_changes_at(self, now: float) -> float:
         """Until when the longest pause stays as it is, if nothing happens."""
-        if not self._steals:
-            return math.inf
-        changes = (self.asked_at + waiting.PATIENCE_S, self.wanted_at + waiting.UNDISTURBED_S)
+        changes = [self.asked_at + since for since, _ in waiting.ASKED_STEPS]
+        changes += [self.wanted_at + since for since, _ in waiting.UNWANTED_STEPS]
         return min((instant for instant in changes if instant > now), default=math.inf)

@@ -186,6 +186,7 @@ def load_of(work: Work, workers: int, balancing: Balancing, dealing: Dealing | N
         network,
         batch_size=costs.batch_size,
         batch_s=costs.batch_s,
+        grain=costs.grain,
         seed=seed,
     )
     tiles = np.bincount(run.worker[forest.is_tile], minlength=workers)

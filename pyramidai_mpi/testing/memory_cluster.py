@@ -31,7 +31,7 @@ from pyramidai_mpi.sched.history import History
 from pyramidai_mpi.sched.messages import decode, encode
 from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
-from pyramidai_mpi.sched.workload import batch_field_of
+from pyramidai_mpi.sched.workload import batches_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -258,9 +258,7 @@ class _Player:
                 rank,
                 size,
                 RULES[policy],
-                np.dtype(workload.dtype),
-                workload.batch_size,
-                batch_field_of(workload),
+                batches_of(workload),
                 share,
                 seed,
             )

@@ -102,9 +102,13 @@ def test_one_core_takes_the_sum_of_all_costs(cohort, run: str) -> None:
     found = scale(forest, run, tiles, COSTS, ENGINE, 1)
     writing = 1e-6 * sum(tiles)
     expected = 2.0 + expected_work(cohort, run) + writing * (1 + 1 / len(cohort.slides))
-    # a lone rank's main thread still needs a nap to see that all is done
-    assert found.makespan_s == pytest.approx(expected, abs=0.1)
-    assert found.speedup == pytest.approx(1, abs=1e-3)
+    # of each level of each slide the last batch may lack three tiles, and takes as long as with them
+    padding = 3 * 0.043 * 1.05 * 3 * len(cohort.slides)
+    assert expected < found.makespan_s < expected + padding + 0.1
+    lost = found.loading_s + found.began_s + found.between_s + found.ended_s + found.beside_s
+    assert expected_work(cohort, run) <= found.makespan_s - lost < expected_work(cohort, run) + padding
+    assert found.loading_s == 2.0
+    assert found.began_s == 0
     assert found.reopened_s == 0
     assert found.tiles == sum(tiles)
 
@@ -219,7 +223,7 @@ def test_a_tile_of_windows_at_a_stride_costs_them_all(cohort) -> None:
     alone = at_stride(COSTS, 224)
     assert alone.tile_s(alone.engines[0]) == (pytest.approx(COSTS.tile_s(ENGINE)[0]),)
     plain, strided = (
-        scale(cohort.reference(), "reference", (cohort.n_reference,), costs, costs.engines[0], 1)
+        scale(cohort.reference(), "reference", (cohort.n_reference,), costs, costs.engines[0], 1, grain=1)
         for costs in (COSTS, dense)
     )
     seconds = cohort.n_reference * 1.05 * (dense.tile_s(dense.engines[0])[0] - COSTS.tile_s(ENGINE)[0])

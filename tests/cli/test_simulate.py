@@ -55,7 +55,10 @@ def test_a_table_its_figures_and_its_curves(call, tmp_path):
     rows = json.loads((tmp_path / "s.json").read_text())["rows"]
     assert len(rows) == 2 * (5 * 3 + 1)
     alone = next(row for row in rows if row["workers"] == 1 and row["balancing"] == "steal-half")
-    assert (alone["busiest_tiles"], alone["makespan_s"]) == (tiles, pytest.approx(tiles * 0.5))
+    assert alone["busiest_tiles"] == tiles
+    computed = round(alone["makespan_s"] / 0.5, 3)  # four at a time, so that the last of a level may lack three
+    assert computed % 4 == 0
+    assert tiles <= computed <= tiles + 3 * len(result_of().tree.levels)
     reference = next(row for row in rows if row["workers"] == 1 and row["balancing"] == "reference")
     assert reference["busiest_tiles"] == result_of().n_reference_tiles
     assert {path.name for path in tmp_path.glob("s.*")} == {"s.json", "s.png", "s.svg"}

@@ -34,9 +34,11 @@ ALL_OTHERWISE = RunSettings(
         True,
         odd_levels="interpolated",
     ),
-    ModelChoice(Path("model"), {0: 0.1, 2: 1 / 3}, "tumor", True, "openvino", "bfloat16", "float16", Path("e n c")),
+    ModelChoice(
+        Path("model"), {0: 0.1, 2: 1 / 3}, "tumor", True, "openvino", "bfloat16", "float16", Path("e n c"), False
+    ),
     Output(Path("o.h5"), False, True, writer="serial", accept_mixed=True),
-    Schedule("static", 7, 3, "never"),
+    Schedule("static", 7, 3, "never", 2.5),
     Mode.EXHAUSTIVE,
     windows=Windows(None, 0.5, "shared", True),
 )
@@ -56,8 +58,8 @@ def test_the_words_say_to_the_command_line_what_was_asked_for():
         "features": True, "feature_type": "float16", "encoder": Path("e n c"),
         "writer": "serial", "backend": "openvino", "precision": "bfloat16", "reader": "tiff",
         "read_ahead": "never", "slide_sha256": True, "overwrite": False, "resume": True, "accept_mixed": True,
-        "time_limit": "2h", "tissue": "od", "tissue_limit": None, "odd_levels": "interpolated",
-        "stride": None, "overlap": 0.5, "stride_mode": "shared", "allow_approximate": True,
+        "time_limit": "2h", "audit": 2.5, "tissue": "od", "tissue_limit": None, "odd_levels": "interpolated",
+        "stride": None, "overlap": 0.5, "compiled_cache": False, "stride_mode": "shared", "allow_approximate": True,
     }  # fmt: skip
     assert {name: got[name] for name in expected} == expected
     # what is left says nothing of the result, or is not for one slide on started ranks

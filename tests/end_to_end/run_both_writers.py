@@ -9,10 +9,12 @@ from typing import Any
 from mpi4py import MPI
 
 from pyramidai_mpi.base.settings import RunSettings
-from pyramidai_mpi.run import run
+from pyramidai_mpi.run import run, write
 from pyramidai_mpi.run.write import write_result
 
 slide, model, serial, parallel = (Path(word) for word in sys.argv[1:5])
+
+write.ROWS_A_ROUND = 7  # so that there are many rounds, the last of them without rows for some ranks
 
 
 def write_both(comm: MPI.Intracomm, result: Any, _output: Path, **options: Any) -> None:

@@ -52,7 +52,20 @@ def test_bfloat16_without_openvino_is_a_mistake_that_is_named(slide: Path, tmp_p
     assert "--precision bfloat16: only with --backend openvino" in done.stderr
 
 
-def test_a_run_of_openvino_sends_nothing_and_leaves_nothing(slide: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_run_of_openvino_sends_nothing_and_leaves_its_cache_or_nothing(
+    slide: Path, tmp_path: Path, keeps: bool
+) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'pyramidai-mpi[openvino]'")
-    words = [slide, "-o", tmp_path / "out.h5", "--backend", "openvino"]
-    assert_nothing(left_by(words, tmp_path / "watched", ranks=2))
+    words = [slide, "-o", tmp_path / "out.h5", "--backend", "openvino", *([] if keeps else ["--no-compiled-cache"])]
+    left = left_by(words, tmp_path / "watched", ranks=2)
+    if keeps:
+        assert [name for name in left.files if not name.endswith(".network")] == [
+            "home/.cache",
+            "home/.cache/pyramidai",
+            "home/.cache/pyramidai/networks",
+        ]
+        assert len(left.files) == 3 + 3
+        assert left.reached in ([], None)
+    else:
+        assert_nothing(left)

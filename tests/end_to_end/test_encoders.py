@@ -1,5 +1,7 @@
 """Encoders: networks that give features and no classes, as the model of a run or beside a classifier."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -7,6 +9,10 @@ from PIL import Image
 
 from pyramidai_mpi import open_result
 from pyramidai_mpi.base.types import Decision
+from pyramidai_mpi.cli.main import run_command_line
+from pyramidai_mpi.models.engines.features import cosines
+from pyramidai_mpi.patches.formats.foreign_features import FeatureFile
+from pyramidai_mpi.run import encoding
 from pyramidai_mpi.slides.readers.choice import open_slide
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from tests.end_to_end.conftest import digest_of, pyramidai
@@ -69,6 +75,15 @@ def test_float16_is_float32_rounded_to_the_nearest(folder, tmp_path):
     assert half.dtype == np.float16
     assert half.tobytes() == whole.astype(np.float16).tobytes()  # numpy rounds as IEEE 754 says
     assert digest_of(folder / "one.h5") != digest_of(tmp_path / "half.h5")
+
+
+def test_aggregators_learn_from_float16_too(folder, tmp_path):
+    assert _run(folder, tmp_path / "half.h5", "--model", "encoder", "--feature-type", "float16").returncode == 0
+    source, features = FeatureFile(tmp_path / "half.h5"), open_result(tmp_path / "half.h5").levels[0].features
+    assert (source.n_tiles, source.n_features) == features.shape
+    rows = source.rows(np.array([0, 5, 17]))
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, features[[0, 5, 17]].astype(np.float32))
 
 
 def test_what_float16_cannot_hold_is_an_unreadable_tile(folder, tmp_path):
@@ -150,8 +165,8 @@ def test_clam_gets_the_features(folder, tmp_path):
         ("evaluate", "one.h5", "--truth", "."),
         ("tune", "one.h5", "--truth", ".", "--model", "classifier", "-o", "out"),
         ("classify", "fit", "one.h5", "--labels", "labels.csv", "-o", "out"),
-        ("explain", "one.h5", "--model", "encoder", "--tiles", "top:3", "-o", "out.h5"),
-        ("explain", "slide.tif", "--model", "encoder", "--tiles", "l0:100,100", "-o", "out.h5"),
+        ("explain", "one.h5", "--model", "encoder", "--tiles", "top:3", "-o", "explained"),
+        ("explain", "slide.tif", "--model", "encoder", "--tiles", "l0:100,100", "-o", "explained"),
     ],
 )
 def test_what_needs_scores_says_that_there_are_none(folder, words):
@@ -163,7 +178,7 @@ def test_what_needs_scores_says_that_there_are_none(folder, words):
 
 
 def test_places_of_patches_above_a_score_need_scores(folder, tmp_path):
-    words = ("--size", "64", "--level", "0", "--places", "one.h5", "--above", "0.5", "-o", tmp_path / "patches.h5")
+    words = ("--size", "64", "--level", "0", "--places", "one.h5", "--above", "0.5", "-o", tmp_path)
     done = pyramidai("patches", "extract", "slide.tif", *words, cwd=folder)
     assert done.returncode in {4, 65}
     assert "encoder" in done.stderr
@@ -198,6 +213,7 @@ def test_a_result_shows_itself_in_a_notebook(folder):
         (("--model", "encoder", "--threshold", "0=0.5"), 64, "gives no scores"),
         (("--model", "encoder", "--positive-class", "tumor"), 64, "has no classes"),
         (("--model", "encoder", "--stride", "32"), 64, "--stride"),
+        (("--model", "encoder", "--export", "clam,csv"), 64, "--export csv"),
         (("--model", "encoder", "--encoder", "encoder"), 64, "is an encoder already"),
         (("--model", "classifier", "--encoder", "classifier"), 65, "expected an encoder"),
         (("--model", "classifier", "--encoder", "encoder", "--features"), 64, "leave one out"),
@@ -228,3 +244,20 @@ def test_pictures_have_features_too(tmp_path):
     level = open_result(tmp_path / "out.h5").levels[0]
     tiles = np.stack([pixels[y : y + SIDE, x : x + SIDE] for x, y in level.tiles[["l0_x", "l0_y"]].tolist()])
     np.testing.assert_allclose(level.features, encoded(tiles), rtol=1e-5)
+
+
+def test_bfloat16_says_how_near_it_comes_and_other_features_are_refused(folder, tmp_path, monkeypatch, caplog, capfd):
+    caplog.set_level("INFO")
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    words = ["run", folder / "slide.tif", "--model", folder / "encoder", "--backend", "openvino"]
+    words = [*map(str, words), "--precision", "bfloat16"]
+    assert run_command_line([*words, "-o", str(tmp_path / "near.h5")]) == 0
+    assert re.search(r"in bfloat16: least cosine to float32 (0\.999|1\.)", caplog.text)
+    whole, near = (open_result(path).levels[0].features for path in (folder / "one.h5", tmp_path / "near.h5"))
+    assert cosines(whole, near).min() > 0.999
+    monkeypatch.setattr(encoding, "LEAST_COSINE", 1.01)
+    assert run_command_line([*words, "-o", str(tmp_path / "far.h5")]) == 65
+    assert "run without --precision" in capfd.readouterr().err
+    assert not (tmp_path / "far.h5").exists()

@@ -8,6 +8,7 @@ import pytest
 
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.export.last_look import read_last_look, tissue_rows
+from pyramidai_mpi.pyramid import last_look
 from pyramidai_mpi.pyramid.last_look import NEVER
 from pyramidai_mpi.store.results.tables import read_header
 from tests.results import result_of, write_file
@@ -20,14 +21,16 @@ def opened(path):
     return file, header, read_last_look(file, header)
 
 
+@pytest.mark.parametrize("band", [3, 512])
 @pytest.mark.parametrize("mode", list(Mode))
-def test_a_tissue_pixel_shows_the_finest_readable_tile_over_it(tmp_path, mode):
+def test_a_tissue_pixel_shows_the_finest_readable_tile_over_it(tmp_path, mode, band, monkeypatch):
+    monkeypatch.setattr(last_look, "_BAND", band)
     result = result_of(mode=mode)
-    file, header, last_look = opened(write_file(tmp_path / "out.h5", result))
+    file, header, looks = opened(write_file(tmp_path / "out.h5", result))
     with file:
         height, width = header.mask_shape
-        score = last_look.scores(0, height, width, header.mask_downsample)
-        look = last_look.looks(0, height, width, header.mask_downsample)
+        score = looks.scores(0, height, width, header.mask_downsample)
+        look = looks.looks(0, height, width, header.mask_downsample)
         assert np.array_equal(
             tissue_rows(file, header, 3, height, width, header.mask_downsample), result.tissue.mask[3:]
         )

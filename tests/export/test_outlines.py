@@ -13,9 +13,10 @@ import shapely
 from scipy import ndimage
 from shapely.geometry import shape
 
+from pyramidai_mpi.export import outlines
 from pyramidai_mpi.export.outlines import find_regions, write_outlines
 from pyramidai_mpi.pyramid.tree import TreeLevel
-from pyramidai_mpi.store.results.tables import read_header
+from pyramidai_mpi.store.results.tables import iter_rows, read_header
 from tests.results import result_of, write_file
 from tests.trees import TILE
 
@@ -56,6 +57,18 @@ def test_regions_are_the_connected_components_that_scipy_finds(tmp_path, seed, s
     for region in regions:
         assert region.area_um2 == pytest.approx(region.n_tiles * (TILE * MPP) ** 2)
     assert [region.n_tiles for region in regions] == sorted((region.n_tiles for region in regions), reverse=True)
+
+
+@pytest.mark.parametrize("block_rows", [1, 7, 50])
+def test_regions_do_not_depend_on_where_blocks_of_rows_end(tmp_path, block_rows, monkeypatch):
+    result, _ = result_with(np.random.default_rng(2).random((20, 30)) < 0.7)
+    whole = regions_of(tmp_path, result)
+    monkeypatch.setattr(outlines, "iter_rows", lambda file, level: iter_rows(file, level, block_rows))
+    in_blocks = regions_of(tmp_path, result)
+    assert len(whole) > 1
+    assert [(one.n_tiles, one.max_probability, one.outline.wkb) for one in in_blocks] == [
+        (one.n_tiles, one.max_probability, one.outline.wkb) for one in whole
+    ]
 
 
 @pytest.mark.parametrize("seed", range(4))

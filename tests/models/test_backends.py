@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.models.engines import backends
 from pyramidai_mpi.models.engines.backends import choose_backend, load_engine
+from pyramidai_mpi.models.engines.compiled_network import CompiledNetwork
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
 from pyramidai_mpi.models.package import ModelLevel, load_package
 from tests.models.test_onnx_engine import conv_network, random_tiles
@@ -34,6 +36,10 @@ def conv(package, tmp_path):
 def openvino():
     """The library, or a skip."""
     return pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'pyramidai-mpi[openvino]'")
+
+
+def no_file():
+    raise OSError(28, "No space left on device")
 
 
 def without_openvino(monkeypatch):
@@ -85,9 +91,12 @@ def test_a_tile_gives_the_same_bits_wherever_it_is_in_whatever_batch(package, co
 
 @pytest.mark.usefixtures("openvino")
 @pytest.mark.parametrize("shape", [4, 1, 3])
-def test_a_network_handed_on_gives_the_same_bits(package, conv, shape):
+@pytest.mark.parametrize("has_files", [True, False], ids=["mapped", "in memory"])
+def test_a_network_handed_on_gives_the_same_bits(package, conv, shape, has_files, monkeypatch):
     first = load_engine(conv, package, "openvino")
-    second = load_engine(conv, package, "openvino", compiled=first.compiled())
+    if not has_files:
+        monkeypatch.setattr(tempfile, "TemporaryFile", no_file)
+    second = load_engine(conv, package, "openvino", compiled=CompiledNetwork.of(first.compiled()))
     assert second.n_features == first.n_features == 24
     tiles = random_tiles(9)
     for engine in (first, second):
@@ -99,7 +108,7 @@ def test_a_network_handed_on_gives_the_same_bits(package, conv, shape):
 @pytest.mark.usefixtures("openvino")
 def test_what_no_network_was_made_into_is_refused_by_the_networks_name(package, conv):
     with pytest.raises(InputError, match=r"conv\.onnx: openvino cannot load it"):
-        load_engine(conv, package, "openvino", compiled=b"no network at all")
+        load_engine(conv, package, "openvino", compiled=CompiledNetwork.of(b"no network at all"))
 
 
 def test_onnxruntime_hands_nothing_on(package):
@@ -141,7 +150,7 @@ class Pretended:
     def __init__(self, seconds, answer, clock):
         self.seconds, self.answer, self.clock = seconds, answer, clock
 
-    def predict(self, tiles, *, positions=None):
+    def predict(self, tiles, *, features=False, positions=None):
         self.clock.now += self.seconds
         return np.full((len(tiles), 2), self.answer, np.float32), None
 

@@ -15,6 +15,7 @@ from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.check import check_network
 from pyramidai_mpi.models.dense.sharing import sharing_of
 from pyramidai_mpi.models.engines.backends import choose_backend, load_engine
+from pyramidai_mpi.models.engines.compiled_network import CompiledNetwork
 from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_tiles, settle_batch_shape
 from pyramidai_mpi.models.package import load_package
 from pyramidai_mpi.pyramid.grid import Grid, GridLevel
@@ -101,7 +102,7 @@ def test_engines_give_the_closed_form_whatever_the_batch(backend, package):
         found = engine.predict(TILES, positions=PLACES)[0]
         np.testing.assert_allclose(found[:, 1], position_probability(TILES, PLACES, gain), atol=1e-6)
         if compiled := engine.compiled():
-            handed_on = load_engine(level, package, backend, probe=False, compiled=compiled)
+            handed_on = load_engine(level, package, backend, probe=False, compiled=CompiledNetwork.of(compiled))
             np.testing.assert_array_equal(handed_on.predict(TILES, positions=PLACES)[0], found)
 
 

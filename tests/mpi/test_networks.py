@@ -16,10 +16,15 @@ from tests.packages import write_package
 pytestmark = pytest.mark.mpi
 
 
-def loaded_by(ranks, folder, *options):
-    job = mpirun(ranks, ["tests/mpi/run_networks.py", str(folder), *options])
+def loaded_by(ranks, folder, *options, **env):
+    job = mpirun(ranks, ["tests/mpi/run_networks.py", str(folder), *options], env=env)
     assert job.returncode == 0
     return json.loads(job.stdout)
+
+
+def did(reports):
+    """Networks that ranks have tried, and made from their files, altogether."""
+    return sum(report[1] for report in reports), sum(report[2] for report in reports)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 5])
@@ -32,7 +37,7 @@ def test_each_network_is_hashed_and_tried_once(ranks, tmp_path):
 
 @pytest.mark.parametrize(
     ("ranks", "options", "compiled"),
-    [(1, [], 3), (2, ["trial"], 4), (3, [], 3), (5, [], 3)],  # two ranks would both wait for the third network
+    [(1, [], 3), (2, ["trial"], 3), (3, [], 3), (5, [], 3), (2, ["cache"], 3), (5, ["cache"], 3)],
 )
 def test_networks_that_take_long_to_compile_are_handed_on(ranks, options, compiled, tmp_path):
     pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'pyramidai-mpi[openvino]'")
@@ -44,6 +49,26 @@ def test_networks_that_take_long_to_compile_are_handed_on(ranks, options, compil
     assert all(report[4] == reports[0][4] for report in reports)
     (alone,) = loaded_by(1, folder, "openvino")
     assert reports[0][4] == alone[4]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_a_later_start_finds_what_an_earlier_has_made(ranks, tmp_path):
+    pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'pyramidai-mpi[openvino]'")
+    folder, home = write_package(tmp_path / "m", with_features=True), str(tmp_path / "cache")
+    first = loaded_by(ranks, folder, "openvino", "cache", XDG_CACHE_HOME=home)
+    assert did(first) == (3, 3)
+    again = loaded_by(ranks, folder, "openvino", "cache", XDG_CACHE_HOME=home)
+    assert did(again) == (0, 0)
+    assert [report[3:] for report in again] == [report[3:] for report in first]
+    assert did(loaded_by(ranks, folder, "openvino", XDG_CACHE_HOME=home)) == (3, 3)
+
+
+def test_a_later_start_of_onnxruntime_tries_nothing(tmp_path):
+    folder, home = write_package(tmp_path / "m", with_features=True), str(tmp_path / "cache")
+    first = loaded_by(2, folder, "cache", XDG_CACHE_HOME=home)
+    again = loaded_by(2, folder, "cache", "trial", XDG_CACHE_HOME=home)
+    assert (did(first)[0], did(again)) == (3, (0, 6))
+    assert [report[3:] for report in again] == [report[3:] for report in first]
 
 
 def test_onnxruntime_loads_each_network_on_each_rank(tmp_path):

@@ -1,4 +1,4 @@
-"""`exit` of the C library with a code, with what C had to say, and without anybody's destructors."""
+"""Ends with a code and with all that was to be said, and without anybody's destructors or the collector."""
 
 from __future__ import annotations
 
@@ -33,3 +33,41 @@ def test_without_it_the_destructors_run() -> None:
     code, output = output_of(PROGRAM.format(skip=False))
     assert code == 70
     assert "destroyed" in output
+
+
+COMMAND_LINE = """
+import atexit, ctypes, os, sys
+
+class Loop:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self, write=os.write):
+        write(1, b"collected ")
+
+loop = Loop()
+if {with_destructor}:
+    destructor = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p)(lambda code, _: None)  # crashes without Python
+    ctypes.CDLL(None).on_exit(destructor, None)
+atexit.register(os.write, 1, b"farewell ")
+sys.argv[1:] = ["digest", "nowhere.h5"]
+from pyramidai_mpi.cli.main import main
+main({arguments})
+"""
+
+
+def end_of_command_line(**how: object) -> tuple[int, str, str]:
+    program = COMMAND_LINE.format(**how)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_line_leaves_its_memory_to_the_system_and_says_all_it_has_to_say() -> None:
+    code, output, errors = end_of_command_line(arguments="", with_destructor=True)
+    assert (code, output) == (65, "farewell ")
+    assert "nowhere.h5" in errors
+
+
+def test_called_by_a_program_it_leaves_that_as_it_was() -> None:
+    code, output, _ = end_of_command_line(arguments="sys.argv[1:]", with_destructor=False)
+    assert (code, output) == (65, "farewell collected ")

@@ -217,7 +217,14 @@ def test_a_stride_counts_and_stands_in_the_table_only_where_there_is_one(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 3}, {"batch_size": 5}, {"policy": "static"}, {"reader": "openslide"}, {"allow_upsampling": True}],
+    [
+        {"seed": 3},
+        {"batch_size": 5},
+        {"policy": "static"},
+        {"reader": "openslide"},
+        {"allow_upsampling": True},
+        {"compiled_cache": False},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_does_not_decide_is_not_in_it(table: Callable[..., Facts], changes: dict[str, Any]) -> None:

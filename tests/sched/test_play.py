@@ -22,9 +22,15 @@ class NumberedTree:
 
     dtype = NUMBERED
 
-    def __init__(self, shape: int, last: int, batch_size: int, by_kind: bool, record: Counter[int]) -> None:
+    def __init__(
+        self, shape: int, last: int, batch_size: int, by_kind: bool, record: Counter[int], grain: int, put_off: int
+    ) -> None:
         self.shape, self.last, self.batch_size, self.record = shape, last, batch_size, record
         self.batch_by = "kind" if by_kind else None
+        self.batch_grain, self.put_off = grain, put_off
+
+    def comes_last(self, value: object) -> bool:
+        return value == self.put_off
 
     def children_of(self, number: int) -> list[int]:
         count = (number * 2654435761 + self.shape * 40503) % 65536 * 5 // 65536
@@ -58,7 +64,13 @@ def clusters(draw: st.DrawFn):
     size = draw(st.integers(1, 9))
     record: Counter[int] = Counter()
     tree = NumberedTree(
-        draw(st.integers(0, 999)), draw(st.integers(0, 3000)), draw(st.integers(1, 9)), draw(st.booleans()), record
+        draw(st.integers(0, 999)),
+        draw(st.integers(0, 3000)),
+        draw(st.integers(1, 9)),
+        draw(st.booleans()),
+        record,
+        draw(st.integers(1, 5)),
+        draw(st.integers(0, 3)),
     )
     roots = list(range(1, draw(st.integers(0, 12)) + 1))
     roots = [root for root in roots if not any(root in tree.all_below([other])[1:] for other in roots)]

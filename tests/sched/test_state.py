@@ -22,6 +22,7 @@ from pyramidai_mpi.sched.messages import (
 )
 from pyramidai_mpi.sched.policy import RULES, Policy, hypercube_neighbours
 from pyramidai_mpi.sched.state import LONGEST_REST_S, RankState
+from pyramidai_mpi.sched.workload import Batches
 
 TASK = np.dtype([("number", "<i4")])
 
@@ -51,8 +52,9 @@ class CheckedState(RankState):
         self.check()
 
 
-def rank(policy=Policy.STEAL_HALF, *, number=1, size=4, held=0, batch_size=4) -> RankState:
-    return CheckedState(number, size, RULES[policy], TASK, batch_size, None, tasks(*range(held)))
+def rank(policy=Policy.STEAL_HALF, *, number=1, size=4, held=0, batch_size=4, grain=1) -> RankState:
+    batches = Batches(TASK, batch_size, grain=grain)
+    return CheckedState(number, size, RULES[policy], batches, tasks(*range(held)))
 
 
 def sent(state: RankState) -> list[tuple[int, object]]:
@@ -436,26 +438,61 @@ def test_the_patience_of_an_answered_request_means_nothing():
     assert state.take_actions() == []
 
 
-@pytest.mark.parametrize(("size", "taken"), [(1, 12), (2, 6), (3, 4), (4, 3), (48, 3)])
-def test_a_batch_leaves_a_part_of_the_queue_to_each_of_up_to_three_others(size, taken):
-    assert len(rank(number=0, size=size, held=12, batch_size=100).take_batch()) == taken
+@pytest.mark.parametrize(("size", "taken"), [(1, 32), (2, 16), (3, 11), (16, 2), (48, 2)])
+def test_a_batch_leaves_a_part_of_the_queue_to_each_of_up_to_fifteen_others(size, taken):
+    assert len(rank(number=0, size=size, held=32, batch_size=100).take_batch()) == taken
 
 
 @pytest.mark.parametrize(
-    ("held", "batch_size", "step", "taken"),
+    ("held", "taken"),
     [
-        pytest.param(40, 16, 4, 16, id="a full batch"),
-        pytest.param(27, 16, 4, 12, id="not 14, which take as long as 16"),
-        pytest.param(9, 16, 4, 4, id="not 5, which take as long as 8"),
-        pytest.param(6, 16, 4, 4, id="not 3, which take as long as 4"),
-        pytest.param(3, 16, 4, 3, id="all, since half take as long"),
-        pytest.param(40, 10, 4, 8, id="of a batch size between two multiples"),
-        pytest.param(40, 3, 4, 3, id="never more than the batch size"),
-        pytest.param(6, 16, 1, 3, id="any number where each task takes its time"),
+        pytest.param(3, 3, id="fewer than a grain: all of them, they take as long"),
+        pytest.param(64, 4, id="a grain"),
+        pytest.param(65, 8, id="whole grains"),
+        pytest.param(999, 10, id="never more than the batch size"),
     ],
 )
-def test_batches_hold_multiples_of_what_takes_no_longer_than_one_task(held, batch_size, step, taken):
-    roots = tasks(*range(held))
-    state = CheckedState(0, 2, RULES[Policy.STEAL_HALF], TASK, batch_size, None, roots, batch_step=step)
-    assert len(state.peek_batch()) == taken
-    assert len(state.take_batch()) == taken
+def test_a_batch_is_of_whole_grains_where_it_can_be(held, taken):
+    assert len(rank(size=99, held=held, batch_size=10, grain=4).take_batch()) == taken
+
+
+@pytest.mark.parametrize(
+    ("held", "given"),
+    [
+        pytest.param(9, [0, 1, 2, 3, 4, 5, 6, 7], id="half, rounded up"),
+        pytest.param(2, [0, 1], id="all, if they are less than a grain"),
+    ],
+)
+def test_a_victim_with_a_batch_in_hand_gives_whole_grains(held, given):
+    state = rank(held=held + 4, batch_size=4, grain=4)
+    compute(state, leaving=held)
+    arrive(state, 2, StealRequest(9))
+    assert sent(state) == [(2, given)]
+    arrive(state, 3, Lifeline(wanted=True))
+    assert sent(state) == ([(3, [8])] if held == 9 else [])
+
+
+def levels_of(size, *, roots, children, last=()):
+    """Kinds of a rank's second batch, as foreseen and as taken; its first was of roots, kind 1, and left children."""
+    task = np.dtype([("kind", "u1")])
+    batches = Batches(task, 4, "kind", comes_last=lambda kind: kind in last)
+    state = CheckedState(0, size, RULES[Policy.STEAL_HALF], batches, np.full(roots, 1, task))
+    state.take_batch()
+    state.finish_batch(np.full(children, 2, task))
+    return state.peek_batch()["kind"].tolist(), state.take_batch()["kind"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("size", "roots", "children", "last", "kind"),
+    [
+        pytest.param(2, 3, 9, (), 1, id="a short queue is worked off from the roots"),
+        pytest.param(2, 3, 16, (), 2, id="a long one from the leaves"),
+        pytest.param(1, 5, 9, (), 2, id="alone always from the leaves, as nobody waits at the end"),
+        pytest.param(2, 3, 9, (1,), 2, id="what comes last waits, though it is a root"),
+        pytest.param(2, 3, 0, (1,), 1, id="until there is nothing else"),
+    ],
+)
+def test_the_next_batch_is_of(size, roots, children, last, kind):
+    seen, taken = levels_of(size, roots=roots, children=children, last=last)
+    assert seen == taken
+    assert set(taken) == {kind}

@@ -88,6 +88,13 @@ def test_a_batch_comes_from(limit, expected):
     assert pairs(queue_of_three_levels().take_batch(limit)) == expected
 
 
+def test_a_shallow_batch_comes_from_the_roots():
+    queue = queue_of_three_levels()
+    assert pairs(queue.peek_batch(2, shallow=True)) == [(2, 8), (2, 9)]
+    assert pairs(queue.take_batch(99, shallow=True)) == [(2, n) for n in range(10)]
+    assert pairs(queue.take_batch(1, shallow=True)) == [(1, 13)]
+
+
 @pytest.mark.parametrize(
     ("count", "expected"),
     [

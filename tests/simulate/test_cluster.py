@@ -121,20 +121,20 @@ def test_stealing_half_betters_stealing_one_betters_nothing_and_none_betters_the
 
 
 # On paper: rank 0 has two tasks of 1 s, rank 1 none, batches of one. Rank 1 says at once that it is idle, and asks.
-# Rank 0 took the newer task and looks for messages every 5 ms, as nobody has wanted anything of it yet; it gives the
+# Rank 0 took the newer task and looks for messages every 0.8 ms, as work may be wanted at the beginning; it gives the
 # older one away. Rank 1 looks after 50, 100, 200, 400, 400, ... us.
 
 
 @pytest.mark.parametrize(
     ("network", "worked_s"),
     [
-        # asked 0.1 ms, answered at 5 ms, arrives at 5.1 ms, seen at 0.75 + 11 * 0.4 ms
-        (Network(latency_s=0.1e-3, bandwidth=1e30, late_s=0.0), 1 + 5.15e-3),
-        # 16 bytes in 1.6 ms, twice, so asked at 3.3 ms; answered at 5 ms, 16 + 12 bytes in 2.8 ms, arrives at 7.9 ms,
-        # seen at 0.75 + 18 * 0.4 ms
-        (Network(latency_s=0.1e-3, bandwidth=1e4, late_s=0.0), 1 + 7.95e-3),
-        # all pauses 0.1 ms longer: answered at 5.1, arrives at 5.2, seen at 0.75 + 4 * 0.1 + 9 * 0.5 ms
-        (Network(latency_s=0.1e-3, bandwidth=1e30, late_s=0.1e-3), 1 + 5.65e-3),
+        # asked 0.1 ms, answered at 0.8 ms, arrives at 0.9 ms, seen at 0.75 + 0.4 ms
+        (Network(latency_s=0.1e-3, bandwidth=1e30, late_s=0.0), 1 + 1.15e-3),
+        # 16 bytes in 1.6 ms, twice, so asked at 3.3 ms; answered at 4 ms, 16 + 12 bytes in 2.8 ms, arrives at 6.9 ms,
+        # seen at 0.75 + 15 * 0.4 + 0.8 ms
+        (Network(latency_s=0.1e-3, bandwidth=1e4, late_s=0.0), 1 + 7.55e-3),
+        # all pauses 0.1 ms longer: answered at 0.9, arrives at 1, seen at 0.75 + 4 * 0.1 ms
+        (Network(latency_s=0.1e-3, bandwidth=1e30, late_s=0.1e-3), 1 + 1.15e-3),
     ],
     ids=["latency", "bandwidth", "late"],
 )

@@ -22,23 +22,34 @@ class PlainState:
 spans = st.integers(0, 20000).map(lambda n: (n + 0.3141) * 137e-6)
 
 
-@given(st.booleans(), st.booleans(), st.booleans(), spans, spans, st.integers(0, 99).map(lambda n: n * 1.03e-6), spans)
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    spans,
+    spans,
+    st.integers(0, 99).map(lambda n: n * 1.03e-6),
+    spans,
+    st.floats(0, 0.5),
+)
 def test_the_first_look_is_that_of_a_thread_that_pauses_and_looks_in_turn(
-    steals, computing, awaiting, unwanted_s, asked_s, late_s, until_s
+    steals, computing, awaiting, unwanted_s, asked_s, late_s, until_s, batch_s
 ):
     """Pauses and looks of `sched.loop._work` while nothing happens, beginning with a look that found something."""
     start = 10.0
     rank = SimulatedRank(PlainState(steals, computing, awaiting), late_s)
     rank.wanted_at, rank.asked_at = start - unwanted_s, start - asked_s
+    rank.batch_s = batch_s
     rank.begin_pause(start)
 
     pause, look, looks = math.nan, start, [start]
-    while look < start + until_s + 0.02:
+    while look < start + until_s + 0.06:
         longest = waiting.longest_pause(
             steals=steals,
             computing=computing,
             asked_s=look - rank.asked_at if awaiting else None,
             unwanted_s=look - rank.wanted_at,
+            batch_s=batch_s,
         )
         flat = computing and not awaiting
         pause = longest if flat else waiting.SHORTEST_S if look == start else min(2 * pause, longest)

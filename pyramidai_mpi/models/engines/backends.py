@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.base.types import RgbArray
+    from pyramidai_mpi.models.engines.compiled_network import CompiledNetwork
     from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
@@ -45,8 +46,9 @@ def load_engine(
     backend: str,
     precision: str = "float32",
     *,
+    batch_shape: int | None = None,
     probe: bool = True,
-    compiled: bytes = b"",
+    compiled: CompiledNetwork | None = None,
 ) -> FixedBatchEngine:
     """One level's network behind a library, see `FixedBatchEngine`; `compiled` is for backends in `SHARING`.
 
@@ -58,7 +60,7 @@ def load_engine(
         When the library is not installed.
     """
     if backend == "onnxruntime":
-        return OnnxEngine(level, package, probe=probe)
+        return OnnxEngine(level, package, batch_shape, probe=probe)
     require_extra("openvino", f"--backend {backend}")
     try:
         from pyramidai_mpi.models.engines.openvino_engine import OpenVinoEngine
@@ -66,7 +68,7 @@ def load_engine(
         raise UsageError(
             f"--backend {backend}: OpenVINO cannot be loaded ({error}); pip install 'pyramidai-mpi[openvino]'"
         ) from error
-    return OpenVinoEngine(level, package, precision=precision, probe=probe, compiled=compiled)
+    return OpenVinoEngine(level, package, batch_shape, precision, probe=probe, compiled=compiled)
 
 
 def installed_backends() -> tuple[str, ...]:

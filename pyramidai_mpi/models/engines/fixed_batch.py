@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, PyramidError, machine_failure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,8 @@ class FixedBatchEngine(ABC):
     ------
     InputError
         When the library cannot load or run the network, or its output is not probabilities.
+    StorageError
+        When memory does not suffice to load it.
     """
 
     backend: ClassVar[str]
@@ -68,7 +70,10 @@ class FixedBatchEngine(ABC):
         try:
             self._n_outputs = self._load(level.onnx_path)
         except Exception as error:  # neither library's exceptions share a public base
-            raise InputError(f"{self._path}: {self.backend} cannot load it: {_one_line(error)}") from error
+            said: PyramidError | None = machine_failure(error)
+            if said is None:
+                said = InputError(f"{self._path}: {self.backend} cannot load it: {_one_line(error)}")
+            raise said from error
         self.n_features = 0
         if probe:
             self.probe(self._buffer[:0], self._places[:0])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.models.engines.compiled_network import CompiledNetwork
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 
 with hidden_module("openvino_telemetry"):  # OpenVINO has a substitute that does nothing
@@ -37,7 +38,7 @@ class OpenVinoEngine(FixedBatchEngine):
         quantised networks stay what they are.
     compiled
         What `compiled` of another engine gave, of the same network, batch shape and precision on the same machine:
-        loads faster than the network's file, to the same results. Empty for none.
+        loads faster than the network's file, to the same results, and with the weights once. None for none.
     """
 
     backend = "openvino"
@@ -50,10 +51,10 @@ class OpenVinoEngine(FixedBatchEngine):
         precision: str = "float32",
         *,
         probe: bool = True,
-        compiled: bytes = b"",
+        compiled: CompiledNetwork | None = None,
     ) -> None:
         self.precision = precision
-        self._compiled = compiled
+        self._given = compiled
         super().__init__(level, package, batch_shape, probe=probe)
 
     def use_batch_shape(self, batch_shape: int) -> None:
@@ -79,9 +80,10 @@ class OpenVinoEngine(FixedBatchEngine):
             # it would pin the thread of every rank of a host to the same core
             "ENABLE_CPU_PINNING": False,
         }
-        compiled, self._compiled = self._compiled, b""  # used once: another batch shape is compiled from the file
-        if compiled:
-            self._network = core.import_model(compiled, "CPU", settings)
+        given, self._given = self._given, None  # used once: another batch shape is compiled from the file
+        if given is not None:
+            with given.while_read():
+                self._network = core.import_model(openvino.Tensor(given.data, shared_memory=True), "CPU", settings)
         else:
             # a mapped file that is changed under the run would kill the process
             core.set_property({"ENABLE_MMAP": False})
@@ -91,6 +93,7 @@ class OpenVinoEngine(FixedBatchEngine):
             self._network = core.compile_model(model, "CPU", settings)
         self._in_use = self._ports(self._network.inputs)
         self._request = self._network.create_infer_request()
+        self._source = given  # looked into for as long as the network lives, so it goes after it
         return len(self._network.outputs)
 
     def _ports(self, inputs: Sequence[openvino.ConstOutput]) -> list[int]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_tiles, settle_batch_shape
-from pyramidai_mpi.models.package import MOST_TOGETHER
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
@@ -49,21 +48,23 @@ def try_loading(
     return Trial(folder, module, arguments, seconds=seconds, memory_bytes=memory_bytes)
 
 
-def found_in_trial(answer: str, n_levels: int) -> list[tuple[int, int]] | None:
+def found_in_trial(answer: str, batches: Sequence[int]) -> list[tuple[int, int]] | None:
     """Batch shape and number of features of each level's network in onnxruntime, level 0 first.
 
     Parameters
     ----------
     answer
         What the child answered; None is returned for an answer that says nothing, or makes no sense.
-    n_levels
-        Number of the package's levels.
+    batches
+        Of each of the package's levels, how many tiles its network is given at a time where they do not matter.
     """
     try:
         found = [(int(shape), int(features)) for shape, features in json.loads(answer.partition("\n")[0])]
     except (ValueError, TypeError):
         return None
-    sound = len(found) == n_levels and all(1 <= shape <= MOST_TOGETHER and features >= 0 for shape, features in found)
+    if len(found) != len(batches):
+        return None
+    sound = all(shape in (1, batch) and n >= 0 for (shape, n), batch in zip(found, batches, strict=True))
     return found if sound else None
 
 

@@ -45,6 +45,9 @@ class EncoderReport:
         How many tiles were compared.
     worst, median
         Least and median cosine of a tile's two feature vectors.
+    apart
+        Median cosine of what is left of them without the mean over the tiles: of features that are much alike in all
+        tiles, it is this that tells tiles apart.
     float_tiles_per_s, tiles_per_s
         Tiles per second on one thread, medians of alternating runs.
     """
@@ -54,6 +57,7 @@ class EncoderReport:
     tiles: int
     worst: float
     median: float
+    apart: float
     float_tiles_per_s: float
     tiles_per_s: float
 
@@ -130,7 +134,8 @@ def _compare(
     expected: npt.NDArray[np.float32],
     tiles: SeenTiles,
 ) -> EncoderReport:
-    alike = cosines(expected, _features(after, tiles))
+    found, common = _features(after, tiles), expected.mean(axis=0)
+    alike, apart = cosines(expected, found), cosines(expected - common, found - common)
     pixels, places = tiles.pixels[:_TIMED_TILES], tiles.positions[:_TIMED_TILES]
     speeds: list[list[float]] = [[], []]
     for _ in range(_REPETITIONS):
@@ -139,7 +144,7 @@ def _compare(
             engine.predict(pixels, features=True, positions=places)
             seen.append(len(pixels) / (time.perf_counter() - started))
     return EncoderReport(
-        after.backend, precision, len(alike), float(alike.min()), float(np.median(alike)),
+        after.backend, precision, len(alike), float(alike.min()), float(np.median(alike)), float(np.median(apart)),
         *(statistics.median(seen) for seen in speeds),
     )  # fmt: skip
 
@@ -153,7 +158,7 @@ def _features(engine: FixedBatchEngine, tiles: SeenTiles) -> npt.NDArray[np.floa
 def write_quantised_encoder(package: ModelPackage, done: QuantisedEncoder, folder: Path) -> None:
     """Write a copy of a package with its network in integers, ``-int8`` in the name, and what that was seen to change.
 
-    The entry ``quantisation`` says the least and median cosine of all libraries, and as ``max_difference`` how far the
+    The entry ``quantisation`` says the least and median cosines of all libraries, and as ``max_difference`` how far the
     least is from 1.
     """
     document, worst = document_of(package), done.worst
@@ -164,6 +169,7 @@ def write_quantised_encoder(package: ModelPackage, done: QuantisedEncoder, folde
             "tiles": worst.tiles,
             "min_cosine": worst.worst,
             "median_cosine": min(one.median for one in done.reports if one.precision == "int8"),
+            "median_cosine_apart": min(one.apart for one in done.reports if one.precision == "int8"),
             "max_difference": max(0.0, 1 - worst.worst),
         },
         "levels": [entry | {"onnx": onnx_name(0), "batch": done.batch}],

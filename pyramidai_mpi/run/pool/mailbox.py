@@ -46,6 +46,11 @@ class Mailbox:
         Whether more messages may be received now.
     task
         What an analysis says of a tile before it is done.
+
+    Attributes
+    ----------
+    wake
+        Called when the worker begins to wait for an answer, so that the main thread comes at once.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class Mailbox:
         self._beginnings: dict[int, tuple[int, TileArray]] = {}
         self._ended: set[int] = set()
         self._is_lost = False
+        self._is_asked_for = False
+        self.wake: Callable[[], object] = lambda: None
         self._answer_came = threading.Condition()
         self._under_way = self._unconfirmed = 0
         self._bytes_left = threading.Condition()
@@ -159,6 +166,13 @@ class Mailbox:
         """Whether everything left here so far has been taken by its receiver. From the main thread."""
         return not self._outgoing and not self._chunks and self._transport.all_sent()
 
+    def is_waiting(self) -> bool:
+        """Whether the worker waits for an answer, or so much is under way that MPI moves it only while it is called.
+
+        From the main thread.
+        """
+        return self._is_asked_for or bool(self._outgoing) or self._unconfirmed > CHUNK_BYTES
+
     def _has_left(self, n_bytes: int) -> None:
         """So many bytes are no longer under way."""
         if n_bytes:
@@ -196,9 +210,12 @@ class Mailbox:
             self._answer_came.notify_all()
 
     def _answer(self, answers: dict[int, T], slide: int) -> T:
+        self._is_asked_for = True
+        self.wake()
         with self._answer_came:
             # a rank whose main thread fails ends the whole job, so this cannot wait for ever
             self._answer_came.wait_for(lambda: slide in answers or self._is_lost)
+            self._is_asked_for = False
             if slide not in answers:
                 raise LostRankError(f"no answer about slide {slide}: its owner may be lost")
             return answers.pop(slide)

@@ -57,6 +57,12 @@ class Kind(IntEnum):
     """Owner to all: nothing more is wanted of the slide, since it ended badly. No payload."""
     DONE = 8
     """Owner to rank 0: the slide's end, good or bad; a `SlideEnd`."""
+    WITNESS = 9
+    """To the owner: what was found of tiles that are audited, before their records; a `witness.Witness`."""
+    AUDIT = 10
+    """Owner to another rank: do these tiles again (see `witness.order_bytes`)."""
+    AUDITED = 11
+    """To the owner: what was found then; a `witness.Witness`, without tiles where it was not done."""
 
 
 @dataclass(frozen=True)

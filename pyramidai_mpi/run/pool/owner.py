@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.analyses.base import Analysis, OpenSlide
     from pyramidai_mpi.base.types import TileArray
     from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.run.pool.audit import AuditBook
 
 WORK_DTYPE = np.dtype(
     [
@@ -138,6 +139,8 @@ class Collected:
         Tiles that earlier starts have done.
     kept
         What else is kept of the tiles, in the order of `records`; None as long as nothing is.
+    n_audited
+        Tiles that another rank has found alike.
     """
 
     beginning: Beginning
@@ -150,6 +153,7 @@ class Collected:
     batches: RecordTable = field(default_factory=lambda: RecordTable(BATCH_DTYPE))
     n_restored: int = 0
     kept: ByteSpool | None = None
+    n_audited: int = 0
 
     def add(self, batch: Batch) -> None:
         """Take in tiles of one level."""
@@ -216,6 +220,8 @@ class Owner:
         Of a slide, for messages.
     has_begun
         Called with a slide that has begun, and what earlier starts have done of it.
+    audit
+        Sees to it that a share of the tiles is computed again; None for no such thing.
     """
 
     def __init__(
@@ -230,6 +236,7 @@ class Owner:
         spool_of: Callable[[int], FeatureSpool] = lambda _slide: FeatureSpool(),
         name: Callable[[int], str] = "slide {}".format,
         has_begun: Callable[[Collected], None] = lambda _collected: None,
+        audit: AuditBook | None = None,
     ) -> None:
         self._waiting = set(owned)
         self._collected: dict[int, Collected] = {}
@@ -244,6 +251,7 @@ class Owner:
         self._spool_of = spool_of
         self._name = name
         self._has_begun = has_begun
+        self._audit = audit
         self.n_stale = 0
         """Batches that came for slides which had ended badly."""
 
@@ -287,6 +295,11 @@ class Owner:
                 self.end(slide, SlideEnd.from_bytes(payload))
             case Kind.RECORDS:
                 self._take_records(source, slide, payload)
+            case Kind.WITNESS if self._audit is not None:
+                self._audit.witnessed(slide, source, payload)
+            case Kind.AUDITED if self._audit is not None:
+                self._audit.answered(slide, source, payload)
+                self._finish_if_complete(slide)
             case _:
                 raise InternalError(f"a message of kind {kind} is none for a slide's owner")
 
@@ -314,6 +327,10 @@ class Owner:
                 collected.add(batch)
                 collected.n_restored += len(batch.records)
         self._has_begun(collected)
+        if self._audit is not None:
+            self._audit.begin(slide, beginning.slide.quickhash, collected.records)
+            if collected.n_restored and self._audit.takes_restored(beginning.output.attributes):
+                self._audit.restored(slide, self._tasks_of(collected))
         self._finish_if_complete(slide)
         return beginning
 
@@ -324,6 +341,8 @@ class Owner:
         elif slide in self._collected:
             for rank in range(self._size):
                 self._send(rank, Kind.ENDED, slide, b"")
+            if self._audit is not None:
+                self._audit.end(slide)
             try:
                 self._collected.pop(slide).close()
             except PyramidError as error:
@@ -374,8 +393,11 @@ class Owner:
             return
         try:
             for batch in batches:
+                first = len(collected.records)
                 collected.add(batch)
                 collected.credit(source, batch)
+                if self._audit is not None:
+                    self._audit.recorded(slide, source, first)
             self._finish_if_complete(slide)
         except Exception as error:  # a full disk under its features, a bug
             self.end(slide, SlideEnd.by(error, self._name(slide)))
@@ -383,6 +405,17 @@ class Owner:
     def _finish_if_complete(self, slide: int) -> None:
         collected = self._collected.get(slide)
         if collected is not None and collected.ledger.complete:
+            if self._audit is not None:
+                if not self._audit.is_settled(slide):
+                    return
+                collected.n_audited = self._audit.end(slide)
             self._finishing.add(slide)
             del self._descriptions[slide]  # all tiles are done, so nobody will ask
             self._finish(slide, self._collected.pop(slide))
+
+    def _tasks_of(self, collected: Collected) -> TileArray:
+        """What was said of every tile that may have been done, and of the tiles that follow."""
+        rule, records = collected.beginning.rule, collected.records.rows
+        of_levels = [records[records["level"] == level] for level in np.unique(records["level"])]
+        followers = [self._analysis.closer(rule, found) for found in of_levels]
+        return np.concatenate([self._analysis.first(rule), *followers])

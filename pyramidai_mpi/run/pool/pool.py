@@ -15,11 +15,14 @@ import numpy as np
 from pyramidai_mpi.base.errors import PyramidError
 from pyramidai_mpi.base.types import tiles_only
 from pyramidai_mpi.pyramid.dealing import deal_by_root, deal_in_blocks, evenly_spread
-from pyramidai_mpi.ranks.collectives import agree, on_rank0, share_bytes
+from pyramidai_mpi.ranks.collectives import agree, allgather, on_rank0, share_bytes
+from pyramidai_mpi.run.pool.audit import AuditBook
+from pyramidai_mpi.run.pool.audits_end import AuditsEnd, raise_failure, set_aside
 from pyramidai_mpi.run.pool.desk import OwnerDesk
 from pyramidai_mpi.run.pool.mailbox import Mailbox
 from pyramidai_mpi.run.pool.messages import Kind, SlideDescription, SlideEnd
 from pyramidai_mpi.run.pool.owner import Owner
+from pyramidai_mpi.run.pool.recomputing import Recomputer
 from pyramidai_mpi.run.pool.tally import WorkTally
 from pyramidai_mpi.run.pool.workload import PoolWorkload, opening_tasks, tasks_of
 from pyramidai_mpi.sched import Policy, deal_round_robin
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.process.stop import StopWish
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
+    from pyramidai_mpi.run.pool.witness import Audit
     from pyramidai_mpi.run.pool.workload import SlideOpener
     from pyramidai_mpi.run.resume import Journals
     from pyramidai_mpi.sched import Progress, Stats
@@ -61,15 +65,12 @@ class PoolJob:
         Called by a slide's owner with its number and description: its place on the disk, and where to go on from.
     write
         Called by a slide's owner when all its tiles are there: writes the result and says how the slide has ended.
-    batch_step
-        So many tiles take as long as one: of a network that is only ever run with so many.
     """
 
     analysis: Analysis
     opener: SlideOpener
     begin: Callable[[int, SlideDescription], Beginning]
     write: Callable[[int, Collected], SlideEnd]
-    batch_step: int = 1
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ def run_pool(
     opened: OpenedByAll | None = None,
     report_progress: Callable[[Progress], None] | None = None,
     report_end: Callable[[int, SlideEnd], None] = lambda _slide, _end: None,
+    audit: Audit | None = None,
 ) -> PoolOutcome:
     """Do all tiles of all slides, as one pool of work. Collective.
 
@@ -181,15 +183,18 @@ def run_pool(
         Called on rank 0 from time to time.
     report_end
         Called on rank 0 for each slide as it ends.
+    audit
+        Which tiles are computed again by another rank; None for none. Slides that have ended by then apart, a run in
+        which two ranks differ ends without results, and what the suspects have journalled is set aside.
 
     Raises
     ------
     PyramidError
-        On all ranks, what concerns all slides.
+        On all ranks, what concerns all slides: `StorageError` when an audit has found something wrong.
     """
     from pyramidai_mpi.sched.transport import MpiTransport  # MPI starts with its import
 
-    pool = _Pool(comm, MpiTransport.open(comm), job, journals, report_end, opened)
+    pool = _Pool(comm, MpiTransport.open(comm), job, journals, report_end, opened, audit)
     return pool.run(slides, plan, stop, report_progress)
 
 
@@ -204,12 +209,14 @@ class _Pool:
         journals: Journals,
         report_end: Callable[[int, SlideEnd], None],
         opened: OpenedByAll | None,
+        audit: Audit | None,
     ) -> None:
         self._comm, self._transport, self._job = comm, transport, job
         self._opened = opened
         self._report_end = report_end
         self._held: Collected | None = None
         is_shared = journals.home == journals.shared
+        self._journals, self._audit = journals, audit
         self._journal = JournalWriter(journals.of_rank(comm.rank), journals.record_format, is_shared=is_shared)
         self._desk = OwnerDesk(job.write, job.opener.name)
         self._mailbox = Mailbox(
@@ -219,6 +226,8 @@ class _Pool:
         self._spool = FeatureSpool() if keeps_features else None
         self._tally = WorkTally(len(job.analysis.widths))
         self._owner: Owner
+        self._book: AuditBook | None = None
+        self._recomputer: Recomputer | None = None
 
     def run(
         self,
@@ -229,6 +238,8 @@ class _Pool:
     ) -> PoolOutcome:
         """See `run_pool`."""
         comm = self._comm
+        if self._audit is not None:
+            self._begin_audit(self._audit, plan.batch_size)
         owned = [int(slide) for slide in slides if slide % comm.size == comm.rank]
         self._owner = self._desk.owner = Owner(
             owned,
@@ -241,6 +252,7 @@ class _Pool:
             self._spool_of,
             self._job.opener.name,
             self._has_begun,
+            self._book,
         )
         workload = PoolWorkload(
             self._job.analysis,
@@ -249,26 +261,42 @@ class _Pool:
             self._journal,
             plan.batch_size,
             self._tally,
-            batch_step=self._job.batch_step,
             kept_here=self._spool,
             report=report_progress,
             poll=self._poll,
             bugs_end_all=self._opened is not None,
+            audit=self._audit,
+            between=None if self._recomputer is None else self._recomputer.serve,
         )
         try:
             policy = Policy(plan.policy)
             tasks = self._first_tasks(slides, workload, policy)
             workload.start_clock()
             with stop.letting_batches_finish():
-                outcome = schedule(comm, workload, tasks, policy=policy, seed=plan.seed, stop=stop.is_asked)
-                if outcome.stopped:
+                outcome = schedule(
+                    comm,
+                    workload,
+                    tasks,
+                    policy=policy,
+                    seed=plan.seed,
+                    stop=lambda: stop.is_asked() or self._is_refuted,
+                )
+                stopped = outcome.stopped
+                if self._book is not None and self._recomputer is not None:
+                    if stopped:
+                        self._book.give_up()
+                    with AuditsEnd(self._book, self._recomputer, workload.analysis_of, stop.is_asked) as rest:
+                        self._drain(stopped=stopped, rest=rest)
+                    stopped = self._is_left_undone(stopped=stopped)
+                if stopped:
                     stop.leave()
             workload.close()
-            self._drain(stopped=outcome.stopped)
+            if self._book is None:
+                self._drain(stopped=stopped)
             n_done = self._close()
             return PoolOutcome(
                 outcome.stats,
-                outcome.stopped,
+                stopped,
                 self._held,
                 n_done,
                 self._spool,
@@ -319,6 +347,8 @@ class _Pool:
     def _receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
         if kind is Kind.DONE:
             self._report_end(slide, SlideEnd.from_bytes(payload))
+        elif kind is Kind.AUDIT and self._recomputer is not None:
+            self._recomputer.receive(slide, payload)
         else:
             self._desk.receive(source, kind, slide, payload)
 
@@ -326,16 +356,39 @@ class _Pool:
         self._mailbox.exchange()
         self._desk.is_idle()  # raises what went wrong there
 
-    def _drain(self, *, stopped: bool) -> None:
-        """No tile is being done any more: carry the last messages, and see the last files written."""
+    def _begin_audit(self, audit: Audit, batch_size: int) -> None:
+        job, is_alone = self._job, self._opened is not None
+        name, send = job.opener.name, self._mailbox.send
+        self._book = AuditBook(audit, job.analysis, send, batch_size, name, of_several=not is_alone)
+        self._recomputer = Recomputer(audit, job.analysis, job.opener, self._mailbox, bugs_end_all=is_alone)
+
+    @property
+    def _is_refuted(self) -> bool:
+        """Whether the audit of this rank's slides has found something wrong."""
+        return self._book is not None and self._book.failure is not None
+
+    def _is_left_undone(self, *, stopped: bool) -> bool:
+        """Whether any rank's slides are left for another start. Collective."""
+        own = stopped or not self._owner.is_done
+        return bool(allgather(self._comm, np.array([own])).any())
+
+    def _drain(self, *, stopped: bool, rest: AuditsEnd | None = None) -> None:
+        """No tile is being done any more: carry the last messages, and see the last files written.
+
+        With what is `rest` of an audit that is seen to its end first, unless the run has stopped.
+        """
         transport = self._transport
 
         def exchange() -> None:
             self._mailbox.exchange(flush=True)
+            if rest is not None and not stopped:
+                rest.go_on()
 
         def is_through() -> bool:
             is_idle = self._desk.is_idle()  # first: what is in work there may leave messages, or end slides
-            return is_idle and (self._owner.is_done or stopped) and self._mailbox.is_empty()
+            ends = self._owner.is_done or stopped or (rest is not None and rest.is_given_up)
+            is_at_rest = rest is None or stopped or rest.is_idle
+            return is_idle and ends and is_at_rest and self._mailbox.is_empty()
 
         exchange()
         wait_until(is_through, exchange)
@@ -353,7 +406,12 @@ class _Pool:
                 close()
             except PyramidError as caught:
                 error = error or caught
+        if self._book is not None:
+            not_set_aside = set_aside(self._comm, self._book.suspects, self._journals)
+            error = error or not_set_aside
         agree(self._comm, error)
+        if self._book is not None:
+            raise_failure(self._comm, self._book.failure)
         self._transport.close()
         return n_done
 

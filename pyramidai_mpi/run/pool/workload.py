@@ -6,7 +6,7 @@ import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -14,18 +14,21 @@ from pyramidai_mpi.base.errors import LostRankError, is_bug
 from pyramidai_mpi.base.types import TILE_DTYPE, tiles_only
 from pyramidai_mpi.pyramid.dealing import evenly_spread
 from pyramidai_mpi.run.pool.messages import Batch, Kind, SlideEnd, encode_batch
+from pyramidai_mpi.run.pool.witness import Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     import numpy.typing as npt
 
-    from pyramidai_mpi.analyses.base import Analysis, Look, OpenSlide, SlideAnalysis
+    from pyramidai_mpi.analyses.base import Analysis, CheckedAnalysis, Look, OpenSlide, SlideAnalysis
     from pyramidai_mpi.base.types import TileArray
+    from pyramidai_mpi.pyramid.audited import AuditChoice
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.run.pool.mailbox import Mailbox
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.tally import WorkTally
+    from pyramidai_mpi.run.pool.witness import Audit
     from pyramidai_mpi.sched import Progress
     from pyramidai_mpi.slides.source import Found
     from pyramidai_mpi.store.files.feature_spool import FeatureSpool
@@ -93,10 +96,11 @@ class SlideOpener:
 
 @dataclass(frozen=True)
 class _Open:
-    """A slide that this rank has open, and the tag of its run."""
+    """A slide that this rank has open, the tag of its run, and which of its tiles are audited."""
 
     analysis: SlideAnalysis
     tag: int
+    choice: AuditChoice | None
 
 
 class PoolWorkload:
@@ -116,8 +120,6 @@ class PoolWorkload:
         Most tiles in one call.
     counts
         Takes what was done, for the whole job's progress.
-    batch_step
-        See `PoolJob`.
     kept_here
         Takes the features, rows of a level in the order of `tiles_kept`, if they stay on this rank; None sends them to
         the slides' owners.
@@ -127,6 +129,10 @@ class PoolWorkload:
         Called on the main thread again and again.
     bugs_end_all
         Whether an exception that nobody foresaw is passed on, as of a run's only slide, instead of ending its slide.
+    audit
+        Which tiles are audited; None for none.
+    between
+        Called between batches with `analysis_of`, see `Recomputer.serve`; None for nothing.
     """
 
     def __init__(
@@ -138,16 +144,17 @@ class PoolWorkload:
         batch_size: int,
         counts: WorkTally,
         *,
-        batch_step: int = 1,
         kept_here: FeatureSpool | None = None,
         report: Callable[[Progress], None] | None = None,
-        poll: Callable[[], None] = lambda: None,
+        poll: Callable[[], object] = lambda: None,
         bugs_end_all: bool = False,
+        audit: Audit | None = None,
+        between: Callable[[Callable[[int], SlideAnalysis]], None] | None = None,
     ) -> None:
         self.dtype = pool_dtype(analysis.task)
         self.batch_by = "group"
         self.batch_size = batch_size
-        self.batch_step = batch_step
+        self.batch_grain = getattr(analysis, "batch_grain", 1)
         self.tiles_kept: list[TileArray] = []
         self._analysis = analysis
         self._opener = opener
@@ -158,6 +165,7 @@ class PoolWorkload:
         self._report = report
         self._poll = poll
         self._bugs_end_all = bugs_end_all
+        self._audit, self._between = audit, between
         self._open: OrderedDict[int, _Open] = OrderedDict()
         self._refused: set[int] = set()
         self._started = 0.0
@@ -168,7 +176,8 @@ class PoolWorkload:
 
     def begin(self, slide: int, opened: OpenSlide, rule: TileRule, tag: int) -> None:
         """Take over a slide that this rank has opened."""
-        self._open[slide] = _Open(self._analysis.on(opened, rule), tag)
+        choice = None if self._audit is None else self._audit.choice(opened.quickhash)
+        self._open[slide] = _Open(self._analysis.on(opened, rule), tag, choice)
         while len(self._open) > _MOST_OPEN_SLIDES:
             _, oldest = self._open.popitem(last=False)
             oldest.analysis.close()
@@ -198,7 +207,7 @@ class PoolWorkload:
                 self._counts.opened(time.perf_counter() - begun)
                 return first
             opened, started = self._slide(slide), time.perf_counter()
-            look = opened.analysis.look(tiles, prepared)
+            look = self._look(slide, opened, tiles, prepared)
         except LostRankError:
             raise
         except Exception as error:  # ends this slide, not the others
@@ -212,7 +221,17 @@ class PoolWorkload:
         # not caught: the disk of the journals concerns all slides
         closer = self._keep(slide, opened.tag, tiles, look, started)
         self._counts.did(level, len(tiles), len(closer), time.perf_counter() - begun)
+        if self._between is not None:
+            self._between(self.analysis_of)
         return tasks_of(slide, closer)
+
+    def comes_last(self, value: Hashable) -> bool:
+        """Whether tasks open slides: the next one is begun when a rank has no tiles left."""
+        return isinstance(value, int) and value % _LEVELS == _OPENING
+
+    def analysis_of(self, slide: int) -> SlideAnalysis:
+        """The analysis on a slide, which is opened if need be. From the thread of `expand`, or once that has ended."""
+        return self._slide(slide).analysis
 
     def tally(self) -> tuple[int, ...]:
         """What this rank has done by level; see `tally.WorkTally`."""
@@ -223,9 +242,14 @@ class PoolWorkload:
         if self._report is not None:
             self._report(progress)
 
-    def on_poll(self) -> None:
-        """Carry messages about slides."""
+    def on_poll(self) -> bool:
+        """Carry messages about slides; whether any are under way."""
         self._poll()
+        return self._mailbox.is_waiting()
+
+    def on_start(self, wake: Callable[[], None]) -> None:
+        """Let the mailbox call for the main thread."""
+        self._mailbox.wake = wake
 
     def on_loss(self) -> None:
         """Ranks were lost: wait for no answer of theirs."""
@@ -236,6 +260,16 @@ class PoolWorkload:
         for opened in self._open.values():
             opened.analysis.close()
         self._open.clear()
+
+    def _look(self, slide: int, opened: _Open, tiles: TileArray, prepared: list[Found | None] | None) -> Look:
+        """Do tiles, and say at once what was found of those that are audited."""
+        if opened.choice is None:
+            return opened.analysis.look(tiles, prepared)
+        checked = opened.choice.chosen(tiles)
+        look = cast("CheckedAnalysis", opened.analysis).look(tiles, prepared, checked)
+        if checked.any():
+            self._mailbox.send_to_owner(Kind.WITNESS, slide, Witness.of(tiles, look, checked).to_bytes())
+        return look
 
     def _leave_out(self, tasks: npt.NDArray[np.void], level: int) -> None:
         """Count tasks that nobody will do, as their slide has failed."""

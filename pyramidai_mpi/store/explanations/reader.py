@@ -22,12 +22,11 @@ from pyramidai_mpi.store.explanations.contents import (
 from pyramidai_mpi.store.patches.tables import rows_of
 from pyramidai_mpi.store.results.check import check_execution, check_slide_and_model
 from pyramidai_mpi.store.results.contents import check_objects
+from pyramidai_mpi.store.results.records import read_model_record, read_slide_record
 from pyramidai_mpi.store.results.seal import check_seal
 from pyramidai_mpi.store.results.tables import (
     damage_is_named,
     read_execution,
-    read_model_record,
-    read_slide_record,
 )
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ MANIFEST_NAME = "manifest.json"
 SHARED_NAME = "pyramidai.journal"
 _ENDING = ".journal"
 _FILE_NAME = re.compile(r"\d{4,}-[0-9a-f]{8}-\d{5,}\.tiles")
-_NAME_OF_START = re.compile(r"(\d{4,}-[0-9a-f]{8})(-\d{5,}\.tiles|\.lock)")
+_SET_ASIDE = ".aside"
+_NAME_OF_START = re.compile(r"(\d{4,}-[0-9a-f]{8})(-\d{5,}\.tiles(\.aside)?|\.lock)")
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,18 @@ class JournalFolder:
         """File of one rank of a start."""
         return self.path / f"{start}-{rank:05d}.tiles"
 
+    def set_aside(self, file: Path) -> None:
+        """Rename a rank's file, so that no start goes on from it; nothing where there is none.
+
+        Raises
+        ------
+        StorageError
+            When it cannot be renamed.
+        """
+        with storage_errors(self.path), contextlib.suppress(FileNotFoundError):
+            file.rename(file.with_name(f"{file.name}{_SET_ASIDE}"))
+            flush_folder(self.path)
+
     def make(self) -> None:
         """Make the folder of several slides' files, if it is not there.
 
@@ -190,8 +203,8 @@ class JournalFolder:
                     lock = OutputLock.take(self.path / start, patient=True, watch=watch)
                     try:
                         # looked at once more: the start may have begun a slide before it ended
-                        for name in [] if self._has_siblings() else self.files():
-                            if name.startswith(f"{start}-"):
+                        for name in [] if self._has_siblings() else self._names():
+                            if name.startswith(f"{start}-") and name.removesuffix(_SET_ASIDE).endswith(".tiles"):
                                 (self.path / name).unlink(missing_ok=True)
                     finally:
                         lock.release()

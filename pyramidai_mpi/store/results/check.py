@@ -44,7 +44,7 @@ _BLOCK_ROWS = 1 << 14
 _MOST_RANKS = 1 << 16
 _MOST_BATCHES = 1 << 23
 
-_COUNTS = ("batch_size", "tiles_from_journal")
+_COUNTS = ("batch_size", "tiles_from_journal", "tiles_audited")
 _SECONDS = ("tissue_s", "load_s", "analyse_s", "cohort_slide_s")
 
 

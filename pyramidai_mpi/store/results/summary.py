@@ -23,8 +23,8 @@ from pyramidai_mpi.store.results.tables import (
     read_execution,
     read_header,
     read_mask_rows,
-    read_tissue_counts,
 )
+from pyramidai_mpi.store.results.tissue import read_tissue_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

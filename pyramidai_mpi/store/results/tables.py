@@ -14,9 +14,9 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.grid import Grid, GridLevel
-from pyramidai_mpi.pyramid.tissue import block_sums
 from pyramidai_mpi.store.results.prediction import read_prediction_record
-from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, Execution, LevelRecord, ModelRecord, SlideRecord
+from pyramidai_mpi.store.results.records import read_level_record, read_model_record, read_slide_record
+from pyramidai_mpi.store.results.result import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyramidai_mpi.store.results.prediction import PredictionRecord
+    from pyramidai_mpi.store.results.result import LevelRecord, ModelRecord, SlideRecord
 
 ResultFile: TypeAlias = h5py.File
 """An open result, as `store.results.reader.open_result` gives it."""
 
 BLOCK_ROWS = 65536
 _BLOCK_BYTES = 1 << 26
-_MASK_ROWS = 512
 
 _Arguments = ParamSpec("_Arguments")
 _Found = TypeVar("_Found")
@@ -213,7 +213,7 @@ def read_header(file: ResultFile) -> Header:
     return Header(
         slide=read_slide_record(file),
         model=read_model_record(file),
-        levels=tuple(_read_level(group) for group in groups),
+        levels=tuple(read_level_record(group) for group in groups),
         n_tiles=tuple(len(group["index"]) for group in groups),
         mask_shape=(int(mask.shape[0]), int(mask.shape[1])),
         mask_downsample=float(mask.attrs["downsample"]),
@@ -224,59 +224,6 @@ def read_header(file: ResultFile) -> Header:
         digest=str(file.attrs["digest"]) if "digest" in file.attrs else None,
         prediction=read_prediction_record(file),
         encoder=read_model_record(file, "encoder") if "encoder" in file else None,
-    )
-
-
-def read_slide_record(file: ResultFile) -> SlideRecord:
-    """The slide of an open result; whoever calls it names damage (`damage_is_named`)."""
-    slide = file["slide"].attrs
-    return SlideRecord(
-        name=str(slide["name"]),
-        quickhash=str(slide["quickhash"]),
-        vendor=str(slide["vendor"]),
-        l0_size=(int(slide["dimensions"][0]), int(slide["dimensions"][1])),
-        mpp=float(slide["mpp"]),
-        l0_bounds=(int(slide["bounds_x"]), int(slide["bounds_y"])),
-        sha256=str(slide["sha256"]) if "sha256" in slide else None,
-        openslide_quickhash1=str(slide["openslide_quickhash1"]) if "openslide_quickhash1" in slide else None,
-    )
-
-
-def read_model_record(file: ResultFile, group: str = "model") -> ModelRecord:
-    """The model of an open result, or its encoder; whoever calls it names damage (`damage_is_named`)."""
-    model = file[group].attrs
-    return ModelRecord(
-        name=str(model["name"]),
-        classes=tuple(str(name) for name in model["classes"]),
-        positive_class=str(model["positive_class"]),
-        tile_size=int(model["tile_size"]),
-        scale_factor=int(model["scale_factor"]),
-        base_mpp=float(model["base_mpp"]),
-        stain=str(model["stain"]),
-        level_sha256=tuple(str(sha256) for sha256 in model["level_sha256"]),
-        yaml_text=str(model["yaml"]),
-        intended_use=str(model["intended_use"]) if "intended_use" in model else None,
-    )
-
-
-def _read_level(group: h5py.Group) -> LevelRecord:
-    attributes = group.attrs
-    return LevelRecord(
-        patch_size=int(attributes["patch_size"]),
-        patch_size_level0=int(attributes["patch_size_level0"]),
-        patch_level=int(attributes["patch_level"]),
-        downsample=float(attributes["downsample"]),
-        level_dim=(int(attributes["level_dim"][0]), int(attributes["level_dim"][1])),
-        spacing_um_px=float(attributes["spacing_um_px"]),
-        threshold=float(attributes["threshold"]),
-        n_features=int(group["features"].shape[1]) if "features" in group else 0,
-        feature_type=group["features"].dtype.name if "features" in group else "float32",
-        **{
-            name: int(attributes[stored])
-            for name, stored in CELL_ATTRIBUTES.items()
-            # where tiles are windows side by side, network and cell stand there too, but say nothing new
-            if "margin_px" in attributes and stored in attributes
-        },
     )
 
 
@@ -358,40 +305,6 @@ def read_mask_rows(file: ResultFile, top: int, bottom: int) -> npt.NDArray[np.bo
     tissue: npt.NDArray[np.bool_] = rows.view(np.bool_)
     np.not_equal(rows, 0, out=tissue)  # in place, as a large slide's mask is hundreds of MB
     return tissue
-
-
-def read_packed_mask(file: ResultFile, header: Header) -> npt.NDArray[np.uint8]:
-    """The tissue mask, each row packed by `numpy.packbits`; read in bands.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read.
-    """
-    height, width = header.mask_shape
-    packed = np.empty((height, -(-width // 8)), np.uint8)
-    for top in range(0, height, _MASK_ROWS):
-        packed[top : top + _MASK_ROWS] = np.packbits(read_mask_rows(file, top, min(top + _MASK_ROWS, height)), axis=1)
-    return packed
-
-
-def read_tissue_counts(file: ResultFile, header: Header, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
-    """Mask pixels of tissue in each level-0 tile, int32 (rows, cols) for `shape` (cols, rows); read in bands.
-
-    Raises
-    ------
-    InputError
-        When they cannot be read.
-    """
-    block = round(header.grid.l0_side(0) / header.mask_downsample)
-    (cols, rows), height = shape, header.mask_shape[0]
-    counts = np.zeros((rows, cols), np.int32)
-    band_rows = max(1, _MASK_ROWS // block)
-    for first in range(0, rows, band_rows):
-        last = min(first + band_rows, rows)
-        mask = read_mask_rows(file, min(first * block, height), min(last * block, height))
-        counts[first:last] = block_sums(mask, block, (cols, last - first))
-    return counts
 
 
 @names_damage
