@@ -16,6 +16,7 @@ from pyramidai_mpi.base.argument_types import (
     check_switches,
     check_texts,
 )
+from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.base.patch_order import slide_stem
 from pyramidai_mpi.base.python_errors import UsageError, raised_in_python
 from pyramidai_mpi.base.settings import (
@@ -23,7 +24,6 @@ from pyramidai_mpi.base.settings import (
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
     FEATURE_TYPES,
-    ODD_LEVELS,
     STRIDE_MODES,
     TISSUE_METHODS,
     ModelChoice,
@@ -141,7 +141,7 @@ def analyse(
     tissue_limit: float | None = None,
     min_tissue: float = DEFAULT_MIN_TISSUE,
     reader: str = "auto",
-    odd_levels: str = ODD_LEVELS[0],
+    odd_levels: str = OWN,
     read_ahead: str = "auto",
     slide_sha256: bool = False,
     batch_size: int = DEFAULT_BATCH_SIZE,
@@ -338,7 +338,7 @@ def explain_tiles(
     mpp: float | None = None,
     allow_upsampling: bool = False,
     reader: str = "auto",
-    odd_levels: str = ODD_LEVELS[0],
+    odd_levels: str = OWN,
     overwrite: bool = False,
     resume: bool = False,
 ) -> OpenExplanation:

@@ -88,9 +88,8 @@ def test_a_rank_that_lies_is_named_nothing_is_written_and_resume_puts_it_right(
     blame = "has read other pixels" if what == "pixels" else "has computed otherwise of the same pixels"
     assert re.search(rf"rank {liar} \(host \S+\) {blame}", line)
     assert f"what rank {liar} did is set aside" in line
-    assert [path.name[-15:] for path in (tmp_path / "out.h5.journal").glob("*.aside")] == [
-        f"{liar:05d}.tiles.aside"[-15:]
-    ]
+    (aside,) = (tmp_path / "out.h5.journal").glob("*.aside")
+    assert aside.name.endswith(f"-{liar:05d}.tiles.aside")
     again = pyramidai(slides[0], "-o", out, "--audit", "100", "--resume", *ALL_LEVELS, ranks=2)
     assert again.returncode == 0, again.stderr
     assert digest_of(out) == honest
