@@ -68,6 +68,21 @@ def test_a_file_that_was_changed_since_is_refused_by_name(package):
         engine.predict(random_tiles(1))
 
 
+@pytest.mark.parametrize("how", ["touched", "linked to", "copied anew"])
+def test_a_file_of_the_very_same_bytes_is_the_same_network(package, how):
+    engine = demanded(package)
+    path = package.levels[0].onnx_path
+    if how == "touched":
+        os.utime(path, (1, 1))
+    elif how == "linked to":
+        (path.parent / "backup").hardlink_to(path)
+    else:
+        (path.parent / "new").write_bytes(path.read_bytes())
+        (path.parent / "new").rename(path)
+    tiles = random_tiles(3)
+    assert engine.predict(tiles)[0].tobytes() == demanded(package).predict(tiles)[0].tobytes()
+
+
 def test_a_file_that_is_gone_is_refused_by_name(package):
     engine = demanded(package)
     os.unlink(package.levels[0].onnx_path)  # noqa: PTH108

@@ -7,6 +7,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.models.engines.backends import load_engine
 from pyramidai_mpi.models.engines.compiled_network import CompiledNetwork
 from pyramidai_mpi.models.engines.network_cache import CachedNetwork
@@ -116,10 +117,11 @@ class EngineOnDemand:
         else:
             ready = CompiledNetwork.of(compiled) if compiled else None
         self._compiled = None
-        if ready is None and self._stamp_now() != self._stamp:
+        # a stamp may be another though all bytes are the same, as of a file that was copied, touched or linked to
+        path = self._level.onnx_path
+        if ready is None and self._stamp_now() != self._stamp and file_sha256(path) != self._level.sha256:
             raise InputError(
-                f"{self._level.onnx_path}: was changed since the run began; give the run the network that it began "
-                "with, and --resume"
+                f"{path}: was changed since the run began; give the run the network that it began with, and --resume"
             )
         return load_engine(
             self._level,
@@ -136,7 +138,7 @@ class EngineOnDemand:
         engine.n_features = self.n_features
 
     def _stamp_now(self) -> tuple[int, ...]:
-        """What tells the network's file from others, and from itself once it is changed."""
+        """Is the same as long as the network's file surely is."""
         path = self._level.onnx_path
         with input_errors(path):
             status = path.stat()
