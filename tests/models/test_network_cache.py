@@ -55,10 +55,11 @@ def test_what_was_kept_is_found_byte_for_byte(cache, facts):
     assert found.compiled().data.tobytes() == found.read() == COMPILED
 
 
-def test_a_file_is_its_description_the_network_and_a_sha256_of_both(cache, facts):
+def test_a_file_is_its_description_the_network_and_a_sha256_of_each_and_of_all(cache, facts):
     cache.keep(facts, 4, 7, COMPILED)
     whole = the_file(cache).read_bytes()
-    assert json.loads(whole[:4096].rstrip(b"\0"))["facts"] == facts
+    assert json.loads(whole[:4064].rstrip(b"\0"))["facts"] == facts
+    assert hashlib.sha256(whole[:4064]).digest() == whole[4064:4096]
     assert whole[4096:-32] == COMPILED
     assert hashlib.sha256(whole[:-32]).digest() == whole[-32:]
 
@@ -110,6 +111,26 @@ def test_one_changed_bit_is_seen_and_the_file_goes(cache, facts, place):
     assert found is None or found.compiled() is None
     assert files(cache) == []
     assert cache.keep(facts, 4, 0, COMPILED).compiled().data.tobytes() == COMPILED
+
+
+@pytest.mark.parametrize("compiled", [b"", COMPILED], ids=["nothing compiled", "compiled"])
+@pytest.mark.parametrize(
+    ("was", "became"), [(b'"n_features": 7', b'"n_features": 5'), (b"batch_shape", b"batch_shapd")]
+)
+def test_what_was_found_is_not_believed_when_it_was_changed(cache, facts, compiled, was, became):
+    cache.keep(facts, 4, 7, compiled)
+    whole = the_file(cache).read_bytes()
+    assert whole.count(was) == 1
+    the_file(cache).write_bytes(whole.replace(was, became))
+    assert cache.find(facts) is None
+    assert files(cache) == []
+
+
+def test_a_file_of_nothing_but_brackets_is_no_entry(cache, facts):
+    cache.keep(facts, 4, 7, b"")
+    the_file(cache).write_bytes(b"[" * 4128)
+    assert cache.find(facts) is None
+    assert files(cache) == []
 
 
 @pytest.mark.parametrize("left", [0, 100, 5000, 3_004_127])

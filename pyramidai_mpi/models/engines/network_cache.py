@@ -2,9 +2,10 @@
 
 One file a network, in a folder that belongs to the user alone, as a compiled network is a program. Its name is the hash
 of all that it depends on: the network's own hash, the library's version, the processor, the settings. It begins with a
-line of JSON that repeats these and says what was found; then come the compiled network, from a multiple of the page
-size on, and a SHA-256 over all. A file of onnxruntime, which compiles nothing that could be kept, says what was found
-alone. There is an entry only for networks that were loaded and run in that very library on such a machine.
+line of JSON that repeats these and says what was found, and a SHA-256 of that; then come the compiled network, from a
+multiple of the page size on, and a SHA-256 over all. A file of onnxruntime, which compiles nothing that could be kept,
+says what was found alone. There is an entry only for networks that were loaded and run in that very library on such a
+machine.
 
 Nothing depends on the folder: where it is missing, not the user's own, full or damaged, networks are made ready as if
 it were empty.
@@ -45,6 +46,7 @@ MOST_BYTES = 2 << 30
 _FORMAT = "pyramidai-network/1"
 _BEGIN = 4096  # where the compiled network begins: all page sizes in use divide it, or it is read instead of mapped
 _SEAL_BYTES = 32
+_HEAD_BYTES = _BEGIN - _SEAL_BYTES  # what is found is believed before the network behind it is read
 _ENDING, _PART = ".network", ".part"
 _PART_IS_LEFT_S = 3600
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -178,10 +180,11 @@ class NetworkCache:
         size = _BEGIN + len(compiled) + _SEAL_BYTES
         said = {"facts": dict(facts), "batch_shape": batch_shape, "n_features": n_features, "n_bytes": len(compiled)}
         head = json.dumps(said).encode()
-        if not facts["version"] or size > self._most_bytes or len(head) > _BEGIN or not self._is_own(make=True):
+        if not facts["version"] or size > self._most_bytes or len(head) > _HEAD_BYTES or not self._is_own(make=True):
             return None
         assert self._folder is not None
-        head = head.ljust(_BEGIN, b"\0")
+        head = head.ljust(_HEAD_BYTES, b"\0")
+        head += hashlib.sha256(head).digest()
         seal = hashlib.sha256(head)
         seal.update(compiled)
         part: Path | None = None
@@ -257,7 +260,10 @@ def _entry_of(path: Path, head: bytes, facts: Mapping[str, Any]) -> CachedNetwor
     ValueError
         When they are not those of a network with these facts.
     """
-    said = json.loads(head.rstrip(b"\0"))
+    said_bytes, seal = head[:_HEAD_BYTES], head[_HEAD_BYTES:]
+    if hashlib.sha256(said_bytes).digest() != seal:
+        raise ValueError("the checksum of its description does not fit")
+    said = json.loads(said_bytes.rstrip(b"\0"))
     names = ("batch_shape", "n_features", "n_bytes")
     if not isinstance(said, dict) or said.get("facts") != dict(facts):
         raise ValueError("it is of another network")
