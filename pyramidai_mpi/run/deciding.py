@@ -23,8 +23,8 @@ from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.tissue import METHODS, NETWORK, REGION_ROLES, pack_mask
 from pyramidai_mpi.run.aggregation import FACT, keeps_features
-from pyramidai_mpi.run.encoding import FLOAT32_FEATURES, NO_ENCODER, facts_of_encoding
-from pyramidai_mpi.run.facts import Difference, Fact, Facts, Kind
+from pyramidai_mpi.run.encoding import FLOAT32_FEATURES, NO_DESCRIPTION, NO_ENCODER, facts_of_encoding
+from pyramidai_mpi.run.facts import Difference, Fact, Facts, Kind, description_hash
 from pyramidai_mpi.run.strides import FACTS_OF_STRIDES, NO_STRIDE, plan_levels_of_run
 from pyramidai_mpi.slides.readers.choice import READERS
 from pyramidai_mpi.store.journal.manifest import Manifest
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 ALL_INTERPOLATED = Fact("odd_levels", "--odd-levels", INTERPOLATED, Kind.SLIDE)
 """Of a slide whose levels of odd size are not read by their own pixels, and of one that has none."""
-_UNSAID = (NO_STRIDE, NO_ENCODER, FLOAT32_FEATURES, ALL_INTERPOLATED)
+_UNSAID = (NO_STRIDE, NO_ENCODER, NO_DESCRIPTION, FLOAT32_FEATURES, ALL_INTERPOLATED)
 """Facts that stand in the table only where they are others: older journals and results do not know of them."""
 _STATED = {"stain_per": "slide", **{fact.name: fact.value for fact in _UNSAID}}
 """What such a journal or result says without words."""
@@ -200,6 +200,7 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
         "thresholds": list(origin.thresholds),
         "features": any(origin.feature_widths) and not origin.encoder_sha256,
         NO_ENCODER.name: origin.encoder_sha256,
+        NO_DESCRIPTION.name: description_hash(origin.encoder_yaml) if origin.encoder_sha256 else "",
         FLOAT32_FEATURES.name: origin.feature_type,
         **{_hash_of(role): origin.execution.get(_hash_of(role), "") for role in REGION_ROLES},
     }
@@ -396,15 +397,6 @@ def _option(role: str) -> str:
 def mask_hash(mask: npt.NDArray[np.bool_]) -> str:
     """SHA-256 of a tissue mask."""
     return _sha256(pack_mask(mask))
-
-
-def description_hash(yaml_text: str) -> str:
-    """Hash of a model's description without the line that says what it is for.
-
-    No score depends on that line, and the journals and results of a package live on when it is added.
-    """
-    lines = yaml_text.splitlines(keepends=True)
-    return _sha256("".join(line for line in lines if not line.startswith("intended_use:")).encode())
 
 
 def _sha256(data: bytes) -> str:

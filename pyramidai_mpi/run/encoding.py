@@ -14,7 +14,7 @@ from pyramidai_mpi.models.engines.fixed_batch import sample_positions, sample_ti
 from pyramidai_mpi.models.engines.trial import try_loading
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.run.aggregation import keeps_features
-from pyramidai_mpi.run.facts import Fact, Kind
+from pyramidai_mpi.run.facts import Fact, Kind, description_hash
 from pyramidai_mpi.slides.spacing import SNAP_TOLERANCE
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _TILES = 4
 
 NO_ENCODER = Fact("encoder_sha256", "--encoder", "", Kind.MODEL, has_own_place=True)
 """Of a run without one. It stands in no table, so that journals and results of versions before encoders match."""
+NO_DESCRIPTION = Fact("encoder_yaml_sha256", "--encoder's model.yaml", "", Kind.MODEL, has_own_place=True)
+"""Likewise."""
 FLOAT32_FEATURES = Fact("feature_type", "--feature-type", "float32", Kind.SETTING, has_own_place=True)
 """Of a run whose features are not float16, or that keeps none; likewise."""
 
@@ -89,6 +91,7 @@ def facts_of_encoding(settings: RunSettings, package: ModelPackage) -> Facts:
     facts = []
     if package.encoder is not None:
         facts.append(replace(NO_ENCODER, value=package.encoder.levels[0].sha256))
+        facts.append(replace(NO_DESCRIPTION, value=description_hash(package.encoder.yaml_text)))
     if settings.model.feature_type != FLOAT32_FEATURES.value:
         facts.append(replace(FLOAT32_FEATURES, value=settings.model.feature_type))
     return tuple(facts)

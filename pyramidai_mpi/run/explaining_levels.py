@@ -16,8 +16,8 @@ from pyramidai_mpi.explain.methods import MethodName
 from pyramidai_mpi.models.stain.map import StainMap
 from pyramidai_mpi.process.host import cpu_description, host_name
 from pyramidai_mpi.pyramid.tissue import TissueSource
-from pyramidai_mpi.run.deciding import description_hash, odd_levels_fact, versions_of
-from pyramidai_mpi.run.facts import Fact, Kind
+from pyramidai_mpi.run.deciding import odd_levels_fact, versions_of
+from pyramidai_mpi.run.facts import Fact, Kind, description_hash
 from pyramidai_mpi.run.opening import describe, lay_under, open_as_described, open_under
 from pyramidai_mpi.run.pool.messages import SlideDescription
 from pyramidai_mpi.slides.readers.base import ClosedReader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
@@ -66,6 +67,16 @@ class Difference:
         if max(map(len, values)) > _MOST_SHOWN:
             return self.fact.words
         return f"{self.fact.words} ({values[0]}, {where} {values[1]})"
+
+
+def description_hash(yaml_text: str) -> str:
+    """Hash of a model's description without the line that says what it is for.
+
+    No score depends on that line, and the journals and results of a package live on when it is added.
+    """
+    lines = yaml_text.splitlines(keepends=True)
+    kept = "".join(line for line in lines if not line.startswith("intended_use:"))
+    return hashlib.sha256(kept.encode()).hexdigest()
 
 
 def _shown(value: Any) -> str:

@@ -138,7 +138,8 @@ def agree_on_package(comm: MPI.Intracomm, settings: RunSettings, otherwise_posit
         error = caught
     agree(comm, error)
     assert package is not None
-    facts = [[network.sha256 for network in package.networks], thresholds, package.yaml_text, package.positive_class]
+    texts = [one.yaml_text for one in (package, package.encoder) if one is not None]
+    facts = [[network.sha256 for network in package.networks], thresholds, texts, package.positive_class]
     agree_on(comm, hashlib.sha256(json.dumps(facts).encode()).digest(), f"{settings.model.path}: the model")
     _check_files(comm, package)
     return package

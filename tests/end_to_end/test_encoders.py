@@ -133,6 +133,19 @@ def test_other_features_are_another_run(folder, tmp_path):
     assert "--feature-type" in half.stderr
 
 
+def test_an_encoder_that_is_given_more_tiles_at_a_time_is_another_one(folder, tmp_path):
+    # how many decides the last bits of what real networks give
+    for batch in (4, 8):
+        write_encoder(tmp_path / f"of{batch}", batch=batch)
+    words = ("--model", "classifier", "--resume", "--encoder")
+    output = tmp_path / "out.h5"
+    assert _run(folder, output, *words, tmp_path / "of4").returncode == 0
+    assert _run(folder, output, *words, tmp_path / "of4").returncode == 0
+    other = _run(folder, output, *words, tmp_path / "of8")
+    assert other.returncode == 65
+    assert "--encoder's model.yaml" in other.stderr
+
+
 def test_parts_of_an_encoders_run_are_joined_to_its_result(folder, tmp_path):
     for number in (1, 2):
         words = ("--model", "encoder", "--part", f"{number}/2")

@@ -389,7 +389,8 @@ class ResultOrigin:
     """Length of the feature vectors, 0 where none are kept."""
     feature_type: str
     encoder_sha256: str
-    """Of the encoder beside the model; empty where there was none."""
+    """Of the encoder beside the model; empty where there was none, like the next."""
+    encoder_yaml: str
     tissue_method: str
     n_tiles_failed: int
     software_version: str
@@ -419,6 +420,7 @@ def read_origin(path: Path, *, may_be_part: bool = False) -> ResultOrigin:
             feature_widths=tuple(level.n_features for level in header.levels),
             feature_type=header.levels[0].feature_type,
             encoder_sha256="" if header.encoder is None else header.encoder.level_sha256[0],
+            encoder_yaml="" if header.encoder is None else header.encoder.yaml_text,
             tissue_method=header.tissue_method,
             n_tiles_failed=header.n_tiles_failed,
             software_version=str(file.attrs["software_version"]),
