@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.analyses.dense import Dense
 from pyramidai_mpi.models.engines.backends import load_engine
+from pyramidai_mpi.models.engines.on_demand import check_unchanged
 from pyramidai_mpi.run.pool.witness import Audit
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def _loaded_anew(
 
 def _engine_like(known: Engine, level: ModelLevel, package: ModelPackage, settings: RunSettings) -> Engine:
     model = settings.model
+    check_unchanged(level)  # or the audit would say of a rank that it has lied
     engine = load_engine(level, package, model.backend, model.precision, probe=False)
     engine.use_batch_shape(known.batch_shape)
     engine.n_features = known.n_features

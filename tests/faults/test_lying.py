@@ -224,3 +224,32 @@ def test_a_bit_that_flips_in_a_message_ends_the_run_and_resume_goes_on(
     again = pyramidai(*words, "--resume", ranks=2)
     assert again.returncode == 0, again.stderr
     assert digest_of(out) == honest
+
+
+CHANGED = """
+import sys
+from pathlib import Path
+from pyramidai_mpi.cli.main import main
+from pyramidai_mpi.run import auditing
+
+plain = auditing._loaded_anew
+
+def change_first(*arguments):
+    with Path(sys.argv[1], "level0.onnx").open("ab") as file:
+        file.write(b"x")
+    return plain(*arguments)
+
+auditing._loaded_anew = change_first
+main(sys.argv[2:])
+"""
+
+
+def test_a_network_that_is_changed_while_it_is_audited_is_named_and_no_rank(slides: list[Path], tmp_path: Path) -> None:
+    model, out = write_encoder(tmp_path / "encoder", side=224), tmp_path / "out.h5"
+    words = [str(slides[0]), "--model", str(model), "-o", str(out), "--audit", "100", "--no-progress"]
+    job = mpirun(1, ["-c", CHANGED, str(model), *words])
+    assert job.returncode == 65, job.stderr
+    assert "level0.onnx: was changed since the run began" in job.stderr
+    assert "audit:" not in job.stderr
+    assert not out.exists()
+    assert list((tmp_path / "out.h5.journal").glob("*.aside")) == []

@@ -24,6 +24,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def check_unchanged(level: ModelLevel) -> None:
+    """See that a network's file holds what it held when the run began, before it is loaded later.
+
+    Raises
+    ------
+    InputError
+        It does not, or cannot be read.
+    """
+    if file_sha256(level.onnx_path) != level.sha256:
+        raise InputError(
+            f"{level.onnx_path}: was changed since the run began; give the run the network that it began with, and "
+            "--resume"
+        )
+
+
 class EngineOnDemand:
     """One network by an `Engine`'s contract, of which everything is known but what it answers.
 
@@ -118,11 +133,8 @@ class EngineOnDemand:
             ready = CompiledNetwork.of(compiled) if compiled else None
         self._compiled = None
         # a stamp may be another though all bytes are the same, as of a file that was copied, touched or linked to
-        path = self._level.onnx_path
-        if ready is None and self._stamp_now() != self._stamp and file_sha256(path) != self._level.sha256:
-            raise InputError(
-                f"{path}: was changed since the run began; give the run the network that it began with, and --resume"
-            )
+        if ready is None and self._stamp_now() != self._stamp:
+            check_unchanged(self._level)
         return load_engine(
             self._level,
             self._package,
