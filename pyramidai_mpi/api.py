@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from pyramidai_mpi.base.argument_types import (
     check_switches,
     check_texts,
 )
+from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.base.patch_order import slide_stem
 from pyramidai_mpi.base.python_errors import UsageError, raised_in_python
 from pyramidai_mpi.base.settings import (
@@ -23,7 +23,6 @@ from pyramidai_mpi.base.settings import (
     DEFAULT_MIN_TISSUE,
     DEFAULT_POLICY,
     FEATURE_TYPES,
-    ODD_LEVELS,
     STRIDE_MODES,
     TISSUE_METHODS,
     ModelChoice,
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from pyramidai_mpi.cli.progress import ProgressBar
 
 __all__ = [
     "Attribution",
@@ -60,9 +58,6 @@ __all__ = [
     "open_result",
     "tile_dtype",
 ]
-
-_COLUMNS = 100
-"""Of a bar where there is no terminal: in a notebook, or in a file."""
 
 
 def open_result(path: str | os.PathLike[str]) -> OpenResult:
@@ -141,7 +136,7 @@ def analyse(
     tissue_limit: float | None = None,
     min_tissue: float = DEFAULT_MIN_TISSUE,
     reader: str = "auto",
-    odd_levels: str = ODD_LEVELS[0],
+    odd_levels: str = OWN,
     read_ahead: str = "auto",
     slide_sha256: bool = False,
     batch_size: int = DEFAULT_BATCH_SIZE,
@@ -270,6 +265,7 @@ def analyse(
     )
     named = [Path(one) for one in (slide, model, encoder, roi, exclude, tissue_mask) if one is not None]
     with raised_in_python(*named):
+        from pyramidai_mpi.cli.called import run_here, run_on
         from pyramidai_mpi.cli.tissue_option import parse_tissue
         from pyramidai_mpi.models.shipped import find_model
         from pyramidai_mpi.slides.dicom import file_of_slide
@@ -311,9 +307,9 @@ def analyse(
             Windows(None if stride is None else int(stride), overlap, stride_mode, allow_approximate),
         )
         if ranks is None:
-            _run_here(comm, settings, time_limit, progress)
+            run_here(comm, settings, time_limit, progress)
         else:
-            _run_on(str(ranks), settings, time_limit, progress)
+            run_on(str(ranks), settings, time_limit, progress)
     return opened(target, folder)
 
 
@@ -338,7 +334,7 @@ def explain_tiles(
     mpp: float | None = None,
     allow_upsampling: bool = False,
     reader: str = "auto",
-    odd_levels: str = ODD_LEVELS[0],
+    odd_levels: str = OWN,
     overwrite: bool = False,
     resume: bool = False,
 ) -> OpenExplanation:
@@ -383,6 +379,7 @@ def explain_tiles(
         )
     with tempfile.TemporaryDirectory(prefix="pyramidai-") as kept, raised_in_python(Path(source)):
         from pyramidai_mpi.base.explain_order import ExplainOrder, parse_tiles
+        from pyramidai_mpi.cli.called import this_process
         from pyramidai_mpi.models.shipped import find_model
         from pyramidai_mpi.run.explaining import explain_one
         from pyramidai_mpi.run.explaining_sources import find_source
@@ -397,54 +394,9 @@ def explain_tiles(
         asked = ExplainOrder(
             method, layer, class_name, level, until, masks, dict(numbers or {}), fill, faithfulness, seed
         )
-        explain_one(_this_process() if comm is None else comm, settings, asked, parse_tiles(words), found.result)
+        explain_one(this_process() if comm is None else comm, settings, asked, parse_tiles(words), found.result)
         return opened_explanation(target)
-
-
-def _run_on(ranks: str, settings: RunSettings, time_limit: str | None, progress: bool | None) -> None:
-    from pyramidai_mpi.cli.launcher import parse_ranks
-    from pyramidai_mpi.cli.started import run_on_ranks
-
-    bar = _bar(progress)
-    try:
-        run_on_ranks(parse_ranks(ranks), settings, time_limit, bar.show if bar else None)
-    finally:
-        if bar:
-            bar.close()
-
-
-def _run_here(comm: MPI.Intracomm | None, settings: RunSettings, time_limit: str | None, progress: bool | None) -> None:
-    from pyramidai_mpi.process.stop import StopWish, parse_duration
-    from pyramidai_mpi.run.run import run_slide
-
-    ranks = _this_process() if comm is None else comm
-    stop = None if time_limit is None else StopWish.of_job(parse_duration(time_limit))
-    bar = _bar(progress) if ranks.rank == 0 else None
-    try:
-        run_slide(ranks, settings, bar.show if bar else None, stop)
-    finally:
-        if bar:
-            bar.close()
-
-
-def _bar(wanted: bool | None) -> ProgressBar | None:
-    """A bar, where it is wanted, or where somebody looks: a library is quiet elsewhere."""
-    if wanted or (wanted is None and (sys.stderr.isatty() or "ipykernel" in sys.modules)):
-        from pyramidai_mpi.cli.launcher import terminal_width
-        from pyramidai_mpi.cli.progress import ProgressBar
-
-        return ProgressBar(terminal_width() or _COLUMNS)
-    return None
 
 
 def _path(name: str | os.PathLike[str] | None) -> Path | None:
     return None if name is None else Path(name)
-
-
-def _this_process() -> MPI.Intracomm:
-    import mpi4py
-
-    mpi4py.rc.thread_level = "funneled"  # without effect where MPI runs already
-    from mpi4py import MPI
-
-    return MPI.COMM_SELF

@@ -1,12 +1,14 @@
 """A vision transformer as an encoder: integers and bfloat16 beside float32, and torch with the same weights.
 
-    python -m bench.speed.encoder TILES --weights weights.pt --work FOLDER [--speed] [--processes 1] [--json FILE]
+    python -m bench.speed.encoder TILES --weights weights.pt --work FOLDER [--speed] [--processes 1] [--cpu-time]
+        [--ways "onnxruntime float32,OpenVINO int8"] [--json FILE]
 
 TILES is a folder with a folder of pictures a class. The encoder is made by `models import` of the weights (see
 `bench.speed.encoder_weights`), and calibrated in integers on 64 of the tiles with even numbers. Without --speed:
 cosines between features in float32 and otherwise, on --count of the tiles with odd numbers, and between what is left of
 both when the mean over these tiles is taken off, which tells tiles apart. With it: tiles/s, all in turn, three times;
 of torch the best of several batches. With --processes N as many do the same at the same time, of one thread each.
+--cpu-time counts processor seconds, on a machine with other work; --ways names some, the first to compare with.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.synchronize import Barrier
 
-TILES, ROUNDS = 16, 3
+ROUNDS = 3
 TORCH_BATCHES = (1, 4, 8, 16)
 NAME = "vit_small_patch16_224"
 _STEPS = 97
@@ -81,7 +83,10 @@ def compare(asked: Any) -> list[Figure]:
     held_out = tile_files(asked.tiles)[1::2]
     tiles = np.stack([read_tile(path) for path, _ in held_out[:: max(1, len(held_out) // asked.count)]])
     expected, figures = None, []
+    wanted = [name for name in asked.ways.split(",") if name]
     for name, load in ways(asked.work).items():
+        if wanted and name not in wanted:
+            continue
         _, features = load().predict(tiles, features=True)
         expected = features if expected is None else expected
         common = expected.mean(axis=0)
@@ -115,8 +120,8 @@ def _torch_ways(asked: Any) -> dict[str, Callable[[np.ndarray], Any]]:
 
     known = {}
     for batch in TORCH_BATCHES:
-        known[f"torch float32, {batch} at a time"] = lambda tiles, n=batch: run(tiles, n, half=False)
-        known[f"torch bfloat16, {batch} at a time"] = lambda tiles, n=batch: run(tiles, n, half=True)
+        known[f"torch float32 by {batch}"] = lambda tiles, n=batch: run(tiles, n, half=False)
+        known[f"torch bfloat16 by {batch}"] = lambda tiles, n=batch: run(tiles, n, half=True)
     return known
 
 
@@ -125,17 +130,21 @@ def _measure(asked: Any, barrier: Barrier, seen: Any) -> None:
     from bench.speed.encoder_weights import read_tile, tile_files
 
     files = [path for path, _ in tile_files(asked.tiles)]
-    tiles = np.stack([read_tile(files[n * _STEPS % len(files)]) for n in range(TILES)])
-    ours = {name: load() for name, load in ways(asked.work).items()}
-    known: dict[str, Callable[[np.ndarray], Any]] = _torch_ways(asked)
+    tiles = np.stack([read_tile(files[n * _STEPS % len(files)]) for n in range(asked.tiles_timed)])
+    clock = time.process_time if asked.cpu_time else time.perf_counter
+    wanted = [name for name in asked.ways.split(",") if name]
+    ours = {name: load() for name, load in ways(asked.work).items() if not wanted or name in wanted}
+    known: dict[str, Callable[[np.ndarray], Any]] = {}
+    if not wanted or any(name.startswith("torch") for name in wanted):
+        known |= {name: run for name, run in _torch_ways(asked).items() if not wanted or name in wanted}
     known |= {name: lambda tiles, one=one: one.predict(tiles, features=True) for name, one in ours.items()}
     for turn in range(-1, ROUNDS):
         for name, run in known.items():
             some = tiles if turn >= 0 else tiles[:4]  # the first turn warms up
             barrier.wait()
-            started = time.perf_counter()
+            started = clock()
             run(some)
-            seconds = time.perf_counter() - started
+            seconds = clock() - started
             barrier.wait()
             if turn >= 0:
                 seen.append((name, turn, len(some) / seconds))
@@ -157,23 +166,21 @@ def speeds(asked: Any) -> list[Figure]:
         by_name[name] = [sum(value for one, turn, value in rows if (one, turn) == (name, n)) for n in range(ROUNDS)]
     for precision in ("float32", "bfloat16"):  # of torch the best batch
         batches = [name for name in by_name if name.startswith(f"torch {precision}")]
+        if not batches:
+            continue
         best = max(batches, key=lambda name: statistics.median(by_name[name]))
         for name in batches:
             if name != best:
                 del by_name[name]
-    bases = {
-        "float32": statistics.median(by_name["onnxruntime float32"]),
-        "torch": max(statistics.median(values) for name, values in by_name.items() if name.startswith("torch float32")),
-    }
     middle = {name: statistics.median(values) for name, values in by_name.items()}
+    first = next((name for name in asked.ways.split(",") if name in middle), next(iter(middle)))
     print_table(
-        ("way", "tiles/s (range)", "over onnxruntime float32", "over torch float32"),
+        ("way", "tiles/s (range)", f"over {first}"),
         (
             (
                 name,
                 f"{middle[name]:.1f} ({min(values):.1f} to {max(values):.1f})",
-                f"{middle[name] / bases['float32']:.2f}",
-                f"{middle[name] / bases['torch']:.2f}",
+                f"{middle[name] / middle[first]:.2f}",
             )
             for name, values in by_name.items()
         ),
@@ -191,6 +198,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=232)
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--ways", default="", metavar="NAME,...")
+    parser.add_argument("--tiles-timed", type=int, default=16)
     asked = parser.parse_args()
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     prepare(asked)

@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.command_line import command_line
 from bench.figures import Figure, report
-from pyramidai_mpi.base.settings import ODD_LEVELS
+from pyramidai_mpi.base.odd_levels import INTERPOLATED, ODD_LEVELS
 from pyramidai_mpi.slides.readers.choice import open_slide
 
 
@@ -61,7 +61,7 @@ def read(slide: Path, way: Way, level: int, tile: int, most: int) -> tuple[float
 
 def measured(slide: Path, tile: int, most: int, repetitions: int) -> list[Figure]:
     """Figures of one slide."""
-    info = open_slide(slide, odd_levels=ODD_LEVELS[1]).info
+    info = open_slide(slide, odd_levels=INTERPOLATED).info
     figures = []
     for level, size in enumerate(info.stored_sizes):
         is_odd = not info.stored_exact[level]

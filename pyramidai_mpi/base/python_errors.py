@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base import errors, settings
+from pyramidai_mpi.base.odd_levels import ODD_LEVELS
 from pyramidai_mpi.base.types import Mode
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ _CHOICES = {
     "backend": settings.BACKENDS,
     "levels": settings.LEVELS,
     "mode": tuple(Mode),
-    "odd-levels": settings.ODD_LEVELS,
+    "odd-levels": ODD_LEVELS,
     "policy": settings.POLICIES,
     "precision": settings.PRECISIONS,
     "read-ahead": settings.READ_AHEAD,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.base.mode import Mode
+from pyramidai_mpi.base.odd_levels import ODD_LEVELS, OWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -73,8 +74,6 @@ class Regions:
 
 READERS = ("auto", "image", "openslide", "patches", "tiff")
 """Those of `slides.readers.choice`, as tests see; so are the policies those of `sched.policy`."""
-ODD_LEVELS = ("own", "interpolated")
-"""How levels of odd size are read (see `slides.spacing`), the default first."""
 READ_AHEAD = ("auto", "always", "never")
 LEVELS = ("mpp", "scale")
 TISSUE_METHODS = ("od", "hsv-otsu")
@@ -85,12 +84,8 @@ NETWORK_LIBRARIES = ("onnxruntime", "openvino")
 BACKENDS = ("auto", *NETWORK_LIBRARIES)
 PRECISIONS = ("float32", "bfloat16")
 FEATURE_TYPES = ("float32", "float16")
+"""What feature vectors are kept in, the default first."""
 POLICIES = ("static", "steal-one", "steal-half")
-
-
-def odd_levels_of(execution: Mapping[str, Any]) -> str:
-    """How levels of odd size were read for a file, by the attributes of its ``/execution``."""
-    return ODD_LEVELS[0] if execution.get("odd_levels") == ODD_LEVELS[0] else ODD_LEVELS[1]
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
@@ -137,9 +132,8 @@ class SlideInput:
     tissue_network
         Package of a network that finds the tissue, instead of `tissue`.
     odd_levels
-        How stored levels are read whose size is no whole fraction of level 0's, of `ODD_LEVELS`: their ``own`` pixels
-        as they are stored, where they can be had; or all ``interpolated`` by
-        OpenSlide, as earlier versions did.
+        How stored levels are read whose size is no whole fraction of level 0's: their ``own`` pixels as they are
+        stored, where they can be had, or all ``interpolated`` by OpenSlide, as earlier versions did.
 
     Raises
     ------
@@ -159,7 +153,7 @@ class SlideInput:
     tissue_limit: float | None = None
     part: Part | None = None
     tissue_network: Path | None = None
-    odd_levels: str = ODD_LEVELS[0]
+    odd_levels: str = OWN
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pyramidai_mpi.base.settings import DEFAULT_POLICY, ODD_LEVELS, POLICIES, READERS
+from pyramidai_mpi.base.odd_levels import ODD_LEVELS, OWN
+from pyramidai_mpi.base.settings import DEFAULT_POLICY, POLICIES, READERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 odd_levels_option = click.option(
     "--odd-levels",
     type=click.Choice(ODD_LEVELS),
-    default=ODD_LEVELS[0],
+    default=OWN,
     show_default=True,
     help="Stored levels whose size is no whole fraction of level 0's: their own pixels, where they can be decoded; or "
     "interpolated by OpenSlide, as earlier versions did, in ten times the time. Changes results.",

@@ -128,7 +128,7 @@ def command(
         opening_s=opening_seconds,
     )
     if all(run.work.forest.windows is None for run in runs):  # blocks of windows fill what networks run at a time
-        costs = replace(costs, grain=BATCH_SHAPE)
+        costs = replace(costs, grain=max(run.batch_shape or BATCH_SHAPE for run in runs))
     if window_seconds is not None:
         costs = replace(costs, level_s=(window_seconds, *(costs.level_s[1:] or costs.level_s)))
     setting = Setting(costs, Network(latency, bandwidth), seed)

@@ -419,7 +419,7 @@ def carry_out(order: Order, result: Path, slide: Path | None = None, *, overwrit
         from pyramidai_mpi.store.results.tables import read_header
 
         with open_result(result) as file:
-            _ = read_header(file).score_column
+            _ = read_header(file).score_column  # raises where there is none
     given = (slide,) if order.format.draws_slide and order.variant is None else ()
     write = load((order.variant or order.format).writer)
     write(result, order.target, *given, overwrite=overwrite, **order.keywords())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
-from pyramidai_mpi.base.settings import odd_levels_of
+from pyramidai_mpi.base.odd_levels import odd_levels_of
 from pyramidai_mpi.export.contour import CONTOUR, POSITIVE, outline, surround
 from pyramidai_mpi.export.last_look import tissue_rows
 from pyramidai_mpi.export.shown import SCORE, along, looks_and_scale

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
-from pyramidai_mpi.base.settings import odd_levels_of
+from pyramidai_mpi.base.odd_levels import odd_levels_of
 from pyramidai_mpi.slides.dicom import file_of_slide
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.slides.pyramid import SlidePyramid

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import NETWORK_LIBRARIES, ODD_LEVELS
+from pyramidai_mpi.base.odd_levels import INTERPOLATED
+from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
 from pyramidai_mpi.models.stain.entry import stain_entry
 from pyramidai_mpi.process.host import cpu_description, library_versions
 from pyramidai_mpi.pyramid.tissue import METHODS, NETWORK, REGION_ROLES, pack_mask
 from pyramidai_mpi.run.aggregation import FACT, keeps_features
-from pyramidai_mpi.run.encoding import NO_DESCRIPTION, NO_ENCODER, WHOLE_FEATURES, facts_of_encoding
+from pyramidai_mpi.run.encoding import FLOAT32_FEATURES, NO_DESCRIPTION, NO_ENCODER, facts_of_encoding
 from pyramidai_mpi.run.facts import Difference, Fact, Facts, Kind, description_hash
 from pyramidai_mpi.run.strides import FACTS_OF_STRIDES, NO_STRIDE, plan_levels_of_run
 from pyramidai_mpi.slides.readers.choice import READERS
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from pyramidai_mpi.slides.readers.base import SlideInfo
     from pyramidai_mpi.store.results.reader import ResultOrigin
 
-INTERPOLATED = Fact("odd_levels", "--odd-levels", ODD_LEVELS[1], Kind.SLIDE)
-"""How levels of odd size are read, of a slide that has none too."""
-_UNSAID = (NO_STRIDE, NO_ENCODER, NO_DESCRIPTION, WHOLE_FEATURES, INTERPOLATED)
+ALL_INTERPOLATED = Fact("odd_levels", "--odd-levels", INTERPOLATED, Kind.SLIDE)
+"""Of a slide whose levels of odd size are not read by their own pixels, and of one that has none."""
+_UNSAID = (NO_STRIDE, NO_ENCODER, NO_DESCRIPTION, FLOAT32_FEATURES, ALL_INTERPOLATED)
 """Facts that stand in the table only where they are others: older journals and results do not know of them."""
 _STATED = {"stain_per": "slide", **{fact.name: fact.value for fact in _UNSAID}}
 """What such a journal or result says without words."""
@@ -124,7 +125,7 @@ def facts_of_slide(slide: OpenSlide, source: TissueSource) -> Facts:
 
 def odd_levels_fact(info: SlideInfo) -> Facts:
     """How levels of odd size are read, where it is by their own pixels."""
-    return (replace(INTERPOLATED, value=info.odd_levels),) if info.odd_levels else ()
+    return (replace(ALL_INTERPOLATED, value=info.odd_levels),) if info.odd_levels else ()
 
 
 def facts_before(settings: RunSettings, package: ModelPackage, slide: OpenSlide, source: TissueSource) -> Facts:
@@ -200,7 +201,7 @@ def values_in_result(origin: ResultOrigin) -> dict[str, Any]:
         "features": any(origin.feature_widths) and not origin.encoder_sha256,
         NO_ENCODER.name: origin.encoder_sha256,
         NO_DESCRIPTION.name: description_hash(origin.encoder_yaml) if origin.encoder_sha256 else "",
-        WHOLE_FEATURES.name: origin.feature_type,
+        FLOAT32_FEATURES.name: origin.feature_type,
         **{_hash_of(role): origin.execution.get(_hash_of(role), "") for role in REGION_ROLES},
     }
     if computed := str(origin.execution.get("libraries", "")):
@@ -216,7 +217,7 @@ def differences(found: Mapping[str, Any], wanted: Iterable[Fact]) -> list[Differ
     another slide, only the hash may be known.
     """
     asked = {fact.name: fact for fact in wanted}
-    unsaid = [fact for fact in _UNSAID if fact is not INTERPOLATED or "mpp" in asked]
+    unsaid = [fact for fact in _UNSAID if fact is not ALL_INTERPOLATED or "mpp" in asked]
     asked = {**{fact.name: fact for fact in unsaid}, **asked}
     found = {**{fact.name: fact.value for fact in unsaid}, **found}
     return [Difference(one, found[one.name]) for one in asked.values() if found.get(one.name, one.value) != one.value]
@@ -342,8 +343,8 @@ def run_facts(settings: RunSettings, slide: OpenSlide, ranks: npt.NDArray[np.voi
 def odd_levels_said(info: SlideInfo) -> dict[str, str | int | float]:
     """What a file says of a slide's levels of odd size, where it has any."""
     if info.odd_levels:
-        return {INTERPOLATED.name: info.odd_levels}
-    return {} if all(info.stored_exact) else {INTERPOLATED.name: str(INTERPOLATED.value)}
+        return {ALL_INTERPOLATED.name: info.odd_levels}
+    return {} if all(info.stored_exact) else {ALL_INTERPOLATED.name: INTERPOLATED}
 
 
 def _versions(package: ModelPackage, slide: OpenSlide, source: TissueSource, backends: Sequence[str]) -> list[Fact]:

@@ -29,9 +29,11 @@ LEAST_COSINE = 0.99
 _TILES = 4
 
 NO_ENCODER = Fact("encoder_sha256", "--encoder", "", Kind.MODEL, has_own_place=True)
+"""Of a run without one. It stands in no table, so that journals and results of versions before encoders match."""
 NO_DESCRIPTION = Fact("encoder_yaml_sha256", "--encoder's model.yaml", "", Kind.MODEL, has_own_place=True)
-"""Of a run without one. Like the next these stand in no table: journals and results of before there were any match."""
-WHOLE_FEATURES = Fact("feature_type", "--feature-type", "float32", Kind.SETTING, has_own_place=True)
+"""Likewise."""
+FLOAT32_FEATURES = Fact("feature_type", "--feature-type", "float32", Kind.SETTING, has_own_place=True)
+"""Of a run whose features are not float16, or that keeps none; likewise."""
 
 
 def with_encoder(settings: RunSettings, package: ModelPackage) -> ModelPackage:
@@ -48,7 +50,7 @@ def with_encoder(settings: RunSettings, package: ModelPackage) -> ModelPackage:
     if package.is_encoder and windows.given:
         raise UsageError(f"--stride: model {package.name} is an encoder, of tiles side by side; leave it out")
     if asked.encoder is None:
-        if asked.feature_type != WHOLE_FEATURES.value and not keeps_features(settings, package):
+        if asked.feature_type != FLOAT32_FEATURES.value and not keeps_features(settings, package):
             raise UsageError(f"--feature-type {asked.feature_type}: no features are kept; give --features too")
         return package
     if package.is_encoder:
@@ -90,8 +92,8 @@ def facts_of_encoding(settings: RunSettings, package: ModelPackage) -> Facts:
     if package.encoder is not None:
         facts.append(replace(NO_ENCODER, value=package.encoder.levels[0].sha256))
         facts.append(replace(NO_DESCRIPTION, value=description_hash(package.encoder.yaml_text)))
-    if settings.model.feature_type != WHOLE_FEATURES.value:
-        facts.append(replace(WHOLE_FEATURES, value=settings.model.feature_type))
+    if settings.model.feature_type != FLOAT32_FEATURES.value:
+        facts.append(replace(FLOAT32_FEATURES, value=settings.model.feature_type))
     return tuple(facts)
 
 

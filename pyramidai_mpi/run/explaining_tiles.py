@@ -13,8 +13,8 @@ import numpy as np
 
 from pyramidai_mpi.base.csv_reading import read_csv, read_number
 from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.odd_levels import INTERPOLATED, odd_levels_of
 from pyramidai_mpi.base.patch_order import slide_stem
-from pyramidai_mpi.base.settings import ODD_LEVELS, odd_levels_of
 from pyramidai_mpi.base.types import Decision, index_keys
 from pyramidai_mpi.store.results.reader import open_result
 from pyramidai_mpi.store.results.tables import iter_rows, read_execution, read_header
@@ -62,7 +62,7 @@ class ResultSays:
     levels: str
     stain_map: str
     computed: str
-    odd_levels: str = ODD_LEVELS[1]
+    odd_levels: str = INTERPOLATED
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.analyses.extract import Extract
 from pyramidai_mpi.base.errors import ExitCode, PyramidError
-from pyramidai_mpi.base.settings import odd_levels_of
+from pyramidai_mpi.base.odd_levels import odd_levels_of
 from pyramidai_mpi.base.types import index_of
 from pyramidai_mpi.process.stop import StopWish
 from pyramidai_mpi.ranks.alike import agree_alike

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
-from pyramidai_mpi.base.settings import ODD_LEVELS
+from pyramidai_mpi.base.odd_levels import INTERPOLATED
 from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import UnreadableRegionError
@@ -81,9 +81,9 @@ class SlidePlane:
         is_known: bool = False,
     ) -> None:
         if not is_known:
-            with try_opening(path, "auto", ODD_LEVELS[1]) as trial:
+            with try_opening(path, "auto", INTERPOLATED) as trial:
                 trial.check()
-        reader = open_slide(path, odd_levels=ODD_LEVELS[1])
+        reader = open_slide(path, odd_levels=INTERPOLATED)
         try:
             info = reader.info
             l0_um_px = mpp or info.mpp

@@ -30,7 +30,7 @@ from pyramidai_mpi.sched.events import (
     WakeWorker,
 )
 from pyramidai_mpi.sched.history import History
-from pyramidai_mpi.sched.messages import CensusAsk, Lifeline, StealReply, StealRequest, decode, encode
+from pyramidai_mpi.sched.messages import CensusAsk, Lifeline, Push, StealReply, StealRequest, decode, encode
 from pyramidai_mpi.sched.outcome import Outcome, Stats
 from pyramidai_mpi.sched.policy import RULES, Policy
 from pyramidai_mpi.sched.state import RankState
@@ -337,6 +337,8 @@ class _Run:
             case Send(destination, message):
                 if isinstance(message, StealRequest):
                     self._asked_at = time.perf_counter()
+                elif isinstance(message, Push):  # who was waiting for it comes again soon
+                    self._last_wanted = time.perf_counter()
                 self._transport.send(destination, encode(message))
             case SetTimer(timer, seconds):
                 self._timers[timer] = now + seconds

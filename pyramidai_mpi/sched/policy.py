@@ -94,8 +94,8 @@ RULES: dict[Policy, Rules] = {
         asks_while_computing=True,
         attempts=4,
         lifelines=True,
-        batch_divisor=16,
-        shallow_batches=4,
+        batch_divisor=8,
+        shallow_batches=2,
     ),
 }
 

@@ -52,7 +52,8 @@ ASKED_STEPS = (*_steps(ASKING_S, PATIENCE_S / _ASKED_SHARE / 2, _ASKED_SHARE), (
 
 
 def _at(steps: tuple[tuple[float, float], ...], waited_s: float) -> float:
-    return steps[bisect_right(steps, waited_s, key=_SINCE) - 1][1]
+    # who was asked during the look that the pause follows has waited less than nothing
+    return steps[bisect_right(steps, max(waited_s, 0.0), key=_SINCE) - 1][1]
 
 
 def wait_until(is_done: Callable[[], bool], meanwhile: Callable[[], object] | None = None) -> None:

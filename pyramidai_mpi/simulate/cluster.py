@@ -297,6 +297,7 @@ class _Cluster:
         size = _HEADER_BYTES
         if isinstance(message, StealReply | Push):
             size += message.tasks.nbytes
+            rank.wanted_at = now
         elif isinstance(message, StealRequest):
             rank.asked_at = now
         elif isinstance(message, CensusAnswer):

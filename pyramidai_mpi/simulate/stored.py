@@ -70,6 +70,8 @@ class StoredRun:
         What the run took.
     stride_mode
         How blocks of windows were computed; empty where tiles are one window.
+    batch_shape
+        Tiles that the networks were run with at a time, the most of any level; None when the file does not tell.
     """
 
     name: str
@@ -78,6 +80,7 @@ class StoredRun:
     batch_size: int | None
     timings: Timings
     stride_mode: str = ""
+    batch_shape: int | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def read_run(path: Path, planned: PlannedStride | None = None) -> StoredRun:
             loading_s=float(facts.get("load_s", 0.0)),
         ),
         stride_mode=stride_mode,
+        batch_shape=max(map(int, str(facts.get("batch_shapes", "")).split()), default=None),
     )
     if planned is None:
         return run

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pyramidai_mpi.base.errors import OutputExistsError, PyramidError
+from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.slides.readers.base import MISSING, THERE, UnreadableRegionError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _check_info(info: SlideInfo) -> None:
     for size, downsample, exact in zip(info.stored_sizes, info.stored_downsamples, info.stored_exact, strict=True):
         off = max(abs(side * downsample - l0_side) for side, l0_side in zip(size, info.l0_size, strict=True))
         _claim(off < downsample + 1e-9, f"{size} is {info.l0_size} divided by {downsample}, up to a pixel")
-        _claim(not exact or off == 0 or info.odd_levels == "own", f"an exact level of size {size} has no remainder")
+        _claim(not exact or off == 0 or info.odd_levels == OWN, f"an exact level of size {size} has no remainder")
 
 
 def _check_pixels(reader: SlideReader, level: int) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.analyses.classify import normaliser_of
-from pyramidai_mpi.base.settings import ODD_LEVELS, SlideInput
+from pyramidai_mpi.base.odd_levels import INTERPOLATED
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.base.types import tiles_at
 from pyramidai_mpi.models.stain.entry import StainEntry, parse_stain, stain_entry
 from pyramidai_mpi.models.stain.map import MacenkoTarget
@@ -129,7 +130,7 @@ class TilePlan:
         if target is None and method == "macenko":
             return self._brought_to(StainEntry(method, MacenkoTarget(), per))
         slide = target or first
-        opened = open_under(SlideInput(slide, self.mpp, odd_levels=ODD_LEVELS[1]), self.model)
+        opened = open_under(SlideInput(slide, self.mpp, odd_levels=INTERPOLATED), self.model)
         try:
             found = stain_of_slide(opened, rule_of(opened, segment_slide(opened)), method)
         finally:
@@ -150,7 +151,7 @@ def holds_tumor(slide: Path, plan: TilePlan) -> bool:
     InputError
         When slide or truth cannot be used.
     """
-    opened = open_under(SlideInput(slide, plan.mpp, odd_levels=ODD_LEVELS[1]), plan.model)
+    opened = open_under(SlideInput(slide, plan.mpp, odd_levels=INTERPOLATED), plan.model)
     try:
         info = opened.pyramid.reader.info
         truth = read_truth(plan.truth, slide.name, info.l0_size, l0_bounds=info.l0_bounds)
@@ -181,7 +182,7 @@ def cases_of(pool: UnitPool, slides: Sequence[Path], plan: TilePlan, origins: Or
 
 def _draw(slide: Path, plan: TilePlan) -> list[DrawnTiles]:
     """Drawn tiles of one slide, per level."""
-    opened = open_under(SlideInput(slide, plan.mpp, odd_levels=ODD_LEVELS[1]), plan.model)
+    opened = open_under(SlideInput(slide, plan.mpp, odd_levels=INTERPOLATED), plan.model)
     try:
         rule = rule_of(opened, segment_slide(opened))
         normalise = normaliser_of(estimate_stain(opened, rule, plan.model), own_stain_engine(plan.model))

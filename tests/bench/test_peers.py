@@ -109,7 +109,7 @@ def test_a_commands_cost_is_that_of_its_children_too(tmp_path):
     assert said == "said\n"
     assert 0.6 <= cost.cpu_s <= cost.wall_s + 0.5
     assert 60 <= cost.peak_mb < 200
-    assert cost.launched_s + cost.wall_s == pytest.approx(time.time(), abs=5)
+    assert cost.launched_s + cost.wall_s == pytest.approx(time.time(), abs=60)
 
 
 def test_a_command_that_fails_shows_what_it_said(tmp_path):

@@ -14,7 +14,7 @@ from pyramidai_mpi.testing.launch import REPOSITORY
 
 SOURCES = sorted((REPOSITORY / "bench").rglob("*.py"))
 SCRIPTS = [
-    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
     for path in SOURCES
     if re.search(r"command_line\(__doc__|ArgumentParser\(", path.read_text(encoding="utf-8"))
     and "__main__" in path.read_text(encoding="utf-8")

@@ -42,7 +42,8 @@ def test_a_run_of_two_ranks_with_a_model_of_ones_own_and_all_exports(slides: Pat
     model = write_package(tmp_path / "model", side=64, thresholds=(0.5, 0.3, 0.2))  # is tried in a child
     exports = "csv,geojson,heatmap,overlay,deepzoom,tiles,clam,report"
     two = [slides / "s0.tif", slides / "s1.tif"]
-    words = [*two, "--model", model, "--results-dir", tmp_path / "results", "--export", exports]
+    own = ["--model", model, "--no-compiled-cache"]
+    words = [*two, *own, "--results-dir", tmp_path / "results", "--export", exports]
     assert_nothing(left_by(words, tmp_path / "watched", ranks=2))
 
 

@@ -63,18 +63,15 @@ def test_an_audit_changes_nothing_and_is_told(slides: list[Path], honest: str, r
     assert f"audit: {n_audited} of {n} tiles were computed again, to the same bits" in job.stderr
 
 
-def test_the_same_tiles_are_audited_on_any_number_of_ranks_and_others_by_another_seed(
-    slides: list[Path], tmp_path: Path
-) -> None:
-    def audited(ranks: int, seed: int) -> int:
-        out = tmp_path / f"{ranks}-{seed}.h5"
-        job = pyramidai(slides[0], "-o", out, "--audit", "30", "--seed", str(seed), *ALL_LEVELS, ranks=ranks)
+def test_as_many_tiles_are_audited_on_any_number_of_ranks(slides: list[Path], tmp_path: Path) -> None:
+    counts = []
+    for ranks in (1, 3):
+        out = tmp_path / f"{ranks}.h5"
+        job = pyramidai(slides[0], "-o", out, "--audit", "30", *ALL_LEVELS, ranks=ranks)
         assert job.returncode == 0, job.stderr
         with h5py.File(out) as file:
-            return int(file["execution"].attrs["tiles_audited"])
-
-    assert audited(1, 0) == audited(3, 0)
-    assert audited(1, 1) != audited(1, 0)
+            counts.append(int(file["execution"].attrs["tiles_audited"]))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize("what", ["engine", "pixels"])
@@ -91,9 +88,8 @@ def test_a_rank_that_lies_is_named_nothing_is_written_and_resume_puts_it_right(
     blame = "has read other pixels" if what == "pixels" else "has computed otherwise of the same pixels"
     assert re.search(rf"rank {liar} \(host \S+\) {blame}", line)
     assert f"what rank {liar} did is set aside" in line
-    assert [path.name[-15:] for path in (tmp_path / "out.h5.journal").glob("*.aside")] == [
-        f"{liar:05d}.tiles.aside"[-15:]
-    ]
+    (aside,) = (tmp_path / "out.h5.journal").glob("*.aside")
+    assert aside.name.endswith(f"-{liar:05d}.tiles.aside")
     again = pyramidai(slides[0], "-o", out, "--audit", "100", "--resume", *ALL_LEVELS, ranks=2)
     assert again.returncode == 0, again.stderr
     assert digest_of(out) == honest

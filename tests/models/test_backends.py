@@ -150,7 +150,7 @@ class Pretended:
     def __init__(self, seconds, answer, clock):
         self.seconds, self.answer, self.clock = seconds, answer, clock
 
-    def predict(self, tiles, *, positions=None):
+    def predict(self, tiles, *, features=False, positions=None):
         self.clock.now += self.seconds
         return np.full((len(tiles), 2), self.answer, np.float32), None
 

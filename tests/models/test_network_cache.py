@@ -255,17 +255,19 @@ def test_who_reads_while_others_write_and_remove_has_it_whole_or_not_at_all(cach
     writers = [context.Process(target=write_again_and_again, args=(cache._folder, facts, 20)) for _ in range(2)]
     for writer in writers:
         writer.start()
-    seen = 0
     while any(writer.is_alive() for writer in writers):
         found = cache.find(facts)
         compiled = None if found is None else found.compiled()
         if compiled is not None:
-            seen += 1
             assert compiled.data.tobytes() == COMPILED
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    assert seen
+    last = cache.find(facts)
+    assert last is not None
+    compiled = last.compiled()
+    assert compiled is not None
+    assert compiled.data.tobytes() == COMPILED
     assert [path.suffix for path in files(cache)] == [".network"]
 
 

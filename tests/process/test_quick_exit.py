@@ -68,6 +68,21 @@ def test_the_command_line_leaves_its_memory_to_the_system_and_says_all_it_has_to
     assert "nowhere.h5" in errors
 
 
+def test_where_mpi_is_loaded_its_handler_at_exit_runs_since_its_launcher_waits_for_it() -> None:
+    program = """
+import ctypes, sys
+from pyramidai_mpi.process.exit import leave_memory_to_the_system
+
+sys.modules["mpi4py.MPI"] = sys
+library = ctypes.CDLL(None)
+handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p)(lambda code, _: print("took leave", flush=True))
+library.on_exit(handler, None)
+leave_memory_to_the_system()
+library.exit(3)
+"""
+    assert output_of(program) == (3, "took leave\n")
+
+
 def test_called_by_a_program_it_leaves_that_as_it_was() -> None:
     code, output, _ = end_of_command_line(arguments="sys.argv[1:]", with_destructor=False)
     assert (code, output) == (65, "farewell collected ")

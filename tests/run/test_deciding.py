@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import ODD_LEVELS, RunSettings, Windows
+from pyramidai_mpi.base.odd_levels import ODD_LEVELS
+from pyramidai_mpi.base.settings import RunSettings, Windows
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.models.shipped import default_model

@@ -7,7 +7,7 @@ import time
 
 from pyramidai_mpi.run.pool import mailbox
 from pyramidai_mpi.run.pool.mailbox import Mailbox
-from pyramidai_mpi.run.pool.messages import Kind
+from pyramidai_mpi.run.pool.messages import Kind, encode
 from pyramidai_mpi.testing.memory_cluster import MemoryNetwork
 
 BATCH, N = bytes(1 << 20), 200
@@ -66,3 +66,35 @@ def test_who_waits_for_room_goes_on_when_ranks_are_lost(monkeypatch):
     box.give_up()
     waiting.join(30)
     assert not waiting.is_alive()
+
+
+def test_who_begins_to_wait_for_an_answer_calls_the_main_thread_which_comes_often_until_it_is_there():
+    network = MemoryNetwork(2)
+    box = Mailbox(network.endpoint(1), lambda *_: None, lambda _slide: 0)
+    called = threading.Event()
+    box.wake = called.set
+    assert not box.is_waiting()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(box.beginning(3)), daemon=True)
+    asking.start()
+    assert called.wait(30)
+    assert box.is_waiting()
+    network.put(0, 1, encode(Kind.BEGIN, 3, (7).to_bytes(8, "little")))
+    while asking.is_alive():
+        box.exchange()
+    assert [(tag, len(tiles)) for tag, tiles in answers] == [(7, 0)]
+    assert not box.is_waiting()
+
+
+def test_a_small_message_is_not_waited_for_and_a_large_one_is():
+    network = MemoryNetwork(2)
+    box = Mailbox(network.endpoint(1), lambda *_: None, lambda _slide: 0)
+    for size, waits in ((100, False), (1 << 20, True)):
+        box.send(0, Kind.RECORDS, 0, bytes(size))
+        assert box.is_waiting(), "until it is sent"
+        box.exchange()
+        assert box.is_waiting() == waits
+        while network.take(0, may_delay=False) is not None:
+            pass
+        box.exchange()
+        assert not box.is_waiting()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.sched import Policy, deal_round_robin
+from pyramidai_mpi.sched import Policy, deal_round_robin, loop
 from pyramidai_mpi.sched.loop import run_on
 from pyramidai_mpi.testing.memory_cluster import JobAbortedError, MemoryNetwork, MemoryTransport
 from tests.sched.uts import S4_LEAVES, S4_NODES, TreeSearch, s4_roots
@@ -313,3 +313,39 @@ def test_roots_are_dealt_in_turn():
 def test_importing_the_scheduler_starts_no_mpi():
     code = "import sys, pyramidai_mpi.sched; sys.exit('mpi4py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class WaitsForAPoll:
+    """Its only task waits until the main thread has polled after the call for it."""
+
+    dtype = np.dtype([("kind", "u1")])
+    batch_size = 1
+
+    def __init__(self):
+        self.begun, self.called, self.polled = threading.Event(), threading.Event(), threading.Event()
+        self.threads = set()
+
+    def on_start(self, wake):
+        self.wake = wake
+
+    def on_poll(self):
+        self.threads.add(threading.current_thread())
+        if self.called.is_set():
+            self.polled.set()
+        self.begun.set()
+        return False
+
+    def expand(self, tasks):
+        assert self.begun.wait(10)  # that poll does not count
+        self.called.set()
+        self.wake()
+        assert self.polled.wait(10)
+        return tasks[:0]
+
+
+def test_a_worker_may_call_for_a_poll(monkeypatch):
+    monkeypatch.setattr(loop, "WORKLOAD_POLL_S", 3600.0)
+    work = WaitsForAPoll()
+    outcome = run_on(MemoryNetwork(1).endpoint(0), work, np.zeros(1, work.dtype))
+    assert outcome.stats.tasks == 1
+    assert work.threads == {threading.current_thread()}

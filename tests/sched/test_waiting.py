@@ -64,7 +64,7 @@ def test_a_computing_rank_looks_the_more_often_the_later_it_was_wanted_and_the_s
 
 
 def test_a_thief_that_comes_soon_after_another_waits_less_than_1_ms_and_the_first_of_them_50_ms_at_most():
-    assert pause_of(unwanted_s=0.0) == pause_of(unwanted_s=0.025) == 0.8e-3
+    assert pause_of(unwanted_s=-1e-6) == pause_of(unwanted_s=0.0) == pause_of(unwanted_s=0.025) == 0.8e-3
     assert pause_of(unwanted_s=0.1) == 3.2e-3
     assert pause_of(unwanted_s=1.0) == 0.05
     assert pause_of(unwanted_s=1.0, batch_s=0.16) == 0.02

@@ -31,6 +31,11 @@ def test_the_tree_of_a_result_is_read_as_it_is(tmp_path):
     assert run.work.n_reference_tiles == result.n_reference_tiles
 
 
+def test_it_knows_how_many_tiles_a_network_was_run_with(tmp_path):
+    assert read_run(stored(tmp_path / "a.h5", batch_shapes="4 16 4")).batch_shape == 16
+    assert read_run(stored(tmp_path / "b.h5")).batch_shape is None
+
+
 def test_of_an_exhaustive_run_the_part_is_taken_that_its_decisions_lead_to(tmp_path):
     pyramid = read_run(stored(tmp_path / "p.h5"))
     run = read_run(stored(tmp_path / "e.h5", mode=Mode.EXHAUSTIVE))

@@ -15,6 +15,7 @@ import fcntl
 import heapq
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path
 HOSTS = ("head", "n1", "n2", "n3")
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _SET_DEVICE = 0x400454CA  # TUNSETIFF
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _FRAMES = 0x0002 | 0x1000  # IFF_TAP | IFF_NO_PI: what is no Ethernet, MPICH's network layer does not see
 _LARGEST = 9000
 _TARGET, _SOURCE = slice(0, 6), slice(6, 12)
@@ -94,6 +96,7 @@ def relay(files: list[int], delay_s: float) -> None:
 def main() -> None:
     """Make the network, and be it."""
     folder, delay_ms = Path(sys.argv[1]), float(sys.argv[2])
+    ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     files = [open_device(int((folder / f"{name}.pid").read_text()), number) for number, name in enumerate(HOSTS)]
     names = "".join(f"{address(number)} {name}\n" for number, name in enumerate(HOSTS))
     (folder / "hosts").write_text(f"127.0.0.1 localhost\n{names}")

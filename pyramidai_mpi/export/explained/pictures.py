@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pyramidai_mpi.base.errors import InputError
-from pyramidai_mpi.base.settings import odd_levels_of
+from pyramidai_mpi.base.odd_levels import odd_levels_of
 from pyramidai_mpi.export.explained.scales import scale_of
 from pyramidai_mpi.export.picture import is_slide_of
 from pyramidai_mpi.slides.pyramid import SlidePyramid

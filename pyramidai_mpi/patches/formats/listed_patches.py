@@ -11,8 +11,8 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
 from pyramidai_mpi.base.hashes import file_sha256
+from pyramidai_mpi.base.odd_levels import INTERPOLATED
 from pyramidai_mpi.base.patch_order import PatchOrder
-from pyramidai_mpi.base.settings import ODD_LEVELS
 from pyramidai_mpi.base.types import FAILED_DTYPE
 from pyramidai_mpi.export.coordinate_file import nominal_magnification
 from pyramidai_mpi.patches.formats.foreign_coordinates import clam_geometry, read_coordinates, trident_geometry
@@ -101,7 +101,7 @@ def import_coordinates(
         When the file is in the way or cannot be written.
     """
     found = read_coordinates(path)
-    odd_levels = ODD_LEVELS[1]  # as the program read them whose coordinates these are
+    odd_levels = INTERPOLATED  # as the program read them whose coordinates these are
     with try_opening(slide, "auto", odd_levels) as trial:
         trial.check()
     reader = open_slide(slide, "auto", odd_levels=odd_levels)

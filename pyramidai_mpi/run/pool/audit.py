@@ -1,4 +1,4 @@
-"""Auditing the tiles of the slides that a rank owns: who is to do them again, and who has lied where two differ.
+"""Auditing the tiles of the slides that a rank owns: who is to do them again, and who was wrong where two differ.
 
 Messages in, messages out, as `owner`: no thread, file or MPI. A tile that was found alike twice is settled. Where two
 ranks differ, a third one decides; where there is none, networks that are loaded anew on a slide that is opened anew.
@@ -112,7 +112,7 @@ def verdict_on(votes: Collection[Vote]) -> Verdict | None:
 
 @dataclass
 class _Item:
-    """A chosen tile: the task (1,), what was found, and the row of the record that the slide's result would have."""
+    """A chosen tile: the task (1,), what was found of it, and the row of its record in the slide's table."""
 
     task: TileArray
     votes: list[Vote]
@@ -122,7 +122,7 @@ class _Item:
 
 @dataclass
 class _Group:
-    """Tiles of one level that wait to be done again together by one rank."""
+    """Tiles of one level that wait to be done again together by one rank, their keys; `fresh` as in `order_bytes`."""
 
     auditor: int
     fresh: int

@@ -375,7 +375,7 @@ class _Pool:
     def _drain(self, *, stopped: bool, rest: AuditsEnd | None = None) -> None:
         """No tile is being done any more: carry the last messages, and see the last files written.
 
-        With what is `rest` of an audit that is seen to its end first, unless the run has stopped.
+        Of a run that is audited, what is left to compute again comes first, unless the run has stopped.
         """
         transport = self._transport
 

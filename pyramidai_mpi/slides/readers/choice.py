@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.base.patch_order import is_patch_file
-from pyramidai_mpi.base.settings import ODD_LEVELS
 from pyramidai_mpi.slides.readers.base import check_can_be_opened
 from pyramidai_mpi.slides.readers.openslide_reader import OpenSlideReader
 from pyramidai_mpi.slides.readers.pixel_kinds import as_rgb
@@ -43,7 +43,7 @@ class Asked:
     @property
     def own(self) -> bool:
         """Whether levels of odd size are to give their own pixels."""
-        return self.odd_levels == ODD_LEVELS[0]
+        return self.odd_levels == OWN
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def open_slide(
     reader: str = "auto",
     report: Callable[[str], None] = log.debug,
     known: SlideInfo | None = None,
-    odd_levels: str = ODD_LEVELS[0],
+    odd_levels: str = OWN,
 ) -> SlideReader:
     """Open a slide.
 

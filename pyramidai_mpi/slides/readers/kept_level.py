@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.slides.pyramid import SlidePyramid
 from pyramidai_mpi.slides.readers.base import LEFT_OUT, MISSING, SlideInfo, UnreadableRegionError
 from pyramidai_mpi.slides.readers.tile_codecs import TileCoding
@@ -131,7 +132,7 @@ class KeptLevel:
             levels_in_file=(settings.stored_level,),
             patches_digest=file.header.digest,
             slide_name=slide.name,
-            odd_levels="" if all(side % self._downsample == 0 for side in slide.l0_size) else "own",
+            odd_levels="" if all(side % self._downsample == 0 for side in slide.l0_size) else OWN,
         )
 
     def pyramid(self) -> SlidePyramid:

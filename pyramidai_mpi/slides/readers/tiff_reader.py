@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.slides.readers.base import MISSING, THERE, UnreadableRegionError
 from pyramidai_mpi.slides.readers.tile_mosaic import CACHE_BYTES, TileCache
 
@@ -71,7 +72,7 @@ class TiffReader:
             slide.info,
             reader=name,
             stored_exact=tuple(np.logical_or(slide.info.stored_exact, self._is_own).tolist()),
-            odd_levels="own" if any(self._is_own) else "",
+            odd_levels=OWN if any(self._is_own) else "",
         )
         with input_errors(self.info.path):
             self._file = os.open(self.info.path, os.O_RDONLY)

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.settings import ODD_LEVELS
+from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class SlideTrial(Trial):
         return report
 
 
-def try_opening(path: Path, reader: str, odd_levels: str = ODD_LEVELS[0]) -> SlideTrial:
+def try_opening(path: Path, reader: str, odd_levels: str = OWN) -> SlideTrial:
     """Start the trial of a slide with a reader, see `choice.open_slide`."""
     module = "pyramidai_mpi.slides.readers.trial"
     return SlideTrial(path, module, [os.fspath(path), reader, odd_levels], seconds=_SECONDS, memory_bytes=_MEMORY_BYTES)

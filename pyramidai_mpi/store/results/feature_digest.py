@@ -18,11 +18,6 @@ ATTRIBUTE = "features_digest"
 """Of the file: what `digest_of_features` gave when it was written."""
 
 
-def has_digest_of_features(header: Header) -> bool:
-    """Whether an encoder gave the features, as the model or beside it."""
-    return header.is_of_encoder or header.encoder is not None
-
-
 def digest_of_features(file: ResultFile, header: Header) -> str:
     """SHA-256 over the tiles, the encoder and its features as they are stored, 64 hexadecimal digits.
 

@@ -19,7 +19,7 @@ from pyramidai_mpi.pyramid.tree import TreeLevel
 from pyramidai_mpi.store.results.check import check_content
 from pyramidai_mpi.store.results.contents import check_objects
 from pyramidai_mpi.store.results.feature_digest import ATTRIBUTE as FEATURES_DIGEST
-from pyramidai_mpi.store.results.feature_digest import checked_digest_of_features, has_digest_of_features
+from pyramidai_mpi.store.results.feature_digest import checked_digest_of_features
 from pyramidai_mpi.store.results.prediction import TILE_TABLES, prediction_digest
 from pyramidai_mpi.store.results.result import (
     FORMAT,
@@ -233,7 +233,7 @@ def read_digest(path: Path, *, may_be_part: bool = False, with_features: bool = 
     """
     with open_result(path, may_be_part=may_be_part) as file:
         digest, header = digest_in(file), read_header(file)
-        return checked_digest_of_features(file, header) if with_features and has_digest_of_features(header) else digest
+        return checked_digest_of_features(file, header) if with_features and header.has_encoded else digest
 
 
 def stated_digest(file: ResultFile, header: Header) -> str:
@@ -245,7 +245,7 @@ def stated_digest(file: ResultFile, header: Header) -> str:
         The tables are not those of which it was written.
     """
     digest = digest_in(file)
-    return str(file.attrs.get(FEATURES_DIGEST)) if has_digest_of_features(header) else digest
+    return str(file.attrs.get(FEATURES_DIGEST)) if header.has_encoded else digest
 
 
 def read_stated_digest(path: Path) -> str:

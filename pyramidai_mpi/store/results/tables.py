@@ -84,6 +84,11 @@ class Header:
         return not self.model.classes
 
     @property
+    def has_encoded(self) -> bool:
+        """Whether an encoder gave features, as the model or beside it: then the file has a digest of them."""
+        return self.is_of_encoder or self.encoder is not None
+
+    @property
     def grid(self) -> Grid:
         """Tile geometry."""
         width, height = self.slide.l0_size

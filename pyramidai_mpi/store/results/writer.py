@@ -18,7 +18,7 @@ from pyramidai_mpi.base.errors import InputError, InternalError
 from pyramidai_mpi.store.files.placing import flush_file
 from pyramidai_mpi.store.results.failsafe_file import written_hdf5
 from pyramidai_mpi.store.results.feature_digest import ATTRIBUTE as FEATURES_DIGEST
-from pyramidai_mpi.store.results.feature_digest import digest_of_features, has_digest_of_features
+from pyramidai_mpi.store.results.feature_digest import digest_of_features
 from pyramidai_mpi.store.results.prediction import TILE_TABLES, write_prediction
 from pyramidai_mpi.store.results.reader import read_digest
 from pyramidai_mpi.store.results.result import CELL_ATTRIBUTES, FORMAT, FORMAT_VERSION, PART_FORMAT
@@ -280,7 +280,7 @@ def finish_file(path: Path, execution: Execution, expected_digest: str) -> None:
         file.attrs["complete"] = True
         file.attrs["digest"] = expected_digest
         header = read_header(file)
-        if has_digest_of_features(header):
+        if header.has_encoded:
             file.attrs[FEATURES_DIGEST] = digest_of_features(file, header)
         features = [level["features"] for level in file["levels"].values() if "features" in level]
         left_out = [place for table in features for place in rows_on_disk(table)]

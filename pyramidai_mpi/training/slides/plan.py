@@ -12,7 +12,8 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import InputError, UsageError
 from pyramidai_mpi.base.hashes import file_sha256
-from pyramidai_mpi.base.settings import ODD_LEVELS, SlideInput
+from pyramidai_mpi.base.odd_levels import INTERPOLATED
+from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.models.aggregator_entry import AggregatorMethod, SlideTask
 from pyramidai_mpi.models.package import ModelLevel, ModelPackage
 from pyramidai_mpi.models.read import is_package, read_package
@@ -182,7 +183,7 @@ def prepare(pool: UnitPool, plan: SlidePlan, folder: Path) -> PreparedTraining:
         n_tiles, width, hashes = _feature_sizes(pool, files)
     else:
         assert model is not None
-        inputs = [SlideInput(slide, plan.mpp, odd_levels=ODD_LEVELS[1]) for slide in files]
+        inputs = [SlideInput(slide, plan.mpp, odd_levels=INTERPOLATED) for slide in files]
         found, hashes = find_tissue(pool, inputs, model)
         n_tiles = [len(rows) for rows in found]
 
