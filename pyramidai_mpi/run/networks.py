@@ -224,10 +224,14 @@ def build_engines(
     except PyramidError as caught:
         error = caught
     agree(comm, error)
-    # not before: what ends a run that has looked at nothing is told alone
-    if comm.rank == 0 and scores_mean_nothing(package.intended_use):
-        log.warning("model %s: %s", package.name, claim_of(package.intended_use))
     return engines
+
+
+def warn_of_use(comm: MPI.Intracomm, package: ModelPackage) -> None:
+    """Say on rank 0 where scores mean nothing, once work begins: what ends a run before that is told alone."""
+    for one in (package, package.encoder):
+        if comm.rank == 0 and one is not None and scores_mean_nothing(one.intended_use):
+            log.warning("model %s: %s", one.name, claim_of(one.intended_use))
 
 
 def load_encoder(comm: MPI.Intracomm, package: ModelPackage, settings: RunSettings) -> EngineOnDemand | None:

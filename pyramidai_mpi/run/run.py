@@ -29,6 +29,7 @@ from pyramidai_mpi.run.networks import (
     build_engines,
     load_encoder,
     settle_backend,
+    warn_of_use,
 )
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
@@ -328,6 +329,7 @@ class _Run:
             self._clock.ends("tissue")
             if not are_ready:  # a child tries them while tissue is found
                 common, engines = self._networks(package, plan, trial, progress)
+            warn_of_use(comm, package)
             thresholds = package.thresholds(common.model.thresholds)
             classify = Classify(
                 [engines[n] for n in plan.levels.networks],

@@ -67,7 +67,8 @@ def test_a_mosaic_repeats_its_block_on_every_level(tmp_path):
 
 @pytest.mark.mpi
 @pytest.mark.usefixtures("launcher")
-def test_the_way_to_the_first_tile_is_seen_step_by_step(tmp_path):
+def test_the_way_to_the_first_tile_is_seen_step_by_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # later starts have the networks before the tissue
     write_mosaic(tmp_path / "m.tif", 2, block=512, stored_tile=128)
     model = write_tiny_package(tmp_path / "tiny", tile_size=32)
     found = launch(2, [tmp_path / "m.tif", "--model", model, "--no-tissue"])

@@ -10,6 +10,7 @@ import pytest
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.export import formats
 from pyramidai_mpi.export.formats import EXPLAINED, FORMATS, Order, carry_out, check_orders, parse_formats
+from tests.results import result_of, write_file
 
 WRITERS = [(one.writer, one.draws_slide) for one in (*FORMATS, *EXPLAINED)]
 WRITERS += [(variant.writer, False) for one in FORMATS for variant in one.variants]
@@ -44,7 +45,7 @@ def test_a_setting_reaches_the_writer_and_tells_one_order_from_another(monkeypat
     monkeypatch.setattr(
         formats, "load", lambda name: parse if name == levels.parse else lambda *_, **words: asked.append(words)
     )
-    carry_out(order, Path("a.h5"))
+    carry_out(order, write_file(tmp_path / "a.h5", result_of()))
     assert asked == [{"overwrite": False, "levels": (0, 2)}]
 
 
@@ -81,14 +82,14 @@ def test_what_both_can_be_made_into_is_asked_for_alike():
     assert len(shared) > 3
 
 
-def test_a_variant_is_written_by_its_own_writer(monkeypatch):
-    asked = []
+def test_a_variant_is_written_by_its_own_writer(monkeypatch, tmp_path):
+    asked, result = [], write_file(tmp_path / "a.h5", result_of())
     monkeypatch.setattr(formats, "load", lambda name: lambda *given, **words: asked.append((name, given, words)))
     (geojson,) = parse_formats("geojson")
     for variant in (None, *geojson.variants):
-        carry_out(Order(geojson, Path("t"), variant), Path("a.h5"), Path("slide.tif"), overwrite=True)
+        carry_out(Order(geojson, Path("t"), variant), result, Path("slide.tif"), overwrite=True)
     assert [name for name, _, _ in asked] == [geojson.writer, *(variant.writer for variant in geojson.variants)]
-    assert {given for _, given, _ in asked} == {(Path("a.h5"), Path("t"))}
+    assert {given for _, given, _ in asked} == {(result, Path("t"))}
     assert all(words == {"overwrite": True} for _, _, words in asked)
 
 

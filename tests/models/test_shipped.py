@@ -70,6 +70,7 @@ def test_a_package_that_is_not_installed_at_all_says_so_too(elsewhere, monkeypat
 
 def test_another_model_does_not_need_it(elsewhere, monkeypatch):
     monkeypatch.setattr(shipped, "files", lambda _name: [])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere / "cache"))  # what was tried before is not tried again
     package = open_package(write_package(elsewhere / "mine"), check_networks=False)
     assert open_package(package.folder, check_networks=True).name == package.name
     with begin_trial(MPI.COMM_SELF, RunSettings.of(Path("x.tif"), package.folder, Path("x.h5"))) as trial:

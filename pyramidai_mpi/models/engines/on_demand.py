@@ -115,9 +115,12 @@ class EngineOnDemand:
             return self._engine
 
     def begin_loading(self) -> None:
-        """Load it in another thread, while this one has other things to do; what fails there is met by `predict`."""
+        """Load it in another thread, while this one has other things to do; what fails there is met by `predict`.
+
+        The process waits for it at its end: a thread that Python ends within a library's C++ ends all by SIGABRT.
+        """
         if not self.is_loaded:
-            Thread(target=self._try_to_load, name="network-loader", daemon=True).start()
+            Thread(target=self._try_to_load, name="network-loader").start()
 
     def _try_to_load(self) -> None:
         try:
