@@ -42,7 +42,7 @@ def test_each_network_is_hashed_and_tried_once(ranks, tmp_path):
 def test_networks_that_take_long_to_compile_are_handed_on(ranks, options, compiled, tmp_path):
     pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'pyramidai-mpi[openvino]'")
     folder = write_package(tmp_path / "m", with_features=True)
-    reports = loaded_by(ranks, folder, "openvino", *options)
+    reports = loaded_by(ranks, folder, "openvino", *options, XDG_CACHE_HOME=str(tmp_path / "home"))
     assert sum(report[1] for report in reports) == 3
     assert sum(report[2] for report in reports) == compiled
     assert all(report[3] == [[4, 3]] * 3 for report in reports)
