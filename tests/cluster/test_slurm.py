@@ -94,8 +94,8 @@ def test_the_exit_code_reaches_slurm(slurm: Slurm, reference: Reference, tmp_pat
 
 
 def test_a_rank_computes_in_one_thread_and_scancel_leaves_no_process_and_no_file(slurm: Slurm, tmp_path: Path) -> None:
-    slide = plain_slide(tmp_path / "large.tif", 8192)
-    # 86000 tiles, one by one: far more than the five seconds until the first word of progress
+    slide = plain_slide(tmp_path / "large.tif", 16384)
+    # 344000 tiles, one by one: far more than the five seconds until the first word of progress
     model = write_package(tmp_path / "model", side=32, thresholds=(0.5, 0.0, 0.0))
     tag = uuid.uuid4().hex
     slowly = ("--model", model, "--batch-size", "1")
