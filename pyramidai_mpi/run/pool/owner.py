@@ -406,6 +406,7 @@ class Owner:
         collected = self._collected.get(slide)
         if collected is not None and collected.ledger.complete:
             if self._audit is not None:
+                self._audit.completed(slide)
                 if not self._audit.is_settled(slide):
                     return
                 collected.n_audited = self._audit.end(slide)
