@@ -8,8 +8,8 @@ again a run is started or resumed, and one of its ranks or its launcher gets SIG
 reads its journal back, while it analyses, while it puts a result together, writes it and removes the journal, or it is
 rank 0. The phases are slowed down, so that kills hit all their steps (`bench.faults.slowed_ranks`). After some kills a
 run is let through to its end, and its digests compared with those of an undisturbed run. After every kill there must be
-no result of a slide or a right one, and the journal must hold all that was analysed but for the batch that each rank
-was at; and no start may do again what the journal holds.
+no result of a slide or a right one, and results and journals must hold all that was analysed but for the batch that
+each rank was at; and no start may do again what they hold.
 
 Prints its seed; the same seed chooses the same victims, phases and delays. Exit code 1 when anything was wrong.
 """
@@ -28,9 +28,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.command_line import command_line
+from bench.faults import journalled
 from bench.faults.chaos_cases import COMMANDS, Case, Undisturbed, names_in, prepare
 from bench.faults.slowed_ranks import BATCH, TRACE
-from pyramidai_mpi.store.journal.format import CHECK_BYTES, FRAME, MARK, FrameHead
 from pyramidai_mpi.testing.launch import StartedJob, kill, started
 
 LONGEST_DELAY_S = {"opening": 0.3, "resuming": 0.4, "running": 0.5, "finalising": 0.6, "rank 0": 0.5}
@@ -58,19 +58,9 @@ def journalled_bytes(case: Case) -> int:
     return total
 
 
-def journalled_tiles(case: Case) -> int:
-    """Tiles in the journals, counted from the heads of their frames alone (see `store.journal.format`)."""
-    total = 0
-    for path in case.journals():
-        data = path.read_bytes()
-        at = data.find(MARK)
-        while 0 <= at <= len(data) - FRAME.size:
-            head = FrameHead(*FRAME.unpack_from(data, at))
-            at += FRAME.size + head.length + CHECK_BYTES
-            if at > len(data):
-                break
-            total += head.n_tiles
-    return total
+def known_tiles(case: Case) -> int:
+    """Tiles of the results that are there, and of the journals of slides that have none."""
+    return journalled.known_tiles(case.outputs(), lambda output: case.account(output)[1])
 
 
 def analysed_tiles(trace: Path) -> int:
@@ -81,7 +71,7 @@ def analysed_tiles(trace: Path) -> int:
 def kill_once(case: Case, phase: str, rng: np.random.Generator, tally: Tally) -> int:
     """Start or resume a run and kill one of its processes in a phase; tiles that the run has analysed."""
     trace = case.trace()
-    before, bytes_before = journalled_tiles(case), journalled_bytes(case)
+    before, bytes_before = known_tiles(case), journalled_bytes(case)
     victim = 0 if phase == "rank 0" else int(rng.integers(-1, case.ranks))  # -1: the launcher
     delay = float(rng.uniform(0, LONGEST_DELAY_S[phase]))
     nth = int(rng.integers(max(case.unfinished(), 1))) + 1
@@ -103,11 +93,11 @@ def kill_once(case: Case, phase: str, rng: np.random.Generator, tally: Tally) ->
         else:
             tally.too_late += 1
     analysed = analysed_tiles(trace)
-    if case.unfinished():
-        lost = analysed - (journalled_tiles(case) - before)
-        tally.lost_tiles.append(lost)
-        if lost > BATCH * case.ranks:
-            tally.wrong.append(f"{lost} tiles were analysed and are not in the journal after a kill while {phase}")
+    # nothing of the job is left, so nobody writes while results and journals are counted
+    lost = analysed - (known_tiles(case) - before)
+    tally.lost_tiles.append(lost)
+    if not 0 <= lost <= BATCH * case.ranks:
+        tally.wrong.append(f"{lost} of {analysed} tiles that were analysed are not known after a kill while {phase}")
     return analysed
 
 
@@ -145,7 +135,7 @@ def campaign(
             break
         rarest = min(PHASES, key=lambda phase: tally.kills[phase])
         phase = rarest if rng.random() < 0.7 else PHASES[int(rng.integers(len(PHASES)))]
-        if phase == "resuming" and not journalled_tiles(case):
+        if phase == "resuming" and not any(map(journalled.tiles_by_tag, case.journals())):
             phase = "running"
         history.append(phase)
         analysed += kill_once(case, phase, rng, tally)
@@ -196,7 +186,7 @@ def main() -> None:
     print(f"runs that ended before their kill: {tally.too_late}")
     print(f"results compared: {tally.compared}, all with the digest of the undisturbed run: {not tally.wrong}")
     print(
-        f"tiles analysed and not in the journal after a kill: at most {lost.max()}, on average {lost.mean():.2f} "
+        f"tiles analysed and not known after a kill: at most {lost.max()}, on average {lost.mean():.2f} "
         f"(a batch has {BATCH}, there are {options.ranks} ranks)"
     )
     print(f"tiles analysed again: {again.sum()}, beside {len(again)} times {undisturbed.n_tiles}")

@@ -328,6 +328,15 @@ def _is_alive(pid: int) -> bool:
     return _state(Path(f"/proc/{pid}")) not in "ZX"
 
 
+def _is_ending(pid: int) -> bool:
+    """Whether its first thread has ended, and others have not."""
+    try:
+        states = [_state(task) for task in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return not _is_alive(pid) and any(state not in "ZX" for state in states)
+
+
 def _ask_for_stacks(tag: str) -> None:
     """SIGABRT every Python process of the job: faulthandler dumps the stacks of all threads, then it dies."""
     ranks = _python_processes_of(tag)
@@ -348,8 +357,11 @@ def _ask_for_stacks(tag: str) -> None:
 def _kill_what_is_left(tag: str, process: subprocess.Popen[bytes], grace_s: float = 0.5) -> tuple[int, ...]:
     """Give processes some time to go, then SIGKILL the rest until none is left; return those killed."""
     killed: set[int] = set()
+    seen: set[int] = set()
     grace = time.monotonic() + grace_s
-    while left := processes_of(tag):
+    # A process whose first thread has ended shows its environment no more, while its others may still write.
+    while (left := processes_of(tag)) or any(map(_is_ending, seen)):
+        seen.update(left)
         if time.monotonic() >= grace:
             killed.update(left)
             for pid in left:
