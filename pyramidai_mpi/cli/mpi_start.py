@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InternalError, StorageError
@@ -25,13 +26,15 @@ def start_mpi() -> ModuleType:
     InternalError
         No MPI library can be loaded.
     StorageError
-        It is MPICH, which would end this process, as it cannot share memory with other ranks here. Alone it tries, too.
+        It is MPICH, which would end this process, as there is no memory to share with other ranks, or no /proc. It
+        wants both of a single process, too.
     """
     try:
         from mpi4py import rc
 
         rc.thread_level = "funneled"  # without effect where MPI runs already
-        trouble = "" if "mpi4py.MPI" in sys.modules else shared_memory_trouble(_ranks_here())
+        loaded = sys.modules.get("mpi4py.MPI")
+        trouble = "" if loaded and loaded.Is_initialized() else _trouble_of_host()
         if not trouble:
             from mpi4py import MPI
 
@@ -45,13 +48,14 @@ def start_mpi() -> ModuleType:
         ) from error
     if not MPI.Is_initialized():
         if "MPICH" in MPI.Get_library_version():
-            raise StorageError(
-                f"{trouble}, and MPICH needs it: give the container more (--shm-size), or mount it; Open MPI does without"
-            )
+            raise StorageError(f"{trouble}, and MPICH needs it: see to the container, or use Open MPI")
         MPI.Init_thread(MPI.THREAD_FUNNELED)
     return MPI
 
 
-def _ranks_here() -> int:
+def _trouble_of_host() -> str:
+    """What this host lacks that MPICH dies without, in words; nothing where nothing is known to lack."""
+    if not Path("/proc/self").exists():
+        return "/proc: is not mounted"
     told = [os.environ[name] for name in _HERE_VARIABLES if os.environ.get(name, "").isdigit()]
-    return int(told[0]) if told else launched_size()
+    return shared_memory_trouble(int(told[0]) if told else launched_size())

@@ -6,7 +6,8 @@ import os
 
 from pyramidai_mpi.base.counts import counted
 
-_FOLDER = "/dev/shm"  # noqa: S108 - where glibc puts it
+_FOLDER = "/dev/shm"
+"""Where glibc puts it."""
 _LEAST_BYTES = 1_200_000
 """What MPICH 5 takes for each rank of a host: 1035 KiB were seen. With less it dies of SIGBUS."""
 
@@ -23,6 +24,6 @@ def shared_memory_trouble(n_ranks: int, folder: str = _FOLDER) -> str:
     size, free = (blocks * status.f_frsize for blocks in (status.f_blocks, status.f_bavail))
     needed = n_ranks * _LEAST_BYTES
     if size and (size < needed or free < _LEAST_BYTES):
-        asked = f"{counted(n_ranks, 'rank')} share {-(-needed >> 20)} MiB there"
+        asked = f"{counted(n_ranks, 'rank')} would share {-(-needed >> 20)} MiB there"
         return f"{folder}: {asked}; it has {size >> 20}, of which {free >> 20} are free"
     return ""
