@@ -37,6 +37,7 @@ from pyramidai_mpi.base.settings import (
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.export.explained.opened import Attribution, OpenExplanation, explained_dtype, opened_explanation
 from pyramidai_mpi.export.opened import Heatmap, OpenResult, ResultLevel, opened, tile_dtype
+from pyramidai_mpi.process.umask import keep_owners_rights
 from pyramidai_mpi.store.explanations.contents import explained_file
 
 if TYPE_CHECKING:
@@ -245,7 +246,10 @@ def analyse(
         no_tissue=no_tissue,
         allow_approximate=allow_approximate,
         slide_sha256=slide_sha256,
+        compiled_cache=compiled_cache,
     )
+    if progress is not None:
+        check_switches(progress=progress)
     check_numbers(mpp=mpp, tissue_limit=tissue_limit, min_tissue=min_tissue, overlap=overlap, audit=audit)
     check_integers(batch_size=batch_size, seed=seed, **({} if stride is None else {"stride": stride}))
     check_texts(positive_class=positive_class, time_limit=time_limit)
@@ -259,6 +263,7 @@ def analyse(
             raise UsageError("analyse on several ranks needs an output that all of them can read; give output=")
         if resume or time_limit is not None:
             raise UsageError("resume and time_limit need an output, which outlives the call; give output=")
+    keep_owners_rights()
     folder = tempfile.TemporaryDirectory(prefix="pyramidai-") if output is None else None
     target = (
         Path(output) if output is not None else Path(folder.name if folder else "", slide_stem(Path(slide)) + ".h5")
@@ -377,6 +382,7 @@ def explain_tiles(
         raise UsageError(
             "resume, and explain_tiles on several ranks, need an output that all of them can read; give output="
         )
+    keep_owners_rights()
     with tempfile.TemporaryDirectory(prefix="pyramidai-") as kept, raised_in_python(Path(source)):
         from pyramidai_mpi.base.explain_order import ExplainOrder, parse_tiles
         from pyramidai_mpi.cli.called import this_process

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NoReturn
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import (
     ExitCode,
-    InternalError,
     PyramidError,
     StorageError,
     address_limit,
@@ -22,7 +21,8 @@ from pyramidai_mpi.base.errors import (
     failure_report,
 )
 from pyramidai_mpi.cli.launcher import check_world_size
-from pyramidai_mpi.process.exit import say_before_leaving
+from pyramidai_mpi.cli.mpi_start import start_mpi
+from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, speaks_for_its_job
 from pyramidai_mpi.process.host import host_name, program_mark
 from pyramidai_mpi.process.stop import was_interrupted
 
@@ -76,9 +76,12 @@ def mpi_session(farewell: str = "interrupted", arguments: Sequence[str] | None =
 
 
 def _end_all_as_asked(comm: MPI.Intracomm, farewell: str) -> NoReturn:
-    # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
+    # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the first one that was
     time.sleep(_LET_RANK_0_SPEAK_S if comm.rank else 0)
-    say_before_leaving(f"pyramidai: {farewell}\n")
+    if comm.size == 1 or speaks_for_its_job():
+        say_before_leaving(f"pyramidai: {farewell}\n")
+    else:
+        time.sleep(PATIENCE_S)  # the one that speaks ends the job, once its words are read
     _abort_job(comm, ExitCode.STOPPED)
 
 
@@ -107,17 +110,8 @@ def leave_after_losses(code: int) -> NoReturn:
 
 
 def _start_mpi() -> MPI.Intracomm:
-    try:
-        from mpi4py import rc
-
-        rc.thread_level = "funneled"
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise InternalError(
-            f"no MPI library can be loaded ({' '.join(str(error).split())}); load your cluster's MPI module, "
-            "or: pip install 'pyramidai-mpi[mpi]'"
-        ) from error
-    return MPI.COMM_WORLD
+    world: MPI.Intracomm = start_mpi().COMM_WORLD
+    return world
 
 
 def _meet(comm: MPI.Intracomm, arguments: Sequence[str], trouble: PyramidError | None = None) -> None:

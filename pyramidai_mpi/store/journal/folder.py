@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
-from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name, user_name
 from pyramidai_mpi.store.journal.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -85,6 +85,22 @@ class JournalFolder:
             except OSError:
                 discard(temporary)
                 raise
+
+    def check_rights(self) -> None:
+        """See that this user may write there, if it is there.
+
+        Raises
+        ------
+        StorageError
+            It is another user's, who lets nobody else.
+        """
+        with contextlib.suppress(OSError):
+            status = self.path.lstat()
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise StorageError(
+                    f"{self.path}: is the journal of {user_name(status.st_uid)}, who alone may go on from it or remove "
+                    "it; ask them to, or name another output"
+                )
 
     def manifest(self) -> Manifest | None:
         """The manifest; None when the run did not live to write it, so that nothing is lost without it.
@@ -160,6 +176,7 @@ class JournalFolder:
         """
         with storage_errors(self.path):
             self.path.mkdir(exist_ok=True)
+        self.check_rights()
 
     def begin_start(self) -> tuple[str, OutputLock]:
         """Begin a start in the folder of several slides' files: as `next_start`, and its lock.
