@@ -25,6 +25,7 @@ from pyramidai_mpi.process.exit import (
     speaks_for_its_job,
     tell_launcher_of_mpich,
 )
+from pyramidai_mpi.process.system_timer import SystemTimer
 from pyramidai_mpi.process.umask import keep_owners_rights
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ _ON_RANKS = (
 _ASKED_BY_SHELL = "_PYRAMIDAI_COMPLETE"
 """Set by the functions that complete words in a shell: click's name for it."""
 _DECIMAL_COMMA = re.compile(r"'(\d*),(\d+)' is not a valid float")
+_MOST_FINALISING_S = 60.0
+"""From the end of the command to that of the process: all ranks have done their work by then."""
 _AS_BY_SIGPIPE = 128 + signal.SIGPIPE
 """What a shell reports of a program that the end of its reader has ended."""
 
@@ -133,7 +136,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(number, signal.SIG_IGN)
     if arguments is None:  # nothing comes after it in this process
         leave_memory_to_the_system()
+    if launched_size() > 1 and "mpi4py.MPI" in sys.modules:
+        _leave_mpi_in_time(code)
     sys.exit(code)
+
+
+def _leave_mpi_in_time(code: int) -> None:
+    """End this process with `code` also where MPI_Finalize, which follows, waits for ranks that have died."""
+    from pyramidai_mpi.cli.session import leave_after_losses, leaves_after_losses
+
+    if leaves_after_losses():
+        leave_after_losses(code)
+    SystemTimer("_exit", code).set(_MOST_FINALISING_S)
 
 
 def run_command_line(arguments: list[str]) -> int:
