@@ -38,6 +38,7 @@ from pyramidai_mpi.base.settings import (
     SlideInput,
 )
 from pyramidai_mpi.cli.command_line import recorded_command
+from pyramidai_mpi.cli.host_options import host_options
 from pyramidai_mpi.cli.launcher import become_ranks
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped_choice
 from pyramidai_mpi.cli.part_option import leave_without_slides
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+    from pyramidai_mpi.base.hosts import Hosts
     from pyramidai_mpi.base.part import Part
 
 log = logging.getLogger(__name__)
@@ -148,6 +150,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 @click.option("--group", type=int, metavar="N", help=f"Patches in a group.  [default: {DEFAULT_GROUP}]")
 @click.option("--ram", metavar="SIZE", help="Instead: memory that a group of decoded patches may take, as 230MiB.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder for a file a slide.")
+@host_options
 @click.option("--overwrite", is_flag=True, help="Replace existing files, and begin anew.")
 @click.option("--resume", is_flag=True, help="Go on from the journals of an extraction that was stopped or killed.")
 @click.option("--time-limit", metavar="TIME", help="Stop a minute before this time is up, for --resume to go on.")
@@ -185,6 +188,7 @@ def extract(
     measure: bool,
     origins: Path | None,
     odd_levels: str,
+    hosts: Hosts,
     group: int | None,
     ram: str | None,
     output: Path,
@@ -243,6 +247,7 @@ def extract(
         ModelChoice(Path()),
         Output(Path(), overwrite, resume, command_line=recorded_command(context)),
         Schedule(batch_size=order.batch_size),
+        hosts=hosts,
     )
     own = None if part is None else parse_part(part)
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
@@ -261,7 +266,8 @@ def extract(
         each = on_all(comm, lambda: _settings(slides, output, asked, order, own))
         if own is not None and leave_without_slides(comm, each, own):
             return ExitCode.OK
-        agree_on_folder(comm, output)
+        if not hosts.are_apart:
+            agree_on_folder(comm, output)
         return run_through_losses(comm, each, partial(_extract, order=order, stop=stop))
 
 
@@ -284,7 +290,8 @@ def _settings(
 
     selection = select_slides(words, None)
     found = [entry.slide for entry in selection.entries]
-    check_folder(folder)
+    if not asked.hosts.are_apart:
+        check_folder(folder)
     asked.slide.regions.check_for_several(len(found))
     order.places.check_for_several(len(found))
     outputs = plan_outputs(found, None, folder, [patch_file(slide) for slide in found])

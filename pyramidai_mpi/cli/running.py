@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.process.stop import StopWish
     from pyramidai_mpi.run.file_pool import FileOutcome
     from pyramidai_mpi.run.progress import RunProgress
-    from pyramidai_mpi.run.run import RunReport, SlideOutcome
+    from pyramidai_mpi.run.report import RunReport, SlideOutcome
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +45,24 @@ def run_through_losses(
     comm: MPI.Intracomm, each: Sequence[RunSettings], run: Callable[[MPI.Intracomm, Sequence[RunSettings]], int]
 ) -> int:
     """Run; where the MPI lets ranks outlive each other, those that are left go on."""
+    import numpy as np
+
     from pyramidai_mpi.cli.session import leave_after_losses
+    from pyramidai_mpi.ranks.collectives import allgather
     from pyramidai_mpi.ranks.survival import through_losses
     from pyramidai_mpi.store.journal.folder import JournalFolder
 
-    def gone_on_with(settings: RunSettings) -> RunSettings:
-        # what --overwrite is to replace is written down in the journal, once there is one
-        fresh = settings.output.overwrite and not JournalFolder.of(settings.output.path).exists
-        return settings.with_output(resume=not fresh, overwrite=fresh)
-
     def attempt(left: MPI.Intracomm, again: bool) -> int:
-        return run(left, [gone_on_with(settings) for settings in each] if again else each)
+        if not again:
+            return run(left, each)
+        here = np.array([JournalFolder.of(settings.output.path).exists for settings in each])
+        are_begun = np.flatnonzero(allgather(left, here).any(axis=0))  # on any host's disk
+        gone_on_with = []
+        for slide, settings in enumerate(each):
+            # what --overwrite is to replace is written down in the journal, once there is one
+            fresh = settings.output.overwrite and slide not in are_begun
+            gone_on_with.append(settings.with_output(resume=not fresh, overwrite=fresh))
+        return run(left, gone_on_with)
 
     code, left = through_losses(comm, attempt, lambda line: log.error("%s", line))
     if left.size < comm.size:

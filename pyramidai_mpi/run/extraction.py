@@ -100,14 +100,14 @@ def extract_patches(
         The same on all ranks, for what concerns all slides.
     """
     with private(comm) as own:
-        check_start(own, each)
+        ranks = check_start(own, each)
         if own.size > 1:
             agree_alike(own, _facts_of_start(order))
         origins = on_all(own, lambda: Origins() if order.origins is None else Origins.read(order.origins))
         if own.rank == 0:
             _warn_of_unknown(order, origins, each)
         made = _Patches(each, order, origins)
-        return FilePool(own, each, made, report_slide, stop or StopWish()).to_the_end()
+        return FilePool(own, each, made, report_slide, stop or StopWish(), ranks=ranks).to_the_end()
 
 
 def _facts_of_start(order: PatchOrder) -> dict[str, list[str]]:
