@@ -31,8 +31,8 @@ def host_options(function: Callable[..., int]) -> Callable[..., int]:
         click.option(
             "--send-slide",
             is_flag=True,
-            help="Besides, send slides, model and all else that is named from rank 0's host to those that lack it, for "
-            "as long as the run takes. Implies --own-disks.",
+            help="Besides, send slides and model from rank 0's host to those that lack them, for as long as the run "
+            "takes. Implies --own-disks.",
         ),
         click.option(
             "--scratch",

@@ -31,7 +31,7 @@ from pyramidai_mpi.base.settings import (
 )
 from pyramidai_mpi.cli.audit_option import AUDIT_HELP
 from pyramidai_mpi.cli.command_line import recorded_command
-from pyramidai_mpi.cli.found_slides import FoundSlides
+from pyramidai_mpi.cli.found_slides import FoundSlides, find_model_of_run, find_slides
 from pyramidai_mpi.cli.host_options import host_options
 from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
@@ -320,11 +320,14 @@ def command(
         from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
         from pyramidai_mpi.ranks.alike import agree_on_folder
         from pyramidai_mpi.ranks.collectives import on_all, on_rank0
+        from pyramidai_mpi.run.sent_files import SentFiles
         from pyramidai_mpi.store.files.placing import make_folder
 
         set_up_logging(comm.rank, "debug" if verbose else "warning" if quiet else log_level)
-        agree_on_words(comm, wrong_word)
-        found = on_all(comm, lambda: FoundSlides.by(slides, table, output, results_dir, model, own))
+        agree_on_words(comm, wrong_word, only_rank0=hosts.send_slide)
+        selection = find_slides(comm, slides, table, hosts)
+        where = find_model_of_run(comm, model, hosts)
+        found = on_all(comm, lambda: FoundSlides.by(selection, where, output, results_dir, own))
         each = on_all(comm, lambda: found.settings(asked))
         if own is not None:
             check_exports(comm, formats, is_cohort=found.is_cohort)
@@ -336,14 +339,16 @@ def command(
         if not hosts.are_apart:
             agree_on_folder(comm, each[0].output.path.parent)  # before rank 0 looks for all at what lies there
         on_rank0(comm, lambda: _check_targets(each, formats, table))
-        run = partial(
-            run_several if found.is_cohort else run_one,
-            formats=formats,
-            stop=stop,
-            bar_wanted=not (no_progress or quiet),
-            advice_wanted=ranks is None and not quiet and comm.size == 1,
-        )
-        return run_through_losses(comm, each, run)
+        with SentFiles(hosts) as sent:
+            run = partial(
+                run_several if found.is_cohort else run_one,
+                sent=sent,
+                formats=formats,
+                stop=stop,
+                bar_wanted=not (no_progress or quiet),
+                advice_wanted=ranks is None and not quiet and comm.size == 1,
+            )
+            return run_through_losses(comm, each, run)
 
 
 def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table: Path | None) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.run.file_pool import FileOutcome
     from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.report import RunReport, SlideOutcome
+    from pyramidai_mpi.run.sent_files import SentFiles
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ class PrintableFormatter(logging.Formatter):
 
 
 def run_through_losses(
-    comm: MPI.Intracomm, each: Sequence[RunSettings], run: Callable[[MPI.Intracomm, Sequence[RunSettings]], int]
+    comm: MPI.Intracomm,
+    each: Sequence[RunSettings],
+    run: Callable[[MPI.Intracomm, Sequence[RunSettings]], int],
 ) -> int:
     """Run; where the MPI lets ranks outlive each other, those that are left go on."""
     import numpy as np
@@ -74,6 +77,7 @@ def run_one(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
     *,
+    sent: SentFiles,
     formats: Sequence[Format],
     stop: StopWish,
     bar_wanted: bool,
@@ -86,7 +90,7 @@ def run_one(
 
     view = choose_view(bar_wanted=bar_wanted, advice_wanted=advice_wanted) if comm.rank == 0 else None
     try:
-        report = run_slide(comm, each[0], view.show if view else None, stop)
+        report = run_slide(comm, each[0], view.show if view else None, stop, sent)
     finally:
         if view:
             view.close()
@@ -108,6 +112,7 @@ def run_several(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
     *,
+    sent: SentFiles,
     formats: Sequence[Format],
     stop: StopWish,
     bar_wanted: bool,
@@ -137,7 +142,7 @@ def run_several(
         records.slide_ended(outcome)
 
     try:
-        report = run_slides(comm, each, view.show if view else None, say_slide, stop, records.begin)
+        report = run_slides(comm, each, view.show if view else None, say_slide, stop, records.begin, sent)
     except PyramidError as error:
         records.end(error.exit_code)
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from pyramidai_mpi.base.errors import StorageError
 from pyramidai_mpi.process.host import machine_id
-from pyramidai_mpi.ranks.collectives import agree, allgather, gather_messages, ranks_alike, share_bytes
+from pyramidai_mpi.ranks.collectives import agree, allgather, ranks_alike, share_messages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,15 +32,18 @@ class RanksByDisk:
         Who asks.
     groups
         Ranks in order; groups by their lowest rank, so that the first one is rank 0's.
+    owners
+        Those of rank 0's group that see to slides.
     """
 
     rank: int
     groups: tuple[tuple[int, ...], ...]
+    owners: tuple[int, ...]
 
     @classmethod
     def together(cls, rank: int, size: int) -> Self:
         """All ranks see the same folder."""
-        return cls(rank, (tuple(range(size)),))
+        return cls(rank, (tuple(range(size)),), tuple(range(size)))
 
     @property
     def are_together(self) -> bool:
@@ -70,21 +72,26 @@ class RanksByDisk:
 
     def owner_of(self, slide: int) -> int:
         """Rank that sees to the slide of a number: one that sees rank 0's folder."""
-        return self.home[slide % len(self.home)]
+        return self.owners[slide % len(self.owners)]
 
     def owned(self, n_slides: int) -> range:
         """Numbers of the slides that this rank sees to."""
-        if self.rank not in self.home:
+        if self.rank not in self.owners:
             return range(0)
-        return range(self.home.index(self.rank), n_slides, len(self.home))
+        return range(self.owners.index(self.rank), n_slides, len(self.owners))
 
 
-def ranks_by_folder(comm: MPI.Intracomm, folder: Path) -> RanksByDisk:
+def ranks_by_folder(comm: MPI.Intracomm, folder: Path, *, owners_are_near: bool = False) -> RanksByDisk:
     """Group the ranks by the folder that they see under a name. Collective.
 
     Device and inode tell on one machine. Several may number a shared folder's in different ways, so a rank of each kind
     puts a file of a name that nobody has looked for before into it, and the others look. Names of hosts would not do:
     one host may have several views of its files, and two may share a disk.
+
+    Parameters
+    ----------
+    owners_are_near
+        Slides are seen to on rank 0's machine alone, as others may share the folder but not the slides.
 
     Raises
     ------
@@ -103,6 +110,7 @@ def ranks_by_folder(comm: MPI.Intracomm, folder: Path) -> RanksByDisk:
     kinds = np.unique(firsts).tolist()
     if len(kinds) == 1:
         return RanksByDisk.together(comm.rank, comm.size)
+    near = tuple(np.flatnonzero(firsts == 0).tolist())
     mark = folder / f".pyramidai-{secrets.token_hex(8)}.part" if comm.rank in kinds else None
     try:
         if mark is not None:
@@ -111,8 +119,7 @@ def ranks_by_folder(comm: MPI.Intracomm, folder: Path) -> RanksByDisk:
             except OSError as failure:
                 error = StorageError(f"{folder}: cannot write there: {failure.strerror or failure}")
         agree(comm, error)
-        told = gather_messages(comm, [] if mark is None else [mark.name.encode()])
-        names = json.loads(share_bytes(comm, json.dumps([one.decode() for one in told]).encode() if told else None))
+        names = [one.decode() for one in share_messages(comm, [] if mark is None else [mark.name.encode()])]
         row = np.zeros(len(kinds), np.int64) if mark is None else _seen(folder, names)
         everyone = allgather(comm, row)[kinds]
     finally:
@@ -121,7 +128,8 @@ def ranks_by_folder(comm: MPI.Intracomm, folder: Path) -> RanksByDisk:
     groups: dict[int, list[int]] = {}
     for rank, first in enumerate(firsts.tolist()):
         groups.setdefault(_lowest(everyone, kinds.index(first)), []).append(rank)
-    return RanksByDisk(comm.rank, tuple(sorted(tuple(ranks) for ranks in groups.values())))
+    in_order = tuple(sorted(tuple(ranks) for ranks in groups.values()))
+    return RanksByDisk(comm.rank, in_order, near if owners_are_near else in_order[0])
 
 
 def _seen(folder: Path, names: list[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -139,6 +139,8 @@ class FilePool:
         Told on rank 0 how far they are, from time to time; None for nobody.
     ranks
         Which of them see the same folder; None where all do.
+    bring
+        Called with the slides that are left to do, before they are: sees that all ranks have them. Collective.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class FilePool:
         stop: StopWish,
         show: Callable[[RunProgress], None] | None = None,
         ranks: RanksByDisk | None = None,
+        bring: Callable[[Sequence[int]], None] = lambda _slides: None,
     ) -> None:
         self._comm, self._each, self._made, self._stop = comm, each, made, stop
         self._report_slide = report_slide
@@ -158,6 +161,7 @@ class FilePool:
         self._locks: dict[int, OutputLock] = {}
         self._watch = LockWatch()
         ranks = ranks or RanksByDisk.together(comm.rank, comm.size)
+        self._bring = bring
         self._disks = JournalDisks(comm, ranks, each, self._watch)
 
     def to_the_end(self) -> tuple[FileOutcome, ...] | None:
@@ -175,6 +179,7 @@ class FilePool:
         try:
             slides = slides_left(comm, self._each, self._disks, self._watch, self._end_before, self._ended)
             if len(slides):
+                self._bring(slides.tolist())
                 self._do(slides, ranks)
             elif self._disks.ranks.leads and self._each[0].output.resume:
                 # a start that was killed after its last slide's end may have left them

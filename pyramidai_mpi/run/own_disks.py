@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, InputError, OutputExistsError, PyramidError, StorageError
 from pyramidai_mpi.process.host import host_name
-from pyramidai_mpi.ranks.collectives import agree, gather_messages, on_all, share_bytes
+from pyramidai_mpi.ranks.collectives import agree, gather_messages, on_all, share_bytes, share_messages
 from pyramidai_mpi.ranks.sending import among, spread_file
 from pyramidai_mpi.store.files.lock import OutputLock
 from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name
@@ -86,11 +86,8 @@ class JournalDisks:
                 self._watch.look(settings.output.path)
             JournalFolder.shared_beside(self._each[0].output.path).watch_starts(self._watch)
             left = [found for slide in range(len(self._each)) if (found := self._left_here(slide)) is not None]
-        told = [
-            json.loads(message) for message in gather_messages(self._comm, [json.dumps(one).encode() for one in left])
-        ]
-        own = json.dumps(told).encode() if self._comm.rank == 0 else None
-        for slide, host, manifest, code, line in json.loads(share_bytes(self._comm, own)):
+        told = share_messages(self._comm, [json.dumps(one).encode() for one in left])
+        for slide, host, manifest, code, line in map(json.loads, told):
             path = JournalFolder.of(self._each[slide].output.path).path
             one = _Elsewhere(
                 host,

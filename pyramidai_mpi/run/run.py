@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,6 +41,7 @@ from pyramidai_mpi.run.pool.workload import SlideOpener
 from pyramidai_mpi.run.progress import PhaseClock, ProgressReport
 from pyramidai_mpi.run.report import RunReport, SlideOutcome
 from pyramidai_mpi.run.resume import read_journals
+from pyramidai_mpi.run.sent_files import SentFiles
 from pyramidai_mpi.run.shared_passes import load_passes
 from pyramidai_mpi.run.stain import share_stain_engine
 from pyramidai_mpi.run.start import check_start, private
@@ -75,6 +77,7 @@ def run_slide(
     settings: RunSettings,
     report_progress: Callable[[RunProgress], None] | None = None,
     stop: StopWish | None = None,
+    sent: SentFiles | None = None,
 ) -> RunReport | None:
     """Analyse one slide on all ranks and write its result file, as `run_slides`. Collective.
 
@@ -83,7 +86,7 @@ def run_slide(
     PyramidError
         The same on all ranks, also when the slide has failed.
     """
-    report = run_slides(comm, [settings], report_progress, stop=stop)
+    report = run_slides(comm, [settings], report_progress, stop=stop, sent=sent)
 
     def raise_if_failed() -> None:
         assert report is not None
@@ -102,6 +105,7 @@ def run_slides(
     report_slide: Callable[[SlideOutcome], None] = lambda _outcome: None,
     stop: StopWish | None = None,
     report_begin: Callable[[ModelPackage, npt.NDArray[np.void]], None] = lambda _package, _ranks: None,
+    sent: SentFiles | None = None,
 ) -> RunReport | None:
     """Analyse slides as one pool of work and write a result file for each. Collective.
 
@@ -119,6 +123,8 @@ def run_slides(
         Says whether to stop early; None for never.
     report_begin
         Called on rank 0 once the model is known, with it and the `RANK_DTYPE` records of all ranks.
+    sent
+        What was sent to this host, of a run that is attempted again and again; None begins with nothing.
 
     Returns
     -------
@@ -132,11 +138,14 @@ def run_slides(
     PyramidError
         The same on all ranks, for what concerns all slides, such as a model that cannot be used.
     """
-    with private(comm) as own:
+    with private(comm) as own, nullcontext(sent) if sent is not None else SentFiles(each[0].hosts) as files:
         ranks = check_start(own, each)
+        each = files.with_models(own, each)
         with begin_trial(own, each[0]) as trial:
             report = ProgressReport(report_progress if own.rank == 0 else None)
-            return _Run(own, ranks, each, report_slide, stop or StopWish()).to_the_end(trial, report, report_begin)
+            return _Run(own, ranks, each, files, report_slide, stop or StopWish()).to_the_end(
+                trial, report, report_begin
+            )
 
 
 class _Run:
@@ -147,9 +156,11 @@ class _Run:
         comm: MPI.Intracomm,
         ranks: RanksByDisk,
         each: Sequence[RunSettings],
+        sent: SentFiles,
         report_slide: Callable[[SlideOutcome], None],
         stop: StopWish,
     ) -> None:
+        self._sent = sent
         self._comm, self._each, self._stop = comm, each, stop
         self._report_slide = report_slide
         self._clock = PhaseClock()
@@ -178,6 +189,7 @@ class _Run:
                 comm, self._each, self._disks, self._watch, lambda slide: self._end_before(slide, package), self._ended
             )
             if len(slides):
+                self._each = self._sent.with_slides(comm, self._each, slides.tolist())
                 busy_s, result = self._do(package, ranks, slides, trial, progress)
             elif self._disks.ranks.leads and not self._is_alone and self._each[0].output.resume:
                 # a start that was killed after its last slide's end may have left them

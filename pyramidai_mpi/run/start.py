@@ -53,7 +53,7 @@ def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> RanksByDisk
         (folder,) = folders
         on_rank0(comm, lambda: check_folder(folder))
         on_all(comm, lambda: make_folder(folder, "-o or --results-dir"))
-        return ranks_by_folder(comm, folder)
+        return ranks_by_folder(comm, folder, owners_are_near=each[0].hosts.send_slide)
     for folder in folders:
         agree_on_folder(comm, folder)
     return RanksByDisk.together(comm.rank, comm.size)
@@ -84,12 +84,13 @@ def facts_of_start(each: Sequence[RunSettings]) -> dict[str, list[str]]:
     """What has to be alike, in words; models and slides are compared by those who read them."""
     common = each[0]
     unused = _DECIDE_NOTHING | set(NETWORK_LIBRARIES) - {"onnxruntime", common.model.backend}
+    is_compared = len(each) == 1 and not common.hosts.send_slide
     if common.model.backend == "auto":
         unused = _DECIDE_NOTHING
     return {
         "slides": [_line(one) for one in each],
-        # of several, one that is missing ends alone
-        **({"slide": [f"{common.slide.path.name} {_is_there(common.slide.path)}"]} if len(each) == 1 else {}),
+        # of several, one that is missing ends alone, and what is sent need not be there
+        **({"slide": [f"{common.slide.path.name} {_is_there(common.slide.path)}"]} if is_compared else {}),
         "settings": [
             f"{field.name} {getattr(part, field.name)}"
             for part in (common.slide, common.model, common.output, common.schedule, common.windows, common.hosts)

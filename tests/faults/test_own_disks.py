@@ -194,3 +194,76 @@ def test_writing_by_all_ranks_is_refused(apart: Apart) -> None:
     job = apart.run([0, 1], *ONE, "--writer", "mpio")
     assert job.returncode == 64
     assert "--own-disks" in job.stderr
+
+
+@pytest.fixture
+def only_on_rank_0s(made: Path, tmp_path: Path) -> Apart:
+    """Three hosts, of which the first alone has slides and model."""
+    apart = Apart(tmp_path)
+    apart.add(made, 0)
+    for host in (1, 2, 3):
+        apart.host(host).mkdir()
+    return apart
+
+
+def sent(words: tuple[str, ...]) -> list[str]:
+    return [*words[:-1], "--send-slide"]
+
+
+@pytest.mark.parametrize("hosts", [[0, 1], [0, 1, 1, 2, 0]], ids=str)
+def test_slides_and_model_are_sent_to_who_lacks_them_and_are_gone_at_the_end(
+    hosts: list[int], only_on_rank_0s: Apart, digests: dict[str, str]
+) -> None:
+    apart = only_on_rank_0s
+    job = apart.run(hosts, *sent(ONE))
+    assert job.returncode == 0
+    assert job.stderr.count("sending b.tif") == 1
+    assert apart.digest("out/b.h5") == digests["b.h5"]
+    assert_nothing_is_left(apart, hosts, {"b.h5"})
+    job = apart.run(hosts, *sent(SEVERAL), "--resume")
+    assert job.returncode == 0
+    assert "sending b.tif" not in job.stderr  # its result is there
+    assert apart.digest("out/a.h5") == digests["a.h5"]
+    assert_nothing_is_left(apart, hosts, {"a.h5", "b.h5"})
+    job = apart.run(hosts, *sent(PATCHES))
+    assert job.returncode == 0
+    assert apart.digest("out/a.patches.h5") == digests["a.patches.h5"]
+    assert_nothing_is_left(apart, hosts, {"a.h5", "b.h5", "a.patches.h5", "b.patches.h5"})
+
+
+def test_what_lies_on_a_host_already_is_not_sent_and_another_file_of_the_name_is_not_used(
+    apart: Apart, digests: dict[str, str]
+) -> None:
+    with (apart.host(2) / "slides" / "b.tif").open("ab") as file:
+        file.write(b"more")
+    job = apart.run([0, 1, 2], *sent(ONE))
+    assert job.returncode == 0
+    assert "sending b.tif" in job.stderr
+    assert "to 1 host" in job.stderr
+    assert "sending model" not in job.stderr
+    assert apart.digest("out/b.h5") == digests["b.h5"]
+
+
+def test_killed_while_slides_are_sent_or_analysed_the_next_start_sends_them_anew(
+    only_on_rank_0s: Apart, digests: dict[str, str]
+) -> None:
+    apart = only_on_rank_0s
+    kill_once_all_have_done_some(apart, [0, 1, 2], "out/b.h5.journal/*.tiles", *sent(ONE))
+    assert list(apart.scratch(1).iterdir())
+    assert apart.run([0, 3, 1], *sent(ONE), "--resume").returncode == 0
+    assert apart.digest("out/b.h5") == digests["b.h5"]
+    assert_nothing_is_left(apart, [0, 3, 1], {"b.h5"})
+
+
+def test_a_slide_that_rank_0_lacks_is_refused(only_on_rank_0s: Apart) -> None:
+    job = only_on_rank_0s.run([1, 0], *sent(ONE))
+    assert job.returncode == 65
+    assert "Traceback" not in job.stderr
+    assert not list(only_on_rank_0s.scratch(0).iterdir())
+
+
+def test_a_folder_for_what_is_sent_has_to_be_there(only_on_rank_0s: Apart) -> None:
+    job = only_on_rank_0s.run([0, 1], *sent(ONE), "--scratch", "nowhere")
+    assert job.returncode == 74
+    assert "nowhere: no such folder" in job.stderr
+    assert not job.left_over
