@@ -137,7 +137,7 @@ class JournalFolder:
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror or error}; check your rights") from error
 
-    def _starts(self) -> list[str]:
+    def starts(self) -> list[str]:
         """First parts of the names of all files, and of the locks of starts that have none yet."""
         return sorted({match[1] for match in map(_NAME_OF_START.fullmatch, self._names()) if match})
 
@@ -198,7 +198,7 @@ class JournalFolder:
     def watch_starts(self, watch: LockWatch) -> None:
         """Begin to watch the locks of the starts there."""
         with contextlib.suppress(InputError):
-            for start in self._starts():
+            for start in self.starts():
                 watch.look(self.path / start)
 
     def remove_files(self, watch: LockWatch | None = None) -> None:
@@ -213,7 +213,7 @@ class JournalFolder:
             What was seen of the locks of the starts before.
         """
         with contextlib.suppress(OSError, InputError):
-            for start in self._starts():
+            for start in self.starts():
                 if self._has_siblings():
                     return
                 with contextlib.suppress(OutputExistsError, StorageError):

@@ -69,6 +69,17 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"{path}: cannot be read: {error.strerror or error}; check the disk and your rights"
         ) from error
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """A manifest from its bytes, of the file `path`.
+
+    Raises
+    ------
+    InputError
+        As `read_manifest`.
+    """
     line, _, check = text.partition(b"\n")
     if check != hashlib.sha256(line).hexdigest().encode() + b"\n":
         raise InputError(f"{path}: damaged; start afresh with --overwrite")
