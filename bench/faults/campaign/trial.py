@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,6 +147,8 @@ class Trial:
         self._n_started += 1
         trace = Path(tempfile.mkdtemp(dir=self._folder, prefix="trace-"))
         before, known_before = frozenset(self._found()), self._known()
+        if fault is not None and fault.phase == "running" and known_before == self.undisturbed.done:
+            fault = replace(fault, phase="finalising")  # all is analysed
         options = [] if is_first else ["--resume"]
         words = ["-m", "bench.faults.slowed_ranks", *self.work.arguments(self._results, *options)]
         n_runs = fault.runs if fault is not None and fault.kind == "several runs at once" else 1
