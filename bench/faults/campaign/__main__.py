@@ -21,8 +21,9 @@ wrong. `--shrink` prints the smallest plan that still fails, as a command.
 
 from __future__ import annotations
 
-import json
+import math
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,8 @@ from bench.faults.campaign.shrinking import shrunk
 from bench.faults.campaign.trial import Outcome, Trial, commit_of_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.command_line import Options
 
 
@@ -63,6 +66,8 @@ def main() -> None:
         return
     choice = Choice(names, hosts=not options.no_hosts and can_be_made())
     hosts = HostsOnDemand()
+    for number in (signal.SIGINT, signal.SIGTERM):  # also in the background: what was started is ended first
+        signal.signal(number, signal.default_int_handler)
     try:
         sys.exit(_carry_out(options, choice, hosts))
     finally:
@@ -78,7 +83,7 @@ def _carry_out(options: Options, choice: Choice, hosts: HostsOnDemand) -> int:
     if options.plan or options.only is not None:
         plan = options.plan or drawn(options.seed, options.only, choice)
         outcome = tried(plan)
-        _tell(options.only if options.plan is None else -1, plan, outcome)
+        _tell("a plan" if options.plan else f"trial {options.only}", plan, outcome)
         return int(bool(outcome.wrongs))
     if options.shrink is not None:
         plan = drawn(options.seed, options.shrink, choice)
@@ -86,30 +91,29 @@ def _carry_out(options: Options, choice: Choice, hosts: HostsOnDemand) -> int:
         words = ["python", "-m", "bench.faults.campaign", str(options.folder), "--plan", least.to_json()]
         print(shlex.join(words))
         return 1
-    return _many(options, choice, tried)
+    return int(not go_on(options, choice, tried))
 
 
-def _many(options: Options, choice: Choice, tried: object) -> int:
-    assert callable(tried)
-    commit, is_wrong = commit_of_tree(), False
-    first = records.next_trial(records.kept(options.folder), options.seed)
+def go_on(options: Options, choice: Choice, tried: Callable[[Plan], Outcome]) -> bool:
+    """Carry out trials from the first that was not, as long or as many as is asked for; whether all went well."""
+    commit, is_well = commit_of_tree(), True
+    number = first = records.next_trial(records.kept(options.folder), options.seed)
     print(f"seed {options.seed}, from trial {first} on, commit {commit}, hosts: {choice.hosts}", flush=True)
-    end = time.monotonic() + 3600 * options.hours if options.hours is not None else None
-    last = None if options.trials is None else first + options.trials
-    number = first
-    while (last is None or number < last) and (end is None or time.monotonic() < end):
+    end = math.inf if options.hours is None else time.monotonic() + 3600 * options.hours
+    last = math.inf if options.trials is None else first + options.trials
+    while number < last and time.monotonic() < end:
         plan = drawn(options.seed, number, choice)
         outcome = tried(plan)
         records.append(options.folder, records.line_of(number, options.seed, plan, outcome, commit))
-        _tell(number, plan, outcome)
-        is_wrong |= bool(outcome.wrongs)
+        _tell(f"trial {number}", plan, outcome)
+        is_well &= not outcome.wrongs
         number += 1
-    return int(is_wrong)
+    return is_well
 
 
-def _tell(number: int | None, plan: Plan, outcome: Outcome) -> None:
+def _tell(name: str, plan: Plan, outcome: Outcome) -> None:
     where = f"{plan.ranks} ranks{' on three hosts' if plan.over_hosts else ''}{f', {plan.habit}' if plan.habit else ''}"
-    print(f"trial {number}: {plan.work}, {plan.slides} slides, {where}: {outcome.seconds:.1f} s", flush=True)
+    print(f"{name}: {plan.work}, {plan.slides} slides, {where}: {outcome.seconds:.1f} s", flush=True)
     for seen in outcome.starts:
         fault = "let through" if seen.fault is None else f"{seen.fault.kind} ({seen.fault.phase})"
         print(f"    {fault}, hit {seen.hit or '-'}: codes {list(seen.codes)}, {seen.done} done", flush=True)
@@ -118,7 +122,7 @@ def _tell(number: int | None, plan: Plan, outcome: Outcome) -> None:
     if outcome.wrongs:
         for said in filter(None, outcome.said):
             print(f"--- said ---\n{said[-3000:]}", flush=True)
-        print(f"    plan {json.dumps(plan.to_json())}", flush=True)
+        print(f"    --plan {shlex.quote(plan.to_json())}", flush=True)
 
 
 if __name__ == "__main__":

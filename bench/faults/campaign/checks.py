@@ -38,8 +38,8 @@ class SeenStart:
         Exit codes of the runs, mostly one; None of one that had to be ended.
     stacks
         Of what had to be ended: all that it said.
-    done
-        Pieces that were done.
+    done, last
+        Pieces that were done; of these, how many were of the last batches of all processes, which need not be known.
     known_before, known_after
         Pieces that were known before and after it, by results or journals; None for trainings.
     found
@@ -55,6 +55,7 @@ class SeenStart:
     codes: Sequence[int | None]
     stacks: str = ""
     done: int = 0
+    last: int = 0
     known_before: int | None = None
     known_after: int | None = None
     found: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class SeenStart:
     has_failed: bool = False
 
 
-def wrongs_of_start(seen: SeenStart, kind: Kind, undisturbed: Undisturbed, ranks: int) -> list[Wrong]:
+def wrongs_of_start(seen: SeenStart, kind: Kind, undisturbed: Undisturbed) -> list[Wrong]:
     """What is wrong with a start."""
     found = []
     name = "the start that nothing disturbed" if seen.fault is None else f"{seen.fault.kind} while {seen.hit or '-'}"
@@ -74,7 +75,8 @@ def wrongs_of_start(seen: SeenStart, kind: Kind, undisturbed: Undisturbed, ranks
     found += [Wrong("lost", f"{output} is gone after {name}") for output in sorted(seen.before - set(seen.found))]
     if seen.known_before is not None and seen.known_after is not None:
         not_known = seen.done - (seen.known_after - seen.known_before)
-        if not_known > BATCH * ranks:
+        at_most = 0 if hits_the_end(seen) and len(undisturbed.digests) == 1 else seen.last
+        if not_known > at_most:
             found.append(Wrong("lost", f"{not_known} of {seen.done} pieces that were done are not known after {name}"))
         if not_known < 0:
             found.append(Wrong("double", f"{-not_known} pieces more are known than were done, after {name}"))
@@ -111,6 +113,11 @@ def _wrong_codes(seen: SeenStart, kind: Kind, undisturbed: Undisturbed, name: st
     if is_race(seen) and not set(codes) - {BUSY} and len(codes) == len(seen.codes):
         found.append(Wrong("wrong code", f"{codes}: none of the runs went on"))
     return found
+
+
+def hits_the_end(seen: SeenStart) -> bool:
+    """Whether the fault came when all of a slide was analysed: no batch was under way any more."""
+    return seen.hit in {"finalising", "exporting", "removing"} and not seen.has_failed
 
 
 def is_race(seen: SeenStart) -> bool:

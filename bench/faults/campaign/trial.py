@@ -71,8 +71,7 @@ class Trial:
     hosts
         Makes them, where the plan has some.
     tamper
-        Called with the folder of results after each start that was disturbed, and its number: to see that what it does
-        there is found.
+        Called with the folder of results after each start, and its number from 1: to see that what it does is found.
     patience_s
         See `PATIENCE_S`.
     """
@@ -105,7 +104,6 @@ class Trial:
                 self._see(outcome, fault, is_first=number == 0)
                 if any(wrong.what == "hung" for wrong in outcome.wrongs):
                     break
-                self._tamper(self._results, number)
             else:
                 number = len(self.plan.faults)
             self._see(outcome, None, is_first=number == 0)
@@ -117,7 +115,7 @@ class Trial:
     def _see(self, outcome: Outcome, fault: Fault | None, *, is_first: bool) -> None:
         seen, said = self._start(fault, is_first=is_first)
         outcome.starts.append(seen)
-        wrongs = wrongs_of_start(seen, self.work.kind, self.undisturbed, self.plan.ranks)
+        wrongs = wrongs_of_start(seen, self.work.kind, self.undisturbed)
         outcome.wrongs += wrongs
         outcome.said.append(said if wrongs else "")
 
@@ -174,12 +172,15 @@ class Trial:
         kind = None if fault is None else faults.KINDS[fault.kind]
         if kind is not None and (kind.is_of_disk or kind.name == "stale file handle") and not failed:
             hit = ""
+        self._tamper(self._results, self._n_started)
+        done, last = works.pieces_done(trace)
         seen = SeenStart(
             fault,
             hit,
             codes,
             stacks,
-            works.pieces_done(trace),
+            done,
+            last,
             known_before,
             self._known(),
             self._found(),

@@ -268,7 +268,7 @@ def _undisturbed(work: Work) -> Undisturbed:
         if code != work.kind.success:
             raise SystemExit(f"{work.kind.name}: the undisturbed run ended with {code}\n{job.output()}")
     accounts = {output.name: work.account(output) for output in work.outputs(results)}
-    done = pieces_done(trace)
+    done, _ = pieces_done(trace)
     pieces = {name: n or done for name, (_, n) in accounts.items()}
     if len(pieces) == 1:  # the finest level's windows are not what a map's blocks are
         pieces = dict.fromkeys(pieces, done)
@@ -283,9 +283,10 @@ def _undisturbed(work: Work) -> Undisturbed:
     )
 
 
-def pieces_done(trace: Path) -> int:
-    """Pieces that the ranks of a start have done."""
-    return sum(int(np.frombuffer(path.read_bytes(), "<u4").sum()) for path in trace.glob("done-*"))
+def pieces_done(trace: Path) -> tuple[int, int]:
+    """Pieces that the processes of a start have done; of these, how many were of the last batch of each."""
+    batches = [np.frombuffer(path.read_bytes(), "<u4") for path in trace.glob("done-*")]
+    return sum(int(one.sum()) for one in batches), sum(int(one[-1]) for one in batches if len(one))
 
 
 def names_in(folder: Path) -> list[str]:
