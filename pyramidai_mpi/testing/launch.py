@@ -204,6 +204,16 @@ class StartedJob:
                 found.setdefault(int(number), pid)  # the oldest: ranks have children of their own
         return found
 
+    def processes(self) -> list[int]:
+        """Process numbers of all that is alive of it, the launcher's own included."""
+        return processes_of(self._tag)
+
+    def ask_for_stacks(self) -> None:
+        """Let all its ranks say where they stand, in `output`, and die of it."""
+        for pid in self.processes():
+            kill(pid, signal.SIGCONT)
+        _ask_for_stacks(self._tag)
+
     def wait(self, timeout: float = _PATIENCE_S) -> int:
         """Exit code of the launcher."""
         return self.launcher.wait(timeout)

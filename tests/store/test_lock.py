@@ -271,6 +271,16 @@ def test_a_lock_that_was_removed_is_lost(output: Path, what: str) -> None:
     lock.release()
 
 
+def test_a_folder_that_was_renamed_away_is_no_other_run(output: Path) -> None:
+    lock = OutputLock.take(output)
+    away = output.parent.rename(output.parent.with_name("away"))
+    with pytest.raises(StorageError, match=r"cannot write there: .*No such file or directory"):
+        lock.check()
+    away.rename(output.parent)
+    lock.check()
+    lock.release()
+
+
 def test_of_many_that_find_the_same_stale_lock_one_gets_it(output: Path, gone: LockHolder) -> None:
     for _ in range(10):
         leave_lock(output, gone)

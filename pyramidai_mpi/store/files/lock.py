@@ -199,10 +199,12 @@ class OutputLock:
         OutputExistsError
             It is not: another run has taken the place of this one, which must have stood still for a minute.
         StorageError
-            That cannot be seen.
+            That cannot be seen, or the lock's folder is gone.
         """
         with storage_errors(self._path):
             is_held = self.is_held()
+            if not is_held:
+                self._path.parent.stat()  # gone, or its disk: that is nobody else's run
         if not is_held:
             raise OutputExistsError(
                 f"{self._output}: another run has taken the place of this one, which was not heard of for "
