@@ -1,4 +1,4 @@
-"""The short version of `bench.faults.campaign`: each kind of work and of fault once; and that its checker finds faults."""
+"""A short campaign: each kind of work and of fault once; and that its checker finds what is wrong."""
 
 from __future__ import annotations
 
