@@ -129,7 +129,7 @@ def shorten(limit_s: float) -> None:
     from pyramidai_mpi.process import watch
 
     seconds = dict.fromkeys(("silence", "start", "standstill"), limit_s)
-    watch.Limits = partial(watch.Limits, turn=0.2, beat=0.5, grace=2, **seconds)  # type: ignore[misc, assignment]
+    watch.Limits = partial(watch.Limits, turn=0.2, beat=0.5, grace=2, slowness=0.0, **seconds)  # type: ignore[misc, assignment]
     main._MOST_FINALISING_S = limit_s
 
 
