@@ -81,7 +81,8 @@ class Death:
 def as_rank(arguments: list[str]) -> None:
     """What each rank runs: the program, with slow tiles and a death to come."""
     death = Death(**json.loads(os.environ[ORDER]))
-    own = os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]
+    names = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+    own = next(os.environ[name] for name in names if name in os.environ)
     dies, stage = int(own) == death.rank, death.stage
     if death.unnoticed:  # a launcher that stands still passes on nothing
         with Path(death.folder, f"stderr-{own}").open("w") as stderr:
