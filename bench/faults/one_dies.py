@@ -179,9 +179,10 @@ def gone_after(
     with started(ranks, words, {ORDER: json.dumps(asdict(death))}) as job:
         end, code, still = time.monotonic() + patience_s, None, []
         while time.monotonic() < end:
-            job.launcher.poll()
             still = json.loads((folder / "still").read_text()) if (folder / "died").exists() else []
-            if not set(processes_of(job.tag)) - set(still):
+            # a process that is just being started shows no environment
+            has_launcher_ended = job.launcher.poll() is not None or job.launcher.pid in still
+            if has_launcher_ended and not set(processes_of(job.tag)) - set(still):
                 break
             time.sleep(_POLL_S)
         now = time.time()

@@ -68,8 +68,7 @@ def test_ranks_of_three_hosts_outlive_others(deaths: str, hosts: Hosts, referenc
 
 def test_a_whole_host_ends_the_job_and_resume_goes_on(hosts: Hosts, reference: Reference, tmp_path: Path) -> None:
     job = run(hosts, f"4,{ANALYSING},2,{WITH_HOST}", reference, tmp_path)
-    assert "lost communication with a remote daemon" in job.stderr  # with code 0, whatever the ranks leave with
-    assert not job.left_over
+    assert not job.left_over  # Open MPI's launcher ends it, with code 0 and not always a word
     assert not all((tmp_path / f"{slide.stem}.h5").exists() for slide in reference.slides)
     words = [*reference.slides, "--model", reference.model, "--results-dir", tmp_path, "--resume"]
     assert hosts.pyramidai(*words, ranks_per_host=1).returncode == 0
