@@ -81,7 +81,8 @@ class Death:
 def as_rank(arguments: list[str]) -> None:
     """What each rank runs: the program, with slow tiles and a death to come."""
     death = Death(**json.loads(os.environ[ORDER]))
-    own = os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]
+    names = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+    own = next(os.environ[name] for name in names if name in os.environ)
     dies, stage = int(own) == death.rank, death.stage
     if death.unnoticed:  # a launcher that stands still passes on nothing
         with Path(death.folder, f"stderr-{own}").open("w") as stderr:
@@ -129,7 +130,7 @@ def shorten(limit_s: float) -> None:
     from pyramidai_mpi.process import watch
 
     seconds = dict.fromkeys(("silence", "start", "standstill"), limit_s)
-    watch.Limits = partial(watch.Limits, turn=0.2, beat=0.5, grace=2, **seconds)  # type: ignore[misc, assignment]
+    watch.Limits = partial(watch.Limits, turn=0.2, beat=0.5, grace=2, slowness=0.0, **seconds)  # type: ignore[misc, assignment]
     main._MOST_FINALISING_S = limit_s
 
 
@@ -178,9 +179,10 @@ def gone_after(
     with started(ranks, words, {ORDER: json.dumps(asdict(death))}) as job:
         end, code, still = time.monotonic() + patience_s, None, []
         while time.monotonic() < end:
-            job.launcher.poll()
             still = json.loads((folder / "still").read_text()) if (folder / "died").exists() else []
-            if not set(processes_of(job.tag)) - set(still):
+            # a process that is just being started shows no environment
+            has_launcher_ended = job.launcher.poll() is not None or job.launcher.pid in still
+            if has_launcher_ended and not set(processes_of(job.tag)) - set(still):
                 break
             time.sleep(_POLL_S)
         now = time.time()

@@ -70,7 +70,7 @@ _ON_RANKS = (
 _ASKED_BY_SHELL = "_PYRAMIDAI_COMPLETE"
 """Set by the functions that complete words in a shell: click's name for it."""
 _DECIMAL_COMMA = re.compile(r"'(\d*),(\d+)' is not a valid float")
-_MOST_FINALISING_S = 60.0
+_MOST_FINALISING_S = 120.0
 """From the end of the command to that of the process: all ranks have done their work by then."""
 _AS_BY_SIGPIPE = 128 + signal.SIGPIPE
 """What a shell reports of a program that the end of its reader has ended."""

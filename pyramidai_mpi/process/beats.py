@@ -178,8 +178,8 @@ class Beats:
             of = self._of[number]
             if not of.has_left:
                 message = _FORMAT.pack(self._token, kind, self._number, of.came_from is not None)
-                is_sure = of.hears_us and of.came_from is not None
-                self._send(message, [of.came_from] if is_sure and of.came_from else self._addresses[number])
+                where_from = [] if of.came_from is None else [of.came_from]
+                self._send(message, where_from if of.hears_us else [*where_from, *self._addresses[number]])
 
     def _send(self, message: bytes, addresses: Iterable[Address]) -> None:
         for address in addresses:

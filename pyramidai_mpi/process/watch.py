@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.process.exit import PATIENCE_S, tell_launcher_of_mpich, wait_until_read
+from pyramidai_mpi.process.identity import start_of
 from pyramidai_mpi.process.system_timer import SystemTimer
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Limits:
     Attributes
     ----------
     turn
-        Between two looks. A resumed job has this long to come to itself.
+        Between two looks.
     beat
         Between two signs of life.
     silence
@@ -53,7 +54,12 @@ class Limits:
     start
         From the start of MPI on this rank until all have met.
     standstill
-        Of this thread itself; and what it has after a job was resumed.
+        Of this thread itself.
+    grace
+        After a standstill: what a job has to come to itself that was suspended and is resumed.
+    slowness
+        Limits for start and standstill are no shorter, until all have met, than so many times what this process has
+        taken until its watch began: on a machine with far more ranks than cores others take long as well.
     """
 
     turn: float = 2.5
@@ -63,6 +69,7 @@ class Limits:
     start: float = 120.0
     standstill: float = 100.0
     grace: int = 10
+    slowness: float = 4.0
 
 
 class Watch:
@@ -88,12 +95,15 @@ class Watch:
         self._who, self._survives = who, survives
         self._parent = os.getppid()
         self._beats: Beats | None = None
+        least_s = self.limits.slowness * _age_s()
+        self._start_s = max(self.limits.start, least_s)
+        self._standstill_s = max(self.limits.standstill, least_s)
         self._started = False
         self._unmet_s = 0.0
         self._is_over = threading.Event()
         faulthandler.register(signal.SIGALRM, file=STDERR, all_threads=True, chain=True)
         self._standstill = SystemTimer("alarm", self.limits.grace)
-        self._standstill.set(self.limits.standstill)
+        self._standstill.set(self._standstill_s)
         self._thread = threading.Thread(target=self._watch, name="pyramidai-watch", daemon=True)
         self._thread.start()
         Watch.of_this_process = self
@@ -104,6 +114,7 @@ class Watch:
 
     def over(self, beats: Beats) -> None:
         """Watch these, in place of any before."""
+        self._standstill_s = self.limits.standstill
         before, self._beats = self._beats, beats
         if before is not None:
             before.close()
@@ -121,7 +132,7 @@ class Watch:
     def _watch(self) -> None:
         last = last_beat = time.monotonic()
         while not self._is_over.wait(self.limits.turn):
-            self._standstill.set(self.limits.standstill)
+            self._standstill.set(self._standstill_s)
             signal.alarm(0)  # of a standstill that is over
             now = time.monotonic()
             counted_s, last = min(now - last, 2 * self.limits.turn), now
@@ -130,8 +141,8 @@ class Watch:
             beats = self._beats
             if beats is None:
                 self._unmet_s += counted_s if self._started else 0.0
-                if self._unmet_s > self.limits.start:
-                    self._give_up(f"the ranks have not all started within {self.limits.start:.0f} s: one has died")
+                if self._unmet_s > self._start_s:
+                    self._give_up(f"the ranks have not all started within {self._start_s:.0f} s: one has died")
                 continue
             beats.count(counted_s)
             beats.receive()
@@ -148,13 +159,21 @@ class Watch:
     def _give_up(self, why: str, *, tell: bool = True) -> NoReturn:
         """Say why, and end the job."""
         SystemTimer("_exit", ExitCode.INTERNAL).set(2 * PATIENCE_S)  # whoever reads stderr may be gone, or stopped
-        if tell and self._beats is not None:
-            self._beats.end_all()
         with suppress(OSError):
             os.write(STDERR, f"pyramidai: error: {why}; {RESUME} ({self._who})\n".encode())
         wait_until_read(sys.stderr)
+        if tell and self._beats is not None:
+            self._beats.end_all()
         self._leave()
 
     def _leave(self) -> NoReturn:
         tell_launcher_of_mpich(ExitCode.INTERNAL)
         os._exit(ExitCode.INTERNAL)
+
+
+def _age_s() -> float:
+    """Seconds since this process was started, 0 where the system does not tell."""
+    ticks = start_of(os.getpid())
+    if ticks is None:
+        return 0.0
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"), 0.0)

@@ -26,7 +26,7 @@ from tests.end_to_end.test_damage import tissue_slide
 from tests.packages import write_package
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 HERE = Path(__file__).parent
 COMPUTE_HOSTS = ("n1", "n2", "n3")
@@ -90,10 +90,21 @@ class Hosts:
 
     def pyramidai(self, *arguments: str | os.PathLike[str], ranks_per_host: int = 2, cwd: Path | None = None) -> Job:
         """Run the real command over n1, n2 and n3, as a person would who sits on n1."""
+        return self.mpirun(["-m", "pyramidai_mpi", *arguments], ranks_per_host=ranks_per_host, cwd=cwd)
+
+    def mpirun(
+        self,
+        arguments: Sequence[str | os.PathLike[str]],
+        *,
+        options: Sequence[str] = (),
+        ranks_per_host: int = 2,
+        cwd: Path | None = None,
+    ) -> Job:
+        """Run Python over the three hosts, with further options of mpirun."""
         machines, rsh = self.folder / "machines", str(self.folder / "rsh")
         slots = ":{}" if mpi_library() == "MPICH" else " slots={}"
         machines.write_text("".join(f"{host}{slots.format(ranks_per_host)}\n" for host in COMPUTE_HOSTS))
-        options, environment = {
+        usual, environment = {
             "MPICH": (["-launcher", "ssh", "-launcher-exec", rsh, "-f", str(machines)], {}),
             "Open MPI v4": (["--mca", "plm_rsh_agent", rsh, "--hostfile", str(machines)], {}),
             "Open MPI v5": (
@@ -103,8 +114,8 @@ class Hosts:
         }[mpi_library()]
         return mpirun(
             ranks_per_host * len(COMPUTE_HOSTS),
-            ["-m", "pyramidai_mpi", *arguments],
-            launcher_args=options,
+            arguments,
+            launcher_args=[*usual, *options],
             env=environment,
             cwd=cwd,
             under=[str(HERE / "hosts"), "on", str(self.folder), "n1"],

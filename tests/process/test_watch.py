@@ -21,8 +21,8 @@ WATCHED = f"""
 import ctypes, os, sys, threading, time
 from pyramidai_mpi.process.beats import Beats, own_socket
 from pyramidai_mpi.process.watch import Limits, Watch
-limits = Limits(turn=0.1, beat=0.2, silence=1.0, silence_of_survivors=1e9, start=1.0, standstill=0.5, grace=1)
-limits = Limits(**(vars(limits) | {{changes}}))
+usual = dict(turn=0.1, beat=0.2, silence=1.0, silence_of_survivors=1e9, start=1.0, standstill=0.5, grace=1, slowness=0)
+limits = Limits(**(usual | {{changes}}))
 watch = Watch("rank 1, host n1", survives={{survives}}, limits=limits)
 if {{port}}:
     own = own_socket(here_only=True)
@@ -111,6 +111,14 @@ def test_it_ends_when_not_all_have_met() -> None:
     code, said = end_of(watched(f"watch.mpi_has_started(); {FOR_EVER}"))
     assert code == 70
     assert "the ranks have not all started within 1 s: one has died" in said
+
+
+def test_until_all_have_met_it_is_as_patient_as_its_own_start_was_slow() -> None:
+    wait = "time.sleep(2); print(watch._start_s > 1e6 < watch._standstill_s); watch.end()"
+    process = watched(f"watch.mpi_has_started(); {wait}", slowness=1e9)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "True" in said
 
 
 def test_it_ends_when_the_process_that_has_started_it_is_gone() -> None:
