@@ -99,7 +99,7 @@ class SentFiles:
         self._folder: Path | None = None
         self._copies: dict[Path, Path] = {}
         self._ranks: RanksByDisk | None = None
-        self._n_sent = 0
+        self._first = self._n_sent = 0
 
     def __enter__(self) -> Self:
         return self
@@ -168,6 +168,7 @@ class SentFiles:
             for n in range(len(paths))
         ]
         own = [n for n in range(len(paths)) if comm.rank in receivers[n]]
+        self._first, self._n_sent = self._n_sent, self._n_sent + len(paths)
         self._make_folders(comm, own, wanted)
         placed = [json.dumps([comm.rank, n, os.fspath(self._place(n))]).encode() for n in own]
         places = {(rank, n): Path(place) for rank, n, place in map(json.loads, share_messages(comm, placed))}
@@ -180,7 +181,6 @@ class SentFiles:
                 first = next(rank for rank in receivers[n] if rank in group)
                 place = places[first, n]
                 self._copies[path] = place if wanted[n].is_folder else place / wanted[n].names[0]
-        self._n_sent += len(paths)
 
     def _list(self, paths: Sequence[Path], files_of: Callable[[Path], list[Path]]) -> list[tuple[Any, ...]]:
         """What rank 0 has of each; nothing where it has nothing, which whoever opens it will say."""
@@ -192,8 +192,14 @@ class SentFiles:
                     raise InputError(f"{path}: no such file or folder to send")
                 listed.append(_Sent(False, (), (), ()))
                 continue
-            with input_errors(here):
-                listed.append(_Sent.of(here, files_of(here)))
+            try:
+                with input_errors(here):
+                    listed.append(_Sent.of(here, files_of(here)))
+            except InputError as error:  # of several, this one ends alone, when it is opened
+                if len(paths) == 1:
+                    raise
+                log.warning("is not sent: %s", error)
+                listed.append(_Sent(False, (), (), ()))
         return [astuple(one) for one in listed]
 
     def _groups(self, comm: MPI.Intracomm) -> RanksByDisk:
@@ -213,7 +219,7 @@ class SentFiles:
     def _place(self, n: int) -> Path:
         """Folder of this rank's for what is received under a number."""
         assert self._folder is not None
-        return self._folder / str(self._n_sent + n)
+        return self._folder / str(self._first + n)
 
     def _make_folders(self, comm: MPI.Intracomm, own: Sequence[int], wanted: Sequence[_Sent]) -> None:
         """Make room for what this rank receives. Collective."""
