@@ -105,6 +105,10 @@ class SentFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove what came here; a second time does nothing."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -114,7 +118,7 @@ class SentFiles:
     def with_models(self, comm: MPI.Intracomm, each: Sequence[RunSettings]) -> list[RunSettings]:
         """The same runs by the model as it lies on this host, once it does. Collective; raises as `with_slides`."""
         common = each[0].model
-        if not self._is_wanted or comm.size == 1:
+        if not self._is_wanted:
             return list(each)
         path = self._seen(comm, common.path, _files_of_folder)
         encoder = None if common.encoder is None else self._seen(comm, common.encoder, _files_of_folder)
@@ -135,7 +139,7 @@ class SentFiles:
             anything is sent.
         """
         found = list(each)
-        if not self._is_wanted or comm.size == 1:
+        if not self._is_wanted:
             return found
         wanted = [each[slide].slide.path for slide in slides]
         self._bring(comm, wanted, files_of_slide)
@@ -150,6 +154,8 @@ class SentFiles:
 
     def _bring(self, comm: MPI.Intracomm, paths: Sequence[Path], files_of: Callable[[Path], list[Path]]) -> None:
         """See that all ranks have what rank 0 has under these paths. Collective."""
+        if comm.size == 1:  # perhaps the last one, with what was sent to it
+            return
         told = on_rank0(comm, lambda: self._list(paths, files_of))
         listed = json.loads(share_bytes(comm, None if told is None else json.dumps(told).encode()))
         wanted = [_Sent(is_folder, *map(tuple, others)) for is_folder, *others in listed]

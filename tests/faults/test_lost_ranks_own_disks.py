@@ -75,6 +75,18 @@ def test_rank_0s_host_is_lost_and_the_result_is_the_next_ones(
     assert not job.left_over
 
 
+def test_the_last_rank_goes_on_with_what_was_sent_to_it(made: Path, digests: dict[str, str], tmp_path: Path) -> None:
+    apart = Apart(tmp_path)
+    apart.add(made, 0)
+    apart.host(1).mkdir()
+    words = [f"0,{LOOK},3", *ONE, "--send-slide"]
+    job = apart.run([0, 1], *words, program=[DYING], launcher_args=["--with-ft", "ulfm"])
+    assert job.returncode == 0
+    assert apart.digest("out/b.h5", 1) == digests["b"]
+    assert apart.names(1, "out") == {"b.h5"}
+    assert not list(apart.scratch(1).iterdir())
+
+
 def test_another_host_is_lost_in_a_cohort(made: Path, digests: dict[str, str], tmp_path: Path) -> None:
     apart = Apart(tmp_path)
     apart.add(made, 0, 1, 2)
