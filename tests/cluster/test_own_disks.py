@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyramidai_mpi.cli.digest import digest_of_file
+from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import launcher, started
 from tests.apart import SLOWLY
-from tests.cluster.conftest import COMPUTE_HOSTS
+from tests.cluster.conftest import COMPUTE_HOSTS, Reference
 from tests.end_to_end.conftest import pyramidai
+from tests.end_to_end.test_damage import tissue_slide
+from tests.faults.conftest import THRESHOLDS
+from tests.packages import write_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pyramidai_mpi.testing.launch import Job
-    from tests.cluster.conftest import Hosts, Reference
+    from tests.cluster.conftest import Hosts
 
 OPTIONS = {"every host has the slides": "--own-disks", "rank 0's has": "--send-slide"}
 PATCHES = ("--size", "64", "--mpp", "0.5", "--pixels", "raw")
@@ -50,16 +54,16 @@ class Disks:
         for name in ("out", "scratch"):
             self.hosts.on(host, "mkdir", self.path / name)
 
-    def replace(self, host: str, reference: Reference | None = None) -> None:
+    def replace(self, host: str, work: Reference | None = None) -> None:
         """Let an empty host take the place of one, or one that has slides and model."""
         self.hosts.on(host, "umount", self.path)
         self.put(host)
-        if reference is not None:
-            self.fill(host, reference)
+        if work is not None:
+            self.fill(host, work)
 
-    def fill(self, host: str, reference: Reference) -> None:
+    def fill(self, host: str, work: Reference) -> None:
         """Put slides and model onto a host's disk."""
-        self.hosts.on(host, "cp", "-r", *reference.slides, reference.model, self.path)
+        self.hosts.on(host, "cp", "-r", *work.slides, work.model, self.path)
 
     def names(self, host: str, folder: str) -> set[str]:
         """What lies in a folder of a host."""
@@ -106,6 +110,17 @@ class Disks:
         return [str(self.hosts.script), "on", str(self.hosts.folder), host]
 
 
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """Slides of some hundred tiles each, a model, and the digests of one rank's results."""
+    folder = tmp_path_factory.mktemp("work")
+    slides = [folder / "one.tif", tissue_slide(folder / "square.tif")]
+    write_slide(SynthSpec(1200, 1000, seed=2), slides[0])
+    model = write_package(folder / "model", side=32, gain=0.05, thresholds=THRESHOLDS)
+    assert pyramidai(*slides, "--model", model, "--results-dir", folder).returncode == 0
+    return Reference(slides, model, [digest_of_file(slide.with_suffix(".h5")) for slide in slides])
+
+
 @pytest.fixture
 def disks(hosts: Hosts, tmp_path: Path) -> Iterator[Disks]:
     """Empty disks on n1, n2 and n3."""
@@ -119,108 +134,104 @@ def disks(hosts: Hosts, tmp_path: Path) -> Iterator[Disks]:
         hosts.on(host, "umount", path)
 
 
-def one(disks: Disks, reference: Reference, option: str) -> list[str | Path]:
-    slide, model = (disks.path / path.name for path in (reference.slides[0], reference.model))
+def one(disks: Disks, work: Reference, option: str) -> list[str | Path]:
+    slide, model = (disks.path / path.name for path in (work.slides[0], work.model))
     return [slide, "--model", model, "-o", disks.path / "out" / "one.h5", option]
 
 
-def several(disks: Disks, reference: Reference, option: str) -> list[str | Path]:
-    slides = [disks.path / slide.name for slide in reference.slides]
-    return [*slides, "--model", disks.path / reference.model.name, "--results-dir", disks.path / "out", option]
+def several(disks: Disks, work: Reference, option: str) -> list[str | Path]:
+    slides = [disks.path / slide.name for slide in work.slides]
+    return [*slides, "--model", disks.path / work.model.name, "--results-dir", disks.path / "out", option]
 
 
-def fill(disks: Disks, reference: Reference, option: str) -> None:
+def fill(disks: Disks, work: Reference, option: str) -> None:
     for host in COMPUTE_HOSTS if option == "--own-disks" else ["n1"]:
-        disks.fill(host, reference)
+        disks.fill(host, work)
 
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
-def test_one_digest_for_one_to_six_ranks(option: str, disks: Disks, reference: Reference) -> None:
-    fill(disks, reference, option)
+def test_one_digest_for_one_to_six_ranks(option: str, disks: Disks, work: Reference) -> None:
+    fill(disks, work, option)
     for ranks in range(1, 7):
         of_hosts = [(ranks + 2 - n) // 3 for n in range(3)]
         ranks_of = {host: n for host, n in zip(COMPUTE_HOSTS, of_hosts, strict=True) if n}
-        job = disks.run(*one(disks, reference, option), "--overwrite", ranks_of=ranks_of)
+        job = disks.run(*one(disks, work, option), "--overwrite", ranks_of=ranks_of)
         assert job.returncode == 0
         assert not job.left_over
-        assert disks.digest("n1", "one.h5") == reference.digests[0]
+        assert disks.digest("n1", "one.h5") == work.digests[0]
         disks.assert_nothing_is_left("n1", {"one.h5"})
 
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("replaced", ["n1", "n3"], ids=["rank 0's", "another"])
 def test_all_killed_and_one_host_replaced_by_an_empty_one(
-    replaced: str, option: str, disks: Disks, reference: Reference
+    replaced: str, option: str, disks: Disks, work: Reference
 ) -> None:
-    fill(disks, reference, option)
-    disks.kill_all_amid("one.h5.journal", *one(disks, reference, option))
+    fill(disks, work, option)
+    disks.kill_all_amid("one.h5.journal", *one(disks, work, option))
     # of an empty host in the place of rank 0's, which is to send them, the slides have to come from somewhere
-    disks.replace(replaced, reference if option == "--own-disks" or replaced == "n1" else None)
-    job = disks.run(*one(disks, reference, option), "--resume")
+    disks.replace(replaced, work if option == "--own-disks" or replaced == "n1" else None)
+    job = disks.run(*one(disks, work, option), "--resume")
     assert job.returncode == 0
     assert "going on from the journal" in job.stderr
-    assert disks.digest("n1", "one.h5") == reference.digests[0]
+    assert disks.digest("n1", "one.h5") == work.digests[0]
     disks.assert_nothing_is_left("n1", {"one.h5"})
 
 
-def test_rank_0_on_another_host_than_before(disks: Disks, reference: Reference) -> None:
-    fill(disks, reference, "--own-disks")
-    disks.kill_all_amid("one.h5.journal", *one(disks, reference, "--own-disks"))
-    job = disks.run(*one(disks, reference, "--own-disks"), "--resume", ranks_of={"n2": 2, "n1": 1, "n3": 1})
+def test_rank_0_on_another_host_than_before(disks: Disks, work: Reference) -> None:
+    fill(disks, work, "--own-disks")
+    disks.kill_all_amid("one.h5.journal", *one(disks, work, "--own-disks"))
+    job = disks.run(*one(disks, work, "--own-disks"), "--resume", ranks_of={"n2": 2, "n1": 1, "n3": 1})
     assert job.returncode == 0
-    assert disks.digest("n2", "one.h5") == reference.digests[0]
+    assert disks.digest("n2", "one.h5") == work.digests[0]
     disks.assert_nothing_is_left("n2", {"one.h5"})
 
 
 @pytest.mark.parametrize("replaced", ["n1", "n3"], ids=["rank 0's", "another"])
-def test_a_cohort_is_killed_and_resumed_with_one_host_replaced(
-    replaced: str, disks: Disks, reference: Reference
-) -> None:
-    fill(disks, reference, "--send-slide")
-    disks.kill_all_amid("pyramidai.journal", *several(disks, reference, "--send-slide"))
-    disks.replace(replaced, reference if replaced == "n1" else None)
-    assert disks.run(*several(disks, reference, "--send-slide"), "--resume").returncode == 0
-    names = [f"{slide.stem}.h5" for slide in reference.slides]
-    assert [disks.digest("n1", name) for name in names] == reference.digests
+def test_a_cohort_is_killed_and_resumed_with_one_host_replaced(replaced: str, disks: Disks, work: Reference) -> None:
+    fill(disks, work, "--send-slide")
+    disks.kill_all_amid("pyramidai.journal", *several(disks, work, "--send-slide"))
+    disks.replace(replaced, work if replaced == "n1" else None)
+    assert disks.run(*several(disks, work, "--send-slide"), "--resume").returncode == 0
+    names = [f"{slide.stem}.h5" for slide in work.slides]
+    assert [disks.digest("n1", name) for name in names] == work.digests
     disks.assert_nothing_is_left("n1", set(names))
 
 
-def test_patches_are_killed_and_resumed_with_one_host_replaced(disks: Disks, reference: Reference) -> None:
-    fill(disks, reference, "--send-slide")
-    slides = [disks.path / slide.name for slide in reference.slides]
+def test_patches_are_killed_and_resumed_with_one_host_replaced(disks: Disks, work: Reference) -> None:
+    fill(disks, work, "--send-slide")
+    slides = [disks.path / slide.name for slide in work.slides]
     words = ["patches", "extract", *slides, *PATCHES, "-o", disks.path / "out", "--send-slide"]
     disks.kill_all_amid("pyramidai.journal", *words)
     disks.replace("n2")
     assert disks.run(*words, "--resume").returncode == 0
     (disks.shared / "alone").mkdir()
-    assert pyramidai("patches", "extract", *reference.slides, *PATCHES, "-o", disks.shared / "alone").returncode == 0
-    names = [f"{slide.stem}.patches.h5" for slide in reference.slides]
+    assert pyramidai("patches", "extract", *work.slides, *PATCHES, "-o", disks.shared / "alone").returncode == 0
+    names = [f"{slide.stem}.patches.h5" for slide in work.slides]
     for name in names:
         assert disks.digest("n1", name) == digest_of_file(disks.shared / "alone" / name)
     disks.assert_nothing_is_left("n1", set(names))
 
 
-def test_a_host_without_room_for_what_is_sent_ends_all_with_one_line(disks: Disks, reference: Reference) -> None:
-    fill(disks, reference, "--send-slide")
+def test_a_host_without_room_for_what_is_sent_ends_all_with_one_line(disks: Disks, work: Reference) -> None:
+    fill(disks, work, "--send-slide")
     disks.hosts.on("n2", "umount", disks.path)
     disks.put("n2", "40k")
-    job = disks.run(*one(disks, reference, "--send-slide"))
+    job = disks.run(*one(disks, work, "--send-slide"))
     assert_74_on("n2", job)
     assert "GB free, and what is sent takes" in job.stderr
     disks.assert_nothing_is_left("n1", set())
 
 
-def test_a_host_whose_disk_is_full_ends_all_with_one_line_and_resume_goes_on(
-    disks: Disks, reference: Reference
-) -> None:
-    fill(disks, reference, "--own-disks")
-    words = one(disks, reference, "--own-disks")
+def test_a_host_whose_disk_is_full_ends_all_with_one_line_and_resume_goes_on(disks: Disks, work: Reference) -> None:
+    fill(disks, work, "--own-disks")
+    words = one(disks, work, "--own-disks")
     disks.hosts.on("n3", "sh", "-c", f"cat /dev/zero >{disks.path}/filler 2>&1 || true")
     job = disks.run(*words)
     assert_74_on("n3", job)
     disks.hosts.on("n3", "rm", disks.path / "filler")
     assert disks.run(*words, "--resume").returncode == 0
-    assert disks.digest("n1", "one.h5") == reference.digests[0]
+    assert disks.digest("n1", "one.h5") == work.digests[0]
     disks.assert_nothing_is_left("n1", {"one.h5"})
 
 
