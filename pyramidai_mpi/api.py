@@ -15,6 +15,7 @@ from pyramidai_mpi.base.argument_types import (
     check_switches,
     check_texts,
 )
+from pyramidai_mpi.base.hosts import Hosts
 from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.base.patch_order import slide_stem
 from pyramidai_mpi.base.python_errors import UsageError, raised_in_python
@@ -145,6 +146,9 @@ def analyse(
     seed: int = 0,
     writer: str = "auto",
     audit: float = 0.0,
+    own_disks: bool = False,
+    send_slide: bool = False,
+    scratch: str | os.PathLike[str] | None = None,
     time_limit: str | None = None,
     ranks: int | str | None = None,
     progress: bool | None = None,
@@ -212,6 +216,9 @@ def analyse(
         Keep the SHA-256 of the whole slide in the result.
     batch_size, policy, seed, writer, audit
         How the work is spread, by whom it is written, and how many % of it is done twice; the result is the same.
+    own_disks, send_slide, scratch
+        The hosts of `comm` share no files; nor have they slide and model, which are sent there from rank 0's, into this
+        folder. The result is on rank 0's host.
     time_limit
         Stop a minute before this time is up, for `resume` to go on: ``30m``, ``2h``, ``1:30:00``.
     ranks
@@ -223,7 +230,7 @@ def analyse(
     Returns
     -------
     OpenResult
-        On every rank.
+        On every rank. Where hosts share no files on rank 0 alone, and None on the others.
 
     Raises
     ------
@@ -236,7 +243,7 @@ def analyse(
     if slide is None:
         raise TypeError("slide=None: expected a path, as text or pathlib.Path")
     check_paths(slide=slide, model=model, encoder=encoder, output=output, tissue=tissue)
-    check_paths(roi=roi, exclude=exclude, tissue_mask=tissue_mask)
+    check_paths(roi=roi, exclude=exclude, tissue_mask=tissue_mask, scratch=scratch)
     check_switches(
         overwrite=overwrite,
         resume=resume,
@@ -247,6 +254,8 @@ def analyse(
         allow_approximate=allow_approximate,
         slide_sha256=slide_sha256,
         compiled_cache=compiled_cache,
+        own_disks=own_disks,
+        send_slide=send_slide,
     )
     if progress is not None:
         check_switches(progress=progress)
@@ -278,6 +287,7 @@ def analyse(
         check_choice("--mode", mode, list(Mode))
         asked = (features, backend, precision, feature_type, _path(encoder), compiled_cache)
         network = parse_tissue(os.fspath(tissue)).network
+        hosts = Hosts(own_disks, send_slide, _path(scratch))
         settings = RunSettings(
             SlideInput(
                 file_of_slide(Path(slide)),
@@ -294,7 +304,7 @@ def analyse(
                 odd_levels=odd_levels,
             ),
             ModelChoice(
-                find_model(None if model is None else Path(model)),
+                find_model(_path(model), may_be_elsewhere=send_slide),
                 dict(thresholds or {}),
                 positive_class,
                 *asked,
@@ -310,11 +320,14 @@ def analyse(
             Schedule(policy, seed, batch_size, read_ahead, audit),
             Mode(mode),
             Windows(None if stride is None else int(stride), overlap, stride_mode, allow_approximate),
+            hosts,
         )
         if ranks is None:
             run_here(comm, settings, time_limit, progress)
         else:
             run_on(str(ranks), settings, time_limit, progress)
+    if hosts.are_apart and comm is not None and comm.rank != 0:
+        return None  # type: ignore[return-value]  # as the docstring says; a union would burden all other callers
     return opened(target, folder)
 
 

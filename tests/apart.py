@@ -56,9 +56,15 @@ class Apart:
         scratch.mkdir(exist_ok=True)
         return scratch
 
-    def run(self, hosts: Sequence[int], *words: str | os.PathLike[str], program: Sequence[str] = ()) -> Job:
+    def run(
+        self,
+        hosts: Sequence[int],
+        *words: str | os.PathLike[str],
+        program: Sequence[str] = (),
+        launcher_args: Sequence[str] = (),
+    ) -> Job:
         """Run the command, a rank on each of these hosts."""
-        return mpirun(1, self.command(hosts, words, program))
+        return mpirun(1, self.command(hosts, words, program), launcher_args=launcher_args)
 
     def digest(self, name: str, host: int = 0) -> str:
         """Of a result on a host."""

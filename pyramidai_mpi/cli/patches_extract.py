@@ -274,7 +274,8 @@ def extract(
         if not hosts.are_apart:
             agree_on_folder(comm, output)
         with SentFiles(hosts) as sent:
-            return run_through_losses(comm, each, partial(_extract, order=order, stop=stop, sent=sent))
+            run = partial(_extract, order=order, stop=stop, sent=sent)
+            return run_through_losses(comm, each, run, sent.close)
 
 
 def _group(group: int | None, ram: str | None, size: int) -> int:

@@ -348,7 +348,7 @@ def command(
                 bar_wanted=not (no_progress or quiet),
                 advice_wanted=ranks is None and not quiet and comm.size == 1,
             )
-            return run_through_losses(comm, each, run)
+            return run_through_losses(comm, each, run, sent.close)
 
 
 def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table: Path | None) -> None:

@@ -46,8 +46,15 @@ def run_through_losses(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
     run: Callable[[MPI.Intracomm, Sequence[RunSettings]], int],
+    before_leaving: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run; where the MPI lets ranks outlive each other, those that are left go on."""
+    """Run; where the MPI lets ranks outlive each other, those that are left go on.
+
+    Parameters
+    ----------
+    before_leaving
+        Called after losses, when nothing else that should happen at the end will.
+    """
     import numpy as np
 
     from pyramidai_mpi.cli.session import leave_after_losses
@@ -69,6 +76,7 @@ def run_through_losses(
 
     code, left = through_losses(comm, attempt, lambda line: log.error("%s", line))
     if left.size < comm.size:
+        before_leaving()
         leave_after_losses(code)
     return code
 

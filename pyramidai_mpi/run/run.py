@@ -44,7 +44,7 @@ from pyramidai_mpi.run.resume import read_journals
 from pyramidai_mpi.run.sent_files import SentFiles
 from pyramidai_mpi.run.shared_passes import load_passes
 from pyramidai_mpi.run.stain import share_stain_engine
-from pyramidai_mpi.run.start import check_start, private
+from pyramidai_mpi.run.start import check_start, compare_whole_slides, private
 from pyramidai_mpi.run.strides import in_small_batches, plan_levels_of_run
 from pyramidai_mpi.run.write import choose_parallel, locate_features, write_result
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
@@ -190,6 +190,7 @@ class _Run:
             )
             if len(slides):
                 self._each = self._sent.with_slides(comm, self._each, slides.tolist())
+                compare_whole_slides(comm, self._disks.ranks, self._each, slides.tolist())
                 busy_s, result = self._do(package, ranks, slides, trial, progress)
             elif self._disks.ranks.leads and not self._is_alone and self._each[0].output.resume:
                 # a start that was killed after its last slide's end may have left them

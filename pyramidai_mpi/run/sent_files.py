@@ -99,12 +99,16 @@ class SentFiles:
         self._folder: Path | None = None
         self._copies: dict[Path, Path] = {}
         self._ranks: RanksByDisk | None = None
-        self._n_sent = 0
+        self._first = self._n_sent = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove what came here; a second time does nothing."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -114,7 +118,7 @@ class SentFiles:
     def with_models(self, comm: MPI.Intracomm, each: Sequence[RunSettings]) -> list[RunSettings]:
         """The same runs by the model as it lies on this host, once it does. Collective; raises as `with_slides`."""
         common = each[0].model
-        if not self._is_wanted or comm.size == 1:
+        if not self._is_wanted:
             return list(each)
         path = self._seen(comm, common.path, _files_of_folder)
         encoder = None if common.encoder is None else self._seen(comm, common.encoder, _files_of_folder)
@@ -135,7 +139,7 @@ class SentFiles:
             anything is sent.
         """
         found = list(each)
-        if not self._is_wanted or comm.size == 1:
+        if not self._is_wanted:
             return found
         wanted = [each[slide].slide.path for slide in slides]
         self._bring(comm, wanted, files_of_slide)
@@ -150,6 +154,8 @@ class SentFiles:
 
     def _bring(self, comm: MPI.Intracomm, paths: Sequence[Path], files_of: Callable[[Path], list[Path]]) -> None:
         """See that all ranks have what rank 0 has under these paths. Collective."""
+        if comm.size == 1:  # perhaps the last one, with what was sent to it
+            return
         told = on_rank0(comm, lambda: self._list(paths, files_of))
         listed = json.loads(share_bytes(comm, None if told is None else json.dumps(told).encode()))
         wanted = [_Sent(is_folder, *map(tuple, others)) for is_folder, *others in listed]
@@ -168,6 +174,7 @@ class SentFiles:
             for n in range(len(paths))
         ]
         own = [n for n in range(len(paths)) if comm.rank in receivers[n]]
+        self._first, self._n_sent = self._n_sent, self._n_sent + len(paths)
         self._make_folders(comm, own, wanted)
         placed = [json.dumps([comm.rank, n, os.fspath(self._place(n))]).encode() for n in own]
         places = {(rank, n): Path(place) for rank, n, place in map(json.loads, share_messages(comm, placed))}
@@ -180,7 +187,6 @@ class SentFiles:
                 first = next(rank for rank in receivers[n] if rank in group)
                 place = places[first, n]
                 self._copies[path] = place if wanted[n].is_folder else place / wanted[n].names[0]
-        self._n_sent += len(paths)
 
     def _list(self, paths: Sequence[Path], files_of: Callable[[Path], list[Path]]) -> list[tuple[Any, ...]]:
         """What rank 0 has of each; nothing where it has nothing, which whoever opens it will say."""
@@ -192,8 +198,14 @@ class SentFiles:
                     raise InputError(f"{path}: no such file or folder to send")
                 listed.append(_Sent(False, (), (), ()))
                 continue
-            with input_errors(here):
-                listed.append(_Sent.of(here, files_of(here)))
+            try:
+                with input_errors(here):
+                    listed.append(_Sent.of(here, files_of(here)))
+            except InputError as error:  # of several, this one ends alone, when it is opened
+                if len(paths) == 1:
+                    raise
+                log.warning("is not sent: %s", error)
+                listed.append(_Sent(False, (), (), ()))
         return [astuple(one) for one in listed]
 
     def _groups(self, comm: MPI.Intracomm) -> RanksByDisk:
@@ -213,7 +225,7 @@ class SentFiles:
     def _place(self, n: int) -> Path:
         """Folder of this rank's for what is received under a number."""
         assert self._folder is not None
-        return self._folder / str(self._n_sent + n)
+        return self._folder / str(self._first + n)
 
     def _make_folders(self, comm: MPI.Intracomm, own: Sequence[int], wanted: Sequence[_Sent]) -> None:
         """Make room for what this rank receives. Collective."""

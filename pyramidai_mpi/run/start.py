@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import PyramidError
+from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
-from pyramidai_mpi.process.host import library_versions
+from pyramidai_mpi.process.host import host_name, library_versions
 from pyramidai_mpi.ranks.alike import agree_alike, agree_on_folder
-from pyramidai_mpi.ranks.collectives import on_all, on_rank0
+from pyramidai_mpi.ranks.collectives import agree, on_all, on_rank0, other_files, share_bytes
 from pyramidai_mpi.ranks.disks import RanksByDisk, ranks_by_folder
 from pyramidai_mpi.slides.identity import quickhash
 from pyramidai_mpi.store.files.placing import check_folder, make_folder
@@ -57,6 +58,29 @@ def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> RanksByDisk
     for folder in folders:
         agree_on_folder(comm, folder)
     return RanksByDisk.together(comm.rank, comm.size)
+
+
+def compare_whole_slides(
+    comm: MPI.Intracomm, ranks: RanksByDisk, each: Sequence[RunSettings], slides: Sequence[int]
+) -> None:
+    """Where hosts share no files and slides are to be hashed wholly, see that each has the same ones. Collective.
+
+    Raises
+    ------
+    InputError
+        On all ranks: names the slide and a host that has another one than rank 0's.
+    """
+    if ranks.are_together or not each[0].slide.sha256:
+        return
+    for slide in slides:
+        path = each[slide].slide.path
+        own = b""
+        if ranks.leads:
+            with suppress(PyramidError):  # whoever opens it will say so
+                own = f"{file_sha256(path)} {host_name()}".encode()
+        first = share_bytes(comm, own if comm.rank == 0 else None)
+        is_other = own.partition(b" ")[0] != first.partition(b" ")[0] if own and first else False
+        agree(comm, other_files(f"{path}: the slide", first.partition(b" ")[2].decode()) if is_other else None)
 
 
 @contextmanager

@@ -32,7 +32,8 @@ SHARED_NAME = "pyramidai.journal"
 _ENDING = ".journal"
 _FILE_NAME = re.compile(r"\d{4,}-[0-9a-f]{8}-\d{5,}\.tiles")
 _SET_ASIDE = ".aside"
-_NAME_OF_START = re.compile(r"(\d{4,}-[0-9a-f]{8})(-\d{5,}\.tiles(\.aside)?|\.lock)")
+_NAME_OF_START = re.compile(r"\.?(\d{4,}-[0-9a-f]{8})(-\d{5,}\.tiles(\.aside|\..+\.part)?|\.lock)")
+"""Of a rank's file, one that was set aside, one that was being brought from another disk, or the start's lock."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ class JournalFolder:
                     try:
                         # looked at once more: the start may have begun a slide before it ended
                         for name in [] if self._has_siblings() else self._names():
-                            if name.startswith(f"{start}-") and name.removesuffix(_SET_ASIDE).endswith(".tiles"):
+                            match = _NAME_OF_START.fullmatch(name)
+                            if match and match[1] == start and not name.endswith(".lock"):
                                 (self.path / name).unlink(missing_ok=True)
                     finally:
                         lock.release()
