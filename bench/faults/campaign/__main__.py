@@ -26,11 +26,13 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.command_line import command_line
 from bench.faults.campaign import records, works
+from bench.faults.campaign.checks import NOT_JUDGED, Wrong
 from bench.faults.campaign.hosts import HostsOnDemand, can_be_made
 from bench.faults.campaign.plans import Choice, Plan, drawn
 from bench.faults.campaign.shrinking import shrunk
@@ -103,7 +105,10 @@ def go_on(options: Options, choice: Choice, tried: Callable[[Plan], Outcome]) ->
     last = math.inf if options.trials is None else first + options.trials
     while number < last and time.monotonic() < end:
         plan = drawn(options.seed, number, choice)
-        outcome = tried(plan)
+        try:
+            outcome = tried(plan)
+        except Exception:  # noqa: BLE001 - it is for hours, and says so
+            outcome = Outcome([Wrong(NOT_JUDGED, traceback.format_exc())])
         records.append(options.folder, records.line_of(number, options.seed, plan, outcome, commit))
         _tell(f"trial {number}", plan, outcome)
         is_well &= not outcome.wrongs

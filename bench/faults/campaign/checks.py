@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from bench.faults.campaign.works import Kind, Undisturbed
 
-WRONGS = ("lost", "changed", "double", "hung", "wrong code", "litter")
+NOT_JUDGED = "not judged"
+WRONGS = ("lost", "changed", "double", "hung", "wrong code", "litter", NOT_JUDGED)
+"""The last: the campaign itself has met an error."""
 
 
 @dataclass(frozen=True)
