@@ -174,7 +174,7 @@ def test_a_rank_that_stands_still_for_ever_is_found_with_its_stack(
     monkeypatch.setattr(trial, "kill", kill_but_do_not_wake)
     made = (Fault("suspend a rank", "running", victims=(0,), seconds=0.1),)
     plan = Plan("slide", 1, 2, over_hosts=False, habit="", faults=made)
-    outcome = carried_out(plan, inputs, patience_s=30)
+    outcome = carried_out(plan, inputs, patience_s=3)
     assert [wrong.what for wrong in outcome.wrongs] == ["hung"]
     assert 'File "' in outcome.wrongs[0].text
 

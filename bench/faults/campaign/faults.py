@@ -73,6 +73,7 @@ KINDS = {
         FaultKind("several runs at once", 1.5),
         FaultKind("kill a host", 5, is_of_hosts=True),
         FaultKind("cut a cable for a while", 2, is_of_hosts=True),
+        FaultKind("cut a cable for good", 0.2, is_of_hosts=True),
     )
 }
 HABITS = {

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FOR_EVER = -1
 PATIENCE_S = 150.0
-"""How long a start may take, once its fault has come, on a machine that has little else to do."""
+"""How long a start may take before and after its fault, on a machine that has little else to do."""
 GOING_S = 30.0
 """And how long its processes may outlive its launcher."""
 CABLE_PATIENCE_S = 300.0
@@ -75,7 +75,7 @@ class Trial:
     tamper
         Called with the folder of results after each start, and its number from 1: to see that what it does is found.
     patience_s
-        See `PATIENCE_S`.
+        How long a start may take, once its fault has come.
     """
 
     def __init__(
@@ -228,15 +228,17 @@ class Trial:
         def has_come() -> bool:
             return fault.phase == "any" or len(list(trace.glob(f"phase-{fault.phase}-*"))) >= fault.nth
 
-        _wait(lambda: has_come() or job.launcher.poll() is not None, self._patience_s)
+        _wait(lambda: has_come() or job.launcher.poll() is not None, PATIENCE_S)
         with suppress(subprocess.TimeoutExpired):
             job.launcher.wait(fault.delay_s)
         if job.launcher.poll() is not None:
             return ""
         pids = job.ranks()
+        if not pids and any(trace.glob("now-*")):
+            return ""  # all ranks have ended, and mpirun is about to
         pids_by_victim = {**pids, LAUNCHER: job.launcher.pid}
         victims = [pids_by_victim[victim] for victim in fault.victims if victim in pids_by_victim]
-        if not victims and fault.kind not in {"folder renamed away", "kill a host", "cut a cable for a while"}:
+        if not victims and fault.kind != "folder renamed away" and not kind.is_of_hosts:
             victims = [job.launcher.pid]  # its ranks are not there yet
         hit = _phase_of(trace, victims, list(pids.values()))
         self._act(fault, job, victims)
@@ -252,7 +254,10 @@ class Trial:
         elif fault.kind.startswith("cut"):
             hosts = self._hosts.get(slow=self.plan.habit == faults.SLOW_LINKS)
             hosts.set_cable(NAMES[fault.victims[0]], "down")
-            time.sleep(fault.seconds)
+            if fault.kind == "cut a cable for good":
+                _wait(lambda: not job.processes(), CABLE_PATIENCE_S)
+            else:
+                time.sleep(fault.seconds)
             hosts.set_cable(NAMES[fault.victims[0]], "up")
         elif fault.kind.startswith("suspend"):
             kill(victims[0], signal.SIGSTOP)
