@@ -210,8 +210,6 @@ class StartedJob:
 
     def ask_for_stacks(self) -> None:
         """Let all its ranks say where they stand, in `output`, and die of it."""
-        for pid in self.processes():
-            kill(pid, signal.SIGCONT)
         _ask_for_stacks(self._tag)
 
     def wait(self, timeout: float = _PATIENCE_S) -> int:
@@ -358,12 +356,18 @@ def _ask_for_stacks(tag: str) -> None:
         kill(pid, signal.SIGSTOP)
     for pid in ranks:
         kill(pid, signal.SIGABRT)
-    end = time.monotonic() + 5
-    while time.monotonic() < end and any(_is_alive(pid) for pid in ranks):
-        time.sleep(0.05)
+        kill(pid, signal.SIGCONT)  # one that was suspended acts on the other signal then
+    _wait_for_the_end_of(ranks, 30)
     for pid in launchers:
         kill(pid, signal.SIGCONT)  # passes on what it holds of the ranks' output
+    _wait_for_the_end_of(launchers, 5)
     time.sleep(0.5)
+
+
+def _wait_for_the_end_of(pids: Sequence[int], most_s: float) -> None:
+    end = time.monotonic() + most_s
+    while time.monotonic() < end and any(_is_alive(pid) for pid in pids):
+        time.sleep(0.05)
 
 
 def _kill_what_is_left(tag: str, process: subprocess.Popen[bytes], grace_s: float = 0.5) -> tuple[int, ...]:

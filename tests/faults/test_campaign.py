@@ -1,4 +1,4 @@
-"""A short campaign: each kind of work and of fault once; and that its checker finds what is wrong."""
+"""The short version of `bench.faults.campaign`: each kind of work and of fault once; what its checker finds."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ PLANS = (
         over_hosts=False,
         habit="all habits of NFS",
         faults=(
-            Fault("folder renamed away", "running", delay_s=0.1),
             Fault("disk full", "running", victims=(1,), call=1),
             Fault("SIGTERM to mpirun", "running", delay_s=0.1, victims=(LAUNCHER,)),
+            Fault("folder renamed away", "running", delay_s=0.1),
             Fault("kill a rank", "removing", delay_s=0.03, victims=(0,)),
         ),
     ),
@@ -117,7 +117,6 @@ def test_the_plans_have_all_kinds_of_faults_and_of_work() -> None:
 def test_nothing_is_lost_changed_or_left_whatever_goes_wrong(plan: Plan, inputs: Path) -> None:
     outcome = carried_out(plan, inputs)
     assert outcome.wrongs == []
-
     hit = [seen for seen in outcome.starts if seen.hit]
     assert len(hit) >= min(2, len(plan.faults))  # which come in time is the machine's matter, too
 
@@ -175,7 +174,7 @@ def test_a_rank_that_stands_still_for_ever_is_found_with_its_stack(
     monkeypatch.setattr(trial, "kill", kill_but_do_not_wake)
     made = (Fault("suspend a rank", "running", victims=(0,), seconds=0.1),)
     plan = Plan("slide", 1, 2, over_hosts=False, habit="", faults=made)
-    outcome = carried_out(plan, inputs, patience_s=30)
+    outcome = carried_out(plan, inputs, patience_s=3)
     assert [wrong.what for wrong in outcome.wrongs] == ["hung"]
     assert 'File "' in outcome.wrongs[0].text
 

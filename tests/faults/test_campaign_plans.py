@@ -128,6 +128,7 @@ def options_of(folder: Path, **others: object) -> argparse.Namespace:
 
 def test_a_campaign_goes_on_with_the_next_trial_also_after_a_torn_line(tmp_path: Path) -> None:
     tried: list[Plan] = []
+    (tmp_path / "broken").mkdir()
 
     def well(plan: Plan) -> Outcome:
         tried.append(plan)
@@ -146,11 +147,17 @@ def test_a_campaign_goes_on_with_the_next_trial_also_after_a_torn_line(tmp_path:
         return Outcome(wrongs=[Wrong("litter", "left: a")], starts=[seen(plan.faults[0]), seen(None)], seconds=36)
 
     assert not go_on(options_of(tmp_path, trials=1), ALL, badly)
+
+    def broken(_: Plan) -> Outcome:
+        raise KeyError("of the campaign itself")
+
+    assert not go_on(options_of(tmp_path / "broken", trials=1), ALL, broken)
+    assert "KeyError: 'of the campaign itself'" in records.kept(tmp_path / "broken")[0]["wrong"][0][1]
     lines = records.kept(tmp_path)
     n_habits = sum(bool(line["plan"]["habit"]) for line in lines)
     said = records.table(lines).splitlines()
     total = next(line for line in said if line.startswith("| all |")).split(" | ")
-    assert total[-7:] == [str(5 + n_habits), "0", "0", "0", "0", "0", "1 |"]
+    assert total[-8:] == [str(5 + n_habits), "0", "0", "0", "0", "0", "1", "0 |"]
     assert "5 trials, 1 with something wrong; 0.05 hours" in said[-1]
     assert Counter(kind for _, _, kind in records.counted(lines)).total() == 5 + n_habits
 

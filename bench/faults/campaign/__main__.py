@@ -21,16 +21,19 @@ wrong. `--shrink` prints the smallest plan that still fails, as a command.
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.command_line import command_line
 from bench.faults.campaign import records, works
+from bench.faults.campaign.checks import NOT_JUDGED, Wrong
 from bench.faults.campaign.hosts import HostsOnDemand, can_be_made
 from bench.faults.campaign.plans import Choice, Plan, drawn
 from bench.faults.campaign.shrinking import shrunk
@@ -80,13 +83,18 @@ def _carry_out(options: Options, choice: Choice, hosts: HostsOnDemand) -> int:
     def tried(plan: Plan) -> Outcome:
         return Trial(plan, inputs, hosts).carry_out()
 
+    def plan_of(number: int) -> Plan:
+        """As it was, whatever is drawn today."""
+        lines = [one for one in records.kept(options.folder) if (one["seed"], one["trial"]) == (options.seed, number)]
+        return Plan.from_json(json.dumps(lines[-1]["plan"])) if lines else drawn(options.seed, number, choice)
+
     if options.plan or options.only is not None:
-        plan = options.plan or drawn(options.seed, options.only, choice)
+        plan = options.plan or plan_of(options.only)
         outcome = tried(plan)
         _tell("a plan" if options.plan else f"trial {options.only}", plan, outcome)
         return int(bool(outcome.wrongs))
     if options.shrink is not None:
-        plan = drawn(options.seed, options.shrink, choice)
+        plan = plan_of(options.shrink)
         least = shrunk(plan, lambda one: bool(tried(one).wrongs), fewest_slides=min(2, works.KINDS[plan.work].slides))
         words = ["python", "-m", "bench.faults.campaign", str(options.folder), "--plan", least.to_json()]
         print(shlex.join(words))
@@ -103,7 +111,10 @@ def go_on(options: Options, choice: Choice, tried: Callable[[Plan], Outcome]) ->
     last = math.inf if options.trials is None else first + options.trials
     while number < last and time.monotonic() < end:
         plan = drawn(options.seed, number, choice)
-        outcome = tried(plan)
+        try:
+            outcome = tried(plan)
+        except Exception:  # it is for hours
+            outcome = Outcome([Wrong(NOT_JUDGED, traceback.format_exc())])
         records.append(options.folder, records.line_of(number, options.seed, plan, outcome, commit))
         _tell(f"trial {number}", plan, outcome)
         is_well &= not outcome.wrongs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.faults.campaign.faults import BUSY, OF_OTHER_THINGS, STOPPED, Fault, allowed_codes
+from bench.faults.campaign.faults import BUSY, ENDS, OF_OTHER_THINGS, STOPPED, Fault, allowed_codes
 from bench.faults.slowed_ranks import BATCH
 
 if TYPE_CHECKING:
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from bench.faults.campaign.works import Kind, Undisturbed
 
-WRONGS = ("lost", "changed", "double", "hung", "wrong code", "litter")
+NOT_JUDGED = "not judged"
+WRONGS = ("lost", "changed", "double", "hung", "wrong code", "litter", NOT_JUDGED)
+"""The last: the campaign itself has met an error."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _wrong_codes(seen: SeenStart, kind: Kind, undisturbed: Undisturbed, name: st
 
 def hits_the_end(seen: SeenStart) -> bool:
     """Whether the fault came when all of a slide was analysed: no batch was under way any more."""
-    return seen.hit in {"finalising", "exporting", "removing"} and not seen.has_failed
+    return seen.hit in ENDS and not seen.has_failed
 
 
 def is_race(seen: SeenStart) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 PHASES = ("opening", "resuming", "running", "finalising", "exporting", "removing", "any")
 """In which a fault is wanted; ``any`` is a moment between the start of the launcher and the usual end."""
+ENDS = frozenset({"finalising", "exporting", "removing"})
+"""Of a slide: all of it is analysed."""
 LONGEST_DELAY_S = {
     "opening": 0.3,
     "resuming": 0.3,
@@ -71,6 +73,7 @@ KINDS = {
         FaultKind("several runs at once", 1.5),
         FaultKind("kill a host", 5, is_of_hosts=True),
         FaultKind("cut a cable for a while", 2, is_of_hosts=True),
+        FaultKind("cut a cable for good", 0.2, is_of_hosts=True),
     )
 }
 HABITS = {

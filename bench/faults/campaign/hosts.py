@@ -87,7 +87,7 @@ class Hosts:
 def hosts_made(folder: Path, *, slow: bool) -> Iterator[Hosts]:
     """Make hosts, with slow links where wanted; they are gone at the end."""
     with ExitStack() as stack:
-        stack.callback(subprocess.run, [_SCRIPT, "down", folder], check=True)
+        stack.callback(lambda: subprocess.run([_SCRIPT, "down", folder], check=True))
         subprocess.run([_SCRIPT, "up", folder], check=True)
         if slow:
             words = [sys.executable, "-m", "bench.peers.scheduling.relay", str(folder), str(SLOW_LINK_MS)]

@@ -113,6 +113,8 @@ def _fault(rng: np.random.Generator, kind: works.Kind, ranks: int, *, is_first: 
     victims: tuple[int, ...] = (int(rng.integers(ranks)),)
     if name == "kill several ranks":
         victims = tuple(sorted(rng.choice(ranks, int(rng.integers(2, ranks + 1)), replace=False).tolist()))
+    if what.is_of_disk and (kind.trains or (kind.slides == 1 and phase in faults.ENDS)):
+        victims = (0,)  # nobody else writes then
     if name.endswith("mpirun"):
         victims = (LAUNCHER,)
     seconds = float(np.round(rng.uniform(0.2, 1.5), 2))

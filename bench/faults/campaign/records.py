@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bench.faults.campaign.checks import WRONGS
+from bench.faults.campaign.faults import ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,10 +77,6 @@ def next_trial(lines: Sequence[dict[str, Any]], seed: int) -> int:
     return max((line["trial"] + 1 for line in lines if line["seed"] == seed), default=0)
 
 
-_GROUPS = {"finalising": "finalising", "exporting": "finalising", "removing": "finalising"}
-"""Placing, exports and the journal's removal are the end of a run."""
-
-
 def counted(lines: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Kind of work, phase and kind of fault of each fault that came."""
     found = []
@@ -87,7 +84,7 @@ def counted(lines: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
         plan = line["plan"]
         name = f"{plan['work']}, three hosts" if plan["over_hosts"] else plan["work"]
         found += [
-            (name, _GROUPS.get(start["hit"], start["hit"]), start["fault"])
+            (name, "finalising" if start["hit"] in ENDS else start["hit"], start["fault"])
             for start in line["starts"]
             if start["fault"] and start["hit"]
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.faults.campaign.faults import LAUNCHER
+from bench.faults.campaign.faults import KINDS, LAUNCHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ def smaller(plan: Plan, *, fewest_slides: int) -> Iterator[Plan]:
         yield replace(plan, faults=plan.faults[:index] + plan.faults[index + 1 :])
     if plan.habit:
         yield replace(plan, habit="")
-    if plan.over_hosts and all(fault.kind not in {"kill a host", "cut a cable for a while"} for fault in plan.faults):
+    if plan.over_hosts and not any(KINDS[fault.kind].is_of_hosts for fault in plan.faults):
         yield replace(plan, over_hosts=False)
     if plan.slides > fewest_slides:
         yield replace(plan, slides=plan.slides - 1)

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 FOR_EVER = -1
 PATIENCE_S = 150.0
-"""How long a start may take, once its fault has come, on a machine with much other work."""
+"""How long a start may take before and after its fault, on a machine that has little else to do."""
 GOING_S = 30.0
 """And how long its processes may outlive its launcher."""
 CABLE_PATIENCE_S = 300.0
+USUAL_LOAD = 4.0
+"""Processes that want each core; where there are more, all takes that much longer."""
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Trial:
     tamper
         Called with the folder of results after each start, and its number from 1: to see that what it does is found.
     patience_s
-        See `PATIENCE_S`.
+        How long a start may take, once its fault has come.
     """
 
     def __init__(
@@ -92,24 +94,25 @@ class Trial:
 
     def carry_out(self) -> Outcome:
         """Do all of it, in a folder that is gone afterwards."""
-        outcome = Outcome()
         begun = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="trial-") as name:
             self._folder = Path(name)
             self._results = self._folder / "results"
             self._results.mkdir()
-            for number, fault in enumerate(self.plan.faults):
-                if number and self._is_finished():
-                    break
-                self._see(outcome, fault, is_first=number == 0)
-                if any(wrong.what == "hung" for wrong in outcome.wrongs):
-                    break
-            else:
-                number = len(self.plan.faults)
-            self._see(outcome, None, is_first=number == 0)
-            names = works.names_in(self._results)
-        outcome.wrongs += wrongs_at_the_end(outcome.starts, self.undisturbed, names, self.plan.ranks)
+            outcome = self._disturbed_and_let_through()
         outcome.seconds = time.monotonic() - begun
+        return outcome
+
+    def _disturbed_and_let_through(self) -> Outcome:
+        outcome = Outcome()
+        for number, fault in enumerate([*self.plan.faults, None]):
+            if fault is not None and number and self._is_finished():
+                continue
+            self._see(outcome, fault, is_first=number == 0)
+            if any(wrong.what == "hung" for wrong in outcome.wrongs):
+                return outcome
+        names = works.names_in(self._results)
+        outcome.wrongs += wrongs_at_the_end(outcome.starts, self.undisturbed, names, self.plan.ranks)
         return outcome
 
     def _see(self, outcome: Outcome, fault: Fault | None, *, is_first: bool) -> None:
@@ -146,7 +149,9 @@ class Trial:
         trace = Path(tempfile.mkdtemp(dir=self._folder, prefix="trace-"))
         before, known_before = frozenset(self._found()), self._known()
         if fault is not None and fault.phase == "running" and known_before == self.undisturbed.done:
-            fault = replace(fault, phase="finalising")  # all is analysed
+            is_alone = len(self.undisturbed.digests) == 1 and faults.KINDS[fault.kind].is_of_disk
+            # all is analysed; of one slide rank 0 alone writes what is left
+            fault = replace(fault, phase="finalising", victims=(0,) if is_alone else fault.victims)
         options = [] if is_first else ["--resume"]
         words = ["-m", "bench.faults.slowed_ranks", *self.work.arguments(self._results, *options)]
         n_runs = fault.runs if fault is not None and fault.kind == "several runs at once" else 1
@@ -223,16 +228,17 @@ class Trial:
         def has_come() -> bool:
             return fault.phase == "any" or len(list(trace.glob(f"phase-{fault.phase}-*"))) >= fault.nth
 
-        if not job.wait_until(has_come, self._patience_s):
-            return ""
+        _wait(lambda: has_come() or job.launcher.poll() is not None, PATIENCE_S)
         with suppress(subprocess.TimeoutExpired):
             job.launcher.wait(fault.delay_s)
         if job.launcher.poll() is not None:
             return ""
         pids = job.ranks()
+        if not pids and any(trace.glob("now-*")):
+            return ""  # all ranks have ended, and mpirun is about to
         pids_by_victim = {**pids, LAUNCHER: job.launcher.pid}
         victims = [pids_by_victim[victim] for victim in fault.victims if victim in pids_by_victim]
-        if not victims and fault.kind not in {"folder renamed away", "kill a host", "cut a cable for a while"}:
+        if not victims and fault.kind != "folder renamed away" and not kind.is_of_hosts:
             victims = [job.launcher.pid]  # its ranks are not there yet
         hit = _phase_of(trace, victims, list(pids.values()))
         self._act(fault, job, victims)
@@ -248,7 +254,10 @@ class Trial:
         elif fault.kind.startswith("cut"):
             hosts = self._hosts.get(slow=self.plan.habit == faults.SLOW_LINKS)
             hosts.set_cable(NAMES[fault.victims[0]], "down")
-            time.sleep(fault.seconds)
+            if fault.kind == "cut a cable for good":
+                _wait(lambda: not job.processes(), CABLE_PATIENCE_S)
+            else:
+                time.sleep(fault.seconds)
             hosts.set_cable(NAMES[fault.victims[0]], "up")
         elif fault.kind.startswith("suspend"):
             kill(victims[0], signal.SIGSTOP)
@@ -264,8 +273,7 @@ class Trial:
         """The folder of results is elsewhere until the work has ended; what was made in its place is litter."""
         away = self._results.with_name("away")
         self._results.rename(away)
-        with suppress(subprocess.TimeoutExpired):
-            job.wait(self._patience_s)
+        _wait(lambda: job.launcher.poll() is not None, self._patience_s)
         made_anew = self._results.exists() and any(self._results.iterdir())
         if self._results.exists():
             self._results.rename(self._results.with_name(f"anew-{random.random()}"))
@@ -277,15 +285,26 @@ class Trial:
         """Exit code of a job, and where its processes stand when they have not ended in time."""
         patience = CABLE_PATIENCE_S if fault is not None and fault.kind.startswith("cut") else self._patience_s
         code: int | None = None
-        with suppress(subprocess.TimeoutExpired):
-            code = job.wait(patience)
-            end = time.monotonic() + GOING_S
-            while job.processes() and time.monotonic() < end:
-                time.sleep(0.02)
+        if _wait(lambda: job.launcher.poll() is not None, patience):
+            code = job.launcher.returncode
+            _wait(lambda: not job.processes(), GOING_S)
         if left := job.processes():
             job.ask_for_stacks()
             return code, f"alive: {len(left)} processes\n{job.output()}"
         return code, ""
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until it holds, on a busy machine the longer; whether it does."""
+    left, before = seconds, time.monotonic()
+    while not condition():
+        if left < 0:
+            return False
+        time.sleep(0.02)
+        now = time.monotonic()
+        left -= (now - before) / max(1.0, os.getloadavg()[0] / (USUAL_LOAD * (os.cpu_count() or 1)))
+        before = now
+    return True
 
 
 def _phase_of(trace: Path, victims: list[int], ranks: list[int]) -> str:
