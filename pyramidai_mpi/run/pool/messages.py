@@ -361,7 +361,9 @@ def tagged(tag: int, payload: bytes) -> bytes:
 
 
 def untagged(payload: bytes) -> tuple[int, bytes]:
-    """Inverse of `tagged`."""
+    """Inverse of `tagged`; raises `InternalError` when the payload is shorter than a tag."""
+    if len(payload) < _TAG.size:
+        raise InternalError(f"a message of {len(payload)} bytes where the tag of a slide's run belongs")
     return _TAG.unpack_from(payload)[0], payload[_TAG.size :]
 
 
