@@ -56,7 +56,7 @@ class Disks:
 
     def replace(self, host: str, work: Reference | None = None) -> None:
         """Let an empty host take the place of one, or one that has slides and model."""
-        self.hosts.on(host, "umount", self.path)
+        self.hosts.on(host, "umount", "-l", self.path)
         self.put(host)
         if work is not None:
             self.fill(host, work)
@@ -131,7 +131,7 @@ def disks(hosts: Hosts, tmp_path: Path) -> Iterator[Disks]:
         disks.put(host)
     yield disks
     for host in COMPUTE_HOSTS:
-        hosts.on(host, "umount", path)
+        hosts.on(host, "umount", "-l", path)
 
 
 def one(disks: Disks, work: Reference, option: str) -> list[str | Path]:
@@ -215,7 +215,7 @@ def test_patches_are_killed_and_resumed_with_one_host_replaced(disks: Disks, wor
 
 def test_a_host_without_room_for_what_is_sent_ends_all_with_one_line(disks: Disks, work: Reference) -> None:
     fill(disks, work, "--send-slide")
-    disks.hosts.on("n2", "umount", disks.path)
+    disks.hosts.on("n2", "umount", "-l", disks.path)
     disks.put("n2", "40k")
     job = disks.run(*one(disks, work, "--send-slide"))
     assert_74_on("n2", job)
