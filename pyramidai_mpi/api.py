@@ -15,6 +15,7 @@ from pyramidai_mpi.base.argument_types import (
     check_switches,
     check_texts,
 )
+from pyramidai_mpi.base.hosts import Hosts
 from pyramidai_mpi.base.odd_levels import OWN
 from pyramidai_mpi.base.patch_order import slide_stem
 from pyramidai_mpi.base.python_errors import UsageError, raised_in_python
@@ -37,6 +38,7 @@ from pyramidai_mpi.base.settings import (
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.export.explained.opened import Attribution, OpenExplanation, explained_dtype, opened_explanation
 from pyramidai_mpi.export.opened import Heatmap, OpenResult, ResultLevel, opened, tile_dtype
+from pyramidai_mpi.process.umask import keep_owners_rights
 from pyramidai_mpi.store.explanations.contents import explained_file
 
 if TYPE_CHECKING:
@@ -144,6 +146,9 @@ def analyse(
     seed: int = 0,
     writer: str = "auto",
     audit: float = 0.0,
+    own_disks: bool = False,
+    send_slide: bool = False,
+    scratch: str | os.PathLike[str] | None = None,
     time_limit: str | None = None,
     ranks: int | str | None = None,
     progress: bool | None = None,
@@ -211,6 +216,9 @@ def analyse(
         Keep the SHA-256 of the whole slide in the result.
     batch_size, policy, seed, writer, audit
         How the work is spread, by whom it is written, and how many % of it is done twice; the result is the same.
+    own_disks, send_slide, scratch
+        The hosts of `comm` share no files; nor have they slide and model, which are sent there from rank 0's, into this
+        folder. The result is on rank 0's host.
     time_limit
         Stop a minute before this time is up, for `resume` to go on: ``30m``, ``2h``, ``1:30:00``.
     ranks
@@ -222,7 +230,7 @@ def analyse(
     Returns
     -------
     OpenResult
-        On every rank.
+        On every rank. Where hosts share no files on rank 0 alone, and None on the others.
 
     Raises
     ------
@@ -235,7 +243,7 @@ def analyse(
     if slide is None:
         raise TypeError("slide=None: expected a path, as text or pathlib.Path")
     check_paths(slide=slide, model=model, encoder=encoder, output=output, tissue=tissue)
-    check_paths(roi=roi, exclude=exclude, tissue_mask=tissue_mask)
+    check_paths(roi=roi, exclude=exclude, tissue_mask=tissue_mask, scratch=scratch)
     check_switches(
         overwrite=overwrite,
         resume=resume,
@@ -245,7 +253,12 @@ def analyse(
         no_tissue=no_tissue,
         allow_approximate=allow_approximate,
         slide_sha256=slide_sha256,
+        compiled_cache=compiled_cache,
+        own_disks=own_disks,
+        send_slide=send_slide,
     )
+    if progress is not None:
+        check_switches(progress=progress)
     check_numbers(mpp=mpp, tissue_limit=tissue_limit, min_tissue=min_tissue, overlap=overlap, audit=audit)
     check_integers(batch_size=batch_size, seed=seed, **({} if stride is None else {"stride": stride}))
     check_texts(positive_class=positive_class, time_limit=time_limit)
@@ -259,6 +272,7 @@ def analyse(
             raise UsageError("analyse on several ranks needs an output that all of them can read; give output=")
         if resume or time_limit is not None:
             raise UsageError("resume and time_limit need an output, which outlives the call; give output=")
+    keep_owners_rights()
     folder = tempfile.TemporaryDirectory(prefix="pyramidai-") if output is None else None
     target = (
         Path(output) if output is not None else Path(folder.name if folder else "", slide_stem(Path(slide)) + ".h5")
@@ -273,6 +287,7 @@ def analyse(
         check_choice("--mode", mode, list(Mode))
         asked = (features, backend, precision, feature_type, _path(encoder), compiled_cache)
         network = parse_tissue(os.fspath(tissue)).network
+        hosts = Hosts(own_disks, send_slide, _path(scratch))
         settings = RunSettings(
             SlideInput(
                 file_of_slide(Path(slide)),
@@ -289,7 +304,7 @@ def analyse(
                 odd_levels=odd_levels,
             ),
             ModelChoice(
-                find_model(None if model is None else Path(model)),
+                find_model(_path(model), may_be_elsewhere=send_slide),
                 dict(thresholds or {}),
                 positive_class,
                 *asked,
@@ -305,11 +320,14 @@ def analyse(
             Schedule(policy, seed, batch_size, read_ahead, audit),
             Mode(mode),
             Windows(None if stride is None else int(stride), overlap, stride_mode, allow_approximate),
+            hosts,
         )
         if ranks is None:
             run_here(comm, settings, time_limit, progress)
         else:
             run_on(str(ranks), settings, time_limit, progress)
+    if hosts.are_apart and comm is not None and comm.rank != 0:
+        return None  # type: ignore[return-value]  # as the docstring says; a union would burden all other callers
     return opened(target, folder)
 
 
@@ -377,6 +395,7 @@ def explain_tiles(
         raise UsageError(
             "resume, and explain_tiles on several ranks, need an output that all of them can read; give output="
         )
+    keep_owners_rights()
     with tempfile.TemporaryDirectory(prefix="pyramidai-") as kept, raised_in_python(Path(source)):
         from pyramidai_mpi.base.explain_order import ExplainOrder, parse_tiles
         from pyramidai_mpi.cli.called import this_process

@@ -7,7 +7,9 @@ import inspect
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openslide
@@ -20,6 +22,9 @@ from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.dicoms import write_dicom_slide
 from tests.end_to_end.test_damage import tissue_slide
 from tests.packages import write_package
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOT_IN_PYTHON = {
     "slides": "one slide a call; comm= or several calls for many",
@@ -246,6 +251,22 @@ def test_an_argument_of_a_wrong_type_is_named_and_nothing_is_touched(tmp_path, n
     with pytest.raises(TypeError, match=f"^{name}=.*: expected {expected}"):
         pyramidai_mpi.analyse(**({"slide": tmp_path / "slide.tif", "output": output} | {name: value}))
     assert output.read_bytes() == b"mine"
+
+
+def switches_of(function: Callable[..., object]) -> list[str]:
+    """Arguments that are to be True or False, by their annotations."""
+    return [name for name, one in inspect.signature(function).parameters.items() if str(one.annotation)[:4] == "bool"]
+
+
+@pytest.mark.parametrize(
+    "function", [pyramidai_mpi.analyse, partial(pyramidai_mpi.explain_tiles, tiles="top:1"), pyramidai_mpi.PatchDataset]
+)
+def test_no_switch_takes_a_text(tmp_path, function):
+    switches = switches_of(function)
+    assert len(switches) >= 2
+    for name in switches:
+        with pytest.raises(TypeError, match=f"^{name}='no': expected True or False"):
+            function(tmp_path / "none", **{name: "no"})
 
 
 def test_numbers_and_switches_of_numpy_are_taken(tmp_path):

@@ -79,6 +79,7 @@ class Trial:
             self._book.witnessed(0, LIAR, Witness.of(tiles, look, checked).to_bytes())
         table.append(look.records)
         self._book.recorded(0, LIAR, 0)
+        self._book.completed(0)
         while not self._book.is_settled(0) and self._book.failure is None:
             rank, payload = self._orders.pop()
             ticket, _, tasks = order_from_bytes(payload, TILE_DTYPE)

@@ -28,11 +28,13 @@ from pyramidai_mpi.base.types import Decision, Mode  # noqa: E402
 from pyramidai_mpi.cli.session import mpi_session  # noqa: E402
 from pyramidai_mpi.models.shipped import default_model  # noqa: E402
 from pyramidai_mpi.ranks.collectives import allgather, share_bytes  # noqa: E402
-from pyramidai_mpi.run.run import RunReport, run_slide  # noqa: E402
+from pyramidai_mpi.run.run import run_slide  # noqa: E402
 from pyramidai_mpi.synth import SynthSpec, parse_size, write_slide  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from pyramidai_mpi.run.report import RunReport
 
 
 def tumor_share(truth: Path, result: RunReport, index: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

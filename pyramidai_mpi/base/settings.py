@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pyramidai_mpi.base.errors import UsageError
+from pyramidai_mpi.base.hosts import Hosts
 from pyramidai_mpi.base.mode import Mode
 from pyramidai_mpi.base.odd_levels import ODD_LEVELS, OWN
 
@@ -372,7 +373,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """One slide's run, as every rank is told: slide, model, output, schedule, and which tiles and windows."""
+    """One slide's run, as every rank is told: slide, model, output, schedule, tiles, windows, what hosts share."""
 
     slide: SlideInput
     model: ModelChoice
@@ -380,6 +381,11 @@ class RunSettings:
     schedule: Schedule = field(default_factory=Schedule)
     mode: Mode = Mode.PYRAMID
     windows: Windows = field(default_factory=Windows)
+    hosts: Hosts = field(default_factory=Hosts)
+
+    def __post_init__(self) -> None:
+        if self.hosts.are_apart and self.output.writer == "mpio":
+            raise UsageError("--writer mpio: writes one file by all ranks, which hosts with --own-disks do not share")
 
     @classmethod
     def of(cls, slide: Path, model: Path, output: Path, **others: Any) -> Self:

@@ -57,12 +57,10 @@ def run_here(comm: MPI.Intracomm | None, settings: RunSettings, time_limit: str 
 
 def this_process() -> MPI.Intracomm:
     """The communicator of this process alone; MPI starts with it, unless it runs already."""
-    import mpi4py
+    from pyramidai_mpi.cli.mpi_start import start_mpi
 
-    mpi4py.rc.thread_level = "funneled"  # without effect where MPI runs already
-    from mpi4py import MPI
-
-    return MPI.COMM_SELF
+    own: MPI.Intracomm = start_mpi().COMM_SELF
+    return own
 
 
 def _bar(wanted: bool | None) -> ProgressBar | None:

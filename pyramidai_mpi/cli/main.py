@@ -22,8 +22,11 @@ from pyramidai_mpi.process.exit import (
     PATIENCE_S,
     leave_memory_to_the_system,
     say_before_leaving,
+    speaks_for_its_job,
     tell_launcher_of_mpich,
 )
+from pyramidai_mpi.process.system_timer import SystemTimer
+from pyramidai_mpi.process.umask import keep_owners_rights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +70,8 @@ _ON_RANKS = (
 _ASKED_BY_SHELL = "_PYRAMIDAI_COMPLETE"
 """Set by the functions that complete words in a shell: click's name for it."""
 _DECIMAL_COMMA = re.compile(r"'(\d*),(\d+)' is not a valid float")
+_MOST_FINALISING_S = 120.0
+"""From the end of the command to that of the process: all ranks have done their work by then."""
 _AS_BY_SIGPIPE = 128 + signal.SIGPIPE
 """What a shell reports of a program that the end of its reader has ended."""
 
@@ -118,6 +123,12 @@ def _pyramidai() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with the exit code of the design."""
     prepare_streams()
+    umask = keep_owners_rights()
+    if umask and launched_rank() == 0:
+        click.echo(
+            f"pyramidai: umask {umask:03o} would keep files from their own maker, and is {umask & 0o077:03o} here",
+            err=True,
+        )
     code = run_command_line(list(sys.argv[1:] if arguments is None else arguments))
     # As soon as one rank has left with a code but 0, `srun -K1` and Open MPI's launchers terminate those that are about
     # to leave with the same one, and report 143. And who asked to stop may ask twice.
@@ -125,7 +136,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(number, signal.SIG_IGN)
     if arguments is None:  # nothing comes after it in this process
         leave_memory_to_the_system()
+    if launched_size() > 1 and "mpi4py.MPI" in sys.modules:
+        _leave_mpi_in_time(code)
     sys.exit(code)
+
+
+def _leave_mpi_in_time(code: int) -> None:
+    """End this process with `code` also where MPI_Finalize, which follows, waits for ranks that have died."""
+    from pyramidai_mpi.cli.session import leave_after_losses, leaves_after_losses
+
+    if leaves_after_losses():
+        leave_after_losses(code)
+    SystemTimer("_exit", code).set(_MOST_FINALISING_S)
 
 
 def run_command_line(arguments: list[str]) -> int:
@@ -203,7 +225,8 @@ def _end_job_without_mpi(trouble: Exception) -> ExitCode:
     code = trouble.exit_code if isinstance(trouble, PyramidError) else ExitCode.INTERNAL
     where = f"(rank {launched_rank()}, host {os.uname().nodename})"
     trace = "" if isinstance(trouble, PyramidError) else "".join(traceback.format_exception(trouble))
-    say_before_leaving(f"{trace}pyramidai: error: {printable(' '.join(str(trouble).split()))} {where}\n")
+    if speaks_for_its_job():  # all ranks of a host may have met it
+        say_before_leaving(f"{trace}pyramidai: error: {printable(' '.join(str(trouble).split()))} {where}\n")
     if tell_launcher_of_mpich(code):
         time.sleep(PATIENCE_S)  # it ends this process as well
     return code

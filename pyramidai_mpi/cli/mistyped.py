@@ -54,8 +54,13 @@ def mistyped_choice(option: str, word: str, choices: Sequence[str]) -> UsageErro
     return UsageError(f"{option} {word}: is neither {', '.join(choices)} nor a file or folder{meant}")
 
 
-def agree_on_words(comm: MPI.Intracomm, error: PyramidError | None) -> None:
+def agree_on_words(comm: MPI.Intracomm, error: PyramidError | None, *, only_rank0: bool = False) -> None:
     """Raise on all ranks what any has found of these; what only some of them miss was not mistyped. Collective.
+
+    Parameters
+    ----------
+    only_rank0
+        Whether rank 0's alone counts, whose files are sent to the others.
 
     Raises
     ------
@@ -66,6 +71,9 @@ def agree_on_words(comm: MPI.Intracomm, error: PyramidError | None) -> None:
 
     from pyramidai_mpi.ranks.collectives import agree, allgather
 
+    if only_rank0:
+        agree(comm, error if comm.rank == 0 else None, all_tried=False)
+        return
     n_missing = int(allgather(comm, np.array([int(isinstance(error, UsageError))])).sum())
     if isinstance(error, UsageError) and n_missing < comm.size:
         error = InputError(f"{str(error).partition(':')[0]}: no such file or folder here, though other ranks see it")

@@ -38,6 +38,8 @@ from pyramidai_mpi.base.settings import (
     SlideInput,
 )
 from pyramidai_mpi.cli.command_line import recorded_command
+from pyramidai_mpi.cli.found_slides import find_slides
+from pyramidai_mpi.cli.host_options import host_options
 from pyramidai_mpi.cli.launcher import become_ranks
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped_choice
 from pyramidai_mpi.cli.part_option import leave_without_slides
@@ -50,7 +52,10 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+    from pyramidai_mpi.base.hosts import Hosts
     from pyramidai_mpi.base.part import Part
+    from pyramidai_mpi.run.selection import Selection
+    from pyramidai_mpi.run.sent_files import SentFiles
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +153,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 @click.option("--group", type=int, metavar="N", help=f"Patches in a group.  [default: {DEFAULT_GROUP}]")
 @click.option("--ram", metavar="SIZE", help="Instead: memory that a group of decoded patches may take, as 230MiB.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Folder for a file a slide.")
+@host_options
 @click.option("--overwrite", is_flag=True, help="Replace existing files, and begin anew.")
 @click.option("--resume", is_flag=True, help="Go on from the journals of an extraction that was stopped or killed.")
 @click.option("--time-limit", metavar="TIME", help="Stop a minute before this time is up, for --resume to go on.")
@@ -185,6 +191,7 @@ def extract(
     measure: bool,
     origins: Path | None,
     odd_levels: str,
+    hosts: Hosts,
     group: int | None,
     ram: str | None,
     output: Path,
@@ -243,6 +250,7 @@ def extract(
         ModelChoice(Path()),
         Output(Path(), overwrite, resume, command_line=recorded_command(context)),
         Schedule(batch_size=order.batch_size),
+        hosts=hosts,
     )
     own = None if part is None else parse_part(part)
     stop = StopWish.of_job(None if time_limit is None else parse_duration(time_limit))
@@ -255,14 +263,19 @@ def extract(
         from pyramidai_mpi.cli.running import run_through_losses, set_up_logging
         from pyramidai_mpi.ranks.alike import agree_on_folder
         from pyramidai_mpi.ranks.collectives import on_all
+        from pyramidai_mpi.run.sent_files import SentFiles
 
         set_up_logging(comm.rank, "warning" if quiet else "info")
-        agree_on_words(comm, wrong_word)
-        each = on_all(comm, lambda: _settings(slides, output, asked, order, own))
+        agree_on_words(comm, wrong_word, only_rank0=hosts.send_slide)
+        selection = find_slides(comm, slides, None, hosts)
+        each = on_all(comm, lambda: _settings(selection, output, asked, order, own))
         if own is not None and leave_without_slides(comm, each, own):
             return ExitCode.OK
-        agree_on_folder(comm, output)
-        return run_through_losses(comm, each, partial(_extract, order=order, stop=stop))
+        if not hosts.are_apart:
+            agree_on_folder(comm, output)
+        with SentFiles(hosts) as sent:
+            run = partial(_extract, order=order, stop=stop, sent=sent)
+            return run_through_losses(comm, each, run, sent.close)
 
 
 def _group(group: int | None, ram: str | None, size: int) -> int:
@@ -275,16 +288,16 @@ def _group(group: int | None, ram: str | None, size: int) -> int:
 
 
 def _settings(
-    words: Sequence[Path], folder: Path, asked: RunSettings, order: PatchOrder, part: Part | None
+    selection: Selection, folder: Path, asked: RunSettings, order: PatchOrder, part: Part | None
 ) -> list[RunSettings]:
     """Settings of every slide, of several slides of every one that is the part's."""
-    from pyramidai_mpi.run.selection import plan_outputs, select_slides
+    from pyramidai_mpi.run.selection import plan_outputs
     from pyramidai_mpi.store.files.placing import check_folder
     from pyramidai_mpi.store.patches.record import patch_file
 
-    selection = select_slides(words, None)
     found = [entry.slide for entry in selection.entries]
-    check_folder(folder)
+    if not asked.hosts.are_apart:
+        check_folder(folder)
     asked.slide.regions.check_for_several(len(found))
     order.places.check_for_several(len(found))
     outputs = plan_outputs(found, None, folder, [patch_file(slide) for slide in found])
@@ -301,9 +314,11 @@ def _settings(
     ]
 
 
-def _extract(comm: MPI.Intracomm, each: Sequence[RunSettings], *, order: PatchOrder, stop: StopWish) -> int:
+def _extract(
+    comm: MPI.Intracomm, each: Sequence[RunSettings], *, order: PatchOrder, stop: StopWish, sent: SentFiles
+) -> int:
     """Extract, say what came of it; the exit code, the same on all ranks. Collective."""
     from pyramidai_mpi.cli.running import make_files
     from pyramidai_mpi.run.extraction import extract_patches
 
-    return make_files(comm, each, lambda say_slide, _show: extract_patches(comm, each, order, say_slide, stop))
+    return make_files(comm, each, lambda say_slide, _show: extract_patches(comm, each, order, say_slide, stop, sent))

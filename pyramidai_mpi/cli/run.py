@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +31,8 @@ from pyramidai_mpi.base.settings import (
 )
 from pyramidai_mpi.cli.audit_option import AUDIT_HELP
 from pyramidai_mpi.cli.command_line import recorded_command
+from pyramidai_mpi.cli.found_slides import FoundSlides, find_model_of_run, find_slides
+from pyramidai_mpi.cli.host_options import host_options
 from pyramidai_mpi.cli.launcher import become_ranks, launched_size
 from pyramidai_mpi.cli.mistyped import agree_on_words, mistyped, mistyped_choice
 from pyramidai_mpi.cli.model_option import MODEL
@@ -42,17 +43,15 @@ from pyramidai_mpi.cli.tissue_option import parse_tissue
 from pyramidai_mpi.cli.window_options import window_options
 from pyramidai_mpi.export.formats import FORMATS, check_orders, orders_beside, parse_formats
 from pyramidai_mpi.process.stop import StopWish, parse_duration
-from pyramidai_mpi.run.selection import plan_outputs, select_slides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyramidai_mpi.base.hosts import Hosts
     from pyramidai_mpi.base.part import Part
     from pyramidai_mpi.base.settings import Windows
     from pyramidai_mpi.cli.network_options import Networks
     from pyramidai_mpi.export.formats import Format
-    from pyramidai_mpi.run.selection import SlideEntry
-
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _PATH = click.Path(path_type=Path, readable=False)
@@ -185,6 +184,7 @@ _PATH = click.Path(path_type=Path, readable=False)
     metavar="FORMAT,...",
     help=f"Then make these beside the result: {', '.join(map(str, FORMATS))}.",
 )
+@host_options
 @click.option("--slide-sha256", is_flag=True, help="Keep the SHA-256 of the whole slide file in the result.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files, and begin anew.")
 @click.option(
@@ -238,6 +238,7 @@ def command(
     policy: str,
     seed: int,
     networks: Networks,
+    hosts: Hosts,
     writer: str,
     reader: str,
     odd_levels: str,
@@ -305,6 +306,7 @@ def command(
         Schedule(policy, seed, batch_size, read_ahead, audit),
         Mode(mode),
         windows,
+        hosts,
     )
     formats, own = parse_formats(export), None if part is None else parse_part(part)
     if wrong_word is not None and launched_size() == 1:
@@ -318,11 +320,14 @@ def command(
         from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
         from pyramidai_mpi.ranks.alike import agree_on_folder
         from pyramidai_mpi.ranks.collectives import on_all, on_rank0
+        from pyramidai_mpi.run.sent_files import SentFiles
         from pyramidai_mpi.store.files.placing import make_folder
 
         set_up_logging(comm.rank, "debug" if verbose else "warning" if quiet else log_level)
-        agree_on_words(comm, wrong_word)
-        found = on_all(comm, lambda: _Found.by(slides, table, output, results_dir, model, own))
+        agree_on_words(comm, wrong_word, only_rank0=hosts.send_slide)
+        selection = find_slides(comm, slides, table, hosts)
+        where = find_model_of_run(comm, model, hosts)
+        found = on_all(comm, lambda: FoundSlides.by(selection, where, output, results_dir, own))
         each = on_all(comm, lambda: found.settings(asked))
         if own is not None:
             check_exports(comm, formats, is_cohort=found.is_cohort)
@@ -331,79 +336,19 @@ def command(
         if results_dir is not None:
             # by rank 0, before any other looks: a host would remember for a while that there was none
             on_rank0(comm, lambda: make_folder(results_dir, "--results-dir"))
-        agree_on_folder(comm, each[0].output.path.parent)  # before rank 0 looks for all at what lies there
+        if not hosts.are_apart:
+            agree_on_folder(comm, each[0].output.path.parent)  # before rank 0 looks for all at what lies there
         on_rank0(comm, lambda: _check_targets(each, formats, table))
-        run = partial(
-            run_several if found.is_cohort else run_one,
-            formats=formats,
-            stop=stop,
-            bar_wanted=not (no_progress or quiet),
-            advice_wanted=ranks is None and not quiet and comm.size == 1,
-        )
-        return run_through_losses(comm, each, run)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What the words of a command line stand for on this host: slides, the results' files and the model."""
-
-    entries: tuple[SlideEntry, ...]
-    n_slides: int
-    outputs: tuple[Path, ...]
-    is_cohort: bool
-    model: Path
-    part: Part | None = None
-
-    @classmethod
-    def by(
-        cls,
-        slides: Sequence[Path],
-        table: Path | None,
-        output: Path | None,
-        results_dir: Path | None,
-        model: Path | None,
-        part: Part | None = None,
-    ) -> _Found:
-        """Look; of several slides, only those of the part count.
-
-        Raises
-        ------
-        UsageError, InputError
-            There is no slide, no model, or there are several slides for one result.
-        """
-        from pyramidai_mpi.models.shipped import find_model
-
-        selection = select_slides(slides, table)
-        entries, n_slides = selection.entries, len(selection.entries)
-        if output is not None and selection.is_cohort:
-            raise UsageError("-o names the result of a single slide; use --results-dir for those of several")
-        names = [entry.name for entry in entries]
-        outputs = plan_outputs([entry.slide for entry in entries], output, results_dir, names)
-        if part is not None and selection.is_cohort:
-            entries, outputs = tuple(part.share(entries)), [*part.share(outputs)]
-        elif part is not None:
-            outputs = [part.name_of(path) for path in outputs]
-        return cls(entries, n_slides, tuple(outputs), selection.is_cohort, find_model(model), part)
-
-    def settings(self, asked: RunSettings) -> list[RunSettings]:
-        """Settings of every slide's run.
-
-        Raises
-        ------
-        UsageError
-            What is asked cannot be of several slides, or not with what the table says.
-        """
-        if self.is_cohort and asked.output.writer == "mpio":
-            raise UsageError("--writer mpio is for a single slide: of several, each is written by its owner")
-        asked.slide.regions.check_for_several(self.n_slides)
-        share, part = (self.part, None) if self.is_cohort else (None, self.part)
-        return [
-            replace(
-                asked.with_model(path=self.model).with_output(path=path, leave_finished=self.is_cohort, share=share),
-                slide=replace(asked.slide, path=entry.slide, mpp=entry.mpp or asked.slide.mpp, part=part),
+        with SentFiles(hosts) as sent:
+            run = partial(
+                run_several if found.is_cohort else run_one,
+                sent=sent,
+                formats=formats,
+                stop=stop,
+                bar_wanted=not (no_progress or quiet),
+                advice_wanted=ranks is None and not quiet and comm.size == 1,
             )
-            for entry, path in zip(self.entries, self.outputs, strict=True)
-        ]
+            return run_through_losses(comm, each, run, sent.close)
 
 
 def _check_targets(each: Sequence[RunSettings], formats: Sequence[Format], table: Path | None) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pyramidai_mpi.process.stop import StopWish
     from pyramidai_mpi.run.file_pool import FileOutcome
     from pyramidai_mpi.run.progress import RunProgress
-    from pyramidai_mpi.run.run import RunReport, SlideOutcome
+    from pyramidai_mpi.run.report import RunReport, SlideOutcome
+    from pyramidai_mpi.run.sent_files import SentFiles
 
 log = logging.getLogger(__name__)
 
@@ -42,23 +43,40 @@ class PrintableFormatter(logging.Formatter):
 
 
 def run_through_losses(
-    comm: MPI.Intracomm, each: Sequence[RunSettings], run: Callable[[MPI.Intracomm, Sequence[RunSettings]], int]
+    comm: MPI.Intracomm,
+    each: Sequence[RunSettings],
+    run: Callable[[MPI.Intracomm, Sequence[RunSettings]], int],
+    before_leaving: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run; where the MPI lets ranks outlive each other, those that are left go on."""
+    """Run; where the MPI lets ranks outlive each other, those that are left go on.
+
+    Parameters
+    ----------
+    before_leaving
+        Called after losses, when nothing else that should happen at the end will.
+    """
+    import numpy as np
+
     from pyramidai_mpi.cli.session import leave_after_losses
+    from pyramidai_mpi.ranks.collectives import allgather
     from pyramidai_mpi.ranks.survival import through_losses
     from pyramidai_mpi.store.journal.folder import JournalFolder
 
-    def gone_on_with(settings: RunSettings) -> RunSettings:
-        # what --overwrite is to replace is written down in the journal, once there is one
-        fresh = settings.output.overwrite and not JournalFolder.of(settings.output.path).exists
-        return settings.with_output(resume=not fresh, overwrite=fresh)
-
     def attempt(left: MPI.Intracomm, again: bool) -> int:
-        return run(left, [gone_on_with(settings) for settings in each] if again else each)
+        if not again:
+            return run(left, each)
+        here = np.array([JournalFolder.of(settings.output.path).exists for settings in each])
+        are_begun = np.flatnonzero(allgather(left, here).any(axis=0))  # on any host's disk
+        gone_on_with = []
+        for slide, settings in enumerate(each):
+            # what --overwrite is to replace is written down in the journal, once there is one
+            fresh = settings.output.overwrite and slide not in are_begun
+            gone_on_with.append(settings.with_output(resume=not fresh, overwrite=fresh))
+        return run(left, gone_on_with)
 
     code, left = through_losses(comm, attempt, lambda line: log.error("%s", line))
     if left.size < comm.size:
+        before_leaving()
         leave_after_losses(code)
     return code
 
@@ -67,6 +85,7 @@ def run_one(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
     *,
+    sent: SentFiles,
     formats: Sequence[Format],
     stop: StopWish,
     bar_wanted: bool,
@@ -79,7 +98,7 @@ def run_one(
 
     view = choose_view(bar_wanted=bar_wanted, advice_wanted=advice_wanted) if comm.rank == 0 else None
     try:
-        report = run_slide(comm, each[0], view.show if view else None, stop)
+        report = run_slide(comm, each[0], view.show if view else None, stop, sent)
     finally:
         if view:
             view.close()
@@ -101,6 +120,7 @@ def run_several(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
     *,
+    sent: SentFiles,
     formats: Sequence[Format],
     stop: StopWish,
     bar_wanted: bool,
@@ -130,7 +150,7 @@ def run_several(
         records.slide_ended(outcome)
 
     try:
-        report = run_slides(comm, each, view.show if view else None, say_slide, stop, records.begin)
+        report = run_slides(comm, each, view.show if view else None, say_slide, stop, records.begin, sent)
     except PyramidError as error:
         records.end(error.exit_code)
         raise

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, NoReturn
 from pyramidai_mpi import __version__
 from pyramidai_mpi.base.errors import (
     ExitCode,
-    InternalError,
     PyramidError,
     StorageError,
     address_limit,
     exit_code_of,
     failure_report,
 )
-from pyramidai_mpi.cli.launcher import check_world_size
-from pyramidai_mpi.process.exit import say_before_leaving
+from pyramidai_mpi.cli.launcher import check_world_size, launched_rank, launched_size
+from pyramidai_mpi.cli.mpi_start import start_mpi
+from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, speaks_for_its_job
 from pyramidai_mpi.process.host import host_name, program_mark
 from pyramidai_mpi.process.stop import was_interrupted
+from pyramidai_mpi.process.watch import Watch
+from pyramidai_mpi.ranks.survival import can_survive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +54,7 @@ def mpi_session(farewell: str = "interrupted", arguments: Sequence[str] | None =
     arguments
         What this rank was started with, to be compared with the others'; see `tell_other_ranks`. None for whatever.
     """
-    comm = _start_mpi()
+    comm, watch = _start_mpi()
     check_world_size(comm.size)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # like Ctrl-C: leaves no half-written file behind and ends all ranks with the same code
@@ -62,7 +64,17 @@ def mpi_session(farewell: str = "interrupted", arguments: Sequence[str] | None =
         _check_addresses()
         if arguments is not None:
             _meet(comm, arguments)
-        yield comm
+        if watch is not None:
+            from pyramidai_mpi.ranks.watching import watch_each_other
+
+            watch_each_other(comm, watch)
+        try:
+            yield comm
+        except PyramidError as error:
+            if error.agreed:
+                _leave_together(comm, watch)
+            raise
+        _leave_together(comm, watch)
     except KeyboardInterrupt:
         _end_all_as_asked(comm, farewell)
     except PyramidError as error:
@@ -76,9 +88,12 @@ def mpi_session(farewell: str = "interrupted", arguments: Sequence[str] | None =
 
 
 def _end_all_as_asked(comm: MPI.Intracomm, farewell: str) -> NoReturn:
-    # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the one that was
+    # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the first one that was
     time.sleep(_LET_RANK_0_SPEAK_S if comm.rank else 0)
-    say_before_leaving(f"pyramidai: {farewell}\n")
+    if comm.size == 1 or speaks_for_its_job():
+        say_before_leaving(f"pyramidai: {farewell}\n")
+    else:
+        time.sleep(PATIENCE_S)  # the one that speaks ends the job, once its words are read
     _abort_job(comm, ExitCode.STOPPED)
 
 
@@ -88,7 +103,7 @@ def tell_other_ranks(arguments: Sequence[str], trouble: Exception) -> NoReturn:
     MPICH's launcher does not notice a rank that leaves before MPI has started. So it starts MPI for this, and does what
     the others do first in a session with the same `arguments`.
     """
-    comm = _start_mpi()
+    comm, _ = _start_mpi()
     if comm.size == 1:  # the launcher is of another MPI: nobody waits
         if isinstance(trouble, PyramidError):
             trouble.agreed = True
@@ -106,18 +121,47 @@ def leave_after_losses(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _start_mpi() -> MPI.Intracomm:
-    try:
-        from mpi4py import rc
+def leaves_after_losses() -> bool:
+    """Whether this process has outlived others of its job."""
+    if not can_survive():
+        return False
+    from mpi4py import MPI
 
-        rc.thread_level = "funneled"
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise InternalError(
-            f"no MPI library can be loaded ({' '.join(str(error).split())}); load your cluster's MPI module, "
-            "or: pip install 'pyramidai-mpi[mpi]'"
-        ) from error
-    return MPI.COMM_WORLD
+    from pyramidai_mpi.sched.transport import knows_of_a_loss
+
+    return MPI.Is_initialized() and not MPI.Is_finalized() and knows_of_a_loss(MPI.COMM_WORLD)
+
+
+def _leave_together(comm: MPI.Intracomm, watch: Watch | None) -> None:
+    """Wait until all have done what they had to, rank 0 its exports too, and watch no more. Collective.
+
+    MPI_Finalize waits for the others as well, but awake, and where nobody can watch.
+    """
+    if watch is None:
+        return
+    from pyramidai_mpi.sched.transport import is_loss
+    from pyramidai_mpi.sched.waiting import wait_until
+
+    try:
+        wait_until(comm.Ibarrier().Test)
+    except Exception as failure:
+        if not is_loss(failure):
+            raise
+    watch.end()
+
+
+def _start_mpi() -> tuple[MPI.Intracomm, Watch | None]:
+    """Start MPI; of several ranks each is watched from before that on, as it waits for all of them."""
+    who = f"rank {launched_rank()}, host {host_name()}"
+    watch = Watch(who, survives=can_survive()) if launched_size() > 1 else None
+    comm: MPI.Intracomm = start_mpi().COMM_WORLD
+    if comm.size == 1:
+        if watch is not None:
+            watch.end()
+        return comm, None
+    watch = watch or Watch(who, survives=can_survive())  # by a launcher that tells nothing
+    watch.mpi_has_started()
+    return comm, watch
 
 
 def _meet(comm: MPI.Intracomm, arguments: Sequence[str], trouble: PyramidError | None = None) -> None:
@@ -125,7 +169,6 @@ def _meet(comm: MPI.Intracomm, arguments: Sequence[str], trouble: PyramidError |
     if comm.size == 1:
         return
     from pyramidai_mpi.ranks.alike import agree_alike
-    from pyramidai_mpi.ranks.survival import can_survive
 
     facts = {
         "program": [f"{__version__} ({program_mark()})"],

@@ -106,6 +106,7 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "overlap": windows.overlap,
         "stride-mode": windows.mode,
         "time-limit": time_limit,
+        "scratch": settings.hosts.scratch,
     }
     switches = {
         "no-tissue": slide.regions.no_tissue,
@@ -117,6 +118,8 @@ def words_of(settings: RunSettings, time_limit: str | None) -> list[str]:
         "accept-mixed": output.accept_mixed,
         "allow-approximate": windows.allow_approximate,
         "no-compiled-cache": not model.compiled_cache,
+        "own-disks": settings.hosts.own_disks,
+        "send-slide": settings.hosts.send_slide,
     }
     return [
         "run",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.run.run import RunReport
+    from pyramidai_mpi.run.report import RunReport
 
 
 def summary_lines(settings: RunSettings, report: RunReport) -> Iterator[str]:

@@ -96,6 +96,8 @@ def _take_in(context: click.Context, _option: click.Parameter, path: Path | None
             known[name].type_cast_value(context, value)
         except click.UsageError as error:
             raise InputError(f"{path}: {name}: {error.message}") from error
+        except (ValueError, OverflowError) as error:  # a name with a zero byte, a number beyond all numbers
+            raise InputError(f"{path}: {name}: {error}; expected what the option --{name} takes") from error
     context.default_map = {str(known[name].name): value for name, value in values.items()}
     return path
 
@@ -111,7 +113,7 @@ def _check_kind(path: Path, name: str, option: click.Option, value: Any) -> None
     if option.is_flag:
         is_right, expected = isinstance(value, bool | str), "true or false"
     elif isinstance(option.type, click.types.IntParamType):
-        is_right = isinstance(value, str) or float(value).is_integer()
+        is_right = isinstance(value, int | str) or float(value).is_integer()
         is_right, expected = is_right and not isinstance(value, bool), "a whole number"
     elif isinstance(option.type, click.types.FloatParamType):
         is_right, expected = not isinstance(value, bool), "a number"
@@ -124,12 +126,9 @@ def _check_kind(path: Path, name: str, option: click.Option, value: Any) -> None
 
 
 def _of_yaml(path: Path, text: str) -> dict[str, Any]:
-    import yaml
+    from pyramidai_mpi.models.description import read_yaml
 
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is no YAML: {' '.join(str(error).split())[:200]}") from error
+    found = read_yaml(path, text)
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected lines such as learning-rate: 0.001")
     values: dict[str, Any] = {}

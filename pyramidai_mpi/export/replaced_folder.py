@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import OutputExistsError
-from pyramidai_mpi.store.files.placing import check_folder, flush_folder, storage_errors, sweep, temporary_name
+from pyramidai_mpi.store.files.placing import (
+    check_folder,
+    check_replaceable,
+    flush_folder,
+    storage_errors,
+    sweep,
+    temporary_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +84,8 @@ class FolderKind:
                 raise OutputExistsError(f"{folder}: holds something else than {self.title}; name another folder")
         if not overwrite:
             raise OutputExistsError(f"{folder}: exists already; use --overwrite to replace it or name another folder")
+        check_replaceable(folder)
+        check_folder(folder)  # or what it holds could not be removed
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pyramidai_mpi.base.damage import damage_and
 from pyramidai_mpi.base.errors import InputError, input_errors
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 YAML_NAME = "model.yaml"
 _MAX_YAML_BYTES = 1 << 20
+_MOST_LETTERS = 400
 
 
 def read_description(folder: Path) -> tuple[str, Any]:
@@ -37,12 +39,30 @@ def read_description(folder: Path) -> tuple[str, Any]:
         raise InputError(f"{path}: larger than 1 MiB, so it is no model description")
     try:
         text = raw.decode("utf-8")
-        document = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except ValueError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from error
+    return text, read_yaml(path, text)
+
+
+def read_yaml(path: Path, text: str) -> Any:
+    """What YAML says, without aliases, repeated keys and keys that are no text.
+
+    Parameters
+    ----------
+    path
+        Where it is from, for messages.
+
+    Raises
+    ------
+    InputError
+        It is no sound YAML, or has any of these.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except damage_and(yaml.YAMLError) as error:
         # values such as 2001-99-99 or !!bool maybe meet PyYAML's constructors, which raise whatever they meet
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:_MOST_LETTERS] or type(error).__name__
         raise InputError(f"{path}: not valid YAML: {reason}") from error
-    return text, document
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -27,10 +27,15 @@ def default_model() -> Path:
     return folder
 
 
-def find_model(asked: Path | None) -> Path:
+def find_model(asked: Path | None, *, may_be_elsewhere: bool = False) -> Path:
     """Folder of the model that is asked for by its folder, or by the name of a shipped one; None: the default.
 
     A folder of that name goes first. What has a folder in it is a path, and whoever opens it says what is wrong there.
+
+    Parameters
+    ----------
+    may_be_elsewhere
+        Whether it may be a folder that this host lacks.
 
     Raises
     ------
@@ -43,6 +48,8 @@ def find_model(asked: Path | None) -> Path:
     if os.sep in name or os.path.lexists(asked):
         return asked
     shipped = shipped_models()
+    if name not in shipped and may_be_elsewhere:
+        return asked
     if name not in shipped:
         near = nearest_name(name, shipped)
         meant = f"did you mean {near!r}?" if near else "see: pyramidai models list"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from pyramidai_mpi.base.argument_types import check_switches
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import UsageError
 from pyramidai_mpi.patches import group_order
@@ -77,6 +78,8 @@ class PatchDataset:
         When a file cannot be read, keeps no pixels, or differs from the first in size, spacing (2 %) or labels.
     UsageError
         When there is no such label, or a file is named twice.
+    TypeError
+        A switch is neither True nor False.
 
     Examples
     --------
@@ -94,6 +97,7 @@ class PatchDataset:
         transform: Transform | None = None,
         group: int | None = None,
     ) -> None:
+        check_switches(with_info=with_info, **({} if unknown is None else {"unknown": unknown}))
         kind, chosen = read_chosen(files_named(files), group)
         self._begin(kind, with_labels(kind, chosen, labels, unknown), transform, with_info=with_info)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.damage import damage_and
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.slides.readers.pixel_kinds import turned_upright
 from pyramidai_mpi.slides.readers.tile_codecs import decode_picture, jpeg_decoder, raw_decoder
@@ -24,7 +24,6 @@ FORMATS = ("PNG", "JPEG", "TIFF")
 
 _ORIENTATION = 274
 _COLOURS = frozenset({"RGB", "RGBA", "P", "PA"})
-_WHAT_PILLOW_RAISES = (OSError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError)
 
 
 class PatchPictures:
@@ -119,7 +118,7 @@ def decode_file(data: bytes, size: tuple[int, int]) -> RgbArray:
             raise
         except UnidentifiedImageError as error:  # says the address of an object
             raise ValueError("is no PNG, JPEG or TIFF that can be read") from error
-        except (*_WHAT_PILLOW_RAISES, Image.DecompressionBombError, struct.error) as error:
+        except damage_and(Image.DecompressionBombError) as error:
             raise ValueError(" ".join(str(error).split())[:200]) from error
     if pixels.shape != (size[1], size[0], 3) or pixels.dtype != np.uint8:
         raise ValueError(f"decoded to {pixels.shape} {pixels.dtype}")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import errno
 import fcntl
 import gc
 import os
+import socket
 import stat
 import sys
 import termios
@@ -50,6 +52,25 @@ def wait_until_read(stream: object) -> None:
     except (OSError, ValueError, AttributeError):  # closed, replaced, or a pipe that cannot be asked
         return
     time.sleep(_PASSING_ON_S)
+
+
+def speaks_for_its_job() -> bool:
+    """Whether this process is the first of its job on this host that asks; it stays that as long as it lives.
+
+    A launcher tells all ranks to stop, and each would say so. Ranks of a host are children of one process, unless each
+    is in a container. What they share is the name of a socket, which the system forgets with the process.
+    """
+    numbers = ""  # those of another container's processes are not ours
+    with contextlib.suppress(OSError):
+        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - its text names no file
+    name = f"\0pyramidai-{os.getuid()}-{os.getppid()}-{numbers}"
+    try:
+        mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        mark.bind(name)
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+    mark.detach()  # closed by the end of the process alone
+    return True
 
 
 def tell_launcher_of_mpich(code: int) -> bool:

@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -69,11 +70,17 @@ def library_versions() -> dict[str, str]:
 
     OpenSlide may come from the system, onnxruntime by another name.
     """
+    return dict(_versions_found())
+
+
+@cache
+def _versions_found() -> tuple[tuple[str, str], ...]:
+    """Looked for once: of many slides each asks, and every look reads a dozen files."""
     versions = {}
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    return versions
+    return tuple(versions.items())
 
 
 def program_mark() -> str:

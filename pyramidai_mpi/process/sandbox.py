@@ -5,12 +5,17 @@ job with it. The child works under limits of time and memory; whatever becomes o
 last that the child wrote to stderr. A crash and a limit of time speak against the file; an exception that nobody
 foresaw, a library that is not there and a want of memory do not. Nor does a crash where the system grants fewer
 addresses than the trial would (``ulimit -v``, which SGE's h_vmem sets): libraries in C crash for want of them, too.
+
+A child ends with its parent, whatever ends that: the system closes the parent's end of a pipe, and tells the child so
+by a signal, which needs no thread of the child's to come to its turn.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -73,16 +78,19 @@ class Trial:
         # A terminal and SLURM signal all processes of a job: who stops a run has not shown that its slide is bad.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         stderr, its_end = os.pipe()
+        held_by_child, held_here = os.pipe()
+        self._lifeline = os.fdopen(held_here, "wb", buffering=0)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", program, str(seconds), str(self._memory_bytes), *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=held_by_child,
                 stdout=subprocess.PIPE,
                 stderr=its_end,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.close(its_end)
+            os.close(held_by_child)
         self._answer: str | None = None
         self._stderr = b""
         # at once, or a child that writes more than a pipe holds would wait for `check`
@@ -97,6 +105,7 @@ class Trial:
     ) -> None:
         self._process.kill()
         self._process.communicate()
+        self._lifeline.close()
 
     def check(self) -> str:
         """Wait for the end; returns the child's answer, see `run_under_limits`.
@@ -122,6 +131,7 @@ class Trial:
             self._process.kill()
             said, _ = self._process.communicate()
             in_time = False
+        self._lifeline.close()
         code = self._process.returncode
         if code == ExitCode.OK:
             self._answer = os.fsdecode(said)
@@ -181,6 +191,7 @@ def run_under_limits(work: Callable[[list[str]], str | None]) -> None:
     passed on; of any other exception the traceback goes to stderr.
     """
     seconds, memory_bytes, *arguments = sys.argv[1:]
+    _end_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     signal.alarm(int(seconds))  # also when nobody waits for us any more
@@ -200,3 +211,14 @@ def run_under_limits(work: Callable[[list[str]], str | None]) -> None:
     sys.stdout.buffer.write(os.fsencode(said))
     sys.stdout.flush()
     os._exit(code)  # no library's destructors: they are not what is tried
+
+
+def _end_with_parent() -> None:
+    """Have SIGIO, which nobody here waits for, end this process once no other end of the pipe at stdin is left."""
+    stdin = sys.stdin.fileno()
+    fcntl.fcntl(stdin, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(stdin, fcntl.F_SETFL, fcntl.fcntl(stdin, fcntl.F_GETFL) | os.O_ASYNC)
+    state = select.poll()
+    state.register(stdin, 0)
+    if any(event & select.POLLHUP for _, event in state.poll(0)):  # it has ended meanwhile
+        os._exit(ExitCode.INTERNAL)

@@ -98,7 +98,8 @@ def agree_on_folder(comm: MPI.Intracomm, folder: Path) -> None:
     name, _, first_host = shared.decode().partition(" ")
     try:
         another = StorageError(
-            f"{folder}: is another folder here than with rank 0 on host {first_host}; results need one that all see"
+            f"{folder}: is another folder here than with rank 0 on host {first_host}; results need one that all see, "
+            "or --own-disks"
         )
         agree(comm, None if not name or _appears(folder / name) else another)
     finally:

@@ -195,10 +195,23 @@ def gather_records(comm: MPI.Intracomm, records: npt.NDArray[np.void]) -> npt.ND
 
 def gather_messages(comm: MPI.Intracomm, messages: Sequence[bytes]) -> list[bytes]:
     """All ranks' messages on rank 0, in rank order; none on the others. Collective."""
+    gathered = _gathered(comm, messages)
+    return [] if gathered is None else _unpacked(gathered)
+
+
+def share_messages(comm: MPI.Intracomm, messages: Sequence[bytes]) -> list[bytes]:
+    """All ranks' messages on all ranks, in rank order. Collective."""
+    return _unpacked(share_bytes(comm, _gathered(comm, messages)))
+
+
+def _gathered(comm: MPI.Intracomm, messages: Sequence[bytes]) -> bytes | None:
     packed = b"".join(len(message).to_bytes(8, "little") + message for message in messages)
     everything = gather_records(comm, np.frombuffer(packed, np.dtype([("byte", "u1")])))
+    return None if everything is None else everything.tobytes()
+
+
+def _unpacked(rest: bytes) -> list[bytes]:
     found: list[bytes] = []
-    rest = b"" if everything is None else everything.tobytes()
     at = 0
     while at < len(rest):
         end = at + 8 + int.from_bytes(rest[at : at + 8], "little")

@@ -15,6 +15,8 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 from pyramidai_mpi.base.errors import PyramidError
+from pyramidai_mpi.process.watch import Watch
+from pyramidai_mpi.ranks.watching import watch_each_other
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +65,8 @@ def through_losses(
     while True:
         value, error, is_through = None, None, False
         try:
+            if again and Watch.of_this_process is not None:
+                watch_each_other(comm, Watch.of_this_process)
             value = attempt(comm, again)
             is_through = True
         except PyramidError as caught:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ from pyramidai_mpi.run.parts import part_record
 from pyramidai_mpi.run.patch_content import content_of
 from pyramidai_mpi.run.pool.workload import SlideOpener
 from pyramidai_mpi.run.resume import begin_slide
+from pyramidai_mpi.run.sent_files import SentFiles
 from pyramidai_mpi.run.start import check_start, content_words, private
 from pyramidai_mpi.slides.identity import slide_quickhash
 from pyramidai_mpi.store.patches.origins import Origins
@@ -71,6 +72,7 @@ def extract_patches(
     order: PatchOrder,
     report_slide: Callable[[FileOutcome], None] = lambda _outcome: None,
     stop: StopWish | None = None,
+    sent: SentFiles | None = None,
 ) -> tuple[FileOutcome, ...] | None:
     """Extract patches of slides as one pool of work and write a file for each. Collective.
 
@@ -86,6 +88,8 @@ def extract_patches(
         Called on rank 0 for each slide as it ends.
     stop
         Says whether to stop early; None for never.
+    sent
+        As of `run.run_slides`.
 
     Returns
     -------
@@ -99,15 +103,19 @@ def extract_patches(
     PyramidError
         The same on all ranks, for what concerns all slides.
     """
-    with private(comm) as own:
-        check_start(own, each)
+    with private(comm) as own, nullcontext(sent) if sent is not None else SentFiles(each[0].hosts) as files:
+        ranks = check_start(own, each)
         if own.size > 1:
             agree_alike(own, _facts_of_start(order))
         origins = on_all(own, lambda: Origins() if order.origins is None else Origins.read(order.origins))
         if own.rank == 0:
             _warn_of_unknown(order, origins, each)
         made = _Patches(each, order, origins)
-        return FilePool(own, each, made, report_slide, stop or StopWish()).to_the_end()
+
+        def bring(slides: Sequence[int]) -> None:
+            made.each = files.with_slides(own, each, slides)
+
+        return FilePool(own, each, made, report_slide, stop or StopWish(), ranks=ranks, bring=bring).to_the_end()
 
 
 def _facts_of_start(order: PatchOrder) -> dict[str, list[str]]:
@@ -137,12 +145,13 @@ class _Patches:
     def __init__(self, each: Sequence[RunSettings], order: PatchOrder, origins: Origins) -> None:
         self.analysis = Extract(order)
         self.units = "patches"
+        self.each = each
         self.opener = SlideOpener(
-            lambda slide: describe_cells(each[slide].slide, order),
-            lambda slide, description: follow_cells(each[slide].slide, order, description),
-            lambda slide: str(each[slide].slide.path),
+            lambda slide: describe_cells(self.each[slide].slide, order),
+            lambda slide, description: follow_cells(self.each[slide].slide, order, description),
+            lambda slide: str(self.each[slide].slide.path),
         )
-        self._each, self._order, self._origins = each, order, origins
+        self._order, self._origins = order, origins
 
     def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
         """See that the file there holds what this extraction would make."""
@@ -178,7 +187,7 @@ class _Patches:
 
     def finisher(self, journals: Journals, locks: dict[int, OutputLock], ranks: npt.NDArray[np.void]) -> _Finisher:
         """See `file_pool.Finisher`."""
-        return _Finisher(self._each, self.analysis, self._origins, journals, locks, ranks)
+        return _Finisher(self.each, self.analysis, self._origins, journals, locks, ranks)
 
 
 class _Finisher:

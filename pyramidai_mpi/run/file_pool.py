@@ -10,9 +10,11 @@ import numpy as np
 from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.process.stop import StopWish, stopped_error
 from pyramidai_mpi.ranks.collectives import allgather
+from pyramidai_mpi.ranks.disks import RanksByDisk
 from pyramidai_mpi.run.assemble import hosts_of_ranks
 from pyramidai_mpi.run.left_to_do import slides_left
 from pyramidai_mpi.run.output import check_names, finished_output, lock_output
+from pyramidai_mpi.run.own_disks import JournalDisks
 from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.run.pool.pool import PoolJob, run_pool
 from pyramidai_mpi.run.progress import ProgressReport
@@ -135,6 +137,10 @@ class FilePool:
         Says whether to stop early.
     show
         Told on rank 0 how far they are, from time to time; None for nobody.
+    ranks
+        Which of them see the same folder; None where all do.
+    bring
+        Called with the slides that are left to do, before they are: sees that all ranks have them. Collective.
     """
 
     def __init__(
@@ -145,6 +151,8 @@ class FilePool:
         report_slide: Callable[[FileOutcome], None],
         stop: StopWish,
         show: Callable[[RunProgress], None] | None = None,
+        ranks: RanksByDisk | None = None,
+        bring: Callable[[Sequence[int]], None] = lambda _slides: None,
     ) -> None:
         self._comm, self._each, self._made, self._stop = comm, each, made, stop
         self._report_slide = report_slide
@@ -152,6 +160,9 @@ class FilePool:
         self._outcomes: dict[int, FileOutcome] = {}
         self._locks: dict[int, OutputLock] = {}
         self._watch = LockWatch()
+        ranks = ranks or RanksByDisk.together(comm.rank, comm.size)
+        self._bring = bring
+        self._disks = JournalDisks(comm, ranks, each, self._watch)
 
     def to_the_end(self) -> tuple[FileOutcome, ...] | None:
         """Slides that are left to do, the pool, and how all have ended, on rank 0. Collective.
@@ -166,15 +177,17 @@ class FilePool:
         comm = self._comm
         ranks = hosts_of_ranks(comm)
         try:
-            slides = slides_left(comm, self._each, self._watch, self._end_before, self._ended)
+            slides = slides_left(comm, self._each, self._disks, self._watch, self._end_before, self._ended)
             if len(slides):
+                self._bring(slides.tolist())
                 self._do(slides, ranks)
-            elif comm.rank == 0 and self._each[0].output.resume:
+            elif self._disks.ranks.leads and self._each[0].output.resume:
                 # a start that was killed after its last slide's end may have left them
                 self._shared.remove_files(self._watch)
         finally:
             for lock in self._locks.values():
                 lock.release()
+            self._disks.close()
         return tuple(self._outcomes[slide] for slide in range(len(self._each))) if comm.rank == 0 else None
 
     @property
@@ -190,11 +203,13 @@ class FilePool:
                 line = f"{settings.slide.path.name}: is there already, complete: {settings.output.path}"
                 return SlideEnd(code, line, was_finished=True)
             self._made.check_target(settings)
-            if len(self._each) == 1 or OutputLock.is_there(settings.output.path):
+            is_left = OutputLock.is_there(settings.output.path) or self._disks.has_left(slide)
+            if len(self._each) == 1 or is_left:
                 # to wait for one that a killed run may have left, now rather than while others wait for answers
                 self._locks[slide] = lock_output(settings, patient=True, watch=self._watch)
             else:
                 check_names(settings)
+            self._disks.adopt(slide)
         except Exception as error:
             return SlideEnd.by(error, str(settings.slide.path))
         return None
@@ -208,7 +223,8 @@ class FilePool:
     def _do(self, slides: npt.NDArray[np.int64], ranks: npt.NDArray[np.void]) -> None:
         """Do the slides that are left. Collective."""
         each, made = self._each, self._made
-        journals = read_journals(self._comm, [each[slide] for slide in slides], made.analysis, watch=self._watch)
+        left = [each[slide] for slide in slides]
+        journals = read_journals(self._comm, left, made.analysis, watch=self._watch, disks=self._disks)
         try:
             finisher = made.finisher(journals, self._locks, ranks)
             self._progress.tiles_begin(all_follow=True)
@@ -227,7 +243,7 @@ class FilePool:
                 n_ended = sum(bool(outcome.line) for outcome in self._outcomes.values())  # others go on in another pool
                 said = f"{n_ended} of {len(each)} slides have ended, {n_done} {made.units} of others are kept"
                 raise stopped_error(said, self._stop.reason)
-            if self._comm.rank == 0:
+            if self._disks.ranks.leads:
                 journals.remove_shared()
         finally:
             journals.close()

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from pyramidai_mpi.base.settings import RunSettings
+    from pyramidai_mpi.run.own_disks import JournalDisks
     from pyramidai_mpi.store.files.lock import LockWatch
 
 
 def slides_left(
     comm: MPI.Intracomm,
     each: Sequence[RunSettings],
+    disks: JournalDisks,
     watch: LockWatch,
     end_before: Callable[[int], SlideEnd | None],
     ended: Callable[[int, SlideEnd], None],
@@ -31,27 +33,36 @@ def slides_left(
 
     Parameters
     ----------
+    disks
+        Who sees the results' folder.
     watch
         Takes what is seen of the locks of other starts.
     end_before
-        How a slide ends before anything is done, None where there is something to do. Ranks share the slides.
+        How a slide ends before anything is done, None where there is something to do. The ranks that see the folder
+        share the slides.
     ended
         Called on rank 0 for each that ends.
     """
     ends = []
     left = np.zeros(len(each), np.int64)
-    own = range(comm.rank, len(each), comm.size)
+    own = disks.ranks.owned(len(each))
     for slide in own:  # all before the first is waited for: their minutes pass at once
         watch.look(each[slide].output.path)
     if comm.rank == 0:
         JournalFolder.shared_beside(each[0].output.path).watch_starts(watch)
+    disks.look()
     for slide in own:
         end = end_before(slide)
         if end is None:
             left[slide] = 1
         else:
             ends.append(encode(Kind.DONE, slide, end.to_bytes()))
+    finished = []
     for message in gather_messages(comm, ends):
         _, slide, payload = decode(message)
-        ended(slide, SlideEnd.from_bytes(payload))
+        end = SlideEnd.from_bytes(payload)
+        ended(slide, end)
+        if end.was_finished:
+            finished.append(slide)
+    disks.tidy(finished)
     return np.flatnonzero(allgather(comm, left).sum(axis=0))

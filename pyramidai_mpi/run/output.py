@@ -98,6 +98,7 @@ def check_names(settings: RunSettings) -> None:
         raise OutputExistsError(
             f"{folder.path}: an earlier run was not finished; go on from it with --resume, or use --overwrite"
         )
+    folder.check_rights()
 
 
 def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | None:

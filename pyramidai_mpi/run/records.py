@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.run.run import RunReport, SlideOutcome
+    from pyramidai_mpi.run.report import RunReport, SlideOutcome
 
 METADATA_FORMAT = "pyramidai-run-metadata/1"
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.pyramid.rule import TileRule
     from pyramidai_mpi.run.facts import Facts
+    from pyramidai_mpi.run.own_disks import JournalDisks
     from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
     from pyramidai_mpi.store.journal.manifest import Manifest
 
@@ -65,9 +66,11 @@ class Journals:
     record_format
         Of all of them.
     lock
-        Of this start where it lies in the shared folder, on rank 0.
+        Of this start where it lies in the shared folder, on the rank in charge of a disk.
     watch
         What was seen of the locks of other starts.
+    disks
+        On whose disks all that is; None where all ranks see the same folder.
     """
 
     shared: JournalFolder
@@ -78,6 +81,7 @@ class Journals:
     record_format: RecordFormat
     lock: OutputLock | None = None
     watch: LockWatch | None = None
+    disks: JournalDisks | None = None
 
     def of_rank(self, rank: int) -> Path:
         """A rank's file of this start."""
@@ -88,7 +92,7 @@ class Journals:
         return SlideFrames(self.files, self.frames[self.frames["slide"] == tag], self.record_format)
 
     def remove_shared(self) -> None:
-        """Remove the files that several slides shared, once no slide needs them. Rank 0 calls it, at the end."""
+        """Remove the files that several slides shared, once no slide needs them, on the disk of the rank that calls."""
         self.close()
         self.shared.remove_files(self.watch)
 
@@ -105,6 +109,7 @@ def read_journals(
     *,
     in_own_folder: bool = False,
     watch: LockWatch | None = None,
+    disks: JournalDisks | None = None,
 ) -> Journals:
     """Find what earlier starts have done of these slides, where a run is to go on from that. Collective.
 
@@ -120,6 +125,8 @@ def read_journals(
         closed theirs; else in the folder that slides share, also where one of several is left.
     watch
         What rank 0 has seen of the locks of other starts.
+    disks
+        Who sees which folder; None where all ranks see the same.
 
     Raises
     ------
@@ -140,30 +147,43 @@ def read_journals(
             start, lock = home.begin_start()
         else:
             start = home.next_start()
-        folders = [JournalFolder.of(settings.output.path) for settings in each if settings.output.resume]
         found = [folder for folder in [shared, *folders] if folders and folder.exists]
         files = [os.fsdecode(folder.path / name) for folder in found for name in folder.files()]
         return json.dumps([start, files]).encode()
 
+    folders = [JournalFolder.of(settings.output.path) for settings in each if settings.output.resume]
     try:
+        if disks is not None and folders:
+            disks.gather(folders, shared)
         start, names = json.loads(share_bytes(comm, on_rank0(comm, look)))
+        if disks is not None and home is shared:
+            lock = disks.begin_start(shared, start) or lock
         files = tuple(Path(name) for name in names)
-        frames = _scan(comm, files, record_format)
+        frames = _scan(comm, files, record_format, _readers(comm, disks))
     except BaseException:
         if lock is not None:
             lock.release()
         raise
-    return Journals(shared, home, start, files, frames, record_format, lock, watch)
+    return Journals(shared, home, start, files, frames, record_format, lock, watch, disks)
 
 
-def _scan(comm: MPI.Intracomm, files: Sequence[Path], record_format: RecordFormat) -> npt.NDArray[np.void]:
-    """Frames of all files, known to all ranks. Collective."""
+def _readers(comm: MPI.Intracomm, disks: JournalDisks | None) -> Sequence[int]:
+    """Ranks that see the files."""
+    return range(comm.size) if disks is None else disks.ranks.home
+
+
+def _scan(
+    comm: MPI.Intracomm, files: Sequence[Path], record_format: RecordFormat, readers: Sequence[int]
+) -> npt.NDArray[np.void]:
+    """Frames of all files, which some ranks read, known to all. Collective."""
     scanned = [np.empty(0, FRAME_DTYPE)]
     error = None
     try:
         # consecutive files a rank, so that all ranks' in their order are all files in theirs
-        first, last = (len(files) * rank // comm.size for rank in (comm.rank, comm.rank + 1))
-        scanned += [scan_file(files[number], number, record_format) for number in range(first, last)]
+        if comm.rank in readers:
+            place = readers.index(comm.rank)
+            first, last = (len(files) * n // len(readers) for n in (place, place + 1))
+            scanned += [scan_file(files[number], number, record_format) for number in range(first, last)]
     except PyramidError as caught:
         error = caught
     agree(comm, error)
@@ -185,6 +205,8 @@ class SlideOutput:
         Whether the result is to replace a file that is there.
     attributes
         What `/execution` is to say of what decides the result.
+    manifest
+        Of the journal.
     """
 
     path: Path
@@ -192,6 +214,7 @@ class SlideOutput:
     folder: JournalFolder
     replaces: bool
     attributes: Mapping[str, str | int | float]
+    manifest: bytes
 
     def close(self) -> None:
         """Let go of the lock."""
@@ -258,7 +281,14 @@ def begin_slide(
         tag,
         resumption.frontier,
         _restored(frames, resumption.kept),
-        SlideOutput(settings.output.path, lock, folder, manifest.replaces is not None, attributes_of(facts, mixed)),
+        SlideOutput(
+            settings.output.path,
+            lock,
+            folder,
+            manifest.replaces is not None,
+            attributes_of(facts, mixed),
+            manifest.to_bytes(),
+        ),
     )
 
 

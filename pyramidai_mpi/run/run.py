@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalErro
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.stop import StopWish, stopped_error
-from pyramidai_mpi.pyramid.metrics import busiest_over_ideal, speedup_in_tiles, tiles_against_reference
+from pyramidai_mpi.pyramid.metrics import busiest_over_ideal
 from pyramidai_mpi.ranks.collectives import allgather, gather_records, on_rank0
 from pyramidai_mpi.run.aggregation import gathered_features, keeps_features, most_tiles_of
 from pyramidai_mpi.run.assemble import hosts_of_ranks, rank_record
@@ -33,14 +34,17 @@ from pyramidai_mpi.run.networks import (
 )
 from pyramidai_mpi.run.opening import describe, follow
 from pyramidai_mpi.run.output import check_names, finished_before, lock_output
+from pyramidai_mpi.run.own_disks import JournalDisks
 from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.run.pool.pool import PoolJob, open_by_all, run_pool
 from pyramidai_mpi.run.pool.workload import SlideOpener
 from pyramidai_mpi.run.progress import PhaseClock, ProgressReport
+from pyramidai_mpi.run.report import RunReport, SlideOutcome
 from pyramidai_mpi.run.resume import read_journals
+from pyramidai_mpi.run.sent_files import SentFiles
 from pyramidai_mpi.run.shared_passes import load_passes
 from pyramidai_mpi.run.stain import share_stain_engine
-from pyramidai_mpi.run.start import check_start, private
+from pyramidai_mpi.run.start import check_start, compare_whole_slides, private
 from pyramidai_mpi.run.strides import in_small_batches, plan_levels_of_run
 from pyramidai_mpi.run.write import choose_parallel, locate_features, write_result
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
@@ -57,86 +61,15 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.engines.on_demand import EngineOnDemand
     from pyramidai_mpi.models.package import ModelPackage
     from pyramidai_mpi.process.sandbox import Trial
+    from pyramidai_mpi.ranks.disks import RanksByDisk
     from pyramidai_mpi.run.pool.pool import PoolOutcome
     from pyramidai_mpi.run.progress import RunProgress
     from pyramidai_mpi.run.resume import Journals
     from pyramidai_mpi.run.strides import LevelPlan
     from pyramidai_mpi.store.results.result import Result
-    from pyramidai_mpi.store.results.summary import SlideAccount
 
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class SlideOutcome:
-    """How one slide ended; fields as in `messages.SlideEnd`."""
-
-    settings: RunSettings
-    exit_code: ExitCode
-    line: str
-    account: SlideAccount | None = None
-    was_finished: bool = False
-
-    @property
-    def warning(self) -> str:
-        """What of the slide its result did not look at, see `pyramid.looked_at`; empty for nothing."""
-        return "" if self.account is None else self.account.warning
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it has its result, if with unreadable tiles: not where no tile could be read."""
-        return self.exit_code in {ExitCode.OK, ExitCode.TILES_FAILED}
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What rank 0 can say of a finished run.
-
-    Attributes
-    ----------
-    outcomes
-        One a slide, in the order given.
-    wall_s
-        Seconds from start to the last file in its place.
-    balance
-        Busiest rank's working time over the mean, all slides together.
-    only_result
-        The result as it was written, of a run of one slide; None of several, or where an earlier start had finished it.
-    """
-
-    outcomes: tuple[SlideOutcome, ...]
-    wall_s: float
-    balance: float = 1.0
-    only_result: Result | None = None
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """A line for each slide of which nothing, or nothing at level 0, was looked at."""
-        return tuple(f"{one.settings.slide.path.name}: {one.warning}" for one in self.outcomes if one.warning)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """4 when slides failed, 3 when tiles did, else 0."""
-        if not all(outcome.is_complete for outcome in self.outcomes):
-            return ExitCode.SLIDES_FAILED
-        return max(outcome.exit_code for outcome in self.outcomes)
-
-    @property
-    def result(self) -> Result:
-        """The result of the only slide."""
-        assert self.only_result is not None
-        return self.only_result
-
-    @property
-    def speedup(self) -> float:
-        """Tiles of the reference run of the only slide over tiles of this run."""
-        return speedup_in_tiles(self.result.n_reference_tiles, self.result.tree.n_windows)
-
-    @property
-    def against_reference(self) -> tuple[float, str]:
-        """The same as people say it, see `tiles_against_reference`."""
-        return tiles_against_reference(self.result.n_reference_tiles, self.result.tree.n_windows)
 
 
 def run_slide(
@@ -144,6 +77,7 @@ def run_slide(
     settings: RunSettings,
     report_progress: Callable[[RunProgress], None] | None = None,
     stop: StopWish | None = None,
+    sent: SentFiles | None = None,
 ) -> RunReport | None:
     """Analyse one slide on all ranks and write its result file, as `run_slides`. Collective.
 
@@ -152,7 +86,7 @@ def run_slide(
     PyramidError
         The same on all ranks, also when the slide has failed.
     """
-    report = run_slides(comm, [settings], report_progress, stop=stop)
+    report = run_slides(comm, [settings], report_progress, stop=stop, sent=sent)
 
     def raise_if_failed() -> None:
         assert report is not None
@@ -171,6 +105,7 @@ def run_slides(
     report_slide: Callable[[SlideOutcome], None] = lambda _outcome: None,
     stop: StopWish | None = None,
     report_begin: Callable[[ModelPackage, npt.NDArray[np.void]], None] = lambda _package, _ranks: None,
+    sent: SentFiles | None = None,
 ) -> RunReport | None:
     """Analyse slides as one pool of work and write a result file for each. Collective.
 
@@ -188,6 +123,8 @@ def run_slides(
         Says whether to stop early; None for never.
     report_begin
         Called on rank 0 once the model is known, with it and the `RANK_DTYPE` records of all ranks.
+    sent
+        What was sent to this host, of a run that is attempted again and again; None begins with nothing.
 
     Returns
     -------
@@ -201,11 +138,14 @@ def run_slides(
     PyramidError
         The same on all ranks, for what concerns all slides, such as a model that cannot be used.
     """
-    with private(comm) as own:
-        check_start(own, each)
+    with private(comm) as own, nullcontext(sent) if sent is not None else SentFiles(each[0].hosts) as files:
+        ranks = check_start(own, each)
+        each = files.with_models(own, each)
         with begin_trial(own, each[0]) as trial:
             report = ProgressReport(report_progress if own.rank == 0 else None)
-            return _Run(own, each, report_slide, stop or StopWish()).to_the_end(trial, report, report_begin)
+            return _Run(own, ranks, each, files, report_slide, stop or StopWish()).to_the_end(
+                trial, report, report_begin
+            )
 
 
 class _Run:
@@ -214,16 +154,20 @@ class _Run:
     def __init__(
         self,
         comm: MPI.Intracomm,
+        ranks: RanksByDisk,
         each: Sequence[RunSettings],
+        sent: SentFiles,
         report_slide: Callable[[SlideOutcome], None],
         stop: StopWish,
     ) -> None:
+        self._sent = sent
         self._comm, self._each, self._stop = comm, each, stop
         self._report_slide = report_slide
         self._clock = PhaseClock()
         self._outcomes: dict[int, SlideOutcome] = {}
         self._locks: dict[int, OutputLock] = {}
         self._watch = LockWatch()
+        self._disks = JournalDisks(comm, ranks, each, self._watch)
         self._journals: Journals | None = None
 
     def to_the_end(
@@ -242,16 +186,19 @@ class _Run:
             if comm.rank == 0:
                 report_begin(package, ranks)
             slides = slides_left(
-                comm, self._each, self._watch, lambda slide: self._end_before(slide, package), self._ended
+                comm, self._each, self._disks, self._watch, lambda slide: self._end_before(slide, package), self._ended
             )
             if len(slides):
+                self._each = self._sent.with_slides(comm, self._each, slides.tolist())
+                compare_whole_slides(comm, self._disks.ranks, self._each, slides.tolist())
                 busy_s, result = self._do(package, ranks, slides, trial, progress)
-            elif comm.rank == 0 and not self._is_alone and self._each[0].output.resume:
+            elif self._disks.ranks.leads and not self._is_alone and self._each[0].output.resume:
                 # a start that was killed after its last slide's end may have left them
                 self._shared.remove_files(self._watch)
         finally:
             for lock in self._locks.values():
                 lock.release()
+            self._disks.close()
             if self._journals is not None:
                 self._journals.close()
         busy = gather_records(comm, np.array([(busy_s,)], [("busy_s", "<f8")]))
@@ -275,11 +222,13 @@ class _Run:
                     return SlideEnd(ExitCode.BAD_INPUT, unreadable_line(settings, account), account, was_finished=True)
                 line = f"{settings.slide.path.name}: is there already, complete: {output}{said}"
                 return SlideEnd(code, line, account, was_finished=True)
-            if self._is_alone or OutputLock.is_there(settings.output.path):
+            is_left = OutputLock.is_there(settings.output.path) or self._disks.has_left(slide)
+            if self._is_alone or is_left:
                 # to wait for one that a killed run may have left, now rather than while others wait for answers
                 self._locks[slide] = lock_output(settings, patient=True, watch=self._watch)
             else:
                 check_names(settings)
+            self._disks.adopt(slide)
         except Exception as error:
             if self._is_alone and is_bug(error):
                 raise
@@ -347,9 +296,12 @@ class _Run:
             if plan.rule is not None:
                 analysis = Dense(classify, plan.rule, load_passes(comm, common, package, plan))
             left = [each[slide] for slide in slides]
-            journals = read_journals(comm, left, analysis, in_own_folder=self._is_alone, watch=self._watch)
+            journals = read_journals(
+                comm, left, analysis, in_own_folder=self._is_alone, watch=self._watch, disks=self._disks
+            )
             self._journals = journals
-            parallel = self._is_alone and choose_parallel(comm, common.output.writer)
+            together = self._is_alone and self._disks.ranks.are_together
+            parallel = together and choose_parallel(comm, common.output.writer)
             self._clock.ends("load")
             most_tiles = most_tiles_of(comm, package, trial)
             finisher = Finisher(each, package, analysis, plan, journals, self._locks, ranks, most_tiles)
@@ -378,7 +330,7 @@ class _Run:
         if self._is_alone:
             progress.phase("writing the result")
         result = self._write_together(outcome, finisher, parallel=parallel) if self._is_alone else None
-        if comm.rank == 0:
+        if self._disks.ranks.leads:
             journals.remove_shared()
         return outcome.stats.busy_s, result
 
@@ -430,6 +382,7 @@ class _Run:
                 check=(lambda: None) if held is None else held.beginning.output.check_lock,
                 features=features,
             )
+            self._disks.end(0, has_file=True)
             if held is not None and result is not None:
                 held.beginning.output.remove_journal()
                 self._ended(0, finisher.end_of(0, result, self._clock.total()))

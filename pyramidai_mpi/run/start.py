@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import PyramidError
+from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.base.settings import NETWORK_LIBRARIES
-from pyramidai_mpi.process.host import library_versions
+from pyramidai_mpi.process.host import host_name, library_versions
 from pyramidai_mpi.ranks.alike import agree_alike, agree_on_folder
+from pyramidai_mpi.ranks.collectives import agree, on_all, on_rank0, other_files, share_bytes
+from pyramidai_mpi.ranks.disks import RanksByDisk, ranks_by_folder
 from pyramidai_mpi.slides.identity import quickhash
+from pyramidai_mpi.store.files.placing import check_folder, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +30,15 @@ _COMPARED_ELSEWHERE = {"path", "mpp", "regions", "tissue_network", "command_line
 _DECIDE_NOTHING = {"mpi4py", "h5py"}
 
 
-def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> None:
+def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> RanksByDisk:
     """See that all ranks have the same slides, settings and libraries, and the same regions and folders. Collective.
+
+    Where hosts share no files, folders are of each host's own, and are made where they are missing.
+
+    Returns
+    -------
+    RanksByDisk
+        Which ranks see the same folder of results.
 
     Raises
     ------
@@ -35,10 +46,41 @@ def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> None:
         The same on all ranks: names rank, host and what differs.
     """
     if comm.size == 1:
-        return
+        return RanksByDisk.together(0, 1)
     agree_alike(comm, facts_of_start(each))
-    for folder in sorted({settings.output.path.parent for settings in each}):
+    folders = sorted({settings.output.path.parent for settings in each})
+    if each[0].hosts.are_apart:
+        assert len(folders) == 1  # the shared journal lies in it
+        (folder,) = folders
+        on_rank0(comm, lambda: check_folder(folder))
+        on_all(comm, lambda: make_folder(folder, "-o or --results-dir"))
+        return ranks_by_folder(comm, folder, owners_are_near=each[0].hosts.send_slide)
+    for folder in folders:
         agree_on_folder(comm, folder)
+    return RanksByDisk.together(comm.rank, comm.size)
+
+
+def compare_whole_slides(
+    comm: MPI.Intracomm, ranks: RanksByDisk, each: Sequence[RunSettings], slides: Sequence[int]
+) -> None:
+    """Where hosts share no files and slides are to be hashed wholly, see that each has the same ones. Collective.
+
+    Raises
+    ------
+    InputError
+        On all ranks: names the slide and a host that has another one than rank 0's.
+    """
+    if ranks.are_together or not each[0].slide.sha256:
+        return
+    for slide in slides:
+        path = each[slide].slide.path
+        own = b""
+        if ranks.leads:
+            with suppress(PyramidError):  # whoever opens it will say so
+                own = f"{file_sha256(path)} {host_name()}".encode()
+        first = share_bytes(comm, own if comm.rank == 0 else None)
+        is_other = own.partition(b" ")[0] != first.partition(b" ")[0] if own and first else False
+        agree(comm, other_files(f"{path}: the slide", first.partition(b" ")[2].decode()) if is_other else None)
 
 
 @contextmanager
@@ -66,15 +108,16 @@ def facts_of_start(each: Sequence[RunSettings]) -> dict[str, list[str]]:
     """What has to be alike, in words; models and slides are compared by those who read them."""
     common = each[0]
     unused = _DECIDE_NOTHING | set(NETWORK_LIBRARIES) - {"onnxruntime", common.model.backend}
+    is_compared = len(each) == 1 and not common.hosts.send_slide
     if common.model.backend == "auto":
         unused = _DECIDE_NOTHING
     return {
         "slides": [_line(one) for one in each],
-        # of several, one that is missing ends alone
-        **({"slide": [f"{common.slide.path.name} {_is_there(common.slide.path)}"]} if len(each) == 1 else {}),
+        # of several, one that is missing ends alone, and what is sent need not be there
+        **({"slide": [f"{common.slide.path.name} {_is_there(common.slide.path)}"]} if is_compared else {}),
         "settings": [
             f"{field.name} {getattr(part, field.name)}"
-            for part in (common.slide, common.model, common.output, common.schedule, common.windows)
+            for part in (common.slide, common.model, common.output, common.schedule, common.windows, common.hosts)
             for field in fields(part)
             if field.name not in _COMPARED_ELSEWHERE
         ]

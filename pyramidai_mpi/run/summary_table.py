@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.part import Part
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.run.run import SlideOutcome
+    from pyramidai_mpi.run.report import SlideOutcome
 
 SUMMARY_NAME = "summary.csv"
 

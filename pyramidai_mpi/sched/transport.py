@@ -18,10 +18,13 @@ from typing import NoReturn, Protocol, Self
 from mpi4py import MPI
 
 from pyramidai_mpi.process.exit import PATIENCE_S, skip_destructors_at_exit, tell_launcher_of_mpich
+from pyramidai_mpi.process.system_timer import SystemTimer
 from pyramidai_mpi.sched.sealing import sealed, unsealed
 from pyramidai_mpi.sched.waiting import wait_until
 
 _TAG = 0
+_MOST_ABORTING_S = 10.0
+"""For MPI_Abort, which tells a launcher that may not answer."""
 
 
 class Transport(Protocol):
@@ -92,11 +95,12 @@ def call_it_a_loss(comm: MPI.Intracomm, failure: BaseException) -> None:
     list" (`MPI.ERR_OTHER`) now and then, while a communicator is duplicated "internal error" (`MPI.ERR_INTERN`), and
     the right error from then on only.
     """
-    if isinstance(failure, MPI.Exception) and not is_loss(failure) and _knows_of_a_loss(comm):
+    if isinstance(failure, MPI.Exception) and not is_loss(failure) and knows_of_a_loss(comm):
         raise MPI.Exception(MPI.ERR_PROC_FAILED) from failure
 
 
-def _knows_of_a_loss(comm: MPI.Intracomm) -> bool:
+def knows_of_a_loss(comm: MPI.Intracomm) -> bool:
+    """Whether a rank is known to have died, which this one has outlived."""
     try:
         return comm.Is_revoked() or comm.Get_failed().Get_size() > 0
     except (MPI.Exception, NotImplementedError):  # a library whose ranks do not outlive each other
@@ -108,6 +112,7 @@ def abort_job(comm: MPI.Intracomm, code: int) -> NoReturn:
     if MPI.Get_library_version().startswith("MPICH") and tell_launcher_of_mpich(code):
         time.sleep(PATIENCE_S)  # it ends this process as well
     skip_destructors_at_exit()
+    SystemTimer("_exit", code).set(_MOST_ABORTING_S)
     comm.Abort(code)
     raise SystemExit(code)  # not reached; Abort is not declared to never return
 

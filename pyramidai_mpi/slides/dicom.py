@@ -35,17 +35,32 @@ def dicom_slide_in(folder: Path) -> Path | None:
         files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
     series = set()
     for path in files:
-        with input_errors(path), path.open("rb") as file:
-            head = file.read(_PREAMBLE + len(_MARK))
-            if not head.endswith(_MARK) or len(head) != _PREAMBLE + len(_MARK):
-                return None
-            series.add(_series_of(file.read(_HEAD_BYTES)))
+        with input_errors(path):
+            own = series_of_file(path)
+        if own is None:
+            return None
+        series.add(own)
     if len(series) > 1:
         raise InputError(
             f"{folder}: holds DICOM files of {len(series)} series; give one file of each slide, the rest of it is found"
         )
     with input_errors(folder):
         return max(files, key=lambda path: path.stat().st_size, default=None)
+
+
+def series_of_file(path: Path) -> bytes | None:
+    """Series of a DICOM file, empty where it has none or is of a rare encoding; None for another file.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_PREAMBLE + len(_MARK))
+        if not head.endswith(_MARK) or len(head) != _PREAMBLE + len(_MARK):
+            return None
+        return _series_of(file.read(_HEAD_BYTES))
 
 
 def file_of_slide(path: Path) -> Path:

@@ -185,16 +185,18 @@ class StartedJob:
     ----------
     launcher : subprocess.Popen
         The process of mpirun, or of the single rank without it.
+    tag : str
+        What all its processes have in their environment, see `processes_of`.
     """
 
     launcher: subprocess.Popen[bytes]
-    _tag: str
+    tag: str
     _output: IO[bytes]
 
     def ranks(self) -> dict[int, int]:
         """Process numbers of the ranks that are alive."""
         found: dict[int, int] = {}
-        for pid in _python_processes_of(self._tag):
+        for pid in _python_processes_of(self.tag):
             with suppress(OSError):
                 words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
                 variables = dict(word.partition(b"=")[::2] for word in words)
@@ -238,7 +240,7 @@ class StartedJob:
 
     def end(self) -> None:
         """Kill what is left."""
-        _kill_what_is_left(self._tag, self.launcher, grace_s=0.0)
+        _kill_what_is_left(self.tag, self.launcher, grace_s=0.0)
         self._output.close()
 
 

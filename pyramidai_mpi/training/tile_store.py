@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 import time
-import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pyramidai_mpi.base.damage import DAMAGE
 from pyramidai_mpi.base.errors import InputError, StorageError
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.ranks.collectives import agree_on, share_bytes
@@ -228,7 +228,11 @@ class TileStore:
                 time.sleep(0.5)
             with _undamaged(path), np.load(path) as found:
                 labels = [found[f"positive{level}"] for level in range(self._n_levels)]
-                self._drawn[source.path] = source, labels, [found[f"position{n}"] for n in range(self._n_levels)]
+                positions = [found[f"position{level}"] for level in range(self._n_levels)]
+                for positive, position in zip(labels, positions, strict=True):
+                    if positive.dtype != bool or positive.ndim != 1 or position.shape != (len(positive), 2):
+                        raise ValueError(f"labels of {positive.dtype} {positive.shape}, positions of {position.shape}")
+                self._drawn[source.path] = source, labels, positions
 
     def _fingerprint(self, sources: Sequence[Source]) -> bytes:
         digest = hashlib.sha256()
@@ -258,14 +262,22 @@ class StoredPixels:
 
     def __getitem__(self, rows: npt.NDArray[np.int64] | slice) -> RgbArray:
         """Some tiles, read now."""
-        tiles = [self._mapped(file)[row] for file, row in zip(self._file[rows].tolist(), self._row[rows], strict=True)]
+        tiles = [self._tile(file, row) for file, row in zip(self._file[rows].tolist(), self._row[rows], strict=True)]
         return np.stack(tiles)
+
+    def _tile(self, file: int, row: np.int64) -> RgbArray:
+        mapped = self._mapped(file)
+        with _undamaged(self._files[file]):
+            pixels: RgbArray = mapped[row]
+        return pixels
 
     def _mapped(self, file: int) -> RgbArray:
         mapped = self._open.pop(file, None)
         if mapped is None:
             with _undamaged(self._files[file]):
                 mapped = np.load(self._files[file], mmap_mode="r")
+                if mapped.dtype != np.uint8 or mapped.ndim != 4 or mapped.shape[3] != 3:
+                    raise ValueError(f"holds {mapped.dtype} {mapped.shape} where tiles belong")
             if len(self._open) >= _MOST_OPEN:
                 self._open.popitem(last=False)
         self._open[file] = mapped
@@ -301,7 +313,7 @@ def _undamaged(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path}: is damaged ({' '.join(str(error).split())[:100]}); delete the folder {path.parent}, for --resume "
             "to draw the same tiles again"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from pyramidai_mpi.base.damage import damage_and
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.tiff_chain import pages_in_chain
 from pyramidai_mpi.truth.coverage import UNIT, cover_blocks
 
 if TYPE_CHECKING:
@@ -28,11 +29,7 @@ _MOST_SEGMENT_BYTES = 1 << 28
 
 _MOST_BLOCK_SIDE = 4096
 
-# what tifffile raises on files that are damaged or made up, beside its own
-_DAMAGE = (
-    OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError,
-    NotImplementedError, struct.error, tifffile.TiffFileError,
-)  # fmt: skip
+_DAMAGE = damage_and(tifffile.TiffFileError)
 
 
 @dataclass(frozen=True)
@@ -189,7 +186,7 @@ def _opened(path: Path) -> Iterator[Any]:
 def _levels(path: Path, tiff: Any) -> list[Any]:
     """Pages of the largest image: its own pyramid, or further pages that shrink in proportion."""
     with _named_damage(path):
-        pages = [page.keyframe if hasattr(page, "keyframe") else page for page in tiff.pages]
+        pages = [page.keyframe if hasattr(page, "keyframe") else page for page in pages_in_chain(tiff)]
         levels = [pages[0]]
         for page in pages[1:]:
             shrink = pages[0].imagewidth / page.imagewidth

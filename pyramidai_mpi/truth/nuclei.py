@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import shapely
 
+from pyramidai_mpi.base.damage import DAMAGE
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.base.patch_order import slide_stem
 from pyramidai_mpi.truth.geojson import nuclei_of_geojson, read_json
@@ -160,7 +161,7 @@ def read_outlined_nuclei(path: Path) -> OutlinedNuclei:
     for one in found.outlines:
         if len(np.unique(one.shell, axis=0)) < 3:
             continue
-        polygon = shapely.Polygon(one.shell, one.holes)
+        polygon = shapely.Polygon(one.shell, [hole for hole in one.holes if len(np.unique(hole, axis=0)) >= 3])
         shape = polygon if polygon.is_valid else shapely.buffer(polygon, 0)
         if not shape.is_empty:
             shapely.prepare(shape)
@@ -211,7 +212,7 @@ def open_nuclei(folder: Path, slide: str, l0_size: tuple[int, int], patches: Pat
 def _read_stack(path: Path) -> npt.NDArray[np.integer]:
     try:
         masks: npt.NDArray[np.integer] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: not a readable NumPy array ({error!s:.200}); check the masks") from error
     if masks.ndim != 3 or not np.issubdtype(masks.dtype, np.integer):
         raise InputError(f"{path}: is {masks.dtype} {masks.shape}, expected whole numbers (patches, size, size)")

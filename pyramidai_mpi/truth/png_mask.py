@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from pyramidai_mpi.base.damage import DAMAGE
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.truth.coverage import UNIT, cover_blocks
 from pyramidai_mpi.truth.label_mask import downsample_of
@@ -27,9 +28,6 @@ _BLOCK = 1024
 _HEAD = struct.Struct(">II5B")
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column and row, and steps, of the passes of an interlaced PNG."""
-
-# what Pillow raises on files that are damaged or made up
-_DAMAGE = (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def open_png_mask(path: Path, l0_size: tuple[int, int]) -> PngMask:
         raise InputError(
             f"{path}: is too large for a PNG mask ({error}); save it smaller, or as a tiled TIFF"
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: not a readable PNG ({error!s:.200}); check the mask") from error
     return PngMask(marked, l0_size, downsample)
 
@@ -118,8 +116,12 @@ def _check_rows(path: Path) -> None:
 
 def _chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
     with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         file.seek(8)
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)
+            # of a piece that nobody needs Pillow does not look at the length, which may be 4 GiB
+            if length > size - file.tell():
+                raise ValueError(f"its piece {name!r} is to reach beyond its end")
             yield name, file.read(length)
             file.seek(4, os.SEEK_CUR)  # the checksum, which Pillow has looked at

@@ -13,6 +13,7 @@ import pytest
 
 import pyramidai_mpi
 from pyramidai_mpi.base import errors
+from pyramidai_mpi.base.hosts import Hosts
 from pyramidai_mpi.base.settings import ModelChoice, Output, Regions, RunSettings, Schedule, SlideInput, Windows
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.cli import started
@@ -41,6 +42,7 @@ ALL_OTHERWISE = RunSettings(
     Schedule("static", 7, 3, "never", 2.5),
     Mode.EXHAUSTIVE,
     windows=Windows(None, 0.5, "shared", True),
+    hosts=Hosts(True, True, Path("s c")),
 )
 REPOSITORY = Path(pyramidai_mpi.__file__).resolve().parent.parent
 
@@ -60,6 +62,7 @@ def test_the_words_say_to_the_command_line_what_was_asked_for():
         "read_ahead": "never", "slide_sha256": True, "overwrite": False, "resume": True, "accept_mixed": True,
         "time_limit": "2h", "audit": 2.5, "tissue": "od", "tissue_limit": None, "odd_levels": "interpolated",
         "stride": None, "overlap": 0.5, "compiled_cache": False, "stride_mode": "shared", "allow_approximate": True,
+        "own_disks": True, "send_slide": True, "scratch": Path("s c"),
     }  # fmt: skip
     assert {name: got[name] for name in expected} == expected
     # what is left says nothing of the result, or is not for one slide on started ranks

@@ -11,7 +11,7 @@ from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.cli.summary import summary_lines
 from pyramidai_mpi.run.assemble import failed_lines
-from pyramidai_mpi.run.run import RunReport, SlideOutcome
+from pyramidai_mpi.run.report import RunReport, SlideOutcome
 from pyramidai_mpi.store.results.result import Execution
 from pyramidai_mpi.store.results.summary import account_of
 from tests.results import result_of

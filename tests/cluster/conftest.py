@@ -26,7 +26,7 @@ from tests.end_to_end.test_damage import tissue_slide
 from tests.packages import write_package
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
 COMPUTE_HOSTS = ("n1", "n2", "n3")
@@ -74,6 +74,7 @@ class Hosts:
     """Hosts head, n1, n2 and n3 (see the script `hosts`)."""
 
     folder: Path
+    script: Path = HERE / "hosts"
 
     def on(self, host: str, *command: str | os.PathLike[str]) -> None:
         """Run a command on one host."""
@@ -88,12 +89,12 @@ class Hosts:
         finally:
             self.on(host, "umount", path)
 
-    def pyramidai(self, *arguments: str | os.PathLike[str], ranks_per_host: int = 2, cwd: Path | None = None) -> Job:
-        """Run the real command over n1, n2 and n3, as a person would who sits on n1."""
+    def launching(self, ranks_of: Mapping[str, int]) -> tuple[list[str], dict[str, str]]:
+        """Options of mpirun, and its environment, for so many ranks on each of some hosts, in their order."""
         machines, rsh = self.folder / "machines", str(self.folder / "rsh")
         slots = ":{}" if mpi_library() == "MPICH" else " slots={}"
-        machines.write_text("".join(f"{host}{slots.format(ranks_per_host)}\n" for host in COMPUTE_HOSTS))
-        options, environment = {
+        machines.write_text("".join(f"{host}{slots.format(ranks)}\n" for host, ranks in ranks_of.items()))
+        return {
             "MPICH": (["-launcher", "ssh", "-launcher-exec", rsh, "-f", str(machines)], {}),
             "Open MPI v4": (["--mca", "plm_rsh_agent", rsh, "--hostfile", str(machines)], {}),
             "Open MPI v5": (
@@ -101,10 +102,35 @@ class Hosts:
                 {"PRTE_MCA_plm_ssh_agent": rsh},
             ),
         }[mpi_library()]
+
+    def pyramidai(
+        self,
+        *arguments: str | os.PathLike[str],
+        ranks_per_host: int = 2,
+        ranks_of: Mapping[str, int] | None = None,
+        cwd: Path | None = None,
+    ) -> Job:
+        """Run the real command over n1, n2 and n3, or as many ranks of each as is said, as somebody would on n1."""
+        return self.mpirun(
+            ["-m", "pyramidai_mpi", *arguments], ranks_per_host=ranks_per_host, ranks_of=ranks_of, cwd=cwd
+        )
+
+    def mpirun(
+        self,
+        arguments: Sequence[str | os.PathLike[str]],
+        *,
+        options: Sequence[str] = (),
+        ranks_per_host: int = 2,
+        ranks_of: Mapping[str, int] | None = None,
+        cwd: Path | None = None,
+    ) -> Job:
+        """Run Python as `pyramidai` does, with further options of mpirun."""
+        ranks_of = ranks_of or dict.fromkeys(COMPUTE_HOSTS, ranks_per_host)
+        usual, environment = self.launching(ranks_of)
         return mpirun(
-            ranks_per_host * len(COMPUTE_HOSTS),
-            ["-m", "pyramidai_mpi", *arguments],
-            launcher_args=options,
+            sum(ranks_of.values()),
+            arguments,
+            launcher_args=[*usual, *options],
             env=environment,
             cwd=cwd,
             under=[str(HERE / "hosts"), "on", str(self.folder), "n1"],

@@ -68,6 +68,7 @@ STRIDE = int(os.environ.get("PYRAMIDAI_STRIDE", "4"))
     [
         pytest.param(errno.ENOSPC, "sticky", STRIDE, id="full from some call on"),
         pytest.param(errno.EIO, "once", STRIDE + 1, id="an error at some call"),
+        pytest.param(errno.EDQUOT, "sticky", 3 * STRIDE - 2, id="a quota used up from some call on"),
     ],
 )
 def test_no_call_of_the_disk_can_fail_and_leave_a_false_success(

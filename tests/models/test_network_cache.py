@@ -6,8 +6,10 @@ import hashlib
 import json
 import multiprocessing
 import os
+import pwd
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -212,6 +214,32 @@ def test_the_folder_is_where_the_system_says(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "relative, so it does not count")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert NetworkCache.of_user()._folder == tmp_path / ".cache/pyramidai/networks"
+
+
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_without_a_home_of_that_name_the_listed_one_is_taken_and_never_the_root(home, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    assert NetworkCache.of_user()._folder == Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache/pyramidai/networks")
+
+
+def test_a_user_who_is_not_listed_has_no_folder(monkeypatch, caplog):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1_234_567_890)
+    caplog.set_level("INFO")
+    network_cache._say_once.cache_clear()
+    assert NetworkCache.of_user()._folder is None
+    assert "this user has no home; name a folder in XDG_CACHE_HOME" in caplog.messages[0]
+
+
+def test_in_the_home_of_somebody_else_nothing_is_made(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert NetworkCache.of_user()._folder is None
 
 
 def test_those_not_used_for_longest_go_first(cache, facts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import onnx
 import pytest
 import yaml
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, StorageError
 from pyramidai_mpi.base.settings import SlideInput
 from pyramidai_mpi.cli.main import run_command_line
 from pyramidai_mpi.models.check import check_network
@@ -19,6 +20,7 @@ from pyramidai_mpi.models.engines.base import SeenTiles
 from pyramidai_mpi.models.engines.fixed_batch import settle_batch_shape
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.package import load_package
+from pyramidai_mpi.models.quantisation import graph
 from pyramidai_mpi.models.quantisation.package import quantise
 from pyramidai_mpi.models.shipped import default_model
 from pyramidai_mpi.models.write import PackageText, write_package
@@ -199,6 +201,18 @@ def test_too_many_changed_decisions_write_nothing(slide: Path, tmp_path: Path, m
 
 def test_an_existing_folder_is_left_alone(slide: Path, tmp_path: Path) -> None:
     assert run_command_line(["models", "quantize", str(MODEL), "--calibrate", str(slide), "-o", str(tmp_path)]) == 73
+
+
+def test_a_full_folder_for_temporary_files_is_no_fault_of_the_network(monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(graph, "quant_pre_process", full)
+    network = load_package(MODEL).levels[0].onnx_path
+    with pytest.raises(StorageError, match=r"level0\.onnx: cannot be quantised in .*No space left.*TMPDIR names"):
+        graph.quantised_graph(
+            network, "tiles", SeenTiles(np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 2), np.float32))
+        )
 
 
 def test_without_tiles_there_is_nothing_to_calibrate_with(tmp_path: Path) -> None:

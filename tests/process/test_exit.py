@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from contextlib import ExitStack
+from subprocess import PIPE
 
 from pyramidai_mpi.process import exit as leaving
 
@@ -45,3 +49,22 @@ def test_what_is_no_pipe_is_not_waited_for(tmp_path, monkeypatch) -> None:
         stream.write("why")
         leaving.wait_until_read(stream)
     leaving.wait_until_read(None)
+
+
+ASKING = """
+import sys
+from pyramidai_mpi.process.exit import speaks_for_its_job
+print(speaks_for_its_job(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_of_the_children_of_one_process_one_speaks_and_when_it_has_gone_another_may() -> None:
+    with ExitStack() as ends:
+        children = [
+            ends.enter_context(subprocess.Popen([sys.executable, "-c", ASKING], stdin=PIPE, stdout=PIPE, text=True))
+            for _ in range(3)
+        ]
+        assert sorted(child.stdout.readline() for child in children) == ["False\n", "False\n", "True\n"]
+    alone = subprocess.run([sys.executable, "-c", ASKING], input="", capture_output=True, text=True, check=True)
+    assert alone.stdout == "True\n"

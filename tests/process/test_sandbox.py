@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -169,3 +171,27 @@ def test_what_the_machine_lacks_is_not_blamed_on_the_file(work, said, module):
         trial.check()
     assert said in str(caught.value)
     assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("work", ["time.sleep(60)", "import ctypes; ctypes.PyDLL(None).sleep(60)"])
+def test_it_ends_with_its_parent_also_within_a_library(work, module, tmp_path):
+    told = tmp_path / "child"
+    name = module(
+        f"open({str(told)!r}, 'w').write(str(os.getpid())); os.rename({str(told)!r}, {str(told)!r} + '.pid'); {work}"
+    )
+    program = (
+        "from pyramidai_mpi.process.sandbox import Trial\n"
+        f"Trial('x.tif', {name!r}, [], seconds=60, memory_bytes=1 << 30).check()"
+    )
+    path = os.pathsep.join([str(REPOSITORY), str(tmp_path)])
+    with subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": path}) as parent:
+        pid_file = told.with_suffix(".pid")
+        while not pid_file.exists():
+            assert parent.poll() is None
+            time.sleep(0.01)
+        parent.kill()
+    child = Path("/proc", pid_file.read_text())
+    end = time.monotonic() + 50  # less than it would take
+    while child.exists() and (child / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -104,6 +104,8 @@ class Cluster:
         while at < self.n_tiles or self.orders or not self.book.is_settled(0):
             if self.book.failure is not None:
                 break
+            if at >= self.n_tiles:
+                self.book.completed(0)
             if self.orders and (at >= self.n_tiles or self.random.random() < 0.5):
                 self.answer(self.orders.pop(self.random.randrange(len(self.orders))))
             elif at < self.n_tiles:
@@ -249,6 +251,7 @@ def test_what_an_earlier_start_has_done_is_audited_by_whoever_is_there() -> None
         cluster.table.append(records)
         cluster.doers = dict.fromkeys(range(40), EARLIER)
         cluster.book.restored(0, cluster.tiles)
+        cluster.book.completed(0)
         while not cluster.book.is_settled(0) and cluster.book.failure is None:
             cluster.answer(cluster.orders.pop())
         assert (cluster.book.failure is not None) == wrong

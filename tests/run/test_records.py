@@ -15,7 +15,7 @@ from pyramidai_mpi.base.settings import RunSettings
 from pyramidai_mpi.models.read import read_package
 from pyramidai_mpi.run.assemble import RANK_DTYPE
 from pyramidai_mpi.run.records import CohortRecords
-from pyramidai_mpi.run.run import RunReport, SlideOutcome
+from pyramidai_mpi.run.report import RunReport, SlideOutcome
 from pyramidai_mpi.run.summary_table import SummaryTable
 from pyramidai_mpi.store.results.summary import SlideAccount
 from tests.packages import write_package

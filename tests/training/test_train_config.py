@@ -63,7 +63,7 @@ def test_options_of_a_file_count_where_the_command_line_says_nothing(tmp_path) -
         ("config: other.yaml\n", "config is no option"),
         ("epochs: {a: 1}\n", "epochs: expected a value"),
         ("- epochs\n", "expected lines such as"),
-        ("a: [1\n", "is no YAML"),
+        ("a: [1\n", "not valid YAML"),
         ("epochs: 2.7\n", "epochs: 2.7: expected a whole number"),
         ("epochs: true\n", "epochs: true: expected a whole number"),
         ("epochs: .inf\n", "epochs: inf: expected a whole number"),

@@ -18,6 +18,7 @@ import json
 import logging
 import mmap
 import os
+import pwd
 import stat
 import tempfile
 import time
@@ -145,12 +146,13 @@ class NetworkCache:
     def of_user(cls) -> NetworkCache:
         """In ``$XDG_CACHE_HOME/pyramidai``, or ``~/.cache/pyramidai``."""
         base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        try:
-            parent = base if base.is_absolute() else Path.home() / ".cache"
-        except RuntimeError as error:  # no home
-            _say_once(f"compiled networks are not kept: {error}")
-            return cls(None)
-        return cls(parent / "pyramidai" / "networks")
+        if not base.is_absolute():
+            home = _own_home()
+            if home is None:
+                _say_once("compiled networks are not kept: this user has no home; name a folder in XDG_CACHE_HOME")
+                return cls(None)
+            base = home / ".cache"
+        return cls(base / "pyramidai" / "networks")
 
     def find(self, facts: Mapping[str, Any]) -> CachedNetwork | None:
         """The entry of a network, None where there is none that can be used."""
@@ -245,6 +247,24 @@ class NetworkCache:
             with suppress(OSError):
                 path.unlink()
             total -= size
+
+
+def _own_home() -> Path | None:
+    """The user's home; where HOME is empty or relative, which would mean the root or the current folder, as listed.
+
+    None where the user is not listed, as in containers that are given any number, or where it is another's, as under
+    sudo: what root makes there would stand in the way of whose home it is.
+    """
+    home = Path(os.environ.get("HOME", ""))
+    if not home.is_absolute():
+        try:
+            home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+        except KeyError:
+            return None
+    with suppress(OSError):  # not there: said by whoever makes a folder in it
+        if home.stat().st_uid != os.geteuid():
+            return None
+    return home
 
 
 @cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from pyramidai_mpi.models.engines.batch_choice import fastest_batch, speeds_by_b
 from pyramidai_mpi.models.engines.features import cosines
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.quantisation.graph import quantised_graph
+from pyramidai_mpi.models.quantisation.speeds import alternating_speeds
 from pyramidai_mpi.models.write import document_of, onnx_name, write_package
 from pyramidai_mpi.store.files.placing import placed_folder
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from pyramidai_mpi.models.engines.base import SeenTiles
     from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
     from pyramidai_mpi.models.package import ModelPackage
-
-_TIMED_TILES = 16
-_REPETITIONS = 3
 
 
 @dataclass(frozen=True)
@@ -136,16 +132,9 @@ def _compare(
 ) -> EncoderReport:
     found, common = _features(after, tiles), expected.mean(axis=0)
     alike, apart = cosines(expected, found), cosines(expected - common, found - common)
-    pixels, places = tiles.pixels[:_TIMED_TILES], tiles.positions[:_TIMED_TILES]
-    speeds: list[list[float]] = [[], []]
-    for _ in range(_REPETITIONS):
-        for engine, seen in zip((before, after), speeds, strict=True):
-            started = time.perf_counter()
-            engine.predict(pixels, features=True, positions=places)
-            seen.append(len(pixels) / (time.perf_counter() - started))
     return EncoderReport(
         after.backend, precision, len(alike), float(alike.min()), float(np.median(alike)), float(np.median(apart)),
-        *(statistics.median(seen) for seen in speeds),
+        *alternating_speeds(before, after, tiles, features=True),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, StorageError, machine_failure
 from pyramidai_mpi.models.package import POSITION
 from pyramidai_mpi.models.quantisation.average_pooling import averages_as_convolutions
 from pyramidai_mpi.models.quantisation.transformer import DENSE_LAYERS, dense_layers, evened
@@ -72,9 +72,12 @@ def quantised_graph(path: Path, input_name: str, tiles: SeenTiles, *, sees_posit
     ------
     InputError
         When onnxruntime cannot quantise the network.
+    StorageError
+        When the machine fails, such as the folder for temporary files.
     """
     level = _ROOT_LOGGER.level
-    _ROOT_LOGGER.setLevel(logging.ERROR)  # it advises the preparation that was just done
+    # it advises the preparation that was just done, and prints the trace of a disk that is full
+    _ROOT_LOGGER.setLevel(logging.CRITICAL)
     try:
         with tempfile.TemporaryDirectory() as folder:
             prepared, done = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
@@ -97,6 +100,11 @@ def quantised_graph(path: Path, input_name: str, tiles: SeenTiles, *, sees_posit
             )
             return _without_unused_domains(done)
     except Exception as error:  # onnxruntime's exceptions share no public base
+        failure = machine_failure(error)
+        if failure is not None:
+            raise StorageError(
+                f"{path}: cannot be quantised in {tempfile.gettempdir()}: {failure}; TMPDIR names another folder"
+            ) from error
         raise InputError(f"{path}: cannot be quantised: {' '.join(str(error).split())[:300]}") from error
     finally:
         _ROOT_LOGGER.setLevel(level)

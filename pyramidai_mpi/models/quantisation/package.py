@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,9 +10,9 @@ import numpy as np
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.models.check import input_name
 from pyramidai_mpi.models.engines.backends import load_engine
-from pyramidai_mpi.models.engines.base import SeenTiles
 from pyramidai_mpi.models.engines.onnx_engine import OnnxEngine
 from pyramidai_mpi.models.quantisation.graph import quantised_graph
+from pyramidai_mpi.models.quantisation.speeds import alternating_speeds
 from pyramidai_mpi.models.write import document_of, onnx_name, write_package
 from pyramidai_mpi.pyramid.decision import passes
 from pyramidai_mpi.store.files.placing import placed_folder
@@ -25,11 +23,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pyramidai_mpi.models.engines.base import SeenTiles
     from pyramidai_mpi.models.engines.fixed_batch import FixedBatchEngine
     from pyramidai_mpi.models.package import ModelLevel, ModelPackage
-
-_TIMED_TILES = 16
-_REPETITIONS = 3
 
 
 @dataclass(frozen=True)
@@ -138,21 +134,14 @@ def _compare(
     old, new = _scores(before, tiles, column), _scores(after, tiles, column)
     was, is_now = passes(old, level.threshold), passes(new, level.threshold)
     difference = np.abs(old - new)
-    speeds: list[list[float]] = [[], []]
     count = len(tiles.pixels)
-    timed = SeenTiles(tiles.pixels[:_TIMED_TILES], tiles.positions[:_TIMED_TILES])
-    for _ in range(_REPETITIONS if count else 0):
-        for engine, seen in zip((before, after), speeds, strict=True):
-            started = time.perf_counter()
-            engine.predict(timed.pixels, positions=timed.positions)
-            seen.append(len(timed.pixels) / (time.perf_counter() - started))
-    medians = [statistics.median(seen) if seen else float("nan") for seen in speeds]
+    float_speed, int8_speed = alternating_speeds(before, after, tiles)
     return LevelReport(
         level=level.level,
         backend=after.backend,
         tiles=count,
-        float_tiles_per_s=medians[0],
-        int8_tiles_per_s=medians[1],
+        float_tiles_per_s=float_speed,
+        int8_tiles_per_s=int8_speed,
         max_difference=float(difference.max(initial=0)),
         mean_difference=float(difference.mean()) if count else float("nan"),
         changed=int((was != is_now).sum()),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.damage import damage_and
 from pyramidai_mpi.base.errors import InputError, input_errors, printable
 from pyramidai_mpi.base.names import is_utf8
 from pyramidai_mpi.base.patch_order import ENDING
@@ -128,7 +129,7 @@ def _side_of(path: Path) -> int:
             width, height = picture.size
     except InputError as error:
         raise InputError(f"{path}: is no PNG, JPEG or TIFF that can be read") from error
-    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except damage_and(Image.DecompressionBombError) as error:
         raise InputError(f"{path}: is no PNG, JPEG or TIFF that can be read: {error}") from error
     if width != height or not 1 <= width <= _LARGEST_SIDE:
         raise InputError(f"{path}: is {width} x {height} pixels; patches are squares of up to {_LARGEST_SIDE}")

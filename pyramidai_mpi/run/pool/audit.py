@@ -270,16 +270,17 @@ class AuditBook:
             item.votes.append(found[key])
             self._judge(slide, key, item)
 
-    def is_settled(self, slide: int) -> bool:
-        """Whether all chosen tiles of a slide of which all is done were found alike; has what is left done."""
+    def completed(self, slide: int) -> None:
+        """All of a slide is done: no order waits any more for others to go with. May be said again."""
         state = self._slides[slide]
         state.is_complete = True
-        if self.failure is not None or self.has_given_up:
-            return False
         for groups in state.groups.values():
             while groups:
                 self._order(slide, groups.pop(0))
-        return not state.items
+
+    def is_settled(self, slide: int) -> bool:
+        """Whether all chosen tiles of a slide of which all is done were found alike."""
+        return self.failure is None and not self.has_given_up and not self._slides[slide].items
 
     def end(self, slide: int) -> int:
         """A slide is finished, or has ended badly: forget it; how many of its tiles were audited."""

@@ -54,6 +54,10 @@ class OwnerDesk:
             self._bytes += len(payload)
         self._submit(self._desk, self._handle, source, kind, slide, payload)
 
+    def do(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Have something done by the owner's thread, after what came before."""
+        self._submit(self._desk, action, *arguments)
+
     def has_room(self) -> bool:
         """Whether more messages may be taken in: pictures come faster than a slow disk takes them."""
         return self._bytes < _MOST_BYTES

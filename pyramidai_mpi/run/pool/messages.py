@@ -56,13 +56,15 @@ class Kind(IntEnum):
     ENDED = 7
     """Owner to all: nothing more is wanted of the slide, since it ended badly. No payload."""
     DONE = 8
-    """Owner to rank 0: the slide's end, good or bad; a `SlideEnd`."""
+    """Owner to rank 0, and to who keeps a journal on another disk: the slide's end, good or bad; a `SlideEnd`."""
     WITNESS = 9
     """To the owner: what was found of tiles that are audited, before their records; a `witness.Witness`."""
     AUDIT = 10
     """Owner to another rank: do these tiles again (see `witness.order_bytes`)."""
     AUDITED = 11
     """To the owner: what was found then; a `witness.Witness`, without tiles where it was not done."""
+    MANIFEST = 12
+    """Owner to whoever keeps journals on another disk than its own: the manifest of the slide's, which has begun."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,11 @@ class SlideEnd:
     line: str
     account: SlideAccount | None = None
     was_finished: bool = False
+
+    @property
+    def has_file(self) -> bool:
+        """Whether what was to be made of the slide is in its place, if without tiles that could not be read."""
+        return self.account is not None or self.exit_code in {ExitCode.OK, ExitCode.TILES_FAILED}
 
     @classmethod
     def by(cls, error: Exception, slide: str) -> SlideEnd:
@@ -354,7 +361,9 @@ def tagged(tag: int, payload: bytes) -> bytes:
 
 
 def untagged(payload: bytes) -> tuple[int, bytes]:
-    """Inverse of `tagged`."""
+    """Inverse of `tagged`; raises `InternalError` when the payload is shorter than a tag."""
+    if len(payload) < _TAG.size:
+        raise InternalError(f"a message of {len(payload)} bytes where the tag of a slide's run belongs")
     return _TAG.unpack_from(payload)[0], payload[_TAG.size :]
 
 

@@ -66,6 +66,11 @@ class Output(Protocol):
         """What the result is to say of what decides it."""
         ...
 
+    @property
+    def manifest(self) -> bytes:
+        """Its journal's manifest."""
+        ...
+
     def check_lock(self) -> None:
         """See that it is still this run's.
 
@@ -222,6 +227,8 @@ class Owner:
         Called with a slide that has begun, and what earlier starts have done of it.
     audit
         Sees to it that a share of the tiles is computed again; None for no such thing.
+    elsewhere
+        Ranks that keep journals on other disks: they are told what slides begin, and how they end.
     """
 
     def __init__(
@@ -237,6 +244,7 @@ class Owner:
         name: Callable[[int], str] = "slide {}".format,
         has_begun: Callable[[Collected], None] = lambda _collected: None,
         audit: AuditBook | None = None,
+        elsewhere: Sequence[int] = (),
     ) -> None:
         self._waiting = set(owned)
         self._collected: dict[int, Collected] = {}
@@ -252,6 +260,7 @@ class Owner:
         self._name = name
         self._has_begun = has_begun
         self._audit = audit
+        self._elsewhere = elsewhere
         self.n_stale = 0
         """Batches that came for slides which had ended badly."""
 
@@ -322,6 +331,8 @@ class Owner:
             raise
         self._waiting.discard(slide)
         self._collected[slide] = collected
+        for rank in self._elsewhere:
+            self._send(rank, Kind.MANIFEST, slide, beginning.output.manifest)
         for batch in beginning.restored:
             if len(batch.records):
                 collected.add(batch)
@@ -349,12 +360,16 @@ class Owner:
                 end = SlideEnd(end.exit_code, f"{end.line}; besides, {error}")
         else:
             return  # several ranks may have something against a slide: the first one counts
-        self._send(0, Kind.DONE, slide, end.to_bytes())
+        self._say_end(slide, end)
 
     def has_finished(self, slide: int, end: SlideEnd) -> None:
         """The result of a complete slide is in its place, or cannot be placed."""
-        self._send(0, Kind.DONE, slide, end.to_bytes())
+        self._say_end(slide, end)
         self._finishing.discard(slide)
+
+    def _say_end(self, slide: int, end: SlideEnd) -> None:
+        for rank in (0, *self._elsewhere):
+            self._send(rank, Kind.DONE, slide, end.to_bytes())
 
     def close(self) -> None:
         """Let go of all slides that are not complete; their journals stay.
@@ -406,6 +421,7 @@ class Owner:
         collected = self._collected.get(slide)
         if collected is not None and collected.ledger.complete:
             if self._audit is not None:
+                self._audit.completed(slide)
                 if not self._audit.is_settled(slide):
                     return
                 collected.n_audited = self._audit.end(slide)

@@ -15,7 +15,8 @@ import numpy as np
 from pyramidai_mpi.base.errors import PyramidError
 from pyramidai_mpi.base.types import tiles_only
 from pyramidai_mpi.pyramid.dealing import deal_by_root, deal_in_blocks, evenly_spread
-from pyramidai_mpi.ranks.collectives import agree, allgather, on_rank0, share_bytes
+from pyramidai_mpi.ranks.collectives import agree, allgather, on_all, on_rank0, share_bytes
+from pyramidai_mpi.ranks.disks import RanksByDisk
 from pyramidai_mpi.run.pool.audit import AuditBook
 from pyramidai_mpi.run.pool.audits_end import AuditsEnd, raise_failure, set_aside
 from pyramidai_mpi.run.pool.desk import OwnerDesk
@@ -162,8 +163,9 @@ def run_pool(
     """Do all tiles of all slides, as one pool of work. Collective.
 
     Every slide is opened by whichever rank comes to it, its tiles are done wherever there is room, and its owner (slide
-    number modulo ranks) collects what was done and has its result written as soon as the tree is complete. A slide that
-    fails does not end the others. A slide that was opened by all is not written but handed back, for all to write.
+    number modulo ranks that see rank 0's disk) collects what was done and has its result written as soon as the tree is
+    complete. A slide that fails does not end the others. A slide that was opened by all is not written but handed back,
+    for all to write.
 
     Parameters
     ----------
@@ -217,11 +219,11 @@ class _Pool:
         self._held: Collected | None = None
         is_shared = journals.home == journals.shared
         self._journals, self._audit = journals, audit
+        self._disks = journals.disks
+        self._ranks = RanksByDisk.together(comm.rank, comm.size) if self._disks is None else self._disks.ranks
         self._journal = JournalWriter(journals.of_rank(comm.rank), journals.record_format, is_shared=is_shared)
         self._desk = OwnerDesk(job.write, job.opener.name)
-        self._mailbox = Mailbox(
-            transport, self._receive, lambda slide: slide % comm.size, self._desk.has_room, job.analysis.task
-        )
+        self._mailbox = Mailbox(transport, self._receive, self._ranks.owner_of, self._desk.has_room, job.analysis.task)
         keeps_features = opened is not None and any(job.analysis.widths)
         self._spool = FeatureSpool() if keeps_features else None
         self._tally = WorkTally(len(job.analysis.widths))
@@ -240,7 +242,7 @@ class _Pool:
         comm = self._comm
         if self._audit is not None:
             self._begin_audit(self._audit, plan.batch_size)
-        owned = [int(slide) for slide in slides if slide % comm.size == comm.rank]
+        owned = [int(slide) for slide in slides if self._ranks.owner_of(int(slide)) == comm.rank]
         self._owner = self._desk.owner = Owner(
             owned,
             comm.size,
@@ -253,6 +255,7 @@ class _Pool:
             self._job.opener.name,
             self._has_begun,
             self._book,
+            self._ranks.leaders[1:] if self._opened is None else (),
         )
         workload = PoolWorkload(
             self._job.analysis,
@@ -319,6 +322,9 @@ class _Pool:
         begun = on_rank0(comm, lambda: self._owner.begin(opened.number, opened.description))
         tag = share_bytes(comm, None if begun is None else begun.tag.to_bytes(8, "little"))
         first = share_bytes(comm, None if begun is None else begun.first.tobytes())
+        if (disks := self._disks) is not None:
+            manifest = share_bytes(comm, None if begun is None else begun.output.manifest)
+            on_all(comm, lambda: disks.begin(opened.number, manifest))
         if self._spool is not None and begun is not None:
             # what earlier starts have done comes first in the spool of the slide's owner
             collected = self._held or self._owner.collected(opened.number)
@@ -345,8 +351,15 @@ class _Pool:
         self._owner.hand_over(slide)
 
     def _receive(self, source: int, kind: Kind, slide: int, payload: bytes) -> None:
+        disks = self._disks
         if kind is Kind.DONE:
-            self._report_end(slide, SlideEnd.from_bytes(payload))
+            end = SlideEnd.from_bytes(payload)
+            if self._comm.rank == 0:
+                self._report_end(slide, end)
+            if disks is not None and self._ranks.leads_elsewhere:
+                self._desk.do(lambda: disks.end(slide, has_file=end.has_file))
+        elif kind is Kind.MANIFEST and disks is not None:
+            self._desk.do(disks.begin, slide, payload)
         elif kind is Kind.AUDIT and self._recomputer is not None:
             self._recomputer.receive(slide, payload)
         else:

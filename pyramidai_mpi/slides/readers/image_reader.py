@@ -7,12 +7,14 @@ is damaged, too large for memory or no picture in colour is refused when it is o
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.damage import DAMAGE, damage_and
 from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.slides.readers import tile_codecs
 from pyramidai_mpi.slides.readers.base import LEFT_OUT, THERE, SlideInfo, UnreadableRegionError
@@ -160,7 +162,7 @@ def _read_picture(path: Path, vendor: str) -> tuple[npt.NDArray[np.uint8], tuple
                 return turned_upright(tile_codecs.decode_picture(data), orientation), resolution
         except Image.DecompressionBombError as error:
             raise InputError(f"{path}: is {_too_large()}") from error
-        except (SyntaxError, ValueError, OSError) as error:  # Pillow's OSError is what it says of the picture
+        except DAMAGE as error:  # Pillow's OSError is what it says of the picture
             raise InputError(f"{path}: damaged picture ({' '.join(str(error).split())}); copy it again") from error
 
 
@@ -209,14 +211,19 @@ def _read_tiff(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[float, float] |
                 pixels = np.moveaxis(pixels, 0, -1)
             unit = {2: 1.0, 3: 2.54}.get(int(page.resolutionunit))
             resolution = (page.resolution[0] * unit, page.resolution[1] * unit) if unit else None
-    except (tifffile.TiffFileError, ValueError, RuntimeError, TypeError, KeyError, IndexError, OSError) as error:
+    except damage_and(tifffile.TiffFileError) as error:
         raise InputError(f"{path}: damaged TIFF ({' '.join(str(error).split())}); copy it again") from error
+    if pixels.ndim != 3 or pixels.shape[1::-1] != pages[0].size:
+        raise InputError(f"{path}: damaged TIFF, its picture is decoded to {pixels.shape}; copy it again")
     return turned_upright(pixels, pages[0].orientation), resolution
 
 
 def _check_strips(path: Path, page: tifffile.TiffPage) -> None:
-    """Refuse a TIFF that lacks parts of strips: decoders fill up with zeros."""
+    """Refuse a TIFF that lacks parts of strips: decoders fill up with zeros; or whose strips claim any memory."""
     size = path.stat().st_size
+    # some of the entries of tiles are enough for tifffile to take them for such
+    if page.is_tiled or page.dtype is None or math.prod(page.chunks) * page.dtype.itemsize > 4 * MOST_PIXELS:
+        raise InputError(f"{path}: damaged TIFF, its picture is stored in pieces of {page.chunks}; copy it again")
     with path.open("rb") as file:
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             zeros = min(zeros_that_are_damage(int(page.compression)), count)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.damage import damage_and
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.tiff_chain import pages_in_chain
 from pyramidai_mpi.slides.readers.tile_codecs import TileCoding
 from pyramidai_mpi.slides.readers.tile_mosaic import TileMosaic
 from pyramidai_mpi.slides.spacing import is_rounded
@@ -99,7 +101,7 @@ def find_levels(
         return none, "its TIFF pages are not the levels that OpenSlide finds"
     try:
         with tifffile.TiffFile(path) as tiff:
-            by_place = {page.offset: page for page in tiff.pages}
+            by_place = {page.offset: page for page in pages_in_chain(tiff)}
             found = [by_place[page.place].aspage() for page in pages if page is not None]
             levels = tuple(_level_of(page, info, n, own=own) for n, page in enumerate(found))
             levels = tuple(
@@ -113,7 +115,7 @@ def find_levels(
                 "missing, or use --odd-levels interpolated"
             ) from error
         return none, f"a decoder is not installed ({error})"
-    except (tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:
+    except damage_and(tifffile.TiffFileError) as error:
         # of a disk that fails, OpenSlide says what cannot be read
         return none, f"its TIFF tables cannot be read ({type(error).__name__}: {error})"
     if info.vendor == "aperio" and any(level is not None and not level.counts.all() for level in levels):

@@ -26,7 +26,14 @@ from typing import TYPE_CHECKING, Any
 from pyramidai_mpi.base.errors import OutputExistsError
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.identity import ProcessIdentity, this_process
-from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, sweep, temporary_name
+from pyramidai_mpi.store.files.placing import (
+    discard,
+    flush_folder,
+    only_owner,
+    storage_errors,
+    sweep,
+    temporary_name,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,6 +166,11 @@ class OutputLock:
                 if found is None:
                     continue  # released in this instant
                 is_stale = _is_stale(path, found, watch, patient=patient)
+                if is_stale and (owner := only_owner(path)):
+                    raise OutputExistsError(
+                        f"{path}: is left by a run that is gone, and only its owner, {owner}, may remove it in this "
+                        "folder (it has the sticky bit); ask them to, or name another output"
+                    )
                 if is_stale and _replace(path, found, holder, watch, patient=patient):
                     _sweep_permits(path)
                     break

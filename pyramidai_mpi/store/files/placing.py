@@ -6,9 +6,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import pwd
 import re
 import secrets
 import shutil
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 FORGOTTEN_AFTER_S = 86400.0
 """A day: how long nothing was written to a temporary file of another machine's before it counts as left over."""
 _MACHINE_DIGITS = 8
+_ENDING = ".part"
 
 
 def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
@@ -48,6 +51,40 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
         raise OutputExistsError(f"{path}: is no plain file; name another output")
     if os.path.lexists(path) and not overwrite:
         raise OutputExistsError(f"{path}: exists already; use --overwrite to replace it or name another output")
+    check_replaceable(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise `OutputExistsError` when there is something that only its owner may replace or remove."""
+    owner = only_owner(path)
+    if owner:
+        raise OutputExistsError(
+            f"{path}: exists already, and only its owner, {owner}, may replace it in this folder (it has the sticky "
+            "bit); name another output"
+        )
+
+
+def only_owner(path: Path) -> str:
+    """Name of another user who alone may remove or replace a file; empty where this one may, as far as that is seen.
+
+    Folders that all may write to, as for scratch, have a sticky bit against removing what others have put there.
+    """
+    try:
+        folder, status = path.parent.stat(), path.lstat()
+    except OSError:
+        return ""
+    user = os.geteuid()
+    if not folder.st_mode & stat.S_ISVTX or user in {0, folder.st_uid, status.st_uid}:
+        return ""
+    return user_name(status.st_uid)
+
+
+def user_name(number: int) -> str:
+    """Name of a user, for people; the number where the system has none."""
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user {number}"
 
 
 def check_no_input(path: Path, inputs: Sequence[Path]) -> None:
@@ -258,7 +295,8 @@ def sweep(path: Path, *, silent_s: float = FORGOTTEN_AFTER_S) -> None:
     )
     machine = this_process().machine
     with contextlib.suppress(OSError):
-        found = [(path.parent / entry.name, name.fullmatch(entry.name)) for entry in os.scandir(path.parent)]
+        names = [entry.name for entry in os.scandir(path.parent) if entry.name.endswith(_ENDING)]  # of many slides few
+        found = [(path.parent / one, name.fullmatch(one)) for one in names]
         for temporary, match in found:
             if match is None:
                 continue

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
-from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name
+from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name, user_name
 from pyramidai_mpi.store.journal.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ SHARED_NAME = "pyramidai.journal"
 _ENDING = ".journal"
 _FILE_NAME = re.compile(r"\d{4,}-[0-9a-f]{8}-\d{5,}\.tiles")
 _SET_ASIDE = ".aside"
-_NAME_OF_START = re.compile(r"(\d{4,}-[0-9a-f]{8})(-\d{5,}\.tiles(\.aside)?|\.lock)")
+_NAME_OF_START = re.compile(r"\.?(\d{4,}-[0-9a-f]{8})(-\d{5,}\.tiles(\.aside|\..+\.part)?|\.lock)")
+"""Of a rank's file, one that was set aside, one that was being brought from another disk, or the start's lock."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,22 @@ class JournalFolder:
                 discard(temporary)
                 raise
 
+    def check_rights(self) -> None:
+        """See that this user may write there, if it is there.
+
+        Raises
+        ------
+        StorageError
+            It is another user's, who lets nobody else.
+        """
+        with contextlib.suppress(OSError):
+            status = self.path.lstat()
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise StorageError(
+                    f"{self.path}: is the journal of {user_name(status.st_uid)}, who alone may go on from it or remove "
+                    "it; ask them to, or name another output"
+                )
+
     def manifest(self) -> Manifest | None:
         """The manifest; None when the run did not live to write it, so that nothing is lost without it.
 
@@ -121,7 +138,7 @@ class JournalFolder:
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror or error}; check your rights") from error
 
-    def _starts(self) -> list[str]:
+    def starts(self) -> list[str]:
         """First parts of the names of all files, and of the locks of starts that have none yet."""
         return sorted({match[1] for match in map(_NAME_OF_START.fullmatch, self._names()) if match})
 
@@ -160,6 +177,7 @@ class JournalFolder:
         """
         with storage_errors(self.path):
             self.path.mkdir(exist_ok=True)
+        self.check_rights()
 
     def begin_start(self) -> tuple[str, OutputLock]:
         """Begin a start in the folder of several slides' files: as `next_start`, and its lock.
@@ -181,7 +199,7 @@ class JournalFolder:
     def watch_starts(self, watch: LockWatch) -> None:
         """Begin to watch the locks of the starts there."""
         with contextlib.suppress(InputError):
-            for start in self._starts():
+            for start in self.starts():
                 watch.look(self.path / start)
 
     def remove_files(self, watch: LockWatch | None = None) -> None:
@@ -196,7 +214,7 @@ class JournalFolder:
             What was seen of the locks of the starts before.
         """
         with contextlib.suppress(OSError, InputError):
-            for start in self._starts():
+            for start in self.starts():
                 if self._has_siblings():
                     return
                 with contextlib.suppress(OutputExistsError, StorageError):
@@ -204,7 +222,8 @@ class JournalFolder:
                     try:
                         # looked at once more: the start may have begun a slide before it ended
                         for name in [] if self._has_siblings() else self._names():
-                            if name.startswith(f"{start}-") and name.removesuffix(_SET_ASIDE).endswith(".tiles"):
+                            match = _NAME_OF_START.fullmatch(name)
+                            if match and match[1] == start and not name.endswith(".lock"):
                                 (self.path / name).unlink(missing_ok=True)
                     finally:
                         lock.release()

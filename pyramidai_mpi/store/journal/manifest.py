@@ -69,12 +69,23 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"{path}: cannot be read: {error.strerror or error}; check the disk and your rights"
         ) from error
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """A manifest from its bytes, of the file `path`.
+
+    Raises
+    ------
+    InputError
+        As `read_manifest`.
+    """
     line, _, check = text.partition(b"\n")
     if check != hashlib.sha256(line).hexdigest().encode() + b"\n":
         raise InputError(f"{path}: damaged; start afresh with --overwrite")
     try:
         document = json.loads(line)
-        form = document.pop("format")
+        form = str(document.pop("format"))
         if form == FORMAT:
             replaces, later_starts = document.pop("replaces"), document.pop("later_starts")
             if not all(isinstance(values, dict) for values in (document["facts"], *later_starts)):
@@ -87,7 +98,7 @@ def read_manifest(path: Path) -> Manifest:
             if manifest.tag < 0:
                 raise ValueError("its run hash is none")
             return manifest
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path}: no manifest of a journal: {error}; start afresh with --overwrite") from error
     whose = "an older" if form in _OLDER_FORMATS else "another"
     raise InputError(f"{path}: written by {whose} version of this program; finish with that one, or use --overwrite")

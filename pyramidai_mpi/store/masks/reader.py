@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.tiff_chain import pages_in_chain
 from pyramidai_mpi.store.masks.writer import FORMAT, TILE
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyramidai_mpi.pyramid.mask_labels import Labels
+
+_LONGEST_SIDE = 1 << 20
+"""Of a mask: a slide of 2^31 pixels has fewer at 256 pixels a mask pixel."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def open_mask_file(path: Path) -> Iterator[MaskFile]:
     with tiff:
         with _named_damage(path):
             facts = json.loads(tiff.pages.first.description)
-            sizes = tuple((int(page.imagewidth), int(page.imagelength)) for page in map(_page, tiff.pages))
+            sizes = tuple(_checked_size(_page(page)) for page in pages_in_chain(tiff))
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise InputError(f"{path}: not a mask of this program's, expected one that says {FORMAT}")
         yield MaskFile(path, facts, sizes, tiff)
@@ -85,6 +89,28 @@ def read_facts(path: Path) -> dict[str, Any]:
     """What a mask of this program's says of itself; raises as `open_mask_file`."""
     with open_mask_file(path) as mask:
         return mask.facts
+
+
+def _checked_size(page: Any) -> tuple[int, int]:
+    """Width and height of a level whose tiles are as this program stores them; others may claim any memory.
+
+    Raises
+    ------
+    ValueError
+        They are not.
+    """
+    size = int(page.imagewidth), int(page.imagelength)
+    layout = (
+        page.tilewidth,
+        page.tilelength,
+        page.imagedepth,
+        page.tiledepth,
+        page.samplesperpixel,
+        page.bitspersample,
+    )
+    if not all(0 < side <= _LONGEST_SIDE for side in size) or layout != (TILE, TILE, 1, 1, 1, 8):
+        raise ValueError(f"a level of {size[0]} x {size[1]} pixels, tiles of {page.tilewidth} x {page.tilelength}")
+    return size
 
 
 def _page(page: Any) -> Any:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+_LATEST = 1 << 62
+"""No epoch or step: ranks tell each other in int64 how far they are."""
+
 
 class Checkpoint:
     """A file that holds a training's last saved state.
@@ -94,18 +97,25 @@ class Checkpoint:
             raise StorageError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         try:
             found = _loaded(content)
-            facts, moment = found["facts"], tuple(found["moment"])
+            facts, (epoch, step) = found["facts"], found["moment"]
+            moment = int(epoch), int(step)
+            if not isinstance(found["state"], dict) or not all(0 <= number < _LATEST for number in moment):
+                raise ValueError("no such state, or moment, can be")
+            others = [name for name in (*self.facts, *facts) if facts.get(name) != self.facts.get(name)]
         except Exception as error:  # torch.load raises whatever the unpickler meets
+            raise no_state(self.path) from error
+        if others:
+            said, own = facts.get(others[0]), self.facts.get(others[0])
             raise InputError(
-                f"{self.path}: not a state that training can go on from; delete it, or give --overwrite"
-            ) from error
-        for name in (*self.facts, *facts):
-            if facts.get(name) != self.facts.get(name):
-                raise InputError(
-                    f"{self.path}: is of a training with another {name} ({facts.get(name)}, here "
-                    f"{self.facts.get(name)}); give the same, or --overwrite to begin anew"
-                )
+                f"{self.path}: is of a training with another {others[0]!s:.80} ({said!s:.200}, here {own!s:.200}); "
+                "give the same, or --overwrite to begin anew"
+            )
         return content, moment
+
+
+def no_state(path: Path) -> InputError:
+    """What is said of a file that no training can go on from."""
+    return InputError(f"{path}: not a state that training can go on from; delete it, or give --overwrite")
 
 
 def _loaded(content: bytes) -> dict[str, Any]:

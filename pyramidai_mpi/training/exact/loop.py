@@ -17,10 +17,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyramidai_mpi.base.damage import DAMAGE
 from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
 from pyramidai_mpi.ranks.collectives import agree, on_rank0, usual_rank
 from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
-from pyramidai_mpi.training.exact.checkpoint import digest_of
+from pyramidai_mpi.training.exact.checkpoint import digest_of, no_state
 from pyramidai_mpi.training.exact.gradients import ExactGradients, StepSums
 
 if TYPE_CHECKING:
@@ -135,12 +136,7 @@ class ExactTraining:
         )
         state = self._checkpoint.load(self.pool.comm)
         if state is not None:
-            for name, network in self.networks.items():
-                network.load_state_dict(state["networks"][name])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.epoch, self.step_number = state["epoch"], state["step"]
-            self._loss, self._weight, self.kept = state["loss"], state["weight"], state["kept"]
-            self.log.rows[:] = state["rows"]
+            self._take_up(state)
             begun = self.epoch + (self.step_number > 0)
             if epochs is not None and begun > epochs:
                 refused = UsageError(
@@ -152,6 +148,20 @@ class ExactTraining:
         self.log.begin(self.pool)
         self._started = self._saved = time.monotonic()
         return state is not None
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        """Become what a state says; torch and the lines here may meet anything in one that was made up."""
+        try:
+            for name, network in self.networks.items():
+                network.load_state_dict(state["networks"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.step_number = int(state["epoch"]), int(state["step"])
+            self._loss, self._weight, self.kept = float(state["loss"]), float(state["weight"]), dict(state["kept"])
+            self.log.rows[:] = map(dict, state["rows"])
+        except DAMAGE as error:
+            refused = no_state(self._checkpoint.path)
+            refused.agreed = True  # all ranks have the same state
+            raise refused from error
 
     def set_learning_rate(self, rate: float) -> None:
         """Of the next step, in all groups of parameters."""

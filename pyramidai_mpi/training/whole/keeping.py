@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyramidai_mpi.base.damage import DAMAGE
 from pyramidai_mpi.base.errors import InputError, StorageError
 from pyramidai_mpi.base.hashes import file_sha256
 from pyramidai_mpi.ranks.alike import agree_on_folder
@@ -132,7 +133,7 @@ class KeptSlide:
         """
         try:
             cells = np.load(self.cells_path)
-        except (OSError, ValueError) as error:
+        except DAMAGE as error:
             raise StorageError(
                 f"{self.cells_path}: cannot be read: {error}; --work must be a folder that all hosts share"
             ) from error
