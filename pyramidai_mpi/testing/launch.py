@@ -206,11 +206,11 @@ class StartedJob:
 
     def processes(self) -> list[int]:
         """Process numbers of all that is alive of it, the launcher's own included."""
-        return processes_of(self._tag)
+        return processes_of(self.tag)
 
     def ask_for_stacks(self) -> None:
         """Let all its ranks say where they stand, in `output`, and die of it."""
-        _ask_for_stacks(self._tag)
+        _ask_for_stacks(self.tag)
 
     def wait(self, timeout: float = _PATIENCE_S) -> int:
         """Exit code of the launcher."""
