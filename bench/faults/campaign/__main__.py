@@ -4,7 +4,7 @@
     python -m bench.faults.campaign FOLDER --only TRIAL | --shrink TRIAL | --plan JSON | --table
 
 A trial starts one kind of work (a slide, a cohort, patches, a dense map, explanations, three kinds of training), lets
-one to four faults come, each in a start of its own that goes on with `--resume`, then lets it through to its end. Its
+two to five faults come, each in a start of its own that goes on with `--resume`, then lets it through to its end. Its
 number and the seed decide all of it but what the machine does. Faults: SIGKILL of ranks and of mpirun; ranks suspended
 for a while, or until they are killed; SIGTERM and SIGINT; a disk that is full, fails at the n-th call, becomes
 read-only, or whose folder is renamed away; stale file handles; several runs for one output; over three hosts

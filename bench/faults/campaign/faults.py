@@ -44,6 +44,8 @@ class FaultKind:
         With which that is.
     is_lasting
         Whether all later calls fail as well.
+    is_outlived
+        Whether the work goes on to its end.
     """
 
     name: str
@@ -52,6 +54,7 @@ class FaultKind:
     is_of_disk: bool = False
     errno: int = 0
     is_lasting: bool = False
+    is_outlived: bool = False
 
 
 KINDS = {
@@ -60,7 +63,7 @@ KINDS = {
         FaultKind("kill a rank", 5),
         FaultKind("kill several ranks", 3),
         FaultKind("kill mpirun", 2),
-        FaultKind("suspend a rank", 2),
+        FaultKind("suspend a rank", 2, is_outlived=True),
         FaultKind("suspend a rank, then kill it", 1.5),
         FaultKind("SIGTERM to mpirun", 1.5),
         FaultKind("SIGINT to mpirun", 1),
@@ -70,9 +73,9 @@ KINDS = {
         FaultKind("disk read-only", 1.5, is_of_disk=True, errno=errno.EROFS, is_lasting=True),
         FaultKind("folder renamed away", 1.5),
         FaultKind("stale file handle", 1.5),
-        FaultKind("several runs at once", 1.5),
+        FaultKind("several runs at once", 1.5, is_outlived=True),
         FaultKind("kill a host", 5, is_of_hosts=True),
-        FaultKind("cut a cable for a while", 2, is_of_hosts=True),
+        FaultKind("cut a cable for a while", 2, is_of_hosts=True, is_outlived=True),
         FaultKind("cut a cable for good", 0.2, is_of_hosts=True),
     )
 }
@@ -137,7 +140,7 @@ def allowed_codes(fault: Fault | None, success: int, *, is_cohort: bool, has_fai
     hit
         The phase in which the fault came.
     """
-    if fault is None or fault.kind in {"suspend a rank", "cut a cable for a while"}:
+    if fault is None or (KINDS[fault.kind].is_outlived and fault.kind != "several runs at once"):
         return set()
     if fault.kind.startswith("SIG"):
         # until Python listens, a signal does what it does to any program, and mpirun kills the other ranks

@@ -14,7 +14,7 @@ from bench.faults.campaign.faults import LAUNCHER, LONGEST_DELAY_S, Fault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MOST_FAULTS = 4
+MOST_FAULTS = 5
 _WEIGHTS_OF_PHASES = {
     "opening": 1.5,
     "resuming": 3.0,
@@ -88,13 +88,15 @@ def drawn(seed: int, number: int, choice: Choice) -> Plan:
     if rng.random() < _SHARE_WITH_HABITS:
         habit = str(rng.choice([*faults.HABITS, faults.SLOW_LINKS] if over_hosts else [*faults.HABITS]))
     n = int(rng.integers(2, MOST_FAULTS + 1))
-    made = tuple(_fault(rng, kind, ranks, is_first=index == 0, over_hosts=over_hosts) for index in range(n))
+    weights = {one.name: one.weight for one in faults.KINDS.values() if one.is_of_hosts <= over_hosts}
+    # those that the work outlives come last: nothing is left to be disturbed after them
+    drawn_kinds = sorted((faults.KINDS[_weighted(rng, weights)] for _ in range(n)), key=lambda one: one.is_outlived)
+    made = tuple(_fault(rng, kind, ranks, one, is_first=index == 0) for index, one in enumerate(drawn_kinds))
     return Plan(kind.name, slides, ranks, over_hosts, habit, made)
 
 
-def _fault(rng: np.random.Generator, kind: works.Kind, ranks: int, *, is_first: bool, over_hosts: bool) -> Fault:
-    weights = {name: one.weight for name, one in faults.KINDS.items() if one.is_of_hosts <= over_hosts}
-    name = _weighted(rng, weights)
+def _fault(rng: np.random.Generator, kind: works.Kind, ranks: int, what: faults.FaultKind, *, is_first: bool) -> Fault:
+    name = what.name
     phases = dict(_WEIGHTS_OF_PHASES)
     if is_first:
         del phases["resuming"]
@@ -102,7 +104,6 @@ def _fault(rng: np.random.Generator, kind: works.Kind, ranks: int, *, is_first: 
         del phases["exporting"]
     if kind.trains:
         del phases["removing"]
-    what = faults.KINDS[name]
     if what.is_of_disk:
         del phases["any"]  # the disk fails from a phase on
     if name == "folder renamed away":

@@ -169,6 +169,8 @@ class Trial:
                 codes.append(code)
                 stacks += stack_of_job
             said = "".join(job.output() for job in jobs)
+        if fault is not None and fault.kind == "cut a cable for good":
+            self._hosts.get(slow=self.plan.habit == faults.SLOW_LINKS).set_cable(NAMES[fault.victims[0]], "up")
         for left in self._results.rglob(".nfs*"):  # of a process that was killed; its machine would remove it
             left.unlink(missing_ok=True)
         if is_first and hit == "resuming":
@@ -254,11 +256,9 @@ class Trial:
         elif fault.kind.startswith("cut"):
             hosts = self._hosts.get(slow=self.plan.habit == faults.SLOW_LINKS)
             hosts.set_cable(NAMES[fault.victims[0]], "down")
-            if fault.kind == "cut a cable for good":
-                _wait(lambda: not job.processes(), CABLE_PATIENCE_S)
-            else:
+            if fault.kind != "cut a cable for good":
                 time.sleep(fault.seconds)
-            hosts.set_cable(NAMES[fault.victims[0]], "up")
+                hosts.set_cable(NAMES[fault.victims[0]], "up")
         elif fault.kind.startswith("suspend"):
             kill(victims[0], signal.SIGSTOP)
             time.sleep(fault.seconds)
