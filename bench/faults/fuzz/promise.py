@@ -106,6 +106,7 @@ class Promises:
         self._home = folder.resolve()
         self._number = 0
         self._watch = Watch()
+        target.prepare()
         warnings.simplefilter("ignore")
         logging.disable()
 

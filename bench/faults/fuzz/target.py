@@ -40,6 +40,8 @@ class Target:
         Whether reading may start a process: the child that tries the input first.
     most_bytes
         Longest input.
+    prepare
+        Called once, before anything is read.
     """
 
     read: Callable[[bytes, Path], None]
@@ -51,3 +53,4 @@ class Target:
     seconds: float = 10.0
     may_start: bool = False
     most_bytes: int = 4096
+    prepare: Callable[[], object] = lambda: None

@@ -73,7 +73,6 @@ def _read(data: bytes, _: Path) -> None:
 
 
 def _seeds(_: Path) -> dict[str, bytes]:
-    _server()
     asked = {
         "page": b"", "result": b"result.json", "tile": b"slide/0/0_0", "thumbnail": b"thumbnail/0/0_0",
         "at": b"at/10_10",
@@ -127,5 +126,7 @@ REQUESTS = Target(
     _read,
     _seeds,
     _mutate,
+    prepare=_server,
+    memory_mib=4096,  # of addresses: each thread of the C library's memory reserves some
     words=(b"GET ", b"HEAD ", b" HTTP/1.1\r\n", b"Host: localhost:1\r\n", b"/t/", b"slide/", b"at/", b"_"),
 )
