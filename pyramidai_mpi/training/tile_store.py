@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import time
+import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,6 +228,8 @@ class TileStore:
                     )
                 next(path.parent.iterdir(), None)  # asks the server anew
                 time.sleep(0.5)
+            with _undamaged(path):
+                _check_claims(path)
             with _undamaged(path), np.load(path) as found:
                 labels = [found[f"positive{level}"] for level in range(self._n_levels)]
                 positions = [found[f"position{level}"] for level in range(self._n_levels)]
@@ -300,6 +304,25 @@ def _places(lengths: Sequence[int], kept: npt.NDArray[np.int64]) -> tuple[npt.ND
     ends = np.cumsum(lengths, dtype=np.int64)
     file = np.searchsorted(ends, kept, side="right").astype(np.int64)
     return file, kept - (ends - np.asarray(lengths, np.int64))[file]
+
+
+def _check_claims(path: Path) -> None:
+    """See that arrays of an ``.npz`` are no larger than the file: numpy makes room for what they claim.
+
+    Raises
+    ------
+    ValueError
+        One is.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            with archive.open(info) as member:
+                is_first = np.lib.format.read_magic(member) == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(member)
+            if math.prod(shape) * dtype.itemsize > size or info.file_size > size:
+                raise ValueError(f"{info.filename} claims to be {dtype} {shape} in a file of {size} bytes")
 
 
 @contextmanager

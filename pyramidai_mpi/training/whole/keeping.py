@@ -132,7 +132,8 @@ class KeptSlide:
             Its files cannot be read here.
         """
         try:
-            cells = np.load(self.cells_path)
+            # mapped first, which takes no memory for what a damaged file claims to hold
+            cells = np.array(np.load(self.cells_path, mmap_mode="r"))
         except DAMAGE as error:
             raise StorageError(
                 f"{self.cells_path}: cannot be read: {error}; --work must be a folder that all hosts share"

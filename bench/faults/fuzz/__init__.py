@@ -1,0 +1,1 @@
+"""Fuzzing of what comes from outside, with coverage of the program; see `__main__`."""
