@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InternalError, StorageError
-from pyramidai_mpi.cli.launcher import launched_size
 from pyramidai_mpi.process.shared_memory import shared_memory_trouble
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 _HERE_VARIABLES = ("MPI_LOCALNRANKS", "PMI_LOCAL_SIZE")
-"""Ranks of this host, as the launchers of MPICH tell; others tell all."""
+"""Ranks of this host, as launchers of MPICH tell; SLURM tells those of all hosts."""
 
 
 def start_mpi() -> ModuleType:
@@ -58,4 +57,4 @@ def _trouble_of_host() -> str:
     if not Path("/proc/self").exists():
         return "/proc: is not mounted"
     told = [os.environ[name] for name in _HERE_VARIABLES if os.environ.get(name, "").isdigit()]
-    return shared_memory_trouble(int(told[0]) if told else launched_size())
+    return shared_memory_trouble(int(told[0]) if told else 1)
