@@ -18,3 +18,4 @@ def test_files_are_sent_and_ranks_are_grouped_by_what_they_see(tmp_path: Path) -
     assert job.returncode == 0
     assert job.stdout.count("sent") == 3
     assert not job.left_over
+    assert not list(tmp_path.glob("**/.pyramidai*"))
