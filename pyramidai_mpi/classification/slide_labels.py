@@ -74,7 +74,9 @@ def read_labels(path: Path) -> SlideLabels:
         if word not in _WORDS:
             if position == 0:
                 continue
-            raise InputError(f"{path}: line {number}: expected a slide name and tumor or normal, got {','.join(row)!r}")
+            raise InputError(
+                f"{path}: line {number}: expected a slide name and tumor or normal, got {','.join(row)!r:.200}"
+            )
         said = row[0].strip().casefold()
         for name in {said, bare_name(said)}:
             tumor[name] = _WORDS[word] if tumor.get(name, _WORDS[word]) == _WORDS[word] else None

@@ -166,7 +166,7 @@ def _loaded(path: Path) -> tuple[onnx.ModelProto, list[onnx.ValueInfoProto]]:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no public name
-        raise InputError(f"{path}: not an ONNX file: {error}") from error
+        raise InputError(f"{path}: not an ONNX file: {error!s:.200}") from error
     _check_opset(path, model)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
         raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")
@@ -217,7 +217,7 @@ def _check_opset(path: Path, model: onnx.ModelProto) -> None:
         raise InputError(f"{path}: not an ONNX file: it holds no graph")
     unknown = sorted({entry.domain for entry in model.opset_import} - _KNOWN_DOMAINS)
     if unknown:
-        raise InputError(f"{path}: needs operators of the domain {unknown[0]!r}, expected standard ONNX operators")
+        raise InputError(f"{path}: needs operators of the domain {unknown[0]!r:.80}, expected standard ONNX operators")
     newest = onnx.defs.onnx_opset_version()
     for entry in model.opset_import:
         if entry.domain in {"", "ai.onnx"} and not _OLDEST_OPSET <= entry.version <= newest:
@@ -230,7 +230,7 @@ def _check_value(
     tensor = value.type.tensor_type
     if tensor.elem_type != element:
         raise InputError(
-            f"{path}: {what} {value.name!r} is {_type_name(tensor.elem_type)}, expected {_type_name(element)}"
+            f"{path}: {what} {value.name!r:.80} is {_type_name(tensor.elem_type)}, expected {_type_name(element)}"
         )
     shape = _type_and_shape(value)[1]
     free_batch = not shape or shape[0] is None
@@ -239,7 +239,7 @@ def _check_value(
     )
     if not fits or not free_batch:
         raise InputError(
-            f"{path}: {what} {value.name!r} has shape {_shape_text(shape)}, expected {_shape_text(expected)}"
+            f"{path}: {what} {value.name!r:.80} has shape {_shape_text(shape)}, expected {_shape_text(expected)}"
         )
 
 

@@ -77,9 +77,9 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[str] = set()
         for key in (self.construct_object(key, deep=True) for key, _ in node.value):
             if not isinstance(key, str):
-                raise yaml.YAMLError(f"key {key!r} is not text, line {node.start_mark.line + 1}")
+                raise yaml.YAMLError(f"key {key!r:.80} is not text, line {node.start_mark.line + 1}")
             if key in seen:
-                raise yaml.YAMLError(f"key {key!r} is there twice, line {node.start_mark.line + 1}")
+                raise yaml.YAMLError(f"key {key!r:.80} is there twice, line {node.start_mark.line + 1}")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -92,7 +92,9 @@ def mapping_at(
         raise InputError(f"{path}: {where} must be a mapping, found {value!r:.80}")
     unknown = sorted(set(value) - required - optional) if optional is not None else []
     if optional is not None and unknown:
-        raise InputError(f"{path}: {where} has the unknown key {unknown[0]!r}; known: {sorted(required | optional)}")
+        raise InputError(
+            f"{path}: {where} has the unknown key {unknown[0]!r:.80}; known: {sorted(required | optional)}"
+        )
     missing = sorted(required - set(value))
     if missing:
         raise InputError(f"{path}: {where} lacks the key {missing[0]!r}")

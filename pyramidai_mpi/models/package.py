@@ -336,16 +336,18 @@ def _classes(path: Path, entries: Mapping[str, Any]) -> list[str]:
         return []
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(c, str) for c in classes):
         raise InputError(
-            f"{path}: classes must be a list of at least two names, or empty for an encoder, found {classes!r}"
+            f"{path}: classes must be a list of at least two names, or empty for an encoder, found {classes!r:.200}"
         )
     for name in classes:
         _text(path, "classes", name)
     if len(set(classes)) != len(classes):
-        raise InputError(f"{path}: classes has a name twice: {classes!r}")
+        raise InputError(f"{path}: classes has a name twice: {classes!r:.200}")
     if "positive_class" not in entries:
         raise InputError(f"{path}: the document lacks the key 'positive_class'")
     if entries["positive_class"] not in classes:
-        raise InputError(f"{path}: positive_class is {entries['positive_class']!r}, expected one of {classes!r}")
+        raise InputError(
+            f"{path}: positive_class is {entries['positive_class']!r:.80}, expected one of {classes!r:.200}"
+        )
     return classes
 
 
@@ -381,7 +383,7 @@ def _levels(folder: Path, path: Path, entries: Any, *, is_encoder: bool) -> tupl
 
 def _expect(path: Path, key: str, value: Any, expected: dict[str, str]) -> None:
     if not isinstance(value, dict) or not value.items() <= expected.items():
-        raise InputError(f"{path}: {key} is {value!r}, expected {expected}")
+        raise InputError(f"{path}: {key} is {value!r:.80}, expected {expected}")
 
 
 def _intended_use(path: Path, value: Any, weights: Any) -> str | None:

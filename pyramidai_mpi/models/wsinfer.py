@@ -139,7 +139,7 @@ def _transform(path: Path, steps: list[Any], patch: int) -> tuple[int, FloatInpu
     std: tuple[Any, ...] = (1.0, 1.0, 1.0)
     seen = [str(step.get("name")) if isinstance(step, dict) else repr(step) for step in steps]
     if "ToTensor" not in seen or [name for name in _STEPS if name in seen] != seen:
-        raise InputError(f"{path}: transform is {seen}, expected {', '.join(_STEPS)} in this order")
+        raise InputError(f"{path}: transform is {seen!s:.200}, expected {', '.join(_STEPS)} in this order")
     for name, step in zip(seen, steps, strict=True):
         arguments = step.get("arguments") or {}
         if not isinstance(arguments, dict):
@@ -151,7 +151,7 @@ def _transform(path: Path, steps: list[Any], patch: int) -> tuple[int, FloatInpu
                 tuple(values) if isinstance(values := arguments.get(key), list) else () for key in ("mean", "std")
             )
     if not isinstance(side, int) or isinstance(side, bool) or not 8 <= side <= 8192:
-        raise InputError(f"{path}: transform resizes to {side!r}, expected a whole number of pixels in [8, 8192]")
+        raise InputError(f"{path}: transform resizes to {side!r:.80}, expected a whole number of pixels in [8, 8192]")
     numbers = [*mean, *std]
     if len(mean) != 3 or len(std) != 3 or not all(map(_is_finite, numbers)) or 0 in std:
         raise InputError(f"{path}: Normalize needs three numbers each for mean and std, std not 0")

@@ -181,7 +181,7 @@ def _columns(where: str, names: Sequence[str]) -> list[str]:
     columns = [name.strip().casefold() for name in names]
     for name in columns:
         if name not in _COLUMNS:
-            raise InputError(f"{where}: unknown column {name!r}; expected wsi and, if wanted, mpp and output")
+            raise InputError(f"{where}: unknown column {name!r:.80}; expected wsi and, if wanted, mpp and output")
         if columns.count(name) > 1:
             raise InputError(f"{where}: column {name} is there twice; keep one")
     if "wsi" not in columns:
@@ -204,7 +204,9 @@ def _entry(where: str, folder: Path, columns: Sequence[str], cells: Sequence[str
         slide = folder / row["wsi"].strip()
         others = [mark for mark in SEPARATORS if mark != separator and mark in row["wsi"]]
         if others and not os.path.lexists(slide):
-            raise InputError(f"{where}: {row['wsi']!r} is no file; cells are separated by {separator!r} in this table")
+            raise InputError(
+                f"{where}: {row['wsi']!r:.200} is no file; cells are separated by {separator!r} in this table"
+            )
     return SlideEntry(slide, _mpp(where, row.get("mpp", "")), _name(where, row.get("output", "")))
 
 
@@ -216,7 +218,7 @@ def _mpp(where: str, text: str) -> float | None:
     except ValueError:
         mpp = math.nan
     if not (math.isfinite(mpp) and mpp > 0):
-        raise InputError(f"{where}: mpp {text!r}: expected a number of µm per pixel above 0, or nothing")
+        raise InputError(f"{where}: mpp {text!r:.80}: expected a number of µm per pixel above 0, or nothing")
     return mpp
 
 
@@ -225,7 +227,9 @@ def _name(where: str, text: str) -> str | None:
         return None
     text = text.strip()
     if text in {".", ".."} or "/" in text or "\0" in text:
-        raise InputError(f"{where}: output {text!r}: expected a file name without folders; see --results-dir for those")
+        raise InputError(
+            f"{where}: output {text!r:.200}: expected a file name without folders; see --results-dir for those"
+        )
     return text if text.endswith(".h5") else f"{text}.h5"
 
 

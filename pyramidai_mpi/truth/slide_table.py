@@ -161,14 +161,14 @@ def numbers_of(row: SlideRow, task: str) -> tuple[float, ...]:
     if task == "share":
         share = _number(row.values[0])
         if not 0 <= share <= 1:
-            raise InputError(f"{row.where}: share is {row.values[0]!r}, expected a number from 0 to 1")
+            raise InputError(f"{row.where}: share is {row.values[0]!r:.80}, expected a number from 0 to 1")
         return (share,)
     if task == "survival":
         time, event = _number(row.values[0]), _EVENTS.get(row.values[1].casefold())
         if not (math.isfinite(time) and time >= 0) or event is None:
             raise InputError(
-                f"{row.where}: time is {row.values[0]!r} and event {row.values[1]!r}, expected a number from 0 on, and "
-                "1 or 0"
+                f"{row.where}: time is {row.values[0]!r:.80} and event {row.values[1]!r:.80}, expected a number from 0 "
+                "on, and 1 or 0"
             )
         return time, event
     return ()
@@ -193,7 +193,7 @@ def _class_of(where: str, task: str, classes: Sequence[str], label: str) -> int:
         return by_name[label.casefold()]
     if task == "binary" and label.casefold() in _WORDS:
         return int(_WORDS[label.casefold()])
-    raise InputError(f"{where}: label is {label!r}, expected one of {', '.join(classes)}, which the model knows")
+    raise InputError(f"{where}: label is {label!r:.80}, expected one of {', '.join(classes)}, which the model knows")
 
 
 def _number(text: str) -> float:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 255, 2**31, 2**63, 2**64, -(2**63), 10**400, 0.5, -0.0, 1e-300, 1e300, float("nan"),
-    float("inf"), float("-inf"), "", " ", "x" * 300, "\0", "a/../b", "/etc/passwd", "..", "\n", "é", "\udc80", "nan",
+    float("inf"), float("-inf"), "", " ", "x" * 300,
+    "x" * 3000, "\0", "a/../b", "/etc/passwd", "..", "\n", "é", "\udc80", "nan",
     "1e999", "[1]", "{}", "_0", "tumor", [], [None], [[]], {}, {"": None}, [1, 2, 3], [[1, 2]], [float("nan"), 0],
 )  # fmt: skip
 """To be put in the place of anything."""

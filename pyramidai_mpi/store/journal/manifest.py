@@ -99,6 +99,6 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
                 raise ValueError("its run hash is none")
             return manifest
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{path}: no manifest of a journal: {error}; start afresh with --overwrite") from error
+        raise InputError(f"{path}: no manifest of a journal: {error!s:.200}; start afresh with --overwrite") from error
     whose = "an older" if form in _OLDER_FORMATS else "another"
     raise InputError(f"{path}: written by {whose} version of this program; finish with that one, or use --overwrite")

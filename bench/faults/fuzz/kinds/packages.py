@@ -114,6 +114,7 @@ MODEL = Target(
     _read_model,
     _model_seeds,
     _mutate_model,
+    most_bytes=1 << 14,
     words=(
         *(
             b"levels:",

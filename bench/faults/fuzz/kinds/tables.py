@@ -123,6 +123,7 @@ TABLES = Target(
     _read,
     _seeds,
     _mutate,
+    most_bytes=1 << 14,
     words=(
         b"sep=",
         b'"',
