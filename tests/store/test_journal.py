@@ -192,6 +192,19 @@ def test_a_rank_without_tiles_makes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_of_results_that_was_renamed_away_is_no_other_run(tmp_path: Path) -> None:
+    journal = tmp_path / "results" / "out.h5.journal"
+    journal.mkdir(parents=True)
+    writer = JournalWriter(journal / "a.tiles", FORMAT)
+    away = journal.parent.rename(tmp_path / "away")
+    with pytest.raises(StorageError, match="cannot write the journal: No such file or directory"):
+        writer.append(TAG, *batch(0))
+    away.rename(journal.parent)
+    journal.rmdir()
+    with pytest.raises(OutputExistsError, match="another run has taken the place"):
+        writer.append(TAG, *batch(0))
+
+
 def test_no_file_is_ever_written_over(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tiles", 2)
     before = path.read_bytes()

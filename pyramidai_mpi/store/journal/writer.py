@@ -141,6 +141,7 @@ class JournalWriter:
 
     def _refuse_unless_shared(self) -> None:
         if not self._is_shared:
+            self._path.parent.parent.stat()  # the results' folder is gone, or its disk: that is nobody else's run
             raise OutputExistsError(
                 f"{self._path.parent}: was removed, so another run has taken the place of this one, which was not "
                 "heard of for a minute; see whether that one finishes, else start again"
