@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.base.shortened import shortened
 from pyramidai_mpi.cli.launcher import launched_rank
 
 if TYPE_CHECKING:
@@ -89,15 +90,19 @@ def _take_in(context: click.Context, _option: click.Parameter, path: Path | None
     }
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise InputError(f"{path}: {unknown[0]} is no option of {context.command_path}; see its --help for their names")
+        raise InputError(
+            f"{path}: {shortened(unknown[0])} is no option of {context.command_path}; see its --help for their names"
+        )
     for name, value in values.items():
         _check_kind(path, name, known[name], value)
         try:
             known[name].type_cast_value(context, value)
         except click.UsageError as error:
-            raise InputError(f"{path}: {name}: {error.message}") from error
+            said = error.message.replace(str(value), shortened(str(value)))
+            raise InputError(f"{path}: {name}: {said}") from error
         except (ValueError, OverflowError) as error:  # a name with a zero byte, a number beyond all numbers
-            raise InputError(f"{path}: {name}: {error}; expected what the option --{name} takes") from error
+            said = shortened(str(error))
+            raise InputError(f"{path}: {name}: {said}; expected what the option --{name} takes") from error
     context.default_map = {str(known[name].name): value for name, value in values.items()}
     return path
 
@@ -122,7 +127,9 @@ def _check_kind(path: Path, name: str, option: click.Option, value: Any) -> None
     else:
         return
     if not is_right:
-        raise InputError(f"{path}: {name}: {str(value).lower()}: expected {expected}, as the option --{name} takes")
+        raise InputError(
+            f"{path}: {name}: {shortened(str(value).lower())}: expected {expected}, as the option --{name} takes"
+        )
 
 
 def _of_yaml(path: Path, text: str) -> dict[str, Any]:
@@ -136,7 +143,8 @@ def _of_yaml(path: Path, text: str) -> dict[str, Any]:
         if isinstance(value, list) and all(isinstance(one, int | float | str) for one in value):
             value = ",".join(map(str, value))  # as --class-weights 1,4
         if not isinstance(value, bool | int | float | str):
-            raise InputError(f"{path}: {name}: expected a value, as the option --{name} takes one")
+            which = shortened(str(name))
+            raise InputError(f"{path}: {which}: expected a value, as the option --{which} takes one")
         values[str(name).replace("_", "-")] = value
     return values
 
@@ -160,12 +168,12 @@ def of_camnet(path: Path, text: str) -> dict[str, Any]:
         word = section.pop("model_type")
         name = word.lower().replace("_", "").replace("-", "")
         if name not in _NETWORKS:
-            raise InputError(f"{path}: model_type {word}: expected one of {', '.join(_NETWORKS)}")
+            raise InputError(f"{path}: model_type {shortened(word)}: expected one of {', '.join(_NETWORKS)}")
         values["arch"] = _NETWORKS[name]
     if "loss" in section:
         word = section.pop("loss")
         if word not in _LOSSES:
-            raise InputError(f"{path}: loss {word}: expected {' or '.join(_LOSSES)}")
+            raise InputError(f"{path}: loss {shortened(word)}: expected {' or '.join(_LOSSES)}")
         values["loss"] = _LOSSES[word]
     if section.get("activation") == "sigmoid":  # which all our networks end in
         del section["activation"]

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
+from pyramidai_mpi.base.shortened import shortened
 from pyramidai_mpi.process.host import host_name, machine_id
 from pyramidai_mpi.ranks.collectives import agree, ranks_alike, share_bytes, usual_rank
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-_LETTERS_TOLD = 100
 _PATIENCE_S = 5.0
 
 
@@ -58,13 +58,9 @@ def _other_start(own: Mapping[str, Sequence[str]], usual: Mapping[str, Sequence[
     pairs = zip_longest(own.get(name, ()), usual.get(name, ()), fillvalue="nothing")
     here, there = next(pair for pair in pairs if pair[0] != pair[1])
     return InputError(
-        f"not all ranks were started alike: {name}: {_shortened(here)} here, and {_shortened(there)} with {who}; give "
+        f"not all ranks were started alike: {name}: {shortened(here)} here, and {shortened(there)} with {who}; give "
         "all ranks the same command, program, libraries and files"
     )
-
-
-def _shortened(word: str) -> str:
-    return word if len(word) <= _LETTERS_TOLD else f"{word[:_LETTERS_TOLD]}..."
 
 
 def agree_on_folder(comm: MPI.Intracomm, folder: Path) -> None:

@@ -7,7 +7,7 @@
 
 Without a kind all take turns, ``--round`` minutes each, until each has had its ``--minutes``; what was done is added up
 in DIR/figures.json, so that it can be stopped and started again. DIR/KIND holds inputs that reach something new, and
-DIR/findings/KIND those that broke a promise (see `promise.py`), shrunk, each with what happened beside it.
+DIR/findings/KIND those that broke a promise (see `promise.py`), each with what happened beside it.
 
 ``--replay`` reads files as the fuzzer would, without atheris, under the same limits; exit code 1 when one of them
 breaks a promise. ``--keep`` copies the smallest inputs of a corpus that together reach all that it reaches.
