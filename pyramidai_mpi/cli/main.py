@@ -226,7 +226,8 @@ def _end_job_without_mpi(trouble: Exception) -> ExitCode:
     where = f"(rank {launched_rank()}, host {os.uname().nodename})"
     trace = "" if isinstance(trouble, PyramidError) else "".join(traceback.format_exception(trouble))
     if speaks_for_its_job():  # all ranks of a host may have met it
-        say_before_leaving(f"{trace}pyramidai: error: {printable(' '.join(str(trouble).split()))} {where}\n")
+        said = printable(" ".join(str(trouble).split()))
+        say_before_leaving(f"{trace}pyramidai: error: {said} {where}\n", code)
     if tell_launcher_of_mpich(code):
         time.sleep(PATIENCE_S)  # it ends this process as well
     return code

@@ -91,7 +91,7 @@ def _end_all_as_asked(comm: MPI.Intracomm, farewell: str) -> NoReturn:
     # a launcher tells all ranks, so rank 0 speaks for them; where it was not told, the first one that was
     time.sleep(_LET_RANK_0_SPEAK_S if comm.rank else 0)
     if comm.size == 1 or speaks_for_its_job():
-        say_before_leaving(f"pyramidai: {farewell}\n")
+        say_before_leaving(f"pyramidai: {farewell}\n", ExitCode.STOPPED)
     else:
         time.sleep(PATIENCE_S)  # the one that speaks ends the job, once its words are read
     _abort_job(comm, ExitCode.STOPPED)
@@ -195,8 +195,9 @@ def _check_addresses() -> None:
 
 
 def _end_all(comm: MPI.Intracomm, error: BaseException) -> NoReturn:
-    say_before_leaving(failure_report(error, comm.rank, comm.size, host_name()))
-    _abort_job(comm, exit_code_of(error))
+    code = exit_code_of(error)
+    say_before_leaving(failure_report(error, comm.rank, comm.size, host_name()), code)
+    _abort_job(comm, code)
 
 
 def _abort_job(comm: MPI.Intracomm, code: int) -> NoReturn:

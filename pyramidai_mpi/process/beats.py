@@ -28,8 +28,12 @@ _BEAT, _FAREWELL, _END = range(3)
 _LOOPBACK = "127.0.0.1"
 _GET_ADDRESS = 0x8915  # SIOCGIFADDR
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-3, 0.2
-_TIMES = 3
+_TIMES, _BETWEEN_S = 3, 0.02
 """How often all are told of the end: a datagram may be lost."""
+_DOUBT_S = 25.0
+"""After that much silence a neighbour is sought at all its addresses: the way that was taken may have failed alone."""
+_MOST_TAKEN = 1000
+"""Datagrams that are taken at one look: whoever floods the socket is not to keep it from ending."""
 
 Address = tuple[str, int]
 
@@ -80,6 +84,11 @@ class _Neighbour:
     silent_s: float = 0.0
     has_left: bool = False
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether it was heard of lately."""
+        return self.came_from is not None and self.silent_s < _DOUBT_S
+
 
 class Beats:
     """Signs of life between this process and its neighbours.
@@ -122,9 +131,9 @@ class Beats:
         self._send_to(self._of)
 
     def receive(self) -> None:
-        """Take all that has come."""
+        """Take what has come."""
         asks = set()
-        while True:
+        for _ in range(_MOST_TAKEN):
             try:
                 data, address = self._socket.recvfrom(_FORMAT.size + 1)
             except OSError:  # nothing more, or what an earlier datagram has met on its way
@@ -164,7 +173,8 @@ class Beats:
     def end_all(self) -> None:
         """Tell all processes that the job ends."""
         message = _FORMAT.pack(self._token, _END, self._number, False)
-        for _ in range(_TIMES):
+        for turn in range(_TIMES):
+            time.sleep(_BETWEEN_S if turn else 0)
             for number, addresses in enumerate(self._addresses):
                 if number != self._number:
                     self._send(message, addresses)
@@ -177,9 +187,10 @@ class Beats:
         for number in numbers:
             of = self._of[number]
             if not of.has_left:
-                message = _FORMAT.pack(self._token, kind, self._number, of.came_from is not None)
+                message = _FORMAT.pack(self._token, kind, self._number, of.is_heard)
                 where_from = [] if of.came_from is None else [of.came_from]
-                self._send(message, where_from if of.hears_us else [*where_from, *self._addresses[number]])
+                is_sure = of.hears_us and of.is_heard
+                self._send(message, where_from if is_sure else [*where_from, *self._addresses[number]])
 
     def _send(self, message: bytes, addresses: Iterable[Address]) -> None:
         for address in addresses:

@@ -19,15 +19,23 @@ import sys
 import termios
 import time
 
+from pyramidai_mpi.process.system_timer import SystemTimer
+
 PATIENCE_S = 2.0
 """Longest wait for a reader that may be gone, or for the launcher to end this process."""
+_MOST_SPEAKING_S = 10.0
 _POLL_S = 2e-3
 _PASSING_ON_S = 0.05
 """For the launcher to pass on what it has just read; it is idle otherwise."""
 
 
-def say_before_leaving(text: str) -> None:
-    """Write `text` to stderr in one piece, and wait until whoever reads the streams has taken it (2 s each at most)."""
+def say_before_leaving(text: str, code: int) -> None:
+    """Write `text` to stderr in one piece, and wait until whoever reads the streams has taken it (2 s each at most).
+
+    Nobody may read, and a write to a pipe that is full waits for ever: then the process ends with `code` here.
+    """
+    timer = SystemTimer("_exit", code)
+    timer.set(_MOST_SPEAKING_S)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -35,6 +43,7 @@ def say_before_leaving(text: str) -> None:
     sys.stderr.flush()
     wait_until_read(sys.stdout)
     wait_until_read(sys.stderr)
+    timer.set(0)
 
 
 def wait_until_read(stream: object) -> None:

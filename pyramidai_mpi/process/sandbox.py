@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _GRACE_S = 5.0
+_TURN_S = 0.5
 _STDERR_KEPT_BYTES = 4096
 _LINES_TOLD, _LETTERS_TOLD = 3, 400
 _WANT = ("bad_alloc", "cannot allocate memory", "out of memory", "failed to allocate")
@@ -60,7 +62,8 @@ class Trial:
     arguments
         Texts for it.
     seconds, memory_bytes
-        Most wall time and address space; of the latter less where the system grants less.
+        Most wall time, of which none is counted while this process is suspended, and address space; of the latter less
+        where the system grants less.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class Trial:
         self._lifeline = os.fdopen(held_here, "wb", buffering=0)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program, str(seconds), str(self._memory_bytes), *arguments],
+                [sys.executable, "-P", "-c", program, str(self._memory_bytes), *arguments],
                 stdin=held_by_child,
                 stdout=subprocess.PIPE,
                 stderr=its_end,
@@ -96,6 +99,9 @@ class Trial:
         # at once, or a child that writes more than a pipe holds would wait for `check`
         self._listener = threading.Thread(target=self._listen, args=[stderr], name="trial-stderr", daemon=True)
         self._listener.start()
+        self._is_over = threading.Event()
+        self._took_too_long = False
+        threading.Thread(target=self._limit_time, name="trial-limit", daemon=True).start()
 
     def __enter__(self) -> Trial:
         return self
@@ -103,8 +109,10 @@ class Trial:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_over.set()
         self._process.kill()
-        self._process.communicate()
+        if self._process.stdout is not None and not self._process.stdout.closed:  # else its end was seen
+            self._process.communicate()
         self._lifeline.close()
 
     def check(self) -> str:
@@ -124,13 +132,8 @@ class Trial:
         """
         if self._answer is not None:
             return self._answer
-        try:
-            said, _ = self._process.communicate(timeout=self._seconds + _GRACE_S)
-            in_time = True
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            said, _ = self._process.communicate()
-            in_time = False
+        said, _ = self._process.communicate()
+        self._is_over.set()
         self._lifeline.close()
         code = self._process.returncode
         if code == ExitCode.OK:
@@ -138,13 +141,24 @@ class Trial:
             return self._answer
         if said and code in ERROR_OF_EXIT_CODE:
             raise ERROR_OF_EXIT_CODE[code](os.fsdecode(said))
-        raise self._failure(code, in_time=in_time)
+        raise self._failure(code)
 
-    def _failure(self, code: int, *, in_time: bool) -> PyramidError:
+    def _limit_time(self) -> None:
+        """Kill the child once its time is over. A suspended job, whose processes all stand still, loses none."""
+        counted_s, last = 0.0, time.monotonic()
+        while not self._is_over.wait(_TURN_S):
+            now = time.monotonic()
+            counted_s, last = counted_s + min(now - last, 2 * _TURN_S), now
+            if counted_s > self._seconds and self._process.poll() is None:
+                self._took_too_long = True
+                self._process.kill()
+                return
+
+    def _failure(self, code: int) -> PyramidError:
         """What to raise for a child that has ended with `code` and has not said why."""
         tried = f"{self._subject}: a process that tried it under {self._memory_bytes / 2**30:.3g} GiB of memory"
         said = self._last_lines()
-        if not in_time or code in (-signal.SIGALRM, -signal.SIGXCPU):
+        if self._took_too_long or code == -signal.SIGXCPU:
             return InputError(f"{tried} took more than {self._seconds} s; {_DO_NOT_USE}{said}")
         if code == -signal.SIGBUS:
             return StorageError(f"{tried} could not read a file that it had mapped (SIGBUS); see to the disk{said}")
@@ -190,11 +204,10 @@ def run_under_limits(work: Callable[[list[str]], str | None]) -> None:
     The text that it returns is the answer that `Trial.check` gives, for what it is worth. What a `PyramidError` says is
     passed on; of any other exception the traceback goes to stderr.
     """
-    seconds, memory_bytes, *arguments = sys.argv[1:]
+    memory_bytes, *arguments = sys.argv[1:]
     _end_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
-    signal.alarm(int(seconds))  # also when nobody waits for us any more
     said = ""
     try:
         code, said = ExitCode.OK, work(arguments) or ""

@@ -39,6 +39,8 @@ class _Times(ctypes.Structure):
 class SystemTimer:
     """Calls a function of the C library, which takes one whole number, once a time is over.
 
+    Without effect where the system gives no timer (``ulimit -i``, a sandbox): then only others end what stands still.
+
     Parameters
     ----------
     function
@@ -54,11 +56,12 @@ class SystemTimer:
         address = ctypes.cast(getattr(ctypes.CDLL(None), function), ctypes.c_void_p).value
         event = _Event(value=value, notify=_BY_THREAD, function=address)
         self._timer = ctypes.c_void_p()
-        if self._library.timer_create(_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)):
-            raise OSError(ctypes.get_errno(), "the system gives no timer")
+        self._is_there = not self._library.timer_create(_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer))
 
     def set(self, seconds: float) -> None:
         """Begin to count anew; 0 for not at all."""
+        if not self._is_there:
+            return
         whole = int(seconds)
         times = _Times(0, 0, whole, round((seconds - whole) * 1e9))
         self._library.timer_settime(self._timer, 0, ctypes.byref(times), None)

@@ -67,8 +67,8 @@ class Limits:
     silence: float = 120.0
     silence_of_survivors: float = 600.0
     start: float = 120.0
-    standstill: float = 100.0
-    grace: int = 10
+    standstill: float = 80.0
+    grace: int = 30
     slowness: float = 4.0
 
 
@@ -101,6 +101,8 @@ class Watch:
         self._started = False
         self._unmet_s = 0.0
         self._is_over = threading.Event()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whoever has started us may have it ignored or held back
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         faulthandler.register(signal.SIGALRM, file=STDERR, all_threads=True, chain=True)
         self._standstill = SystemTimer("alarm", self.limits.grace)
         self._standstill.set(self._standstill_s)
@@ -112,9 +114,10 @@ class Watch:
         """From now on the others have to be met in time."""
         self._started = True
 
-    def over(self, beats: Beats) -> None:
-        """Watch these, in place of any before."""
+    def over(self, beats: Beats | None) -> None:
+        """Watch these, in place of any before; None where this job's processes cannot give each other signs."""
         self._standstill_s = self.limits.standstill
+        self._started = False
         before, self._beats = self._beats, beats
         if before is not None:
             before.close()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_ADDRESSES = 7
+"""The first six of a host, which may have many of containers behind them, and the loopback's."""
 _PATIENCE_S = 20.0
 """For a first sign of life: a rank that has met its own neighbours answers others at its next look only."""
 
@@ -35,18 +36,36 @@ def watch_each_other(comm: MPI.Intracomm, watch: Watch) -> None:
     """
     here_only = len(ranks_alike(comm, machine_id() + _network())) == comm.size
     token = share_bytes(comm, secrets.token_bytes(TOKEN_BYTES) if comm.rank == 0 else None)
-    own = own_socket(here_only=here_only)
-    addresses = own_addresses(here_only=here_only)[-_MOST_ADDRESSES:]
+    own: socket.socket | None = None
     row = np.zeros(1 + _MOST_ADDRESSES, np.int64)
-    row[0] = own.getsockname()[1]
-    row[1 : 1 + len(addresses)] = [struct.unpack("!I", socket.inet_aton(address))[0] for address in addresses]
+    with suppress(OSError):  # a sandbox may allow none
+        own = own_socket(here_only=here_only)
+        *others, loopback = own_addresses(here_only=here_only)
+        addresses = [*others[: _MOST_ADDRESSES - 1], loopback]
+        row[1 : 1 + len(addresses)] = [struct.unpack("!I", socket.inet_aton(address))[0] for address in addresses]
+        row[0] = own.getsockname()[1]
+    rows = allgather(comm, row).tolist()
+    if own is None or not all(port for port, *_ in rows):
+        _go_on_unwatched(comm, watch, own, [port for port, *_ in rows].index(0))
+        return
     everyone = [
-        [(socket.inet_ntoa(struct.pack("!I", number)), port) for number in numbers if number]
-        for port, *numbers in allgather(comm, row).tolist()
+        [(socket.inet_ntoa(struct.pack("!I", number)), port) for number in numbers if number] for port, *numbers in rows
     ]
     beats = Beats(comm.rank, everyone, own, token)
     _warn_of(comm, beats.meet(_PATIENCE_S))
     watch.over(beats)  # not before: whoever dies until here is missed by the limit for the start
+
+
+def _go_on_unwatched(comm: MPI.Intracomm, watch: Watch, own: socket.socket | None, without: int) -> None:
+    if own is not None:
+        own.close()
+    watch.over(None)
+    if comm.rank == 0:
+        log.warning(
+            "rank %d may open no UDP socket, so ranks do not watch each other: if one dies and no launcher notices, "
+            "nobody does; with SLURM give srun -K1",
+            without,
+        )
 
 
 def _network() -> bytes:

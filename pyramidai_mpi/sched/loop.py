@@ -157,7 +157,8 @@ def run_on(
 
 def _report(failure: BaseException, transport: Transport) -> None:
     """Write what happened, and where."""
-    say_before_leaving(failure_report(failure, transport.rank, transport.size, transport.host))
+    report = failure_report(failure, transport.rank, transport.size, transport.host)
+    say_before_leaving(report, int(exit_code_of(failure)))
 
 
 class _Run:

@@ -79,6 +79,33 @@ def test_a_sign_that_was_not_heard_is_asked_for_again() -> None:
         assert second.most_silent() == (0, 5.0)  # heard of by now
 
 
+def test_a_neighbour_that_was_silent_for_long_is_sought_at_all_its_addresses() -> None:
+    with job(2) as (first, second), own_socket(here_only=True) as of_a_way_that_failed:
+        meet([first, second])
+        meet([first, second])
+        first._of[1].came_from = of_a_way_that_failed.getsockname()
+        second.count(30.0)
+        first.send()
+        second.receive()
+        assert second.most_silent() == (0, 30.0)
+        first.count(30.0)
+        first.send()
+        second.receive()
+        assert second.most_silent() == (0, 0.0)
+
+
+def test_a_flood_of_datagrams_is_left_at_some_time() -> None:
+    class Flood:
+        def recvfrom(self, _size: int) -> tuple[bytes, tuple[str, int]]:
+            return b"x", ("127.0.0.1", 1)
+
+    with job(2) as (first, _), own_socket(here_only=True) as own:
+        first._socket, own_of_first = Flood(), first._socket  # type: ignore[assignment]
+        first.receive()
+        first._socket = own_of_first
+        assert own is not None
+
+
 def test_whoever_has_said_farewell_is_not_waited_for() -> None:
     with job(3) as each:
         meet(each)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def test_a_bad_end_is_one_line(end, module):
         trial.check()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_child_loses_no_time_while_all_is_suspended(module, monkeypatch):
+    moments = count(0.0, 1000.0)  # whoever looks was suspended before
+    monkeypatch.setattr(sandbox.time, "monotonic", lambda: next(moments))
+    with Trial("x.tif", module("return 'fine'"), [], seconds=60, memory_bytes=1 << 30) as trial:
+        assert trial.check() == "fine"
 
 
 @pytest.mark.parametrize("end", NOT_THE_FILES_FAULT)

@@ -14,7 +14,7 @@ import pytest
 from pyramidai_mpi.process.beats import TOKEN_BYTES, Beats, own_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # a process of number 1 of two, or alone; it waits for ever, in the way that is given
 WATCHED = f"""
@@ -63,9 +63,12 @@ def other() -> Iterator[Other]:
     one._own.close()
 
 
-def watched(wait: str = FOR_EVER, *, port: int = 0, survives: bool = False, **changes: float) -> subprocess.Popen[str]:
+def watched(
+    wait: str = FOR_EVER, *, port: int = 0, survives: bool = False, under: Sequence[str] = (), **changes: float
+) -> subprocess.Popen[str]:
     program = WATCHED.format(wait=wait, port=port, survives=survives, changes=changes)
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [*under, sys.executable, "-c", program]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -138,6 +141,17 @@ def test_it_ends_when_a_call_keeps_the_interpreter_and_shows_which() -> None:
     code, said = end_of(watched("ctypes.PyDLL(None).sleep(50)"))
     assert code == -signal.SIGALRM
     assert 'File "<string>", line' in said
+
+
+def test_whoever_has_started_it_may_have_its_signal_ignored_and_held_back() -> None:
+    deaf = "import os, signal, sys; signal.signal(14, signal.SIG_IGN); signal.pthread_sigmask(signal.SIG_BLOCK, {14}); "
+    under = [sys.executable, "-c", f"{deaf}os.execv(sys.argv[1], sys.argv[1:])"]
+    assert end_of(watched("ctypes.PyDLL(None).sleep(50)", under=under))[0] == -signal.SIGALRM
+
+
+def test_where_there_is_no_socket_it_goes_on() -> None:
+    wait = "watch.mpi_has_started(); watch.over(None); time.sleep(2.5); watch.end()"
+    assert end_of(watched(wait)) == (0, "")
 
 
 def test_a_job_that_was_suspended_as_a_whole_goes_on() -> None:
