@@ -194,6 +194,7 @@ def test_nothing_else_writes_a_description() -> None:
         path.relative_to(ROOT).as_posix()
         for folder in ("pyramidai_mpi", "bench")
         for path in (ROOT / folder).rglob("*.py")
-        if re.search(r'yaml\.(safe_)?dump|(YAML_NAME|"model\.yaml")\)\.(write|open\("[wa])', path.read_text())
+        if "bench/faults/fuzz" not in path.as_posix()  # which makes what nobody would write
+        and re.search(r'yaml\.(safe_)?dump|(YAML_NAME|"model\.yaml")\)\.(write|open\("[wa])', path.read_text())
     }
     assert writers == {"pyramidai_mpi/models/write.py"}
