@@ -64,6 +64,7 @@ def replay(kind: str, paths: list[Path]) -> int:
     found = 0
     with tempfile.TemporaryDirectory() as home:
         promises = Promises(target, Path(home))
+        promises.silence()
         inputs = [(path, path.read_bytes()) for path in paths]
         # what is loaded late is loaded before memory is limited: by a first reading of all
         broken_by = {path: promises.broken_by(data) for path, data in inputs}

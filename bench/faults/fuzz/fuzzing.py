@@ -32,6 +32,7 @@ def main(kind: str, corpus: Path, findings: Path, seconds: int, seed: int) -> No
             with tempfile.TemporaryDirectory() as folder:
                 seeds = target.seeds(Path(folder))
             promises = Promises(target, Path(home))
+            promises.silence()
             for name, data in seeds.items():
                 (corpus / f"seed-{name}").write_bytes(data)
                 promises.broken_by(data)  # loads what is loaded late

@@ -34,6 +34,7 @@ def keep(kind: str, corpus: Path, folder: Path, most: int) -> None:
     reached: dict[Path, set[_Step]] = {}
     with tempfile.TemporaryDirectory() as home:
         promises = Promises(target, Path(home))
+        promises.silence()
         for path, data in content.items():
             steps = _Steps()
             with steps:

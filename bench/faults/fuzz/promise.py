@@ -107,6 +107,10 @@ class Promises:
         self._number = 0
         self._watch = Watch()
         target.prepare()
+
+    @staticmethod
+    def silence() -> None:
+        """Let nothing be said of all that is wrong with what is read; for the whole process."""
         warnings.simplefilter("ignore")
         logging.disable()
 
