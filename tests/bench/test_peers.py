@@ -213,7 +213,7 @@ def test_everybody_sleeps_for_every_tile_once(tree, tmp_path, name, workers):
     assert (dealt.tiles, dealt.workers, dealt.processes) == (len(made.tiles), workers, workers)
     assert dealt.nominal_s == pytest.approx(made.seconds.sum())
     assert dealt.wall_s * workers >= dealt.nominal_s
-    assert dealt.cpu_s > 0
+    assert dealt.cpu_s >= 0  # counted in ticks of 10 ms
     assert 1 <= dealt.blocks <= workers
     (row,) = rows_of([dealt])
     assert row[:2] == [workers, "ProcessPoolExecutor" if name == "pool" else f"ours, {name}"]
