@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import h5py
 import pytest
 
+from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.synth import SynthSpec, write_slide
+from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.apart import Apart, kill_once_all_have_done_some
 from tests.end_to_end.test_damage import tissue_slide
 from tests.faults.conftest import THRESHOLDS
@@ -161,6 +164,37 @@ def test_journals_of_two_runs_are_not_mixed(apart: Apart) -> None:
     assert job.returncode == 65
     assert "is the journal of another run on host" in job.stderr
     assert "Traceback" not in job.stderr
+    assert not job.left_over
+
+
+def test_what_was_mixed_on_a_host_that_is_not_rank_0s_is_said_by_the_result(apart: Apart) -> None:
+    kill_once_all_have_done_some(apart, [0, 1], "out/b.h5.journal/*.tiles", *ONE)
+    journal = JournalFolder.of(apart.host(1) / "out" / "b.h5")
+    manifest = journal.manifest()
+    assert manifest is not None
+    # as a start on other hosts writes it there, which has another processor
+    journal.create(replace(manifest, later_starts=({"cpu": "another processor"},)))
+    assert apart.run([0, 1], *ONE, "--resume").returncode == 0
+    with h5py.File(apart.host(0) / "out" / "b.h5") as file:
+        assert "another processor" in file["execution"].attrs["mixed"]
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_another_runs_journal_that_came_meanwhile_ends_that_slide_alone_and_stays(
+    several: bool, apart: Apart, digests: dict[str, str]
+) -> None:
+    words = SEVERAL if several else ("slides/a.tif", *MODEL, "-o", "out/a.h5", "--own-disks")
+    program = [str(REPOSITORY / "tests" / "faults" / "run_beside_another.py")]
+    job = apart.run([0, 1], "a", *words, program=program)
+    assert job.returncode == (4 if several else 65)
+    assert "is the journal of another run on host" in job.stderr
+    assert "Traceback" not in job.stderr
+    assert apart.names(1, "out") == {"a.h5.journal"} | ({"pyramidai.journal"} if several else set())
+    found = JournalFolder.of(apart.host(1) / "out" / "a.h5").manifest()
+    assert found is not None
+    assert found.run_hash == "ab" * 32
+    if several:
+        assert apart.digest("out/b.h5") == digests["b.h5"]
     assert not job.left_over
 
 
