@@ -110,12 +110,13 @@ def extract_patches(
         origins = on_all(own, lambda: Origins() if order.origins is None else Origins.read(order.origins))
         if own.rank == 0:
             _warn_of_unknown(order, origins, each)
-        made = _Patches(each, order, origins)
+        seen = files.with_copies(each)
+        made = _Patches(seen, order, origins)
 
         def bring(slides: Sequence[int]) -> None:
             made.each = files.with_slides(own, each, slides)
 
-        return FilePool(own, each, made, report_slide, stop or StopWish(), ranks=ranks, bring=bring).to_the_end()
+        return FilePool(own, seen, made, report_slide, stop or StopWish(), ranks=ranks, bring=bring).to_the_end()
 
 
 def _facts_of_start(order: PatchOrder) -> dict[str, list[str]]:

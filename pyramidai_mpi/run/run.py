@@ -161,7 +161,8 @@ class _Run:
         stop: StopWish,
     ) -> None:
         self._sent = sent
-        self._comm, self._each, self._stop = comm, each, stop
+        # finished slides are looked at before others are sent, by a rank that may have only copies of them
+        self._comm, self._named, self._each, self._stop = comm, each, sent.with_copies(each), stop
         self._report_slide = report_slide
         self._clock = PhaseClock()
         self._outcomes: dict[int, SlideOutcome] = {}
@@ -189,7 +190,7 @@ class _Run:
                 comm, self._each, self._disks, self._watch, lambda slide: self._end_before(slide, package), self._ended
             )
             if len(slides):
-                self._each = self._sent.with_slides(comm, self._each, slides.tolist())
+                self._each = self._sent.with_slides(comm, self._named, slides.tolist())
                 compare_whole_slides(comm, self._disks.ranks, self._each, slides.tolist())
                 busy_s, result = self._do(package, ranks, slides, trial, progress)
             elif self._disks.ranks.leads and not self._is_alone and self._each[0].output.resume:

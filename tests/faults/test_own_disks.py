@@ -308,6 +308,23 @@ def test_a_slide_that_rank_0_lacks_is_refused(only_on_rank_0s: Apart) -> None:
     assert not list(only_on_rank_0s.scratch(0).iterdir())
 
 
+@pytest.mark.parametrize("left", [1, 2])
+def test_a_slide_of_a_cohort_that_cannot_be_sent_ends_alone_the_last_one_too(
+    left: int, only_on_rank_0s: Apart, digests: dict[str, str]
+) -> None:
+    apart = only_on_rank_0s
+    if left == 1:
+        assert apart.run([0], *SEVERAL).returncode == 0
+        (apart.host(0) / "out" / "a.h5").unlink()
+    (apart.host(0) / "slides" / "a.tif").write_bytes(b"no slide")
+    job = apart.run([0, 1], *sent(SEVERAL))
+    assert job.returncode == 4
+    assert "1 of 2 slides failed" in job.stderr
+    assert "Traceback" not in job.stderr
+    assert apart.digest("out/b.h5") == digests["b.h5"]
+    assert_nothing_is_left(apart, [0, 1], {"b.h5"})
+
+
 def test_a_folder_for_what_is_sent_has_to_be_there(only_on_rank_0s: Apart) -> None:
     job = only_on_rank_0s.run([0, 1], *sent(ONE), "--scratch", "nowhere")
     assert job.returncode == 74
