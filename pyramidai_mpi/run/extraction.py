@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.analyses.extract import Extract
 from pyramidai_mpi.base.errors import ExitCode, PyramidError
+from pyramidai_mpi.base.hosts import IF_APART
 from pyramidai_mpi.base.odd_levels import odd_levels_of
 from pyramidai_mpi.base.types import index_of
 from pyramidai_mpi.process.stop import StopWish
@@ -104,7 +105,7 @@ def extract_patches(
         The same on all ranks, for what concerns all slides.
     """
     with private(comm) as own, nullcontext(sent) if sent is not None else SentFiles(each[0].hosts) as files:
-        ranks = check_start(own, each)
+        ranks = check_start(own, each, IF_APART)
         if own.size > 1:
             agree_alike(own, _facts_of_start(order))
         origins = on_all(own, lambda: Origins() if order.origins is None else Origins.read(order.origins))

@@ -12,6 +12,7 @@ from pyramidai_mpi.analyses.classify import Classify
 from pyramidai_mpi.analyses.dense import Dense
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError, StoppedError, is_bug
+from pyramidai_mpi.base.hosts import IF_APART
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.stop import StopWish, stopped_error
@@ -139,7 +140,7 @@ def run_slides(
         The same on all ranks, for what concerns all slides, such as a model that cannot be used.
     """
     with private(comm) as own, nullcontext(sent) if sent is not None else SentFiles(each[0].hosts) as files:
-        ranks = check_start(own, each)
+        ranks = check_start(own, each, IF_APART)
         each = files.with_models(own, each)
         with begin_trial(own, each[0]) as trial:
             report = ProgressReport(report_progress if own.rank == 0 else None)

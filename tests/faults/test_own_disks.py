@@ -230,10 +230,25 @@ def test_a_host_where_the_folder_cannot_be_made_ends_all_with_one_line(apart: Ap
     assert not job.left_over
 
 
-def test_without_the_option_the_line_names_it(apart: Apart) -> None:
-    job = apart.run([0, 1], *ONE[:-1])
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("words", [ONE, PATCHES], ids=["run", "patches"])
+def test_without_the_option_the_line_names_it(words: tuple[str, ...], is_there: bool, apart: Apart) -> None:
+    if not is_there:
+        shutil.rmtree(apart.host(1) / "out")
+    job = apart.run([0, 1], *words[:-1])
     assert job.returncode == 74
-    assert "--own-disks" in job.stderr
+    assert ("is another folder here" if is_there else "no such folder here") in job.stderr
+    assert "give --own-disks" in job.stderr
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_command_that_lacks_the_option_does_not_name_it(is_there: bool, apart: Apart) -> None:
+    if not is_there:
+        shutil.rmtree(apart.host(1) / "out")
+    job = apart.run([0, 1], "segment", "slides/b.tif", *MODEL, "-o", "out/b.h5")
+    assert job.returncode == 74
+    assert ("is another folder here" if is_there else "no such folder here") in job.stderr
+    assert "--own-disks" not in job.stderr
 
 
 def test_writing_by_all_ranks_is_refused(apart: Apart) -> None:
