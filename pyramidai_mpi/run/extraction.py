@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.patch_order import PatchOrder
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.run.facts import Difference
+    from pyramidai_mpi.run.facts import Difference, Facts
     from pyramidai_mpi.run.pool.messages import SlideDescription, SlideEnd
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.resume import Journals
@@ -155,7 +155,7 @@ class _Patches:
         )
         self._order, self._origins = order, origins
 
-    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
+    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode, Facts]:
         """See that the file there holds what this extraction would make."""
         with PatchFile(settings.output.path, may_be_part=settings.slide.part is not None) as file:
             header, said = file.header, odd_levels_of(file.execution().attributes)
@@ -182,7 +182,7 @@ class _Patches:
             accept_mixed=False,
             otherwise="name another folder, or replace it with --overwrite",
         )
-        return mixed, ExitCode.TILES_FAILED if header.n_failed else ExitCode.OK
+        return mixed, ExitCode.TILES_FAILED if header.n_failed else ExitCode.OK, facts
 
     def check_target(self, settings: RunSettings) -> None:
         """There is no other file than the one of patches."""

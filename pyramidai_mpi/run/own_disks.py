@@ -17,6 +17,7 @@ from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, InputError, OutputExis
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.ranks.collectives import agree, gather_messages, on_all, share_bytes, share_messages
 from pyramidai_mpi.ranks.sending import among, spread_file
+from pyramidai_mpi.run.deciding import is_journal_of
 from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.store.files.lock import OutputLock
 from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.ranks.disks import RanksByDisk
+    from pyramidai_mpi.run.facts import Facts
     from pyramidai_mpi.store.files.lock import LockWatch
     from pyramidai_mpi.store.journal.manifest import Manifest
 
@@ -76,6 +78,7 @@ class JournalDisks:
         self._comm, self._each, self._watch = comm, each, watch
         self._found: dict[int, list[_Elsewhere]] = {}
         self._locks: dict[int, OutputLock] = {}
+        self._not_to_remove: set[int] = set()
 
     def look(self) -> None:
         """Find what earlier starts have left on other disks than rank 0's, and lock it there. Collective."""
@@ -156,13 +159,27 @@ class JournalDisks:
         if known is not None and known != own:
             folder.create(known)
 
+    def compare(self, slide: int, facts: Facts) -> None:
+        """See whether what is left elsewhere is of the run of these facts, which has finished the slide; by its owner.
+
+        A run of other facts may have been at work there, which did not see the result.
+        """
+        for one in self._found.get(slide, ()):
+            if one.error is None and (one.manifest is None or is_journal_of(one.manifest, facts)):
+                continue
+            self._not_to_remove.add(slide)
+            path = JournalFolder.of(self._each[slide].output.path).path
+            what = one.error or f"{path}: is the journal of another run than the finished result's on host {one.host}"
+            log.warning("%s; it is left", what)
+
     def tidy(self, finished: Sequence[int]) -> None:
         """Remove what is left elsewhere of slides that an earlier start has finished; rank 0 knows them. Collective."""
         if self.ranks.are_together:
             return
         own = json.dumps(list(finished)).encode() if self._comm.rank == 0 else None
+        kept = {int(one) for one in share_messages(self._comm, [b"%d" % slide for slide in self._not_to_remove])}
         for slide in json.loads(share_bytes(self._comm, own)):
-            self.end(slide, has_file=True)
+            self.end(slide, has_file=slide not in kept)
 
     def gather(self, folders: Sequence[JournalFolder], shared: JournalFolder) -> None:
         """Bring the files that rank 0's disk lacks there from the others, each into the folder of its name. Collective.

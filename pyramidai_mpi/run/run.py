@@ -213,7 +213,7 @@ class _Run:
         """How a slide ends before anything is done, None where there is something to do."""
         settings = self._each[slide]
         try:
-            code = finished_before(settings, package)
+            code = finished_before(settings, package, lambda facts: self._disks.compare(slide, facts))
             if code is not None:
                 output, is_part = settings.output.path, settings.slide.part is not None
                 account = read_account(output, may_be_part=is_part)

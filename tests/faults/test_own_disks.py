@@ -198,6 +198,17 @@ def test_another_runs_journal_that_came_meanwhile_ends_that_slide_alone_and_stay
     assert not job.left_over
 
 
+def test_a_finished_result_takes_no_journal_of_another_run_away(apart: Apart) -> None:
+    assert apart.run([0], *ONE).returncode == 0
+    kill_once_all_have_done_some(apart, [1, 0], "out/b.h5.journal/*.tiles", *ONE, "--threshold", "0=0.9")
+    kept = [sorted(apart.names(host, "out/b.h5.journal")) for host in (0, 1)]
+    job = apart.run([0, 1], *ONE, "--resume")
+    assert job.returncode == 0
+    assert "is there already, complete" in job.stderr
+    assert job.stderr.count("is the journal of another run than the finished result's") == 2
+    assert [sorted(apart.names(host, "out/b.h5.journal")) for host in (0, 1)] == kept
+
+
 def test_another_slide_on_one_host_is_named(apart: Apart) -> None:
     with (apart.host(1) / "slides" / "b.tif").open("ab") as file:
         file.write(b"more")
