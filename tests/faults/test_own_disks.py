@@ -13,9 +13,11 @@ from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.apart import Apart, kill_once_all_have_done_some
+from tests.dicoms import write_dicom_slide
 from tests.end_to_end.test_damage import tissue_slide
 from tests.faults.conftest import THRESHOLDS
 from tests.packages import write_package
+from tests.tiffs import halved, textured
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -349,6 +351,29 @@ def test_a_slide_of_a_cohort_that_cannot_be_sent_ends_alone_the_last_one_too(
     assert "Traceback" not in job.stderr
     assert apart.digest("out/b.h5") == digests["b.h5"]
     assert_nothing_is_left(apart, [0, 1], {"b.h5"})
+
+
+ANALYSE = """
+import sys
+from mpi4py import MPI
+import pyramidai_mpi
+slide, output = sys.argv[1:]
+pyramidai_mpi.analyse(slide, "model", comm=MPI.COMM_WORLD, output=output, send_slide=True)
+"""
+
+
+def test_of_a_folder_of_dicom_files_that_a_program_names_rank_0_says_which_stands_for_it(
+    only_on_rank_0s: Apart,
+) -> None:
+    apart = only_on_rank_0s
+    write_dicom_slide(apart.host(0) / "dicom", [textured(768, 768), halved(textured(768, 768))])
+    for host in (0, 1):
+        (apart.host(host) / "out").mkdir(exist_ok=True)
+    job = apart.run([0, 1], "dicom", "out/d.h5", program=["-c", ANALYSE])
+    assert job.returncode == 0, job.stderr
+    assert apart.run([0], "dicom", *MODEL, "-o", "alone.h5").returncode == 0
+    assert apart.digest("out/d.h5") == apart.digest("alone.h5")
+    assert_nothing_is_left(apart, [0, 1], {"d.h5"})
 
 
 def test_a_folder_for_what_is_sent_has_to_be_there(only_on_rank_0s: Apart) -> None:
