@@ -314,8 +314,7 @@ class JournalDisks:
         def take() -> None:
             nonlocal lock
             if self.ranks.leads_elsewhere:
-                shared.make()
-                lock = OutputLock.take(shared.path / start)
+                lock = shared.join_start(start)
 
         try:
             if not self.ranks.are_together:

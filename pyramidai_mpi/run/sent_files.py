@@ -136,7 +136,7 @@ class SentFiles:
         ------
         InputError, StorageError
             On all ranks: rank 0 cannot read what is to be sent, or a host has no room for it, which is looked at before
-            anything is sent.
+            any is sent.
         """
         if self._is_wanted:
             self._bring(comm, [each[slide].slide.path for slide in slides], files_of_slide, is_one=len(each) == 1)
@@ -227,13 +227,14 @@ class SentFiles:
     def _groups(self, comm: MPI.Intracomm) -> RanksByDisk:
         if self._ranks is None or sum(map(len, self._ranks.groups)) != comm.size:
             on_all(comm, self._check_root)
+            if self._ranks is None:  # after a loss, some go on with copies in the folder of a rank that is gone
+                self._sweep()
             self._ranks = ranks_by_folder(comm, self._root)
         return self._ranks
 
     def _check_root(self) -> None:
         if not self._root.is_dir():
             raise StorageError(f"{self._root}: no such folder, for what is sent; name another with --scratch")
-        self._sweep()
 
     def _sweep(self) -> None:
         sweep(self._root / _NAME, silent_s=_FORGOTTEN_AFTER_S)
