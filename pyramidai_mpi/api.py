@@ -279,10 +279,9 @@ def analyse(
     )
     named = [Path(one) for one in (slide, model, encoder, roi, exclude, tissue_mask) if one is not None]
     with raised_in_python(*named):
-        from pyramidai_mpi.cli.called import run_here, run_on
+        from pyramidai_mpi.cli.called import run_here, run_on, slide_of_all
         from pyramidai_mpi.cli.tissue_option import parse_tissue
         from pyramidai_mpi.models.shipped import find_model
-        from pyramidai_mpi.slides.dicom import file_of_slide
 
         check_choice("--mode", mode, list(Mode))
         asked = (features, backend, precision, feature_type, _path(encoder), compiled_cache)
@@ -290,7 +289,7 @@ def analyse(
         hosts = Hosts(own_disks, send_slide, _path(scratch))
         settings = RunSettings(
             SlideInput(
-                file_of_slide(Path(slide)),
+                slide_of_all(comm, Path(slide), is_sent=send_slide),
                 mpp,
                 levels,
                 min_tissue,

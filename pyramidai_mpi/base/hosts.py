@@ -10,6 +10,9 @@ from pyramidai_mpi.base.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+IF_APART = "give --own-disks where hosts share no files"
+"""What commands that have the option say where a folder is not the same for all."""
+
 
 @dataclass(frozen=True)
 class Hosts:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
+from pyramidai_mpi.slides.dicom import file_of_slide
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mpi4py import MPI
 
     from pyramidai_mpi.base.settings import RunSettings
@@ -53,6 +58,23 @@ def run_here(comm: MPI.Intracomm | None, settings: RunSettings, time_limit: str 
     finally:
         if bar:
             bar.close()
+
+
+def slide_of_all(comm: MPI.Intracomm | None, slide: Path, *, is_sent: bool) -> Path:
+    """The file that stands for a slide, see `dicom.file_of_slide`: of one that is sent, as rank 0 has it. Collective.
+
+    Raises
+    ------
+    InputError
+        The folder is of several slides, or cannot be read.
+    """
+    if comm is None or not is_sent:
+        return file_of_slide(slide)
+    from pyramidai_mpi.ranks.collectives import on_rank0, share_bytes
+
+    found = on_rank0(comm, lambda: file_of_slide(slide))
+    name = share_bytes(comm, None if found is None else b"" if found == slide else os.fsencode(found.name))
+    return slide / os.fsdecode(name) if name else slide
 
 
 def this_process() -> MPI.Intracomm:

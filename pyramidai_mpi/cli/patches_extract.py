@@ -260,6 +260,7 @@ def extract(
     arguments = context.find_root().obj
     farewell = "stopped; what was done is kept, and the same command with --resume goes on from there"
     with mpi_session(farewell, arguments) as comm:
+        from pyramidai_mpi.base.hosts import IF_APART
         from pyramidai_mpi.cli.running import run_through_losses, set_up_logging
         from pyramidai_mpi.ranks.alike import agree_on_folder
         from pyramidai_mpi.ranks.collectives import on_all
@@ -268,11 +269,11 @@ def extract(
         set_up_logging(comm.rank, "warning" if quiet else "info")
         agree_on_words(comm, wrong_word, only_rank0=hosts.send_slide)
         selection = find_slides(comm, slides, None, hosts)
+        if not hosts.are_apart:
+            agree_on_folder(comm, output, IF_APART)
         each = on_all(comm, lambda: _settings(selection, output, asked, order, own))
         if own is not None and leave_without_slides(comm, each, own):
             return ExitCode.OK
-        if not hosts.are_apart:
-            agree_on_folder(comm, output)
         with SentFiles(hosts) as sent:
             run = partial(_extract, order=order, stop=stop, sent=sent)
             return run_through_losses(comm, each, run, sent.close)

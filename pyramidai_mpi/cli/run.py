@@ -317,6 +317,7 @@ def command(
     stop.listen()
     farewell = "stopped; what was done is kept, and the same command with --resume goes on from there"
     with mpi_session(farewell, root.obj) as comm:
+        from pyramidai_mpi.base.hosts import IF_APART
         from pyramidai_mpi.cli.running import run_one, run_several, run_through_losses, set_up_logging
         from pyramidai_mpi.ranks.alike import agree_on_folder
         from pyramidai_mpi.ranks.collectives import on_all, on_rank0
@@ -337,7 +338,8 @@ def command(
             # by rank 0, before any other looks: a host would remember for a while that there was none
             on_rank0(comm, lambda: make_folder(results_dir, "--results-dir"))
         if not hosts.are_apart:
-            agree_on_folder(comm, each[0].output.path.parent)  # before rank 0 looks for all at what lies there
+            # before rank 0 looks for all at what lies there
+            agree_on_folder(comm, each[0].output.path.parent, IF_APART)
         on_rank0(comm, lambda: _check_targets(each, formats, table))
         with SentFiles(hosts) as sent:
             run = partial(

@@ -63,11 +63,16 @@ def _other_start(own: Mapping[str, Sequence[str]], usual: Mapping[str, Sequence[
     )
 
 
-def agree_on_folder(comm: MPI.Intracomm, folder: Path) -> None:
+def agree_on_folder(comm: MPI.Intracomm, folder: Path, otherwise: str = "") -> None:
     """Raise on all ranks when not all see the same folder under a name. Collective.
 
     Device and inode tell on one machine. Several may number a shared folder's in different ways, so there rank 0 puts
     a file of a name that nobody has looked for before into it, and the others look.
+
+    Parameters
+    ----------
+    otherwise
+        What else the user can do, for the message.
 
     Raises
     ------
@@ -81,7 +86,10 @@ def agree_on_folder(comm: MPI.Intracomm, folder: Path) -> None:
         seen = b""
     if len(ranks_alike(comm, seen)) == comm.size:
         return  # where none has it, whoever is to write there says so
-    missing = StorageError(f"{folder}: no such folder here, though other ranks see it; make it there or name another")
+    hint = f", or {otherwise}" if otherwise else ""
+    missing = StorageError(
+        f"{folder}: no such folder here, though other ranks see it; make it there or name another{hint}"
+    )
     # a folder that was just made may be late here
     agree(comm, None if seen or _appears(folder) else missing)
     mark = folder / f".pyramidai-{secrets.token_hex(8)}.part"
@@ -94,8 +102,8 @@ def agree_on_folder(comm: MPI.Intracomm, folder: Path) -> None:
     name, _, first_host = shared.decode().partition(" ")
     try:
         another = StorageError(
-            f"{folder}: is another folder here than with rank 0 on host {first_host}; results need one that all see, "
-            "or --own-disks"
+            f"{folder}: is another folder here than with rank 0 on host {first_host}; results need one that all see"
+            f"{hint}"
         )
         agree(comm, None if not name or _appears(folder / name) else another)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import IO, TYPE_CHECKING, cast
 
@@ -88,7 +88,8 @@ def spread_file(comm: MPI.Intracomm, root: int, source: Path | None, target: Pat
         return error
     finally:
         if file is not None:
-            file.close()
+            with suppress(OSError):  # of what was not written; a file that is whole was flushed
+                file.close()
 
 
 def _next_piece(comm: MPI.Intracomm, root: int, file: IO[bytes] | None, source: Path | None) -> tuple[memoryview, int]:

@@ -302,6 +302,12 @@ def joined_manifest(path: Path, found: Manifest, facts: Facts, *, accept_mixed: 
     return joined, "; ".join(_mixtures(starts, facts))
 
 
+def is_journal_of(manifest: Manifest, facts: Facts) -> bool:
+    """Whether a journal is of the run with these facts, as far as they are known, if with other versions."""
+    differing = differences({**_STATED, **manifest.facts}, facts)
+    return all(one.fact.kind in {Kind.VERSION, Kind.PROCESSOR} for one in differing)
+
+
 def _mixtures(starts: Sequence[Mapping[str, Any]], facts: Facts) -> list[str]:
     found = []
     for fact in facts:

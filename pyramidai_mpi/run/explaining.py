@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.explain_order import ExplainOrder, TilesWanted
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.models.package import ModelPackage
-    from pyramidai_mpi.run.facts import Difference
+    from pyramidai_mpi.run.facts import Difference, Facts
     from pyramidai_mpi.run.file_pool import FileOutcome
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
@@ -257,7 +257,7 @@ class _Pool:
         slide = self._slides[number]
         return self._explained.tiles_of(slide), self._explained.states.get(slide)
 
-    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
+    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode, Facts]:
         """See that the file there is the one that would be made."""
         path, opener, explain = settings.output.path, self._explained.opener, self._explained.explain
         explanation = read_explanation(path)
@@ -266,18 +266,18 @@ class _Pool:
         slide.pyramid.reader.close()
         tiles = chosen.of(slide.pyramid.grid, explain.level, str(slide.source.path))
         facts = facts_of_explanation(slide, opener.package, explain, self._explained.settings, tiles)
+        facts = tuple(fact for fact in facts if fact.name != "stain_map")  # the stain is estimated at work
         mixed = check_same(
             f"{path}: is of a run with",
             found_values(explanation),
-            # the stain is estimated at work
-            tuple(fact for fact in facts if fact.name != "stain_map"),
+            facts,
             accept_mixed=False,
             otherwise="name another folder, or replace it with --overwrite",
         )
         unread = said_of_none(settings, explanation)
         if unread:
             raise InputError(unread)
-        return mixed, ExitCode.TILES_FAILED if len(explanation.failed) else ExitCode.OK
+        return mixed, ExitCode.TILES_FAILED if len(explanation.failed) else ExitCode.OK, facts
 
     def check_target(self, settings: RunSettings) -> None:
         """See that the slide's tiles are known."""

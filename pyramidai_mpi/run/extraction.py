@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.analyses.extract import Extract
 from pyramidai_mpi.base.errors import ExitCode, PyramidError
+from pyramidai_mpi.base.hosts import IF_APART
 from pyramidai_mpi.base.odd_levels import odd_levels_of
 from pyramidai_mpi.base.types import index_of
 from pyramidai_mpi.process.stop import StopWish
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.patch_order import PatchOrder
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.run.facts import Difference
+    from pyramidai_mpi.run.facts import Difference, Facts
     from pyramidai_mpi.run.pool.messages import SlideDescription, SlideEnd
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.resume import Journals
@@ -104,18 +105,19 @@ def extract_patches(
         The same on all ranks, for what concerns all slides.
     """
     with private(comm) as own, nullcontext(sent) if sent is not None else SentFiles(each[0].hosts) as files:
-        ranks = check_start(own, each)
+        ranks = check_start(own, each, IF_APART)
         if own.size > 1:
             agree_alike(own, _facts_of_start(order))
         origins = on_all(own, lambda: Origins() if order.origins is None else Origins.read(order.origins))
         if own.rank == 0:
             _warn_of_unknown(order, origins, each)
-        made = _Patches(each, order, origins)
+        seen = files.with_copies(each)
+        made = _Patches(seen, order, origins)
 
         def bring(slides: Sequence[int]) -> None:
             made.each = files.with_slides(own, each, slides)
 
-        return FilePool(own, each, made, report_slide, stop or StopWish(), ranks=ranks, bring=bring).to_the_end()
+        return FilePool(own, seen, made, report_slide, stop or StopWish(), ranks=ranks, bring=bring).to_the_end()
 
 
 def _facts_of_start(order: PatchOrder) -> dict[str, list[str]]:
@@ -153,7 +155,7 @@ class _Patches:
         )
         self._order, self._origins = order, origins
 
-    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
+    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode, Facts]:
         """See that the file there holds what this extraction would make."""
         with PatchFile(settings.output.path, may_be_part=settings.slide.part is not None) as file:
             header, said = file.header, odd_levels_of(file.execution().attributes)
@@ -180,7 +182,7 @@ class _Patches:
             accept_mixed=False,
             otherwise="name another folder, or replace it with --overwrite",
         )
-        return mixed, ExitCode.TILES_FAILED if header.n_failed else ExitCode.OK
+        return mixed, ExitCode.TILES_FAILED if header.n_failed else ExitCode.OK, facts
 
     def check_target(self, settings: RunSettings) -> None:
         """There is no other file than the one of patches."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.analyses.base import Analysis
     from pyramidai_mpi.base.settings import RunSettings
-    from pyramidai_mpi.run.facts import Difference
+    from pyramidai_mpi.run.facts import Difference, Facts
     from pyramidai_mpi.run.pool.messages import SlideDescription
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.pool.workload import SlideOpener
@@ -85,8 +85,8 @@ class Made(Protocol):
     @property
     def units(self) -> str: ...  # noqa: D102
 
-    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
-        """See that the file there is what would be made: what differs though it is, and the exit code that it had.
+    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode, Facts]:
+        """See that the file there is what would be made: as the `compare` of `output.finished_output`.
 
         Raises
         ------
@@ -198,7 +198,9 @@ class FilePool:
         """How a slide ends before anything is done, None where there is something to do."""
         settings = self._each[slide]
         try:
-            code = finished_output(settings, lambda: self._made.compare(settings))
+            code = finished_output(
+                settings, lambda: self._made.compare(settings), lambda facts: self._disks.compare(slide, facts)
+            )
             if code is not None:
                 line = f"{settings.slide.path.name}: is there already, complete: {settings.output.path}"
                 return SlideEnd(code, line, was_finished=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import ExitCode, InputError, OutputExistsError, StorageError, input_errors
 from pyramidai_mpi.pyramid.tissue import TissueSource
-from pyramidai_mpi.run.deciding import check_same, facts_before, values_in_result
+from pyramidai_mpi.run.deciding import check_same, facts_before, is_journal_of, values_in_result
 from pyramidai_mpi.run.facts import Fact, Kind
 from pyramidai_mpi.run.opening import open_under
 from pyramidai_mpi.run.strides import plan_levels_of_run
@@ -101,12 +101,19 @@ def check_names(settings: RunSettings) -> None:
     folder.check_rights()
 
 
-def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | None:
+def finished_before(
+    settings: RunSettings, package: ModelPackage, is_finished: Callable[[Facts], None] = lambda _facts: None
+) -> ExitCode | None:
     """Exit code of a run that an earlier start has finished; None where it has not, or is to be done again.
 
     Looking at it takes no lock, so that any number of starts may do so. What a kill between the last two steps has left
     (the journal of a result that is in its place) is removed. Of one of several slides, a finished result is left alone
     without being told to, since nothing else can be meant.
+
+    Parameters
+    ----------
+    is_finished
+        Called with the facts of a run that is, before any journal of it is removed.
 
     Raises
     ------
@@ -116,28 +123,35 @@ def finished_before(settings: RunSettings, package: ModelPackage) -> ExitCode | 
         The result there is of other inputs or settings.
     """
 
-    def compare() -> tuple[list[Difference], ExitCode]:
+    def compare() -> tuple[list[Difference], ExitCode, Facts]:
         origin = read_origin(settings.output.path, may_be_part=settings.slide.part is not None)
+        facts = _facts_of(settings, package, origin)
         mixed = check_same(
             f"{settings.output.path}: is the finished result of a run with",
             values_in_result(origin),
-            _facts_of(settings, package, origin),
+            facts,
             accept_mixed=settings.output.accept_mixed,
             otherwise="name another output, or replace it with --overwrite",
         )
-        return mixed, ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK
+        return mixed, ExitCode.TILES_FAILED if origin.n_tiles_failed else ExitCode.OK, facts
 
-    return finished_output(settings, compare)
+    return finished_output(settings, compare, is_finished)
 
 
-def finished_output(settings: RunSettings, compare: Callable[[], tuple[list[Difference], ExitCode]]) -> ExitCode | None:
+def finished_output(
+    settings: RunSettings,
+    compare: Callable[[], tuple[list[Difference], ExitCode, Facts]],
+    is_finished: Callable[[Facts], None],
+) -> ExitCode | None:
     """As `finished_before`, of any analysis.
 
     Parameters
     ----------
     compare
-        Sees that the file there is of this very run: what differs though it is, and the exit code that it had. Raises
-        `InputError` where it is not.
+        Sees that the file there is of this very run: what differs though it is, the exit code that it had, and what is
+        known of the run's facts. Raises `InputError` where it is not.
+    is_finished
+        As there.
 
     Raises
     ------
@@ -151,26 +165,38 @@ def finished_output(settings: RunSettings, compare: Callable[[], tuple[list[Diff
         return None
     check_no_input(output.path, _inputs(settings))
     try:
-        mixed, code = compare()
+        mixed, code, facts = compare()
         if mixed:
             log.warning("%s: is left as it is, made with other %s", output.path, "; ".join(map(str, mixed)))
     except InputError as error:
         if output.resume:
             raise
         raise OutputExistsError(f"{output.path}: exists already; {error}") from error
-    _tidy(output.path)
+    is_finished(facts)
+    _tidy(output.path, facts)
     return code
 
 
-def _tidy(output: Path) -> None:
-    """Remove what killed runs have left beside a finished result, unless a run is at it, or nothing can be removed."""
+def _tidy(output: Path, facts: Facts) -> None:
+    """Remove what killed runs have left beside a finished result, unless a run is at it, or nothing can be removed.
+
+    The journal of a run of other facts stays: one may be there whose ranks did not all see the result (`own_disks`).
+    """
     sweep(output)
     folder = JournalFolder.of(output)
     if folder.exists or OutputLock.is_there(output):
         with suppress(OutputExistsError, StorageError):
             lock = OutputLock.take(output)
-            folder.remove()
-            lock.release()
+            try:
+                manifest = folder.manifest() if folder.exists else None
+                if manifest is None or is_journal_of(manifest, facts):
+                    folder.remove()
+                else:
+                    log.warning(
+                        "%s: is the journal of another run than the finished result's, and is left", folder.path
+                    )
+            finally:
+                lock.release()
 
 
 def _facts_of(settings: RunSettings, package: ModelPackage, origin: ResultOrigin) -> Facts:

@@ -17,6 +17,8 @@ from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, InputError, OutputExis
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.ranks.collectives import agree, gather_messages, on_all, share_bytes, share_messages
 from pyramidai_mpi.ranks.sending import among, spread_file
+from pyramidai_mpi.run.deciding import is_journal_of
+from pyramidai_mpi.run.pool.messages import SlideEnd
 from pyramidai_mpi.store.files.lock import OutputLock
 from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name
 from pyramidai_mpi.store.journal.folder import JournalFolder
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from pyramidai_mpi.base.settings import RunSettings
     from pyramidai_mpi.ranks.disks import RanksByDisk
+    from pyramidai_mpi.run.facts import Facts
     from pyramidai_mpi.store.files.lock import LockWatch
     from pyramidai_mpi.store.journal.manifest import Manifest
 
@@ -75,6 +78,7 @@ class JournalDisks:
         self._comm, self._each, self._watch = comm, each, watch
         self._found: dict[int, list[_Elsewhere]] = {}
         self._locks: dict[int, OutputLock] = {}
+        self._not_to_remove: set[int] = set()
 
     def look(self) -> None:
         """Find what earlier starts have left on other disks than rank 0's, and lock it there. Collective."""
@@ -133,10 +137,8 @@ class JournalDisks:
             return
         output = self._each[slide].output
         folder = JournalFolder.of(output.path)
-        known, where = None, host_name()
-        if output.resume and folder.exists:
-            known = folder.manifest()
-        is_here = known is not None
+        own = folder.manifest() if output.resume and folder.exists else None
+        known, where = own, f"host {host_name()}"
         for one in self._found[slide]:
             if one.error is not None:
                 raise one.error
@@ -147,23 +149,37 @@ class JournalDisks:
                 )
             if one.manifest is None:
                 continue
-            if known is not None and (known.run_hash, known.word) != (one.manifest.run_hash, one.manifest.word):
-                raise InputError(
-                    f"{folder.path}: is the journal of another run on host {one.host} than on host {where}; remove the "
-                    "one that is not to count, or start afresh with --overwrite"
-                )
-            if known is None or (not is_here and len(one.manifest.later_starts) > len(known.later_starts)):
-                known, where = one.manifest, one.host
-        if known is not None and not is_here:
-            folder.create(replace(known, replaces=None))  # what it was to replace lies elsewhere
+            if known is None:  # what it was to replace lies elsewhere
+                known, where = replace(one.manifest, replaces=None), f"host {one.host}"
+            if not _is_same_run(known, one.manifest):
+                raise _another_run(folder, one.host, where)
+            # a start may have been on some of the hosts alone
+            unknown = [start for start in one.manifest.later_starts if start not in known.later_starts]
+            known = replace(known, later_starts=(*known.later_starts, *unknown))
+        if known is not None and known != own:
+            folder.create(known)
+
+    def compare(self, slide: int, facts: Facts) -> None:
+        """See whether what is left elsewhere is of the run of these facts, which has finished the slide; by its owner.
+
+        A run of other facts may have been at work there, which did not see the result.
+        """
+        for one in self._found.get(slide, ()):
+            if one.error is None and (one.manifest is None or is_journal_of(one.manifest, facts)):
+                continue
+            self._not_to_remove.add(slide)
+            path = JournalFolder.of(self._each[slide].output.path).path
+            what = one.error or f"{path}: is the journal of another run than the finished result's on host {one.host}"
+            log.warning("%s; it is left", what)
 
     def tidy(self, finished: Sequence[int]) -> None:
         """Remove what is left elsewhere of slides that an earlier start has finished; rank 0 knows them. Collective."""
         if self.ranks.are_together:
             return
         own = json.dumps(list(finished)).encode() if self._comm.rank == 0 else None
+        kept = {int(one) for one in share_messages(self._comm, [b"%d" % slide for slide in self._not_to_remove])}
         for slide in json.loads(share_bytes(self._comm, own)):
-            self.end(slide, has_file=True)
+            self.end(slide, has_file=slide not in kept)
 
     def gather(self, folders: Sequence[JournalFolder], shared: JournalFolder) -> None:
         """Bring the files that rank 0's disk lacks there from the others, each into the folder of its name. Collective.
@@ -239,7 +255,7 @@ class JournalDisks:
         OutputExistsError
             Another run is at work there.
         InputError, StorageError
-            What lies there cannot be removed; the disk is full or fails.
+            What lies there is of another run, or cannot be read or removed; the disk is full or fails.
         """
         if not self.ranks.leads_elsewhere:
             return
@@ -248,10 +264,26 @@ class JournalDisks:
         wanted = parse_manifest(manifest, folder.path)
         if slide not in self._locks:
             self._locks[slide] = OutputLock.take(output.path)
-        if output.overwrite and folder.exists and not folder.remove():
-            raise StorageError(f"{folder.path}: cannot be removed; see to its rights, or name another output")
-        if not folder.exists or folder.manifest() != wanted:
-            folder.create(wanted)
+        try:
+            if output.overwrite and folder.exists and not folder.remove():
+                raise StorageError(f"{folder.path}: cannot be removed; see to its rights, or name another output")
+            found = folder.manifest() if folder.exists else None
+            if found is not None and not _is_same_run(found, wanted):  # it came after this run had looked
+                raise _another_run(folder, host_name(), "rank 0's")
+            if found != wanted:
+                folder.create(wanted)
+        except BaseException:
+            self._locks.pop(slide).release()  # else the slide's end would remove what is not this run's
+            raise
+
+    def begin_or_refuse(self, slide: int, manifest: bytes) -> SlideEnd | None:
+        """As `begin`; what it would raise ends this slide, and not the others."""
+        try:
+            self.begin(slide, manifest)
+        except Exception as error:
+            end = SlideEnd.by(error, str(self._each[slide].slide.path))
+            return replace(end, line=f"{end.line} (on host {host_name()})")
+        return None
 
     def end(self, slide: int, *, has_file: bool) -> None:
         """Let go of a slide on this disk, unless it is rank 0's; once its result is placed, its journal goes."""
@@ -282,8 +314,7 @@ class JournalDisks:
         def take() -> None:
             nonlocal lock
             if self.ranks.leads_elsewhere:
-                shared.make()
-                lock = OutputLock.take(shared.path / start)
+                lock = shared.join_start(start)
 
         try:
             if not self.ranks.are_together:
@@ -316,3 +347,14 @@ def _bring(pair: MPI.Intracomm, path: Path) -> PyramidError | None:
     finally:
         discard(temporary)
     return error
+
+
+def _is_same_run(one: Manifest, other: Manifest) -> bool:
+    return (one.run_hash, one.word) == (other.run_hash, other.word)
+
+
+def _another_run(folder: JournalFolder, host: str, where: str) -> InputError:
+    return InputError(
+        f"{folder.path}: is the journal of another run on host {host} than on {where}; remove the one that is not to "
+        "count, or start afresh with --overwrite"
+    )

@@ -12,6 +12,7 @@ from pyramidai_mpi.analyses.classify import Classify
 from pyramidai_mpi.analyses.dense import Dense
 from pyramidai_mpi.base.counts import counted
 from pyramidai_mpi.base.errors import ERROR_OF_EXIT_CODE, ExitCode, InternalError, PyramidError, StoppedError, is_bug
+from pyramidai_mpi.base.hosts import IF_APART
 from pyramidai_mpi.base.types import Mode
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.stop import StopWish, stopped_error
@@ -139,7 +140,7 @@ def run_slides(
         The same on all ranks, for what concerns all slides, such as a model that cannot be used.
     """
     with private(comm) as own, nullcontext(sent) if sent is not None else SentFiles(each[0].hosts) as files:
-        ranks = check_start(own, each)
+        ranks = check_start(own, each, IF_APART)
         each = files.with_models(own, each)
         with begin_trial(own, each[0]) as trial:
             report = ProgressReport(report_progress if own.rank == 0 else None)
@@ -161,7 +162,8 @@ class _Run:
         stop: StopWish,
     ) -> None:
         self._sent = sent
-        self._comm, self._each, self._stop = comm, each, stop
+        # finished slides are looked at before others are sent, by a rank that may have only copies of them
+        self._comm, self._named, self._each, self._stop = comm, each, sent.with_copies(each), stop
         self._report_slide = report_slide
         self._clock = PhaseClock()
         self._outcomes: dict[int, SlideOutcome] = {}
@@ -189,7 +191,7 @@ class _Run:
                 comm, self._each, self._disks, self._watch, lambda slide: self._end_before(slide, package), self._ended
             )
             if len(slides):
-                self._each = self._sent.with_slides(comm, self._each, slides.tolist())
+                self._each = self._sent.with_slides(comm, self._named, slides.tolist())
                 compare_whole_slides(comm, self._disks.ranks, self._each, slides.tolist())
                 busy_s, result = self._do(package, ranks, slides, trial, progress)
             elif self._disks.ranks.leads and not self._is_alone and self._each[0].output.resume:
@@ -211,7 +213,7 @@ class _Run:
         """How a slide ends before anything is done, None where there is something to do."""
         settings = self._each[slide]
         try:
-            code = finished_before(settings, package)
+            code = finished_before(settings, package, lambda facts: self._disks.compare(slide, facts))
             if code is not None:
                 output, is_part = settings.output.path, settings.slide.part is not None
                 account = read_account(output, may_be_part=is_part)

@@ -135,22 +135,23 @@ class _Masks:
             lambda slide: str(each[slide].slide.path),
         )
 
-    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode]:
+    def compare(self, settings: RunSettings) -> tuple[list[Difference], ExitCode, Facts]:
         """See that the mask there is the one that would be made."""
         path = settings.output.path
         found = read_facts(path)
         slide = self._blocks.open(settings.slide)  # needs no trial: it is the file that was opened then
         slide.pyramid.reader.close()
+        facts = facts_of_blocks(slide, self._blocks.package, self._blocks.order)
         mixed = check_same(
             f"{path}: is the mask of a run with",
             found,
-            facts_of_blocks(slide, self._blocks.package, self._blocks.order),
+            facts,
             accept_mixed=False,
             otherwise="name another output, or replace it with --overwrite",
         )
         if self._blocks.order.probability and not probability_file(path).is_file():
             raise InputError(f"{probability_file(path)}: is missing beside its mask; make both with --overwrite")
-        return mixed, ExitCode.TILES_FAILED if found.get("n_unknown") else ExitCode.OK
+        return mixed, ExitCode.TILES_FAILED if found.get("n_unknown") else ExitCode.OK, facts
 
     def check_target(self, settings: RunSettings) -> None:
         """See that the probabilities can be placed beside the mask."""

@@ -136,27 +136,41 @@ class SentFiles:
         ------
         InputError, StorageError
             On all ranks: rank 0 cannot read what is to be sent, or a host has no room for it, which is looked at before
-            anything is sent.
+            any is sent.
         """
-        found = list(each)
-        if not self._is_wanted:
-            return found
-        wanted = [each[slide].slide.path for slide in slides]
-        self._bring(comm, wanted, files_of_slide)
-        for slide, path in zip(slides, wanted, strict=True):
-            here = self._copies.get(path, path)
-            found[slide] = replace(each[slide], slide=replace(each[slide].slide, path=here))
-        return found
+        if self._is_wanted:
+            self._bring(comm, [each[slide].slide.path for slide in slides], files_of_slide, is_one=len(each) == 1)
+        return self.with_copies(each)
+
+    def with_copies(self, each: Sequence[RunSettings]) -> list[RunSettings]:
+        """The same runs on the copies of slides that are here already, of those that were sent before others."""
+        return [
+            replace(one, slide=replace(one.slide, path=here)) if (here := self._here(one.slide.path)) else one
+            for one in each
+        ]
+
+    def _here(self, path: Path) -> Path | None:
+        """The copy of what lies under a path with rank 0; None where there is none, or no longer."""
+        copy = self._copies.get(path)
+        return copy if copy is not None and os.path.lexists(copy) else None
 
     def _seen(self, comm: MPI.Intracomm, path: Path, files_of: Callable[[Path], list[Path]]) -> Path:
-        self._bring(comm, [path], files_of)
+        self._bring(comm, [path], files_of, is_one=True)
         return self._copies.get(path, path)
 
-    def _bring(self, comm: MPI.Intracomm, paths: Sequence[Path], files_of: Callable[[Path], list[Path]]) -> None:
-        """See that all ranks have what rank 0 has under these paths. Collective."""
+    def _bring(
+        self, comm: MPI.Intracomm, paths: Sequence[Path], files_of: Callable[[Path], list[Path]], *, is_one: bool
+    ) -> None:
+        """See that all ranks have what rank 0 has under these paths. Collective.
+
+        Parameters
+        ----------
+        is_one
+            The run is of one alone, and ends where it cannot be read; of several, each ends when it is opened.
+        """
         if comm.size == 1:  # perhaps the last one, with what was sent to it
             return
-        told = on_rank0(comm, lambda: self._list(paths, files_of))
+        told = on_rank0(comm, lambda: self._list(paths, files_of, is_one=is_one))
         listed = json.loads(share_bytes(comm, None if told is None else json.dumps(told).encode()))
         wanted = [_Sent(is_folder, *map(tuple, others)) for is_folder, *others in listed]
         lacking = np.zeros(len(paths), np.int64)
@@ -188,21 +202,23 @@ class SentFiles:
                 place = places[first, n]
                 self._copies[path] = place if wanted[n].is_folder else place / wanted[n].names[0]
 
-    def _list(self, paths: Sequence[Path], files_of: Callable[[Path], list[Path]]) -> list[tuple[Any, ...]]:
+    def _list(
+        self, paths: Sequence[Path], files_of: Callable[[Path], list[Path]], *, is_one: bool
+    ) -> list[tuple[Any, ...]]:
         """What rank 0 has of each; nothing where it has nothing, which whoever opens it will say."""
         listed = []
         for path in paths:
             here = self._copies.get(path, path)
             if not os.path.lexists(here):
-                if len(paths) == 1:
+                if is_one:
                     raise InputError(f"{path}: no such file or folder to send")
                 listed.append(_Sent(False, (), (), ()))
                 continue
             try:
                 with input_errors(here):
                     listed.append(_Sent.of(here, files_of(here)))
-            except InputError as error:  # of several, this one ends alone, when it is opened
-                if len(paths) == 1:
+            except PyramidError as error:
+                if is_one:
                     raise
                 log.warning("is not sent: %s", error)
                 listed.append(_Sent(False, (), (), ()))
@@ -211,13 +227,14 @@ class SentFiles:
     def _groups(self, comm: MPI.Intracomm) -> RanksByDisk:
         if self._ranks is None or sum(map(len, self._ranks.groups)) != comm.size:
             on_all(comm, self._check_root)
+            if self._ranks is None:  # after a loss, some go on with copies in the folder of a rank that is gone
+                self._sweep()
             self._ranks = ranks_by_folder(comm, self._root)
         return self._ranks
 
     def _check_root(self) -> None:
         if not self._root.is_dir():
             raise StorageError(f"{self._root}: no such folder, for what is sent; name another with --scratch")
-        self._sweep()
 
     def _sweep(self) -> None:
         sweep(self._root / _NAME, silent_s=_FORGOTTEN_AFTER_S)

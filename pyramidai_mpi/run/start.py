@@ -30,10 +30,15 @@ _COMPARED_ELSEWHERE = {"path", "mpp", "regions", "tissue_network", "command_line
 _DECIDE_NOTHING = {"mpi4py", "h5py"}
 
 
-def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> RanksByDisk:
+def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings], otherwise: str = "") -> RanksByDisk:
     """See that all ranks have the same slides, settings and libraries, and the same regions and folders. Collective.
 
     Where hosts share no files, folders are of each host's own, and are made where they are missing.
+
+    Parameters
+    ----------
+    otherwise
+        As of `agree_on_folder`.
 
     Returns
     -------
@@ -56,7 +61,7 @@ def check_start(comm: MPI.Intracomm, each: Sequence[RunSettings]) -> RanksByDisk
         on_all(comm, lambda: make_folder(folder, "-o or --results-dir"))
         return ranks_by_folder(comm, folder, owners_are_near=each[0].hosts.send_slide)
     for folder in folders:
-        agree_on_folder(comm, folder)
+        agree_on_folder(comm, folder, otherwise)
     return RanksByDisk.together(comm.rank, comm.size)
 
 

@@ -96,3 +96,18 @@ def test_another_host_is_lost_in_a_cohort(made: Path, digests: dict[str, str], t
     assert {name for name in apart.names(0, "out") if name.endswith((".journal", ".lock"))} == set()
     assert apart.names(2, "out") == set()
     assert not job.left_over
+
+
+def test_a_slide_that_was_finished_before_a_loss_is_known_by_the_copy_that_was_sent(
+    made: Path, digests: dict[str, str], tmp_path: Path
+) -> None:
+    apart = Apart(tmp_path)
+    apart.add(made, 0)
+    apart.host(1).mkdir()
+    (apart.host(1) / "out").symlink_to(apart.host(0) / "out")  # results are on a disk that both see
+    words = ["0,pyramidai_mpi.run.run,_Run._ended,1", *SEVERAL, "--send-slide"]
+    job = apart.run([0, 1, 1], *words, program=[DYING], launcher_args=["--with-ft", "ulfm"])
+    assert job.returncode == 0
+    assert {stem: apart.digest(f"out/{stem}.h5") for stem in ("a", "b")} == digests
+    assert not list(apart.scratch(1).iterdir())
+    assert not job.left_over

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import h5py
 import pytest
 
+from pyramidai_mpi.store.journal.folder import JournalFolder
 from pyramidai_mpi.synth import SynthSpec, write_slide
+from pyramidai_mpi.testing.launch import REPOSITORY
 from tests.apart import Apart, kill_once_all_have_done_some
+from tests.dicoms import write_dicom_slide
 from tests.end_to_end.test_damage import tissue_slide
 from tests.faults.conftest import THRESHOLDS
 from tests.packages import write_package
+from tests.tiffs import halved, textured
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,6 +169,48 @@ def test_journals_of_two_runs_are_not_mixed(apart: Apart) -> None:
     assert not job.left_over
 
 
+def test_what_was_mixed_on_a_host_that_is_not_rank_0s_is_said_by_the_result(apart: Apart) -> None:
+    kill_once_all_have_done_some(apart, [0, 1], "out/b.h5.journal/*.tiles", *ONE)
+    journal = JournalFolder.of(apart.host(1) / "out" / "b.h5")
+    manifest = journal.manifest()
+    assert manifest is not None
+    # as a start on other hosts writes it there, which has another processor
+    journal.create(replace(manifest, later_starts=({"cpu": "another processor"},)))
+    assert apart.run([0, 1], *ONE, "--resume").returncode == 0
+    with h5py.File(apart.host(0) / "out" / "b.h5") as file:
+        assert "another processor" in file["execution"].attrs["mixed"]
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_another_runs_journal_that_came_meanwhile_ends_that_slide_alone_and_stays(
+    several: bool, apart: Apart, digests: dict[str, str]
+) -> None:
+    words = SEVERAL if several else ("slides/a.tif", *MODEL, "-o", "out/a.h5", "--own-disks")
+    program = [str(REPOSITORY / "tests" / "faults" / "run_beside_another.py")]
+    job = apart.run([0, 1], "a", *words, program=program)
+    assert job.returncode == (4 if several else 65)
+    assert "is the journal of another run on host" in job.stderr
+    assert "Traceback" not in job.stderr
+    assert apart.names(1, "out") == {"a.h5.journal"} | ({"pyramidai.journal"} if several else set())
+    found = JournalFolder.of(apart.host(1) / "out" / "a.h5").manifest()
+    assert found is not None
+    assert found.run_hash == "ab" * 32
+    if several:
+        assert apart.digest("out/b.h5") == digests["b.h5"]
+    assert not job.left_over
+
+
+def test_a_finished_result_takes_no_journal_of_another_run_away(apart: Apart) -> None:
+    assert apart.run([0], *ONE).returncode == 0
+    kill_once_all_have_done_some(apart, [1, 0], "out/b.h5.journal/*.tiles", *ONE, "--threshold", "0=0.9")
+    kept = [sorted(apart.names(host, "out/b.h5.journal")) for host in (0, 1)]
+    job = apart.run([0, 1], *ONE, "--resume")
+    assert job.returncode == 0
+    assert "is there already, complete" in job.stderr
+    assert job.stderr.count("is the journal of another run than the finished result's") == 2
+    assert [sorted(apart.names(host, "out/b.h5.journal")) for host in (0, 1)] == kept
+
+
 def test_another_slide_on_one_host_is_named(apart: Apart) -> None:
     with (apart.host(1) / "slides" / "b.tif").open("ab") as file:
         file.write(b"more")
@@ -196,10 +243,25 @@ def test_a_host_where_the_folder_cannot_be_made_ends_all_with_one_line(apart: Ap
     assert not job.left_over
 
 
-def test_without_the_option_the_line_names_it(apart: Apart) -> None:
-    job = apart.run([0, 1], *ONE[:-1])
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("words", [ONE, PATCHES], ids=["run", "patches"])
+def test_without_the_option_the_line_names_it(words: tuple[str, ...], is_there: bool, apart: Apart) -> None:
+    if not is_there:
+        shutil.rmtree(apart.host(1) / "out")
+    job = apart.run([0, 1], *words[:-1])
     assert job.returncode == 74
-    assert "--own-disks" in job.stderr
+    assert ("is another folder here" if is_there else "no such folder here") in job.stderr
+    assert "give --own-disks" in job.stderr
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_command_that_lacks_the_option_does_not_name_it(is_there: bool, apart: Apart) -> None:
+    if not is_there:
+        shutil.rmtree(apart.host(1) / "out")
+    job = apart.run([0, 1], "segment", "slides/b.tif", *MODEL, "-o", "out/b.h5")
+    assert job.returncode == 74
+    assert ("is another folder here" if is_there else "no such folder here") in job.stderr
+    assert "--own-disks" not in job.stderr
 
 
 def test_writing_by_all_ranks_is_refused(apart: Apart) -> None:
@@ -272,6 +334,46 @@ def test_a_slide_that_rank_0_lacks_is_refused(only_on_rank_0s: Apart) -> None:
     assert job.returncode == 65
     assert "Traceback" not in job.stderr
     assert not list(only_on_rank_0s.scratch(0).iterdir())
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_a_slide_of_a_cohort_that_cannot_be_sent_ends_alone_the_last_one_too(
+    left: int, only_on_rank_0s: Apart, digests: dict[str, str]
+) -> None:
+    apart = only_on_rank_0s
+    if left == 1:
+        assert apart.run([0], *SEVERAL).returncode == 0
+        (apart.host(0) / "out" / "a.h5").unlink()
+    (apart.host(0) / "slides" / "a.tif").write_bytes(b"no slide")
+    job = apart.run([0, 1], *sent(SEVERAL))
+    assert job.returncode == 4
+    assert "1 of 2 slides failed" in job.stderr
+    assert "Traceback" not in job.stderr
+    assert apart.digest("out/b.h5") == digests["b.h5"]
+    assert_nothing_is_left(apart, [0, 1], {"b.h5"})
+
+
+ANALYSE = """
+import sys
+from mpi4py import MPI
+import pyramidai_mpi
+slide, output = sys.argv[1:]
+pyramidai_mpi.analyse(slide, "model", comm=MPI.COMM_WORLD, output=output, send_slide=True)
+"""
+
+
+def test_of_a_folder_of_dicom_files_that_a_program_names_rank_0_says_which_stands_for_it(
+    only_on_rank_0s: Apart,
+) -> None:
+    apart = only_on_rank_0s
+    write_dicom_slide(apart.host(0) / "dicom", [textured(768, 768), halved(textured(768, 768))])
+    for host in (0, 1):
+        (apart.host(host) / "out").mkdir(exist_ok=True)
+    job = apart.run([0, 1], "dicom", "out/d.h5", program=["-c", ANALYSE])
+    assert job.returncode == 0, job.stderr
+    assert apart.run([0], "dicom", *MODEL, "-o", "alone.h5").returncode == 0
+    assert apart.digest("out/d.h5") == apart.digest("alone.h5")
+    assert_nothing_is_left(apart, [0, 1], {"d.h5"})
 
 
 def test_a_folder_for_what_is_sent_has_to_be_there(only_on_rank_0s: Apart) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -213,10 +214,19 @@ def test_without_a_journal_resume_is_a_fresh_start_and_after_the_end_it_does_not
 def test_a_kill_between_the_last_two_steps_leaves_a_journal_that_resume_removes(
     undisturbed: Undisturbed, output: Path
 ) -> None:
+    journal = shutil.copytree(journal_of(output), output.parent.parent / f"{output.parent.name}.journal")
+    assert resumed(undisturbed, output, ranks=None).returncode == 3
+    shutil.move(journal, journal_of(output))
+    assert resumed(undisturbed, output, ranks=None).returncode == 3
+    assert_is_undisturbed(undisturbed, output)
+
+
+def test_a_journal_of_another_run_than_the_finished_result_stays(undisturbed: Undisturbed, output: Path) -> None:
     output.write_bytes(undisturbed.result.read_bytes())
     done = resumed(undisturbed, output, "--features", ranks=None)
     assert done.returncode == 3
-    assert_is_undisturbed(undisturbed, output)
+    assert "is the journal of another run than the finished result's" in done.stderr
+    assert journal_of(output).is_dir()
 
 
 def test_a_run_that_replaces_a_result_does_so_also_when_it_was_stopped(

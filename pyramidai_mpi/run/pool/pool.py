@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pyramidai_mpi.base.types import TileArray
     from pyramidai_mpi.process.stop import StopWish
     from pyramidai_mpi.pyramid.rule import TileRule
+    from pyramidai_mpi.run.own_disks import JournalDisks
     from pyramidai_mpi.run.pool.owner import Beginning, Collected
     from pyramidai_mpi.run.pool.witness import Audit
     from pyramidai_mpi.run.pool.workload import SlideOpener
@@ -322,7 +323,7 @@ class _Pool:
         begun = on_rank0(comm, lambda: self._owner.begin(opened.number, opened.description))
         tag = share_bytes(comm, None if begun is None else begun.tag.to_bytes(8, "little"))
         first = share_bytes(comm, None if begun is None else begun.first.tobytes())
-        if (disks := self._disks) is not None:
+        if (disks := self._disks) is not None and not self._ranks.are_together:
             manifest = share_bytes(comm, None if begun is None else begun.output.manifest)
             on_all(comm, lambda: disks.begin(opened.number, manifest))
         if self._spool is not None and begun is not None:
@@ -359,11 +360,16 @@ class _Pool:
             if disks is not None and self._ranks.leads_elsewhere:
                 self._desk.do(lambda: disks.end(slide, has_file=end.has_file))
         elif kind is Kind.MANIFEST and disks is not None:
-            self._desk.do(disks.begin, slide, payload)
+            self._desk.do(self._keep_manifest, disks, source, slide, payload)
         elif kind is Kind.AUDIT and self._recomputer is not None:
             self._recomputer.receive(slide, payload)
         else:
             self._desk.receive(source, kind, slide, payload)
+
+    def _keep_manifest(self, disks: JournalDisks, owner: int, slide: int, manifest: bytes) -> None:
+        end = disks.begin_or_refuse(slide, manifest)
+        if end is not None:
+            self._mailbox.send(owner, Kind.REFUSED, slide, end.to_bytes())
 
     def _poll(self) -> None:
         self._mailbox.exchange()

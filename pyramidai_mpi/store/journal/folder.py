@@ -23,6 +23,7 @@ from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_err
 from pyramidai_mpi.store.journal.manifest import read_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyramidai_mpi.store.journal.manifest import Manifest
@@ -187,9 +188,16 @@ class JournalFolder:
         InputError, StorageError
             When the folder cannot be read or made.
         """
+        return self._lock_start(self.next_start)
+
+    def join_start(self, start: str) -> OutputLock:
+        """The lock of a start that was begun on another disk; raises as `begin_start`."""
+        return self._lock_start(lambda: start)[1]
+
+    def _lock_start(self, name: Callable[[], str]) -> tuple[str, OutputLock]:
         while True:
             self.make()
-            start = self.next_start()
+            start = name()
             try:
                 return start, OutputLock.take(self.path / start)
             except StorageError:
