@@ -135,8 +135,7 @@ def test_a_job_that_is_told_to_stop_queues_again_and_goes_on(slurm: Slurm, tmp_p
     assert read_digest(tmp_path / "out.h5") == read_digest(tmp_path / "undisturbed.h5")
 
 
-@pytest.mark.parametrize("stage", ["opening", "running", "ending"])
-@pytest.mark.parametrize("kills", [0, 1], ids=["srun -K0", "srun -K1"])
+@pytest.mark.parametrize(("kills", "stage"), [(0, "opening"), (0, "running"), (0, "ending"), (1, "running")])
 def test_no_process_waits_for_one_that_has_died(
     kills: int, stage: str, slurm: Slurm, reference: Reference, tmp_path: Path
 ) -> None:
