@@ -1,6 +1,7 @@
-"""``pyramidai train`` with ranks that are slow or die: ``slowed_train.py [slow=RANK:S] [kill=RANK:N] train ...``.
+"""``pyramidai train``, slowed or killed: ``slowed_train.py [slow=RANK:S] [kill=RANK:N] [told=FILE] train ...``.
 
-A slow rank sleeps S seconds in each micro-batch; one that is to die does so in its Nth.
+A slow rank sleeps S seconds in each micro-batch; one that is to die does so in its Nth. FILE gets a line a micro-batch:
+the rank that has done it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from pyramidai_mpi.cli.launcher import launched_rank, prepare_environment
 
@@ -22,11 +24,15 @@ if __name__ == "__main__":
     words = dict(word.split("=") for word in sys.argv[1:begin])
     slow, pause_s = words.get("slow", "-1:0").split(":")
     dies, number = words.get("kill", "-1:0").split(":")
+    told = words.get("told")
     plain, done = fitting.MicroBatches.loss_of, []
 
     def loss_of(self, unit):
         """The same, later or never."""
         done.append(unit)
+        if told is not None:
+            with Path(told).open("a") as file:
+                file.write(f"{launched_rank()}\n")
         if launched_rank() == int(slow):
             time.sleep(float(pause_s))
         if launched_rank() == int(dies) and len(done) == int(number):
