@@ -67,7 +67,7 @@ class Job:
     stdout, stderr : str
         What all ranks wrote, complete.
     left_over : tuple of int
-        Processes of the job that were still alive half a second after the launcher had gone (killed since).
+        Processes of the job that were alive half a second, or `grace_s`, after the launcher had gone (killed since).
     seconds : float
         Wall-clock time.
     """
@@ -109,6 +109,7 @@ def mpirun(
     launcher_args: Sequence[str] = (),
     under: Sequence[str] = (),
     show: bool = True,
+    grace_s: float = 0.5,
 ) -> Job:
     """Run ``python *args`` on `n` ranks.
 
@@ -130,6 +131,8 @@ def mpirun(
         A command that runs mpirun for us, elsewhere: what it is given follows these words.
     show : bool
         Print the output.
+    grace_s : float
+        How long after the launcher's end its processes may live on.
 
     Returns
     -------
@@ -165,7 +168,7 @@ def mpirun(
             hung = True
             _ask_for_stacks(tag)
         finally:
-            left_over = _kill_what_is_left(tag, process)
+            left_over = _kill_what_is_left(tag, process, grace_s=grace_s)
         out.seek(0)
         err.seek(0)
         stdout, stderr = out.read(), err.read()

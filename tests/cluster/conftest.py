@@ -123,6 +123,7 @@ class Hosts:
         ranks_per_host: int = 2,
         ranks_of: Mapping[str, int] | None = None,
         cwd: Path | None = None,
+        grace_s: float = 0.5,
     ) -> Job:
         """Run Python as `pyramidai` does, with further options of mpirun."""
         ranks_of = ranks_of or dict.fromkeys(COMPUTE_HOSTS, ranks_per_host)
@@ -134,6 +135,7 @@ class Hosts:
             env=environment,
             cwd=cwd,
             under=[str(HERE / "hosts"), "on", str(self.folder), "n1"],
+            grace_s=grace_s,
         )
 
 

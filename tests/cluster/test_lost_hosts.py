@@ -38,9 +38,9 @@ LOADING = "pyramidai_mpi.run.run,build_engines"
 SURVIVING = ("--with-ft", "ulfm")
 
 
-def run(hosts: Hosts, deaths: str, reference: Reference, results: Path) -> Job:
+def run(hosts: Hosts, deaths: str, reference: Reference, results: Path, grace_s: float = 0.5) -> Job:
     words = [*reference.slides, "--model", reference.model, "--results-dir", results, "--batch-size", "2"]
-    return hosts.mpirun([DYING, deaths, *words, "--no-progress"], options=SURVIVING)
+    return hosts.mpirun([DYING, deaths, *words, "--no-progress"], options=SURVIVING, grace_s=grace_s)
 
 
 def assert_all_is_right(reference: Reference, results: Path) -> None:
@@ -67,8 +67,10 @@ def test_ranks_of_three_hosts_outlive_others(deaths: str, hosts: Hosts, referenc
 
 
 def test_a_whole_host_ends_the_job_and_resume_goes_on(hosts: Hosts, reference: Reference, tmp_path: Path) -> None:
-    job = run(hosts, f"4,{ANALYSING},2,{WITH_HOST}", reference, tmp_path)
-    assert not job.left_over  # Open MPI's launcher ends it, with code 0 and not always a word
+    job = run(hosts, f"4,{ANALYSING},2,{WITH_HOST}", reference, tmp_path, grace_s=30)
+    assert (
+        not job.left_over
+    )  # Open MPI's launcher ends it, with code 0 and not always a word; ranks see that it is gone
     assert not all((tmp_path / f"{slide.stem}.h5").exists() for slide in reference.slides)
     words = [*reference.slides, "--model", reference.model, "--results-dir", tmp_path, "--resume"]
     assert hosts.pyramidai(*words, ranks_per_host=1).returncode == 0
