@@ -43,6 +43,7 @@ for number in range(8):
             time.sleep(0.001)
         time.sleep(0.006 * number)
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)  # for the main thread to come to its turn
         sent.set()
     sender = threading.Thread(target=interrupt)
     sender.start()
