@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from pyramidai_mpi.base.errors import ExitCode
+from pyramidai_mpi.base.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,3 +54,15 @@ class Target:
     may_start: bool = False
     most_bytes: int = 4096
     prepare: Callable[[], object] = lambda: None
+
+
+def go_all(*ways: Callable[[], object]) -> None:
+    """Read an input in all of several ways; raises the last refusal, if there was one."""
+    refused = None
+    for way in ways:
+        try:
+            way()
+        except InputError as error:
+            refused = error
+    if refused is not None:
+        raise refused

@@ -7,8 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bench.faults.fuzz.documents import mutate_json, mutate_xml
-from bench.faults.fuzz.target import Target
-from pyramidai_mpi.base.errors import InputError
+from bench.faults.fuzz.target import Target, go_all
 from pyramidai_mpi.truth.coverage import cover_rings
 from pyramidai_mpi.truth.geometry import outlined_area
 from pyramidai_mpi.truth.nuclei import read_outlined_nuclei
@@ -16,7 +15,6 @@ from pyramidai_mpi.truth.truth import read_outlines, read_truth
 from pyramidai_mpi.view.shapes import drawn_outlines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 L0_SIZE = (1000, 800)
@@ -27,7 +25,7 @@ _HOLE = [[50, 50], [90, 50], [90, 90], [50, 50]]
 def _read_geojson(data: bytes, folder: Path) -> None:
     path = folder / "slide.geojson"
     path.write_bytes(data)
-    _each(
+    go_all(
         lambda: read_truth(path, "slide.tif", L0_SIZE).coverage((25, 32), 32.0),
         lambda: cover_rings(outlined_area(path, read_outlines(path, "slide.tif"), L0_SIZE).rings(), 32.0, (25, 32)),
         lambda: drawn_outlines(read_outlines(path, "slide.tif")).json(),
@@ -38,22 +36,10 @@ def _read_geojson(data: bytes, folder: Path) -> None:
 def _read_asap(data: bytes, folder: Path) -> None:
     path = folder / "slide.xml"
     path.write_bytes(data)
-    _each(
+    go_all(
         lambda: read_truth(path, "slide.tif", L0_SIZE).coverage((25, 32), 32.0),
         lambda: cover_rings(outlined_area(path, read_outlines(path, "slide.tif"), L0_SIZE).rings(), 32.0, (25, 32)),
     )
-
-
-def _each(*ways: Callable[[], object]) -> None:
-    """Go all ways; raises the last refusal, if there was one."""
-    refused = None
-    for way in ways:
-        try:
-            way()
-        except InputError as error:
-            refused = error
-    if refused is not None:
-        raise refused
 
 
 def _feature(geometry: object, properties: object, **others: object) -> dict[str, object]:

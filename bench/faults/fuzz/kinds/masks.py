@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from bench.faults.fuzz.target import Target
+from bench.faults.fuzz.target import Target, go_all
 from bench.faults.fuzz.tiffs import mutate_tiff
 from pyramidai_mpi.base.errors import InputError
 from pyramidai_mpi.patches.pictures import decode_file
@@ -37,12 +37,6 @@ def _read(data: bytes, folder: Path) -> None:
         path.write_bytes(data)
         open_nuclei(folder, "slide.tif", _L0_SIZE, folder / "a.h5").window((0.0, 0.0), 1.0, 8, 0)
         return
-    try:
-        decode_file(data, _SIZE)
-    except ValueError as error:
-        refused: InputError | None = InputError(str(error))
-    else:
-        refused = None
     is_png = data.startswith(_PNG)
     path = folder / ("mask.png" if is_png else "mask.tif")
     path.write_bytes(_with_checks(data) if is_png else data)
@@ -51,13 +45,14 @@ def _read(data: bytes, folder: Path) -> None:
         ways = [lambda: open_png_mask(path, _L0_SIZE).coverage((6, 8), 32.0)]
     else:
         ways.append(lambda: _bands(path))
-    for way in ways:
-        try:
-            way()
-        except InputError as error:
-            refused = error
-    if refused is not None:
-        raise refused
+    go_all(lambda: _decode(data), *ways)
+
+
+def _decode(data: bytes) -> None:
+    try:
+        decode_file(data, _SIZE)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _look(path: Path) -> None:
