@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.cli.digest import digest_of_file
+from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import REPOSITORY, mpirun, started
+from tests.end_to_end.test_damage import tissue_slide
+from tests.faults.conftest import THRESHOLDS
+from tests.packages import write_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,3 +96,13 @@ def kill_once_all_have_done_some(
         assert job.wait_until(
             lambda: all(any(path.stat().st_size > 1000 for path in apart.host(host).glob(journals)) for host in hosts)
         ), job.output()
+
+
+def slides_and_model(folder: Path, size: tuple[int, int], *, with_features: bool = False) -> Path:
+    """Make what each host is to have: two slides, b.tif of this size (w, h), a model and a place for results."""
+    (folder / "slides").mkdir()
+    tissue_slide(folder / "slides" / "a.tif")
+    write_slide(SynthSpec(*size, seed=2), folder / "slides" / "b.tif")
+    write_package(folder / "model", side=32, gain=0.05, thresholds=THRESHOLDS, with_features=with_features)
+    (folder / "out").mkdir()
+    return folder

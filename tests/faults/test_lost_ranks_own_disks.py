@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import REPOSITORY
-from tests.apart import Apart
-from tests.end_to_end.test_damage import tissue_slide
-from tests.faults.conftest import THRESHOLDS
-from tests.packages import write_package
+from tests.apart import Apart, slides_and_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,13 +32,7 @@ SEVERAL = ("slides", "--model", "model", "--results-dir", "out", "--batch-size",
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two slides and a model."""
-    folder = tmp_path_factory.mktemp("made")
-    (folder / "slides").mkdir()
-    tissue_slide(folder / "slides" / "a.tif")
-    write_slide(SynthSpec(1500, 1200, seed=2), folder / "slides" / "b.tif")
-    write_package(folder / "model", side=32, gain=0.05, thresholds=THRESHOLDS)
-    (folder / "out").mkdir()
-    return folder
+    return slides_and_model(tmp_path_factory.mktemp("made"), (1500, 1200))
 
 
 @pytest.fixture(scope="module")

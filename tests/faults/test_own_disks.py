@@ -10,13 +10,9 @@ import h5py
 import pytest
 
 from pyramidai_mpi.store.journal.folder import JournalFolder
-from pyramidai_mpi.synth import SynthSpec, write_slide
 from pyramidai_mpi.testing.launch import REPOSITORY
-from tests.apart import Apart, kill_once_all_have_done_some
+from tests.apart import Apart, kill_once_all_have_done_some, slides_and_model
 from tests.dicoms import write_dicom_slide
-from tests.end_to_end.test_damage import tissue_slide
-from tests.faults.conftest import THRESHOLDS
-from tests.packages import write_package
 from tests.tiffs import halved, textured
 
 if TYPE_CHECKING:
@@ -47,13 +43,7 @@ STEMS = ("a", "b")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What each host has: two slides and a model."""
-    folder = tmp_path_factory.mktemp("made")
-    (folder / "slides").mkdir()
-    tissue_slide(folder / "slides" / "a.tif")
-    write_slide(SynthSpec(1200, 1000, seed=2), folder / "slides" / "b.tif")
-    write_package(folder / "model", side=32, gain=0.05, thresholds=THRESHOLDS, with_features=True)
-    (folder / "out").mkdir()
-    return folder
+    return slides_and_model(tmp_path_factory.mktemp("made"), (1200, 1000), with_features=True)
 
 
 @pytest.fixture(scope="module")
