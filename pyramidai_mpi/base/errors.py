@@ -142,6 +142,14 @@ def address_limit() -> int | None:
     return None if least < 0 else least
 
 
+def failed_read(path: object, error: OSError) -> StorageError | None:
+    """What an error in reading a file says of the disk or the machine, as one line; None when it is the file's own."""
+    if machine_failure(error) is None:
+        return None
+    reason = error.strerror or error
+    return StorageError(f"{path}: cannot be read: {reason}; see to the disk or the machine it is on")
+
+
 @contextmanager
 def input_errors(path: object) -> Iterator[None]:
     """Turn what the system says of an input that cannot be read into one line for the user.
@@ -156,10 +164,26 @@ def input_errors(path: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        if machine_failure(error) is not None:
-            raise StorageError(f"{path}: cannot be read: {reason}; see to the disk or the machine it is on") from error
-        raise InputError(f"{path}: cannot be read: {reason}; check the path and its rights") from error
+        raise failed_read(path, error) or InputError(
+            f"{path}: cannot be read: {error.strerror or error}; check the path and its rights"
+        ) from error
+
+
+@contextmanager
+def hdf5_errors(path: object) -> Iterator[None]:
+    """As `input_errors`, of what the HDF5 library says of a file.
+
+    Raises
+    ------
+    InputError
+        It is no HDF5 file, or damaged.
+    StorageError
+        As there.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise failed_read(path, error) or InputError(f"{path}: not a readable HDF5 file: {error}") from error
 
 
 def printable(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -58,14 +59,19 @@ def run_through_losses(
     import numpy as np
 
     from pyramidai_mpi.cli.session import leave_after_losses
-    from pyramidai_mpi.ranks.collectives import allgather
+    from pyramidai_mpi.ranks.collectives import agree, allgather
     from pyramidai_mpi.ranks.survival import through_losses
     from pyramidai_mpi.store.journal.folder import JournalFolder
 
     def attempt(left: MPI.Intracomm, again: bool) -> int:
         if not again:
             return run(left, each)
-        here = np.array([JournalFolder.of(settings.output.path).exists for settings in each])
+        here, error = np.zeros(len(each), bool), None
+        try:
+            here[:] = [JournalFolder.of(settings.output.path).exists for settings in each]
+        except PyramidError as failure:
+            error = failure
+        agree(left, error)
         are_begun = np.flatnonzero(allgather(left, here).any(axis=0))  # on any host's disk
         gone_on_with = []
         for slide, settings in enumerate(each):
@@ -256,16 +262,20 @@ def export_beside(code: ExitCode, complete: Sequence[RunSettings], formats: Sequ
     failures = []
     for settings in complete:
         for order in orders_beside(settings.output.path, formats):
+            output = settings.output
             try:
-                output = settings.output
                 # of what an earlier start has made, that of this very result is left alone
                 if make(order, output.path, settings.slide.path, overwrite=output.overwrite, resume=output.resume):
                     log.info("%s: %s", order.format, order.target)
             except Exception as error:
                 if is_bug(error):
                     log.error("%s: is not made, by what is a bug:%s", order.target, traceback_lines(error))
-                say_error(f"{error} (the result {settings.output.path} is complete)")
-                failures.append(exit_code_of(error))
+                if os.path.lexists(output.path):
+                    say_error(f"{error} (the result {output.path} is complete)")
+                    failures.append(exit_code_of(error))
+                else:  # its folder or disk, that is: the result was complete
+                    say_error(f"{output.path}: is gone before {order.target.name} was made of it; see to its disk")
+                    failures.append(ExitCode.IO)
     return failures[0] if failures else code
 
 

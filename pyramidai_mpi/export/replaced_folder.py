@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyramidai_mpi.base.errors import OutputExistsError
+from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.store.files.placing import (
     check_folder,
     check_replaceable,
@@ -71,7 +71,7 @@ class FolderKind:
             When something is in the way, or the folder that it is to lie in is missing or cannot be written.
         """
         check_folder(folder.parent)
-        if not os.path.lexists(folder):
+        if not is_there(folder):
             return
         if folder.is_symlink():
             raise OutputExistsError(f"{folder}: is a link, which is never replaced; name the folder that it leads to")
@@ -121,7 +121,7 @@ def _mend(folder: Path, kind: FolderKind) -> None:
     older = _older(folder)
     if older.is_dir() and kind.is_one(older):
         with storage_errors(folder):
-            if os.path.lexists(folder):
+            if is_there(folder):
                 _remove(older, folder)
             else:
                 older.rename(folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from pyramidai_mpi.base.errors import OutputExistsError, input_errors
+from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.models.decision_entry import decision_entry
 from pyramidai_mpi.models.description import YAML_NAME
 from pyramidai_mpi.models.package import FORMAT, POSITION
@@ -241,11 +241,11 @@ def check_replaceable(folder: Path, *, overwrite: bool) -> None:
     OutputExistsError
         Something is there, and `overwrite` is not set, or it is no such package or holds other things too.
     """
-    if os.path.lexists(folder) and not overwrite:
+    if is_there(folder) and not overwrite:
         raise OutputExistsError(f"{folder}: exists already; use --overwrite to replace it, or name another with -o")
-    if os.path.lexists(folder) and not is_segmentation_package(folder):
+    if is_there(folder) and not is_segmentation_package(folder):
         raise OutputExistsError(f"{folder}: is no package of such a network, and is not replaced; name another with -o")
-    if os.path.lexists(folder) and (strange := sorted({path.name for path in folder.iterdir()} - _OF_SEGMENTATION)):
+    if is_there(folder) and (strange := sorted({path.name for path in folder.iterdir()} - _OF_SEGMENTATION)):
         raise OutputExistsError(f"{folder}: holds {strange[0]}, which no training has made; name another with -o")
 
 

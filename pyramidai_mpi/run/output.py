@@ -184,19 +184,18 @@ def _tidy(output: Path, facts: Facts) -> None:
     """
     sweep(output)
     folder = JournalFolder.of(output)
-    if folder.exists or OutputLock.is_there(output):
-        with suppress(OutputExistsError, StorageError):
-            lock = OutputLock.take(output)
-            try:
-                manifest = folder.manifest() if folder.exists else None
-                if manifest is None or is_journal_of(manifest, facts):
-                    folder.remove()
-                else:
-                    log.warning(
-                        "%s: is the journal of another run than the finished result's, and is left", folder.path
-                    )
-            finally:
-                lock.release()
+    with suppress(OutputExistsError, StorageError):
+        if not (folder.exists or OutputLock.is_there(output)):
+            return
+        lock = OutputLock.take(output)
+        try:
+            manifest = folder.manifest() if folder.exists else None
+            if manifest is None or is_journal_of(manifest, facts):
+                folder.remove()
+            else:
+                log.warning("%s: is the journal of another run than the finished result's, and is left", folder.path)
+        finally:
+            lock.release()
 
 
 def _facts_of(settings: RunSettings, package: ModelPackage, origin: ResultOrigin) -> Facts:

@@ -104,9 +104,9 @@ class JournalDisks:
         """What is left of a slide on this disk, in words for the others; its lock is this run's then."""
         output = self._each[slide].output
         folder = JournalFolder.of(output.path)
-        if not (folder.exists or OutputLock.is_there(output.path)):
-            return None
         try:
+            if not (folder.exists or OutputLock.is_there(output.path)):
+                return None
             self._locks[slide] = OutputLock.take(output.path, patient=True, watch=self._watch)
             if not folder.exists:
                 return None

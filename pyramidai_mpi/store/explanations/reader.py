@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, hdf5_errors
 from pyramidai_mpi.base.types import FAILED_DTYPE, index_keys
 from pyramidai_mpi.store.explanations.contents import (
     CURVES,
@@ -50,15 +50,13 @@ def read_explanation(path: Path) -> Explanation:
         raise InputError(f"{path}: is a folder; name a file of explanations in it")
     if not path.is_file():
         raise InputError(f"{path}: no such file of explanations; check the path")
-    try:
+    with hdf5_errors(path):
         check_seal(path)
         with h5py.File(path, "r") as file, damage_is_named(file):
             _check_file(file)
             explanation = _read(file)
             if explanation_digest(explanation) != explanation.digest:
                 raise InputError(f"{path}: its content gives another digest than it claims; explain the tiles again")
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
     return explanation
 
 

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import OutputExistsError
+from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.process.identity import ProcessIdentity, this_process
 from pyramidai_mpi.store.files.placing import (
@@ -135,7 +136,7 @@ class OutputLock:
     @staticmethod
     def is_there(output: Path) -> bool:
         """Whether an output is locked, by a run that may be gone."""
-        return os.path.lexists(_lock_of(output))
+        return is_there(_lock_of(output))
 
     @classmethod
     def take(cls, output: Path, *, patient: bool = False, watch: LockWatch | None = None) -> OutputLock:

@@ -14,7 +14,8 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError
+from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError, machine_failure
+from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.process.identity import ProcessIdentity, this_process
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def check_target(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) ->
     check_no_input(path, inputs)
     if path.exists() and not path.is_file():
         raise OutputExistsError(f"{path}: is no plain file; name another output")
-    if os.path.lexists(path) and not overwrite:
+    if is_there(path) and not overwrite:
         raise OutputExistsError(f"{path}: exists already; use --overwrite to replace it or name another output")
     check_replaceable(path)
 
@@ -122,11 +123,15 @@ def check_folder(folder: Path) -> None:
     StorageError
         When it is missing or cannot be written.
     """
-    # os.path.isdir says no instead of raising where a folder on the way cannot be entered
-    if os.path.isfile(folder):  # noqa: PTH113
+    try:
+        mode = folder.stat().st_mode
+    except OSError as error:
+        if failure := machine_failure(error):
+            raise failure from error
+        said = f"{folder}: no such folder, or no right to enter it; make it first or name another"
+        raise StorageError(said) from None
+    if not stat.S_ISDIR(mode):
         raise StorageError(f"{folder}: is a file, and no folder; name another output")
-    if not os.path.isdir(folder):  # noqa: PTH112
-        raise StorageError(f"{folder}: no such folder, or no right to enter it; make it first or name another")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(f"{folder}: no permission to write there; name an output in another folder")
 
@@ -341,7 +346,7 @@ def placed(target: Path, *, overwrite: bool = False, inputs: Sequence[Path] = ()
 
 def check_free(path: Path) -> None:
     """Raise `OutputExistsError` when something has the name already, a dangling link too."""
-    if os.path.lexists(path):
+    if is_there(path):
         raise OutputExistsError(f"{path}: exists already; name another folder")
 
 
@@ -380,9 +385,11 @@ def placed_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
         raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not os.path.lexists(target) and old.exists():
-            old.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        if is_there(target):
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                old.rename(target)
 
 
 def discard(temporary: Path) -> None:

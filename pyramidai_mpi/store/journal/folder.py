@@ -17,7 +17,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError
+from pyramidai_mpi.base.errors import InputError, OutputExistsError, StorageError, input_errors
+from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.store.files.lock import LockWatch, OutputLock
 from pyramidai_mpi.store.files.placing import discard, flush_folder, storage_errors, temporary_name, user_name
 from pyramidai_mpi.store.journal.manifest import read_manifest
@@ -62,7 +63,7 @@ class JournalFolder:
     @property
     def exists(self) -> bool:
         """Whether there is something of that name."""
-        return os.path.lexists(self.path)
+        return is_there(self.path)
 
     def create(self, manifest: Manifest) -> None:
         """Make the folder with its manifest, both flushed to the disk. An empty folder may be there already.
@@ -113,7 +114,7 @@ class JournalFolder:
             When it is damaged, or gone while files of ranks are there.
         """
         path = self.path / MANIFEST_NAME
-        if os.path.lexists(path):
+        if is_there(path):
             return read_manifest(path)
         if self.files():
             raise InputError(
@@ -132,12 +133,11 @@ class JournalFolder:
         return sorted(filter(_FILE_NAME.fullmatch, self._names()), key=lambda name: (_start_of(name), name))
 
     def _names(self) -> list[str]:
-        try:
-            return [entry.name for entry in os.scandir(self.path)]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}; check your rights") from error
+        with input_errors(self.path):
+            try:
+                return [entry.name for entry in os.scandir(self.path)]
+            except FileNotFoundError:
+                return []
 
     def starts(self) -> list[str]:
         """First parts of the names of all files, and of the locks of starts that have none yet."""
@@ -206,7 +206,7 @@ class JournalFolder:
 
     def watch_starts(self, watch: LockWatch) -> None:
         """Begin to watch the locks of the starts there."""
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(InputError, StorageError):
             for start in self.starts():
                 watch.look(self.path / start)
 
@@ -221,7 +221,7 @@ class JournalFolder:
         watch
             What was seen of the locks of the starts before.
         """
-        with contextlib.suppress(OSError, InputError):
+        with contextlib.suppress(OSError, InputError, StorageError):
             for start in self.starts():
                 if self._has_siblings():
                     return
@@ -243,12 +243,14 @@ class JournalFolder:
 
     def remove(self) -> bool:
         """Remove the journal; whether nothing is left of it."""
-        with contextlib.suppress(OSError, InputError):
+        with contextlib.suppress(OSError, InputError, StorageError):
             for name in self.files():  # before the manifest: without it, they are of nobody knows what
                 (self.path / name).unlink()
         with contextlib.suppress(OSError):
             shutil.rmtree(self.path)
-        return not self.exists
+        with contextlib.suppress(InputError, StorageError):
+            return not self.exists
+        return False
 
 
 def _start_word(number: int) -> str:

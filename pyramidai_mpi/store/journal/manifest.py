@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, input_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,13 +62,8 @@ def read_manifest(path: Path) -> Manifest:
     InputError
         When it is damaged, or of another format.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MOST_BYTES)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read: {error.strerror or error}; check the disk and your rights"
-        ) from error
+    with input_errors(path), path.open("rb") as file:
+        text = file.read(_MOST_BYTES)
     return parse_manifest(text, path)
 
 

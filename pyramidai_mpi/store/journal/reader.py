@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, input_errors
 from pyramidai_mpi.base.types import kept_lengths, tile_keys
 from pyramidai_mpi.store.journal.format import (
     CHECK_BYTES,
@@ -69,7 +68,7 @@ def scan_file(path: Path, number: int, record_format: RecordFormat) -> npt.NDArr
     InputError
         When the file is damaged before its end, or no journal.
     """
-    with _reading(path):
+    with input_errors(path):
         try:
             opened = _OpenFile(path)
         except FileNotFoundError:
@@ -151,7 +150,7 @@ class SlideFrames:
         record = self.record_format.record
         for number, of_file in groupby(self.frames, key=lambda frame: int(frame["file"])):
             path = self.files[number]
-            with _reading(path), _OpenFile(path) as file:
+            with input_errors(path), _OpenFile(path) as file:
                 for frame in of_file:
                     n_tiles = int(frame["tiles"])
                     length = int(frame["length"]) if with_tail else n_tiles * record.itemsize
@@ -165,16 +164,6 @@ def _of_those(counts: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64], kep
     """The bytes of those tiles that count, of the bytes of all tiles."""
     ends = np.cumsum(lengths)
     return b"".join(kept[end - length : end] for end, length in zip(ends[counts], lengths[counts], strict=True))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read: {error.strerror or error}; check the disk and your rights"
-        ) from error
 
 
 class _OpenFile:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError, hdf5_errors, input_errors
 from pyramidai_mpi.base.names import is_utf8
 from pyramidai_mpi.base.patch_order import PIXELS, PatchOrder
 from pyramidai_mpi.base.types import FAILED_DTYPE
@@ -88,20 +88,16 @@ class PatchFile:
             raise InputError(f"{path}: is a folder; name a file of patches in it")
         if not path.is_file():
             raise InputError(f"{path}: no such file of patches; check the path")
-        try:
+        with input_errors(path):
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self._close = weakref.finalize(self, os.close, self._descriptor)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
         try:
-            self._stamp = _stamp(os.fstat(self._descriptor))
-            self._places = PlacesRead()
-            check_seal(path)
-            with self._opened() as file, damage_is_named(file):
-                self.header = _read_header(file, may_be_part=may_be_part)
-        except OSError as error:
-            self.close()
-            raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
+            with hdf5_errors(path):
+                self._stamp = _stamp(os.fstat(self._descriptor))
+                self._places = PlacesRead()
+                check_seal(path)
+                with self._opened() as file, damage_is_named(file):
+                    self.header = _read_header(file, may_be_part=may_be_part)
         except BaseException:
             self.close()
             raise
@@ -246,10 +242,8 @@ class PatchFile:
         """Bytes at a place of the file, of the length and the checksum that a record says."""
         if self._descriptor < 0:
             raise UsageError(f"{self.path}: was closed; open it again")
-        try:
+        with input_errors(self.path):
             data = os.pread(self._descriptor, int(record["length"]), place)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         if zlib.crc32(data) != int(record["crc32"]):
             raise InputError(f"{self.path}: {what} was damaged after it was written; extract the patches again")
         return data
@@ -291,12 +285,10 @@ class PatchFile:
             raise InputError(f"{self.path}: its content gives another digest than it claims")
 
     def _opened(self) -> h5py.File:
-        try:
+        with hdf5_errors(self.path):
             if _stamp(self.path.stat()) != self._stamp:
                 raise InputError(f"{self.path}: was changed since it was opened; open it again")
             return h5py.File(self.path, "r")
-        except OSError as error:
-            raise InputError(f"{self.path}: not a readable HDF5 file: {error}") from error
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, UsageError, printable
+from pyramidai_mpi.base.errors import InputError, UsageError, hdf5_errors, printable
 from pyramidai_mpi.base.part import Part
 from pyramidai_mpi.base.types import Decision
 from pyramidai_mpi.pyramid.looked_at import warning_of
@@ -81,11 +81,9 @@ class CheckedResult:
         """
         if not path.is_file():
             raise InputError(f"{path}: no such result file; check the path")
-        try:
+        with hdf5_errors(path):
             stamp = _stamp_of(path)  # before its bytes are read, so that a change in between shows
             check_seal(path)
-        except OSError as error:
-            raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
         checked = cls(path, stamp, may_be_part)
         with checked.open() as file:
             check_content(file)
@@ -101,12 +99,10 @@ class CheckedResult:
             When it has another size, time of change or place on the disk than when it was checked, or is no complete
             result of this format version.
         """
-        try:
+        with hdf5_errors(self.path):
             if _stamp_of(self.path) != self._stamp:
                 raise InputError(f"{self.path}: was changed since it was opened; open it again")
             file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise InputError(f"{self.path}: not a readable HDF5 file: {error}") from error
         with file:
             _check_file(file, self.path, may_be_part=self._may_be_part)
             yield file
@@ -139,12 +135,10 @@ def format_of(path: Path) -> str:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
-    try:
+    with hdf5_errors(path):
         check_seal(path)
         with h5py.File(path, "r") as file, damage_is_named(file):
             return str(file.attrs.get("format"))
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
 
 
 @names_damage
@@ -256,11 +250,8 @@ def read_stated_digest(path: Path) -> str:
     InputError
         It cannot be read.
     """
-    try:
-        with h5py.File(path, "r") as file, damage_is_named(file):
-            return str(file.attrs[FEATURES_DIGEST])
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file: {error}") from error
+    with hdf5_errors(path), h5py.File(path, "r") as file, damage_is_named(file):
+        return str(file.attrs[FEATURES_DIGEST])
 
 
 def digest_in(file: ResultFile) -> str:

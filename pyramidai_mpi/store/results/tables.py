@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVa
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, failed_read
 from pyramidai_mpi.base.types import Decision, Mode
 from pyramidai_mpi.pyramid.grid import Grid, GridLevel
 from pyramidai_mpi.store.results.prediction import read_prediction_record
@@ -182,10 +182,14 @@ def damage_is_named(file: ResultFile) -> Iterator[None]:
     ------
     InputError
         Instead of what HDF5, or a value that makes no sense, raises.
+    StorageError
+        The disk fails.
     """
     try:
         yield
     except (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+        if isinstance(error, OSError) and (failure := failed_read(file.filename, error)):
+            raise failure from error
         raise InputError(f"{file.filename}: damaged result file: {error!s:.300}") from error
 
 

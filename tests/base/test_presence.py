@@ -1,0 +1,65 @@
+"""Whether something has a name; no answer of the file system is no "no"."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
+from pyramidai_mpi.base.presence import is_there
+from pyramidai_mpi.store.files.lock import OutputLock
+from pyramidai_mpi.store.files.placing import check_folder, check_free, check_target
+from pyramidai_mpi.store.journal.folder import JournalFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def test_it_is_what_has_the_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nothing")
+    assert [is_there(tmp_path / name) for name in ("file", "link", "other", "file/in it")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ESTALE, StorageError), (errno.EIO, StorageError), (errno.EACCES, InputError)]
+)
+@pytest.mark.parametrize(
+    "asks",
+    [
+        is_there,
+        lambda path: JournalFolder.of(path).exists,
+        OutputLock.is_there,
+        check_free,
+        lambda path: check_target(path, overwrite=False),
+    ],
+    ids=["is_there", "journal", "lock", "free", "target"],
+)
+def test_where_nobody_knows_nobody_says_no(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asks: Callable[[Path], object],
+    number: int,
+    kind: type[PyramidError],
+) -> None:
+    def fails(path: object, **_: object) -> os.stat_result:
+        raise OSError(number, os.strerror(number), os.fspath(path))  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "lstat", fails)
+    with pytest.raises(kind, match=rf"{tmp_path}.*: cannot be read: {os.strerror(number)}; "):
+        asks(tmp_path / "out.h5")
+
+
+def test_a_folder_on_a_disk_that_fails_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: object, **_: object) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), os.fspath(path))  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "stat", fails)
+    with pytest.raises(StorageError, match="Stale file handle; see to the machine"):
+        check_folder(tmp_path)
