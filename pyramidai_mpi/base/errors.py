@@ -170,6 +170,26 @@ def input_errors(path: object) -> Iterator[None]:
 
 
 @contextmanager
+def own_file_errors(path: object) -> Iterator[None]:
+    """As `input_errors`, of a file that this run has found there: it is nobody's wrong path that it is gone.
+
+    Raises
+    ------
+    InputError
+        There is no right to read it.
+    StorageError
+        It or its folder has gone meanwhile, or the disk fails.
+    """
+    try:
+        with input_errors(path):
+            yield
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise StorageError(f"{path}: was there and is gone; see to the disk, then --resume") from error
+        raise
+
+
+@contextmanager
 def hdf5_errors(path: object) -> Iterator[None]:
     """As `input_errors`, of what the HDF5 library says of a file.
 

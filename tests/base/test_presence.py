@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError
+from pyramidai_mpi.base.errors import InputError, PyramidError, StorageError, own_file_errors
 from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.store.files.lock import OutputLock
 from pyramidai_mpi.store.files.placing import check_folder, check_free, check_target
@@ -63,3 +63,17 @@ def test_a_folder_on_a_disk_that_fails_is_not_said_to_be_missing(
     monkeypatch.setattr(os, "stat", fails)
     with pytest.raises(StorageError, match="Stale file handle; see to the machine"):
         check_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), StorageError),
+        (PermissionError(errno.EACCES, "Permission denied"), InputError),
+        (OSError(errno.EIO, "Input/output error"), StorageError),
+    ],
+    ids=["gone", "no right", "failing disk"],
+)
+def test_a_file_of_the_program_s_own_that_has_gone_is_no_wrong_path(error: OSError, kind: type[PyramidError]) -> None:
+    with pytest.raises(kind, match="manifest.json: "), own_file_errors("manifest.json"):
+        raise error

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, own_file_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def read_manifest(path: Path) -> Manifest:
     InputError
         When it is damaged, or of another format.
     """
-    with input_errors(path), path.open("rb") as file:
+    with own_file_errors(path), path.open("rb") as file:
         text = file.read(_MOST_BYTES)
     return parse_manifest(text, path)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, own_file_errors
 from pyramidai_mpi.base.types import kept_lengths, tile_keys
 from pyramidai_mpi.store.journal.format import (
     CHECK_BYTES,
@@ -68,7 +68,7 @@ def scan_file(path: Path, number: int, record_format: RecordFormat) -> npt.NDArr
     InputError
         When the file is damaged before its end, or no journal.
     """
-    with input_errors(path):
+    with own_file_errors(path):
         try:
             opened = _OpenFile(path)
         except FileNotFoundError:
@@ -150,7 +150,7 @@ class SlideFrames:
         record = self.record_format.record
         for number, of_file in groupby(self.frames, key=lambda frame: int(frame["file"])):
             path = self.files[number]
-            with input_errors(path), _OpenFile(path) as file:
+            with own_file_errors(path), _OpenFile(path) as file:
                 for frame in of_file:
                     n_tiles = int(frame["tiles"])
                     length = int(frame["length"]) if with_tail else n_tiles * record.itemsize
