@@ -142,9 +142,9 @@ def address_limit() -> int | None:
     return None if least < 0 else least
 
 
-def failed_read(path: object, error: OSError) -> StorageError | None:
+def failed_read(path: object, error: Exception) -> StorageError | None:
     """What an error in reading a file says of the disk or the machine, as one line; None when it is the file's own."""
-    if machine_failure(error) is None:
+    if not isinstance(error, OSError) or machine_failure(error) is None:
         return None
     reason = error.strerror or error
     return StorageError(f"{path}: cannot be read: {reason}; see to the disk or the machine it is on")

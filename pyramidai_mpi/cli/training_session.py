@@ -198,7 +198,7 @@ def train_on_ranks(
         def attempt(left: MPI.Intracomm, again: bool) -> int:
             pool = UnitPool(left, policy=Policy(order.policy), seed=order.seed, stop=stop.is_asked)
             going_on = replace(order, resume=True, overwrite=False) if again else order
-            lock = pool.on_rank0(lambda: _lock_of(order.work))
+            lock = pool.on_rank0(lambda: _lock_of(order))
             if lock is not None:
                 going_on = replace(going_on, check_work=lock.check)
             try:
@@ -217,10 +217,11 @@ def train_on_ranks(
         return code
 
 
-def _lock_of(work: Path) -> OutputLock:
+def _lock_of(order: TrainingOrder) -> OutputLock:
     """Keep other trainings out of a folder of work: two would write one state, each over the other's."""
     from pyramidai_mpi.store.files.lock import OutputLock
     from pyramidai_mpi.store.files.placing import make_folder
 
-    make_folder(work.parent, "--work")
-    return OutputLock.take(work, patient=True)
+    make_folder(order.output.parent, "-o")
+    make_folder(order.work.parent, "--work")
+    return OutputLock.take(order.work, patient=True)

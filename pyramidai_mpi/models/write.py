@@ -223,7 +223,7 @@ def write_segmentation_package(
         "sha256": hashlib.sha256(network).hexdigest(),
     }
     check_replaceable(folder, overwrite=overwrite)
-    with placed_folder(folder, replaces=overwrite) as partial:
+    with placed_folder(folder, replaces=overwrite, makes_parents=False) as partial:
         (partial / ONNX_NAME).write_bytes(network)
         for name, content in (files or {}).items():
             (partial / name).write_text(content, encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError, failed_read
 from pyramidai_mpi.synth.spec import Region
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def read_regions(path: Path, slide: str | None = None) -> tuple[tuple[Region, ..
         raw = path.read_bytes()
         document = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: cannot read polygons ({error}); give GeoJSON or CAMELYON outlines") from error
+        raise failed_read(path, error) or InputError(
+            f"{path}: cannot read polygons ({error}); give GeoJSON or CAMELYON outlines"
+        ) from error
     if isinstance(document, dict) and "type" in document:
         regions, mpp = tuple(_geojson_regions(document)), None
     elif isinstance(document, dict):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pyramidai_mpi.base.damage import DAMAGE
-from pyramidai_mpi.base.errors import InputError, StorageError
+from pyramidai_mpi.base.errors import InputError, StorageError, failed_read
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.ranks.collectives import agree_on, share_bytes
 from pyramidai_mpi.store.files.placing import discard, make_folder, temporary_name
@@ -337,7 +337,7 @@ def _undamaged(path: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        raise InputError(
+        raise failed_read(path, error) or InputError(
             f"{path}: is damaged ({' '.join(str(error).split())[:100]}); delete the folder {path.parent}, for --resume "
             "to draw the same tiles again"
         ) from error

@@ -79,7 +79,7 @@ def placed_training(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         When it cannot be written.
     """
     check_output(folder, overwrite=overwrite)
-    with placed_folder(folder, replaces=overwrite) as partial:
+    with placed_folder(folder, replaces=overwrite, makes_parents=False) as partial:
         yield partial
 
 

@@ -75,5 +75,5 @@ def test_a_folder_on_a_disk_that_fails_is_not_said_to_be_missing(
     ids=["gone", "no right", "failing disk"],
 )
 def test_a_file_of_the_program_s_own_that_has_gone_is_no_wrong_path(error: OSError, kind: type[PyramidError]) -> None:
-    with pytest.raises(kind, match="manifest.json: "), own_file_errors("manifest.json"):
+    with pytest.raises(kind, match=r"manifest\.json: "), own_file_errors("manifest.json"):
         raise error

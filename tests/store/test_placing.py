@@ -314,6 +314,16 @@ def test_a_folder_whose_name_was_taken_meanwhile_is_left_untouched(tmp_path):
     assert names_in(tmp_path) == ["package"]
 
 
+def test_a_folder_that_has_gone_during_the_work_is_not_made_anew(tmp_path):
+    gone = tmp_path / "gone" / "package"
+    with pytest.raises(StorageError, match="cannot be written: No such file"), placed_folder(gone, makes_parents=False):
+        pass
+    assert names_in(tmp_path) == []
+    with placed_folder(gone):
+        pass
+    assert names_in(tmp_path) == ["gone"]
+
+
 def test_a_file_where_a_folder_is_named_is_said(tmp_path):
     (tmp_path / "a.tif").touch()
     with pytest.raises(StorageError, match=r"a\.tif: is a file, and no folder"):

@@ -10,7 +10,8 @@
  *                      clock=SEED     the time of day jumps by hours back and forth, five times a second
  *
  * A program that has it loaded may call `disk_arm`: from then on the calls first..last, counted from 0 (last < 0: all
- * that follow), that change something on the disk fail with an errno. */
+ * that follow), that change something on the disk fail with an errno; `looks_arm`, which is stale=N from then on; and
+ * `disk_below`, which names the folder. How many calls and looks there were, and what failed first, it may ask. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -36,11 +37,15 @@ static int number = 0;
 static int no_link = 0, silly = 0;
 static long whole_s = 0, stale_at = -1, looked = 0;
 static uint64_t clock_seed = 0;
+static int told = 0;
+static char victim[PATH_MAX];
+
+void disk_below(const char *folder) { snprintf(below, sizeof below, "%s", folder); }
 
 __attribute__((constructor)) static void begin(void)
 {
     const char *folder = getenv("PYRAMIDAI_BELOW"), *habits = getenv("PYRAMIDAI_HABITS"), *at;
-    if (folder) strncpy(below, folder, sizeof below - 1);
+    if (folder) disk_below(folder);
     if (!habits) return;
     if ((at = strstr(habits, "nolink="))) no_link = atoi(at + 7);
     if ((at = strstr(habits, "times="))) whole_s = atol(at + 6);
@@ -49,23 +54,38 @@ __attribute__((constructor)) static void begin(void)
     if ((at = strstr(habits, "clock="))) clock_seed = strtoull(at + 6, NULL, 10) + 1;
 }
 
+static void arm(void)
+{
+    victim[0] = 0;
+    __atomic_store_n(&told, 0, __ATOMIC_SEQ_CST);
+}
 void disk_arm(long from, long to, int error)
 {
     first = from; last = to; number = error;
     __atomic_store_n(&seen, 0, __ATOMIC_SEQ_CST);
+    arm();
 }
+void looks_arm(long at)
+{
+    stale_at = at;
+    __atomic_store_n(&looked, 0, __ATOMIC_SEQ_CST);
+    arm();
+}
+long disk_calls(void) { return __atomic_load_n(&seen, __ATOMIC_SEQ_CST); }
+long disk_looks(void) { return __atomic_load_n(&looked, __ATOMIC_SEQ_CST); }
+const char *disk_victim(void) { return victim; }
 
 static void tell(const char *call, const char *path)
 {
-    static int told = 0;
     const char *folder = getenv("PYRAMIDAI_TOLD"), *name = strrchr(path, '/');
-    char file[PATH_MAX], text[PATH_MAX];
-    if (!folder || __atomic_exchange_n(&told, 1, __ATOMIC_SEQ_CST)) return;
+    char file[PATH_MAX];
+    if (__atomic_exchange_n(&told, 1, __ATOMIC_SEQ_CST)) return;
+    int n = snprintf(victim, sizeof victim, "%s %.200s\n", call, name ? name + 1 : path);
+    if (!folder) return;
     snprintf(file, sizeof file, "%s/FAILED-%d", folder, (int)getpid());
     int fd = REAL(int, open, const char *, int, ...)(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    int n = snprintf(text, sizeof text, "%s %.200s\n", call, name ? name + 1 : path);
     if (fd < 0) return;
-    REAL(ssize_t, write, int, const void *, size_t)(fd, text, n);
+    REAL(ssize_t, write, int, const void *, size_t)(fd, victim, n);
     REAL(int, close, int)(fd);
 }
 
@@ -107,13 +127,13 @@ static int fails(const char *call, const char *path)
     return 1;
 }
 static int fd_fails(const char *call, int fd) { char path[PATH_MAX]; return below[0] && fails(call, of_fd(fd, path)); }
-/* A full disk lets files be removed and their times be set. */
-static int removal_fails(const char *call, const char *path) { return number != ENOSPC && fails(call, path); }
+/* A full disk and a quota let files be removed and their times be set. */
+static int removal_fails(const char *call, const char *path)
+{ return number != ENOSPC && number != EDQUOT && fails(call, path); }
 
 static int is_stale(const char *path)
 {
-    if (stale_at < 0 || !is_below(path)) return 0;
-    if (__atomic_fetch_add(&looked, 1, __ATOMIC_SEQ_CST) != stale_at) return 0;
+    if (!is_below(path) || __atomic_fetch_add(&looked, 1, __ATOMIC_SEQ_CST) != stale_at) return 0;
     tell("look", path);
     errno = ESTALE;
     return 1;

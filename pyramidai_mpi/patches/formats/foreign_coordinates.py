@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, failed_read, input_errors
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 from pyramidai_mpi.slides.spacing import MOST_SOURCE_PIXELS
 
@@ -160,7 +160,9 @@ def _read(path: Path) -> Coordinates:
             numbers = {name: number for name in _NUMBERS if (number := _number(table.attrs.get(name))) is not None}
             level_dim = _pair(table.attrs.get("level_dim"))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a readable HDF5 file: {' '.join(str(error).split())[:200]}") from error
+        raise failed_read(path, error) or InputError(
+            f"{path}: not a readable HDF5 file: {' '.join(str(error).split())[:200]}"
+        ) from error
     corners = np.asarray(found, np.float64)
     if not (np.isfinite(corners).all() and (np.abs(corners) < _FARTHEST).all() and (corners % 1 == 0).all()):
         raise InputError(f"{path}: holds coordinates that are no pixels of a slide")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, PyramidError, failed_read, input_errors
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 from pyramidai_mpi.slides.identity import quickhash
 
@@ -136,8 +136,10 @@ def _table(path: Path, file: h5py.File) -> h5py.Dataset:
     raise InputError(f"{path}: holds no features; expected /levels/0/features (run --features), or CLAM's features")
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not a readable HDF5 file: {' '.join(str(error).split())[:200]}")
+def _unreadable(path: Path, error: Exception) -> PyramidError:
+    return failed_read(path, error) or InputError(
+        f"{path}: not a readable HDF5 file: {' '.join(str(error).split())[:200]}"
+    )
 
 
 def _read_all(path: Path) -> int:

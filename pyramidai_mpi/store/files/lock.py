@@ -218,9 +218,11 @@ class OutputLock:
         self._released.set()
         if self._heart is not threading.current_thread():
             self._heart.join()
-        with contextlib.suppress(OSError):
-            if self.is_held():
-                self._path.unlink()
+        for _ in range(2):  # over a network the first look may fail
+            with contextlib.suppress(OSError):
+                if self.is_held():
+                    self._path.unlink()
+                return
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):

@@ -351,7 +351,7 @@ def check_free(path: Path) -> None:
 
 
 @contextmanager
-def placed_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
+def placed_folder(target: Path, *, replaces: bool = False, makes_parents: bool = True) -> Iterator[Path]:
     """Give a temporary folder to fill; it gets its name at the end, or nothing is left behind.
 
     Parameters
@@ -360,6 +360,9 @@ def placed_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
         The folder to be.
     replaces
         Whether a folder of that name goes once the new one is complete; who allows that has looked at what it holds.
+    makes_parents
+        Whether the folders that it lies in are made where they are missing: not after long work, before which they were
+        there. Then their disk is gone, and another one is in its place.
 
     Raises
     ------
@@ -374,7 +377,7 @@ def placed_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
     sweep(target)
     temporary, old = temporary_name(target), temporary_name(target)
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir(parents=makes_parents)
         yield temporary
         if is_replaced:
             target.rename(old)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, failed_read
 from pyramidai_mpi.base.tiff_chain import pages_in_chain
 from pyramidai_mpi.store.masks.writer import FORMAT, TILE
 
@@ -125,4 +125,6 @@ def _named_damage(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes of tifffile
-        raise InputError(f"{path}: not a mask of this program's ({' '.join(str(error).split())[:80]})") from error
+        raise failed_read(path, error) or InputError(
+            f"{path}: not a mask of this program's ({' '.join(str(error).split())[:80]})"
+        ) from error

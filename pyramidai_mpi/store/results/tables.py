@@ -188,9 +188,9 @@ def damage_is_named(file: ResultFile) -> Iterator[None]:
     try:
         yield
     except (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
-        if isinstance(error, OSError) and (failure := failed_read(file.filename, error)):
-            raise failure from error
-        raise InputError(f"{file.filename}: damaged result file: {error!s:.300}") from error
+        raise failed_read(file.filename, error) or InputError(
+            f"{file.filename}: damaged result file: {error!s:.300}"
+        ) from error
 
 
 def names_damage(

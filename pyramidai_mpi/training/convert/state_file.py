@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pyramidai_mpi.base.errors import InputError, UsageError
+from pyramidai_mpi.base.errors import InputError, UsageError, failed_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +43,9 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the unpickler meets
-        raise InputError(f"{path}: not a file of weights that torch reads safely: {_reason(error)}") from error
+        raise failed_read(path, error) or InputError(
+            f"{path}: not a file of weights that torch reads safely: {_reason(error)}"
+        ) from error
     state = _unwrapped(state)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: no state dict (names and tensors); save it with torch.save(model.state_dict(), ...)")
@@ -68,7 +70,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         # not mapped: a file that is changed under the training would end the process
         state: dict[str, torch.Tensor] = load(path.read_bytes())
     except Exception as error:  # its errors have no public base
-        raise InputError(f"{path}: not a sound {SAFETENSORS} file: {_reason(error)}") from error
+        raise failed_read(path, error) or InputError(
+            f"{path}: not a sound {SAFETENSORS} file: {_reason(error)}"
+        ) from error
     return state
 
 

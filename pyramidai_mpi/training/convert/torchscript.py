@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, failed_read
 from pyramidai_mpi.models.package import FloatInput
 from pyramidai_mpi.process.sandbox import Trial, run_under_limits
 from pyramidai_mpi.training.convert.checked_package import ConvertedNetwork
@@ -88,7 +88,7 @@ def _load(path: Path) -> torch.nn.Module:
     try:
         network: torch.nn.Module = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except Exception as error:  # torch raises whatever its reader meets
-        raise InputError(
+        raise failed_read(path, error) or InputError(
             f"{path}: no TorchScript file that torch {torch.__version__} reads (damaged, or a state dict?): "
             f"{_reason(error)}"
         ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pyramidai_mpi.base.errors import InputError, UsageError, input_errors
+from pyramidai_mpi.base.errors import InputError, UsageError, failed_read, input_errors
 from pyramidai_mpi.training.convert.state_file import read_state
 from pyramidai_mpi.training.networks.compact import STAGES
 
@@ -119,5 +119,7 @@ def new_encoder(name: str, seed: int, weights: Path | None = None) -> SmallEncod
             encoder.load_state_dict(read_state(weights))
         except Exception as error:  # torch.load raises whatever the unpickler meets
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{weights}: holds no weights of {name}, as torch saves a state_dict: {reason}") from error
+            raise failed_read(weights, error) or InputError(
+                f"{weights}: holds no weights of {name}, as torch saves a state_dict: {reason}"
+            ) from error
     return encoder

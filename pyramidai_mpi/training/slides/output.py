@@ -80,7 +80,7 @@ def write_output(
     head = prepared.head
     use = intended_use or _use_of(prepared.model)
     aggregator = slide_graph(prepared.aggregator, head, prepared.n_features)
-    with placed_folder(folder, replaces=overwrite) as partial:
+    with placed_folder(folder, replaces=overwrite, makes_parents=False) as partial:
         if prepared.encoder is not None and prepared.model is not None:
             entry = aggregator_entry(plan.aggregator, plan.task, head.classes)
             document = _text(prepared.model, head, use).document(1) | {"aggregator": entry}
