@@ -119,7 +119,7 @@ def test_a_rank_computes_in_one_thread_and_scancel_leaves_no_process_and_no_file
 
 
 def test_a_job_that_is_told_to_stop_queues_again_and_goes_on(slurm: Slurm, tmp_path: Path) -> None:
-    slide = plain_slide(tmp_path / "large.tif", 6144)
+    slide = plain_slide(tmp_path / "large.tif", 4096)
     model = write_package(tmp_path / "model", side=32, thresholds=(0.5, 0.0, 0.0))
     assert pyramidai(slide, "--model", model, "-o", tmp_path / "undisturbed.h5", ranks=2).returncode == 0
     slowly = ("--model", model, "--batch-size", "1")  # so that it is still analysing when the second signal arrives

@@ -74,8 +74,7 @@ def test_as_many_tiles_are_audited_on_any_number_of_ranks(slides: list[Path], tm
     assert counts[0] == counts[1] > 0
 
 
-@pytest.mark.parametrize("what", ["engine", "pixels"])
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize(("ranks", "what"), [(1, "engine"), (2, "pixels"), (3, "engine")])
 def test_a_rank_that_lies_is_named_nothing_is_written_and_resume_puts_it_right(
     slides: list[Path], honest: str, ranks: int, what: str, tmp_path: Path
 ) -> None:
@@ -107,8 +106,7 @@ def test_a_feature_that_is_wrong_by_its_last_bit_is_found(slides: list[Path], tm
     assert not out.exists()
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a classifier"])
+@pytest.mark.parametrize(("ranks", "beside"), [(1, False), (2, True)], ids=["alone", "beside a classifier"])
 def test_features_of_encoders_are_audited(slides: list[Path], ranks: int, beside: bool, tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder", side=224, batch=8)
     words = ["--encoder", encoder] if beside else ["--model", encoder]

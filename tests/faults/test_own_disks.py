@@ -72,7 +72,7 @@ def assert_nothing_is_left(apart: Apart, hosts: list[int], results: set[str]) ->
         assert not list(apart.scratch(host).iterdir())
 
 
-@pytest.mark.parametrize("hosts", [[0, 1], [2, 0, 1], [0, 1, 1, 2, 0]], ids=str)
+@pytest.mark.parametrize("hosts", [[2, 0, 1], [0, 1, 1, 2, 0]], ids=str)
 def test_the_results_are_those_of_one_rank_and_lie_on_rank_0s_host_alone(
     hosts: list[int], apart: Apart, digests: dict[str, str]
 ) -> None:
@@ -90,7 +90,7 @@ def tiles_from_journal(path: Path) -> int:
         return int(file["execution"].attrs["tiles_from_journal"])
 
 
-@pytest.mark.parametrize("hosts", [[0, 1, 3], [3, 1, 2], [2, 3, 0]], ids=str)
+@pytest.mark.parametrize("hosts", [[0, 1, 3], [3, 1, 2]], ids=str)
 def test_after_a_kill_and_with_one_host_replaced_the_others_files_are_gone_on_with(
     hosts: list[int], apart: Apart, digests: dict[str, str]
 ) -> None:
@@ -114,8 +114,8 @@ def test_killed_again_and_again_on_other_hosts_each_time_nothing_is_lost(apart: 
     assert_nothing_is_left(apart, [3, 2, 0], {"b.h5"})
 
 
-@pytest.mark.parametrize("hosts", [[0, 1, 3], [3, 1, 2]], ids=str)
-def test_a_cohort_goes_on_with_one_host_replaced(hosts: list[int], apart: Apart, digests: dict[str, str]) -> None:
+def test_a_cohort_goes_on_with_one_host_replaced(apart: Apart, digests: dict[str, str]) -> None:
+    hosts = [3, 1, 2]
     kill_once_all_have_done_some(apart, [0, 1, 2], "out/pyramidai.journal/*.tiles", *SEVERAL)
     job = apart.run(hosts, *SEVERAL, "--resume")
     assert job.returncode == 0
@@ -125,8 +125,8 @@ def test_a_cohort_goes_on_with_one_host_replaced(hosts: list[int], apart: Apart,
     assert_nothing_is_left(apart, hosts, {"a.h5", "b.h5"})
 
 
-@pytest.mark.parametrize("hosts", [[0, 1, 3], [3, 1, 2]], ids=str)
-def test_patches_go_on_with_one_host_replaced(hosts: list[int], apart: Apart, digests: dict[str, str]) -> None:
+def test_patches_go_on_with_one_host_replaced(apart: Apart, digests: dict[str, str]) -> None:
+    hosts = [3, 1, 2]
     kill_once_all_have_done_some(apart, [0, 1, 2], "out/pyramidai.journal/*.tiles", *PATCHES)
     assert apart.run(hosts, *PATCHES, "--resume").returncode == 0
     names = {f"{stem}.patches.h5" for stem in STEMS}
@@ -233,8 +233,7 @@ def test_a_host_where_the_folder_cannot_be_made_ends_all_with_one_line(apart: Ap
     assert not job.left_over
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-@pytest.mark.parametrize("words", [ONE, PATCHES], ids=["run", "patches"])
+@pytest.mark.parametrize(("words", "is_there"), [(ONE, True), (PATCHES, False)], ids=["run", "patches"])
 def test_without_the_option_the_line_names_it(words: tuple[str, ...], is_there: bool, apart: Apart) -> None:
     if not is_there:
         shutil.rmtree(apart.host(1) / "out")
@@ -244,13 +243,10 @@ def test_without_the_option_the_line_names_it(words: tuple[str, ...], is_there: 
     assert "give --own-disks" in job.stderr
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-def test_a_command_that_lacks_the_option_does_not_name_it(is_there: bool, apart: Apart) -> None:
-    if not is_there:
-        shutil.rmtree(apart.host(1) / "out")
+def test_a_command_that_lacks_the_option_does_not_name_it(apart: Apart) -> None:
     job = apart.run([0, 1], "segment", "slides/b.tif", *MODEL, "-o", "out/b.h5")
     assert job.returncode == 74
-    assert ("is another folder here" if is_there else "no such folder here") in job.stderr
+    assert "is another folder here" in job.stderr
     assert "--own-disks" not in job.stderr
 
 
@@ -274,7 +270,7 @@ def sent(words: tuple[str, ...]) -> list[str]:
     return [*words[:-1], "--send-slide"]
 
 
-@pytest.mark.parametrize("hosts", [[0, 1], [0, 1, 1, 2, 0]], ids=str)
+@pytest.mark.parametrize("hosts", [[0, 1, 1, 2, 0]], ids=str)
 def test_slides_and_model_are_sent_to_who_lacks_them_and_are_gone_at_the_end(
     hosts: list[int], only_on_rank_0s: Apart, digests: dict[str, str]
 ) -> None:
