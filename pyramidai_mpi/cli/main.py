@@ -25,6 +25,7 @@ from pyramidai_mpi.process.exit import (
     speaks_for_its_job,
     tell_launcher_of_mpich,
 )
+from pyramidai_mpi.process.parent import ParentWatch
 from pyramidai_mpi.process.system_timer import SystemTimer
 from pyramidai_mpi.process.umask import keep_owners_rights
 
@@ -129,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"pyramidai: umask {umask:03o} would keep files from their own maker, and is {umask & 0o077:03o} here",
             err=True,
         )
+    if launched_size() > 1:
+        ParentWatch(f"rank {launched_rank()}")
     code = run_command_line(list(sys.argv[1:] if arguments is None else arguments))
     # As soon as one rank has left with a code but 0, `srun -K1` and Open MPI's launchers terminate those that are about
     # to leave with the same one, and report 143. And who asked to stop may ask twice.

@@ -24,6 +24,7 @@ from pyramidai_mpi.cli.launcher import check_world_size, launched_rank, launched
 from pyramidai_mpi.cli.mpi_start import start_mpi
 from pyramidai_mpi.process.exit import PATIENCE_S, say_before_leaving, speaks_for_its_job
 from pyramidai_mpi.process.host import host_name, program_mark
+from pyramidai_mpi.process.parent import ParentWatch
 from pyramidai_mpi.process.stop import was_interrupted
 from pyramidai_mpi.process.watch import Watch
 from pyramidai_mpi.ranks.survival import can_survive
@@ -154,6 +155,8 @@ def _start_mpi() -> tuple[MPI.Intracomm, Watch | None]:
     """Start MPI; of several ranks each is watched from before that on, as it waits for all of them."""
     who = f"rank {launched_rank()}, host {host_name()}"
     watch = Watch(who, survives=can_survive()) if launched_size() > 1 else None
+    if ParentWatch.of_this_process is not None:
+        ParentWatch.of_this_process.end()
     comm: MPI.Intracomm = start_mpi().COMM_WORLD
     if comm.size == 1:
         if watch is not None:

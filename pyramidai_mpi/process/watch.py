@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.process.exit import PATIENCE_S, tell_launcher_of_mpich, wait_until_read
 from pyramidai_mpi.process.identity import start_of
+from pyramidai_mpi.process.parent import FAREWELL, has_gone
 from pyramidai_mpi.process.system_timer import SystemTimer
 
 if TYPE_CHECKING:
@@ -93,7 +94,6 @@ class Watch:
     def __init__(self, who: str, *, survives: bool = False, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._who, self._survives = who, survives
-        self._parent = os.getppid()
         self._beats: Beats | None = None
         least_s = self.limits.slowness * _age_s()
         self._start_s = max(self.limits.start, least_s)
@@ -139,8 +139,8 @@ class Watch:
             signal.alarm(0)  # of a standstill that is over
             now = time.monotonic()
             counted_s, last = min(now - last, 2 * self.limits.turn), now
-            if os.getppid() != self._parent:
-                self._give_up("the process that has started this one is gone", tell=not self._survives)
+            if has_gone():
+                self._give_up(FAREWELL, tell=not self._survives)
             beats = self._beats
             if beats is None:
                 self._unmet_s += counted_s if self._started else 0.0

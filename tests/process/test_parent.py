@@ -1,0 +1,84 @@
+"""A process that a launcher has started ends with it, also while it loads libraries."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pyramidai_mpi.process import parent
+from pyramidai_mpi.testing.launch import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from pyramidai_mpi.process.parent import ParentWatch
+Path("ready").touch()
+time.sleep(float(sys.argv[1]))
+ParentWatch("rank 3")
+Path("watched").touch()
+end = time.monotonic() + 60
+while time.monotonic() < end:  # as an import does, without a pause
+    pass
+Path("lived").touch()
+"""
+PATIENCE_S = 60.0
+
+
+def orphan(folder: Path, before_s: float, wanted: str) -> str:
+    """What a process says whose parent ends once it has made a file; it must be gone in time."""
+    (folder / "program.py").write_text(PROGRAM)
+    words = (
+        f"{sys.executable} program.py {before_s} 2>said & echo $! >pid; while [ ! -e {wanted} ]; do sleep 0.05; done"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    subprocess.run(["sh", "-c", words], cwd=folder, env=environment, check=True, timeout=PATIENCE_S)
+    pid, end = int((folder / "pid").read_text()), time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("it lives")
+    assert not (folder / "lived").exists()
+    return (folder / "said").read_text()
+
+
+def test_it_ends_with_its_parent_whatever_it_does(tmp_path: Path) -> None:
+    said = orphan(tmp_path, 0.0, "watched")
+    assert said == "pyramidai: error: the process that has started this one is gone (rank 3)\n"
+
+
+def test_a_parent_that_was_gone_before_anybody_watched_is_noticed(tmp_path: Path) -> None:
+    assert "is gone (rank 3)" in orphan(tmp_path, 1.0, "ready")
+    assert not (tmp_path / "watched").exists()
+
+
+@pytest.mark.parametrize(("session", "is_gone"), [(4711, True), (1, False), (0, False)])
+def test_who_was_an_orphan_from_the_first_is_one_unless_process_1_has_started_it(
+    monkeypatch: pytest.MonkeyPatch, session: int, is_gone: bool
+) -> None:
+    monkeypatch.setattr(parent.os, "getppid", lambda: 1)
+    monkeypatch.setattr(parent.os, "getsid", lambda _: session)
+    monkeypatch.setattr(parent, "_AT_FIRST", 1)
+    assert parent.has_gone() == is_gone
+
+
+def test_while_the_parent_lives_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+    monkeypatch.setattr(parent.os, "_exit", left.append)
+    watch = parent.ParentWatch("rank 0")
+    assert parent.ParentWatch.of_this_process is watch
+    time.sleep(1.2)
+    watch.end()
+    assert parent.ParentWatch.of_this_process is None
+    assert not left
