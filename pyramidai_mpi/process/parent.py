@@ -15,9 +15,17 @@ from pyramidai_mpi.base.errors import ExitCode
 from pyramidai_mpi.process.exit import tell_launcher_of_mpich
 
 FAREWELL = "the process that has started this one is gone"
-_AT_FIRST = os.getppid()
 _TURN_S = 0.5
 _INIT = 1
+_AT_FIRST = [os.getppid()]
+
+
+def _begin_anew() -> None:
+    """A child that this process forks has another parent."""
+    _AT_FIRST[0] = os.getppid()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def has_gone() -> bool:
@@ -26,7 +34,7 @@ def has_gone() -> bool:
     In a container process 1 may be a launcher, a shell or an init that has started this one: in a session of its own.
     """
     now = os.getppid()
-    return now != _AT_FIRST or (now == _INIT and os.getsid(0) > _INIT)
+    return now != _AT_FIRST[0] or (now == _INIT and os.getsid(0) > _INIT)
 
 
 class ParentWatch:

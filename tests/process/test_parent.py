@@ -69,8 +69,15 @@ def test_who_was_an_orphan_from_the_first_is_one_unless_process_1_has_started_it
 ) -> None:
     monkeypatch.setattr(parent.os, "getppid", lambda: 1)
     monkeypatch.setattr(parent.os, "getsid", lambda _: session)
-    monkeypatch.setattr(parent, "_AT_FIRST", 1)
+    monkeypatch.setattr(parent, "_AT_FIRST", [1])
     assert parent.has_gone() == is_gone
+
+
+def test_a_child_that_is_forked_has_a_parent_of_its_own() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(parent.has_gone()))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_while_the_parent_lives_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
