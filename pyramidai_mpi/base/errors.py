@@ -143,11 +143,17 @@ def address_limit() -> int | None:
 
 
 def failed_read(path: object, error: Exception) -> StorageError | None:
-    """What an error in reading a file says of the disk or the machine, as one line; None when it is the file's own."""
-    if not isinstance(error, OSError) or machine_failure(error) is None:
+    """What an error in reading a file says of the disk or the machine, as one line; None when it is the file's own.
+
+    Libraries hand on what the system said to them in errors of many kinds: h5py in KeyError, torch in RuntimeError.
+    """
+    failure = None if isinstance(error, PyramidError) else machine_failure(error)
+    if failure is None:
         return None
-    reason = error.strerror or error
-    return StorageError(f"{path}: cannot be read: {reason}; see to the disk or the machine it is on")
+    if isinstance(error, OSError):
+        reason = error.strerror or error
+        return StorageError(f"{path}: cannot be read: {reason}; see to the disk or the machine it is on")
+    return StorageError(f"{path}: cannot be read: {failure}")
 
 
 @contextmanager
@@ -171,12 +177,12 @@ def input_errors(path: object) -> Iterator[None]:
 
 @contextmanager
 def own_file_errors(path: object) -> Iterator[None]:
-    """As `input_errors`, of a file that this run has found there: it is nobody's wrong path that it is gone.
+    """As `input_errors`, of a file that this run itself has found: where it has gone, no path was wrong.
 
     Raises
     ------
     InputError
-        There is no right to read it.
+        This user may not read it, or it is no file.
     StorageError
         It or its folder has gone meanwhile, or the disk fails.
     """
@@ -196,12 +202,14 @@ def hdf5_errors(path: object) -> Iterator[None]:
     Raises
     ------
     InputError
-        It is no HDF5 file, or damaged.
+        It is no HDF5 file, or damaged, or locked by who writes it.
     StorageError
         As there.
     """
     try:
         yield
+    except BlockingIOError as error:
+        raise InputError(f"{path}: another program has it open to write it; close it there and run again") from error
     except OSError as error:
         raise failed_read(path, error) or InputError(f"{path}: not a readable HDF5 file: {error}") from error
 

@@ -130,8 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"pyramidai: umask {umask:03o} would keep files from their own maker, and is {umask & 0o077:03o} here",
             err=True,
         )
-    if launched_size() > 1:
-        ParentWatch(f"rank {launched_rank()}")
     code = run_command_line(list(sys.argv[1:] if arguments is None else arguments))
     # As soon as one rank has left with a code but 0, `srun -K1` and Open MPI's launchers terminate those that are about
     # to leave with the same one, and report 143. And who asked to stop may ask twice.
@@ -165,6 +163,8 @@ def run_command_line(arguments: list[str]) -> int:
         arguments = ["run", *arguments]
     if launched_rank() != 0 and {"-h", "--help", "--version"} & set(arguments):
         return ExitCode.OK
+    if _is_job(arguments):
+        ParentWatch(f"rank {launched_rank()}")
     try:
         code = _call(arguments or ["--help"])
     except click.ClickException as error:

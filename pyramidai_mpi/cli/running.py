@@ -273,8 +273,8 @@ def export_beside(code: ExitCode, complete: Sequence[RunSettings], formats: Sequ
                 if os.path.lexists(output.path):
                     say_error(f"{error} (the result {output.path} is complete)")
                     failures.append(exit_code_of(error))
-                else:  # its folder or disk, that is: the result was complete
-                    say_error(f"{output.path}: is gone before {order.target.name} was made of it; see to its disk")
+                else:  # its folder was moved, or its disk fails: it was complete
+                    say_error(f"{output.path}: is not to be seen, so {order.target.name} is not made; see to the disk")
                     failures.append(ExitCode.IO)
     return failures[0] if failures else code
 

@@ -198,7 +198,7 @@ def train_on_ranks(
         def attempt(left: MPI.Intracomm, again: bool) -> int:
             pool = UnitPool(left, policy=Policy(order.policy), seed=order.seed, stop=stop.is_asked)
             going_on = replace(order, resume=True, overwrite=False) if again else order
-            lock = pool.on_rank0(lambda: _lock_of(order))
+            lock = pool.on_rank0(lambda: _lock_of(order, makes_folders=not again))
             if lock is not None:
                 going_on = replace(going_on, check_work=lock.check)
             try:
@@ -217,11 +217,12 @@ def train_on_ranks(
         return code
 
 
-def _lock_of(order: TrainingOrder) -> OutputLock:
+def _lock_of(order: TrainingOrder, *, makes_folders: bool) -> OutputLock:
     """Keep other trainings out of a folder of work: two would write one state, each over the other's."""
     from pyramidai_mpi.store.files.lock import OutputLock
     from pyramidai_mpi.store.files.placing import make_folder
 
-    make_folder(order.output.parent, "-o")
-    make_folder(order.work.parent, "--work")
+    if makes_folders:  # not after a loss of ranks: where they have gone meanwhile, so has what was trained
+        make_folder(order.output.parent, "-o")
+        make_folder(order.work.parent, "--work")
     return OutputLock.take(order.work, patient=True)

@@ -21,6 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.errors import OutputExistsError, input_errors
+from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.store.explanations.contents import FORMAT as EXPLANATION
 from pyramidai_mpi.store.explanations.reader import read_explanation
 from pyramidai_mpi.store.files.lock import OutputLock
@@ -136,7 +137,7 @@ class ExportRecord:
                 temporary.write_text(text, encoding="utf-8")
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        if not self._path.exists():
+        if not is_there(self._path):
             return {}
         try:
             with input_errors(self._path), self._path.open("rb") as file:

@@ -12,7 +12,7 @@ import onnx
 import onnx.helper
 import onnx.shape_inference
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, failed_read
 from pyramidai_mpi.models.aggregator_entry import AGGREGATOR_OUTPUTS
 from pyramidai_mpi.models.package import POSITION
 from pyramidai_mpi.models.segmentation_package import INPUT, OUTPUT
@@ -166,7 +166,7 @@ def _loaded(path: Path) -> tuple[onnx.ModelProto, list[onnx.ValueInfoProto]]:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no public name
-        raise InputError(f"{path}: not an ONNX file: {error!s:.200}") from error
+        raise failed_read(path, error) or InputError(f"{path}: not an ONNX file: {error!s:.200}") from error
     _check_opset(path, model)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model)):
         raise InputError(f"{path}: keeps weights in another file, which no hash covers; expected one file with all")

@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import ClassVar
 
 from pyramidai_mpi.base.errors import ExitCode
-from pyramidai_mpi.process.exit import tell_launcher_of_mpich
+from pyramidai_mpi.process.exit import PATIENCE_S, tell_launcher_of_mpich
+from pyramidai_mpi.process.system_timer import SystemTimer
 
 FAREWELL = "the process that has started this one is gone"
 _TURN_S = 0.5
 _INIT = 1
+_SYSTEMS = ("systemd", "init")
 _AT_FIRST = [os.getppid()]
 
 
@@ -31,10 +34,17 @@ os.register_at_fork(after_in_child=_begin_anew)
 def has_gone() -> bool:
     """Whether the parent is another one than at first; or was process 1 by then, which takes orphans.
 
-    In a container process 1 may be a launcher, a shell or an init that has started this one: in a session of its own.
+    In a container process 1 may be what has started this one, so there that tells nothing.
     """
     now = os.getppid()
-    return now != _AT_FIRST[0] or (now == _INIT and os.getsid(0) > _INIT)
+    return now != _AT_FIRST[0] or (now == _INIT and os.getsid(0) > _INIT and _is_of_a_system())
+
+
+def _is_of_a_system() -> bool:
+    """Whether process 1 is what machines are started with, as far as can be seen."""
+    with suppress(OSError):
+        return Path(f"/proc/{_INIT}/comm").read_text().strip() in _SYSTEMS
+    return False
 
 
 class ParentWatch:
@@ -59,13 +69,15 @@ class ParentWatch:
         if has_gone():
             self._leave()
         self._thread = threading.Thread(target=self._watch, name="pyramidai-parent", daemon=True)
-        self._thread.start()
+        with suppress(RuntimeError):  # the limit of threads: whoever needs one says so
+            self._thread.start()
         ParentWatch.of_this_process = self
 
     def end(self) -> None:
         """Somebody else watches from now on."""
         self._is_over.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         ParentWatch.of_this_process = None
 
     def _watch(self) -> None:
@@ -74,6 +86,7 @@ class ParentWatch:
                 self._leave()
 
     def _leave(self) -> None:
+        SystemTimer("_exit", ExitCode.INTERNAL).set(PATIENCE_S)  # whoever reads stderr may have stopped
         with suppress(OSError):
             os.write(2, f"pyramidai: error: {FAREWELL} ({self._who})\n".encode())
         tell_launcher_of_mpich(ExitCode.INTERNAL)

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import PyramidError, input_errors
 from pyramidai_mpi.base.patch_order import is_patch_file
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class FullHash:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._hash = ""
-        self._error: InputError | None = None
+        self._error: PyramidError | None = None
         # a daemon: a run that fails does not wait for it
         self._thread = threading.Thread(target=self._read, name="slide-sha256", daemon=True)
         self._thread.start()
@@ -81,7 +81,7 @@ class FullHash:
 
         Raises
         ------
-        InputError
+        InputError, StorageError
             When the file cannot be read to its end.
         """
         self._thread.join()
@@ -93,5 +93,5 @@ class FullHash:
         try:
             with input_errors(self._path), self._path.open("rb") as file:
                 self._hash = hashlib.file_digest(file, "sha256").hexdigest()
-        except InputError as error:
+        except PyramidError as error:
             self._error = error

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pyramidai_mpi.base.damage import DAMAGE
-from pyramidai_mpi.base.errors import InputError, StorageError, failed_read
+from pyramidai_mpi.base.errors import InputError, StorageError, failed_read, own_file_errors
 from pyramidai_mpi.process.host import host_name
 from pyramidai_mpi.ranks.collectives import agree_on, share_bytes
-from pyramidai_mpi.store.files.placing import discard, make_folder, temporary_name
+from pyramidai_mpi.store.files.placing import discard, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -161,7 +161,7 @@ class TileStore:
         PoolStoppedError
             When the ranks were told to stop; what was drawn stays.
         """
-        pool.on_rank0(lambda: make_folder(self._folder, "--work"))
+        pool.on_rank0(self._make_folder)
         sources = _same_on_all(pool, material, paths)
 
         def work(number: int) -> None:
@@ -215,6 +215,12 @@ class TileStore:
                 np.savez(path, **of_levels)  # type: ignore[arg-type]
         except OSError as error:
             raise StorageError(f"{self._folder}: cannot keep tiles: {error.strerror or error}; make room") from error
+
+    def _make_folder(self) -> None:
+        try:
+            self._folder.mkdir(exist_ok=True)  # in that of the work, which is there, or has gone
+        except OSError as error:
+            raise StorageError(f"{self._folder}: cannot be made: {error.strerror or error}") from error
 
     def _read(self, sources: Sequence[Source]) -> None:
         for source in sources:
@@ -331,11 +337,12 @@ def _undamaged(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    InputError
-        It cannot be read.
+    InputError, StorageError
+        It cannot be read; its disk is to blame.
     """
     try:
-        yield
+        with own_file_errors(path):
+            yield
     except DAMAGE as error:
         raise failed_read(path, error) or InputError(
             f"{path}: is damaged ({' '.join(str(error).split())[:100]}); delete the folder {path.parent}, for --resume "

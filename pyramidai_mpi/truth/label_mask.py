@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from pyramidai_mpi.base.damage import damage_and
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, failed_read
 from pyramidai_mpi.base.tiff_chain import pages_in_chain
 from pyramidai_mpi.truth.coverage import UNIT, cover_blocks
 
@@ -172,7 +172,7 @@ def _named_damage(path: Path) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         what = f"{error!s:.200}" or type(error).__name__
-        raise InputError(f"{path}: not a readable TIFF ({what}); check the mask") from error
+        raise failed_read(path, error) or InputError(f"{path}: not a readable TIFF ({what}); check the mask") from error
 
 
 @contextmanager

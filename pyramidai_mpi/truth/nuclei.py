@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 
 from pyramidai_mpi.base.damage import DAMAGE
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, failed_read, input_errors
 from pyramidai_mpi.base.patch_order import slide_stem
 from pyramidai_mpi.truth.geojson import nuclei_of_geojson, read_json
 from pyramidai_mpi.truth.label_mask import LabelMask, open_mask
@@ -213,7 +213,9 @@ def _read_stack(path: Path) -> npt.NDArray[np.integer]:
     try:
         masks: npt.NDArray[np.integer] = np.load(path, mmap_mode="r", allow_pickle=False)
     except DAMAGE as error:
-        raise InputError(f"{path}: not a readable NumPy array ({error!s:.200}); check the masks") from error
+        raise failed_read(path, error) or InputError(
+            f"{path}: not a readable NumPy array ({error!s:.200}); check the masks"
+        ) from error
     if masks.ndim != 3 or not np.issubdtype(masks.dtype, np.integer):
         raise InputError(f"{path}: is {masks.dtype} {masks.shape}, expected whole numbers (patches, size, size)")
     return masks

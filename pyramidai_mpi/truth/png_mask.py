@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pyramidai_mpi.base.damage import DAMAGE
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, failed_read
 from pyramidai_mpi.truth.coverage import UNIT, cover_blocks
 from pyramidai_mpi.truth.label_mask import downsample_of
 
@@ -82,7 +82,9 @@ def open_png_mask(path: Path, l0_size: tuple[int, int]) -> PngMask:
             f"{path}: is too large for a PNG mask ({error}); save it smaller, or as a tiled TIFF"
         ) from error
     except DAMAGE as error:
-        raise InputError(f"{path}: not a readable PNG ({error!s:.200}); check the mask") from error
+        raise failed_read(path, error) or InputError(
+            f"{path}: not a readable PNG ({error!s:.200}); check the mask"
+        ) from error
     return PngMask(marked, l0_size, downsample)
 
 

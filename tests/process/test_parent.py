@@ -63,10 +63,27 @@ def test_a_parent_that_was_gone_before_anybody_watched_is_noticed(tmp_path: Path
     assert not (tmp_path / "watched").exists()
 
 
-@pytest.mark.parametrize(("session", "is_gone"), [(4711, True), (1, False), (0, False)])
-def test_who_was_an_orphan_from_the_first_is_one_unless_process_1_has_started_it(
-    monkeypatch: pytest.MonkeyPatch, session: int, is_gone: bool
+@pytest.mark.parametrize(
+    ("name", "session", "is_gone"),
+    [
+        ("systemd\n", 4711, True),
+        ("init\n", 4711, True),
+        ("systemd\n", 1, False),
+        ("systemd\n", 0, False),
+        ("dumb-init\n", 4711, False),
+        ("mpirun\n", 4711, False),
+        (None, 4711, False),
+    ],
+)
+def test_who_was_an_orphan_from_the_first_is_one_where_process_1_starts_no_ranks(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, session: int, is_gone: bool
 ) -> None:
+    def read_text(_: Path) -> str:
+        if name is None:
+            raise FileNotFoundError
+        return name
+
+    monkeypatch.setattr(parent.Path, "read_text", read_text)
     monkeypatch.setattr(parent.os, "getppid", lambda: 1)
     monkeypatch.setattr(parent.os, "getsid", lambda _: session)
     monkeypatch.setattr(parent, "_AT_FIRST", [1])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError
+from pyramidai_mpi.base.errors import InputError, failed_read
 from pyramidai_mpi.models.description import YAML_NAME
 from pyramidai_mpi.models.engines.onnx_engine import open_session
 from pyramidai_mpi.models.segmentation_package import INPUT, OUTPUT
@@ -32,7 +32,9 @@ class SegmentationNetwork:
         try:
             self._session = open_session(str(package.onnx_path))
         except Exception as error:  # onnxruntime's exceptions have no common class
-            raise InputError(f"{package.onnx_path}: onnxruntime cannot load it: {_said(error)}") from error
+            raise failed_read(package.onnx_path, error) or InputError(
+                f"{package.onnx_path}: onnxruntime cannot load it: {_said(error)}"
+            ) from error
 
     def probability(self, pixels: RgbArray) -> npt.NDArray[np.float32]:
         """Of each pixel the probability of the second class.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyramidai_mpi.base.errors import InputError, input_errors
+from pyramidai_mpi.base.errors import InputError, failed_read, input_errors
 from pyramidai_mpi.slides.readers.tiff_directory import TiffPage, read_pages
 
 if TYPE_CHECKING:
@@ -157,11 +157,19 @@ class StoredTiles:
 
 
 def pages_of(path: Path) -> tuple[TiffPage, ...]:
-    """Pages of a TIFF that cannot be opened as a slide; none where nobody can tell, or of another file."""
+    """Pages of a TIFF that cannot be opened as a slide; none where nobody can tell, or of another file.
+
+    Raises
+    ------
+    StorageError
+        The disk fails.
+    """
     try:
         with path.open("rb") as file:
             return tuple(read_pages(path, file.fileno(), os.fstat(file.fileno()).st_size))
-    except (OSError, InputError):
+    except (OSError, InputError) as error:
+        if failure := failed_read(path, error):
+            raise failure from error
         return ()
 
 

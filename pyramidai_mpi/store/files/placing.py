@@ -14,7 +14,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError, machine_failure
+from pyramidai_mpi.base.errors import OutputExistsError, StorageError, UsageError, input_errors, machine_failure
 from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.process.identity import ProcessIdentity, this_process
 
@@ -222,11 +222,18 @@ def _rename_without_replacing(temporary: Path, path: Path) -> None:
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
-    """Size and time of change (ns) of a file, which tell it from the one that replaces it; None when there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
+    """Size and time of change (ns) of a file, which tell it from the one that replaces it; None when there is none.
+
+    Raises
+    ------
+    InputError, StorageError
+        The system does not say: as `input_errors`.
+    """
+    with input_errors(path):
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
     return status.st_size, status.st_mtime_ns
 
 
@@ -361,8 +368,8 @@ def placed_folder(target: Path, *, replaces: bool = False, makes_parents: bool =
     replaces
         Whether a folder of that name goes once the new one is complete; who allows that has looked at what it holds.
     makes_parents
-        Whether the folders that it lies in are made where they are missing: not after long work, before which they were
-        there. Then their disk is gone, and another one is in its place.
+        Whether the folders that it lies in are made where they are missing. Not after long work, which began when they
+        were there: whoever moved them, or took their disk away, would find a part of the work in another place.
 
     Raises
     ------
@@ -376,11 +383,13 @@ def placed_folder(target: Path, *, replaces: bool = False, makes_parents: bool =
         check_free(target)
     sweep(target)
     temporary, old = temporary_name(target), temporary_name(target)
+    old_is_kept = False
     try:
         temporary.mkdir(parents=makes_parents)
         yield temporary
         if is_replaced:
             target.rename(old)
+            old_is_kept = True
         check_free(target)
         temporary.rename(target)
         flush_folder(target.parent)
@@ -388,11 +397,12 @@ def placed_folder(target: Path, *, replaces: bool = False, makes_parents: bool =
         raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if is_there(target):
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                old.rename(target)
+        if old_is_kept:
+            with contextlib.suppress(OSError, StorageError):  # then both stay
+                if is_there(target):
+                    shutil.rmtree(old, ignore_errors=True)
+                else:
+                    old.rename(target)
 
 
 def discard(temporary: Path) -> None:

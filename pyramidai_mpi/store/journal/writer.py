@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyramidai_mpi.base.errors import OutputExistsError, StorageError
+from pyramidai_mpi.base.presence import is_there
 from pyramidai_mpi.store.files.placing import flush_folder
 from pyramidai_mpi.store.journal.format import file_head, frame_of
 
@@ -129,13 +130,12 @@ class JournalWriter:
             finally:
                 os.close(file)
 
-    @staticmethod
-    def _is_gone(file: int) -> bool:
+    def _is_gone(self, file: int) -> bool:
         """Whether another run has removed the file."""
         try:
             return os.fstat(file).st_nlink == 0
         except OSError as error:
-            if error.errno != errno.ESTALE:
+            if error.errno != errno.ESTALE or is_there(self._path):
                 raise
             return True
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from pyramidai_mpi.base.errors import InputError, failed_read
+from pyramidai_mpi.base.errors import InputError, PyramidError, failed_read
 from pyramidai_mpi.base.tiff_chain import pages_in_chain
 from pyramidai_mpi.store.masks.writer import FORMAT, TILE
 
@@ -122,7 +122,7 @@ def _page(page: Any) -> Any:
 def _named_damage(path: Path) -> Iterator[None]:
     try:
         yield
-    except InputError:
+    except PyramidError:
         raise
     except Exception as error:  # whatever a damaged file makes of tifffile
         raise failed_read(path, error) or InputError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pyramidai_mpi.base.errors import InputError, StorageError
+from pyramidai_mpi.base.errors import InputError, StorageError, failed_read
 from pyramidai_mpi.ranks.collectives import allgather, on_all, share_bytes
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Checkpoint:
                 raise ValueError("no such state, or moment, can be")
             others = [name for name in (*self.facts, *facts) if facts.get(name) != self.facts.get(name)]
         except Exception as error:  # torch.load raises whatever the unpickler meets
-            raise no_state(self.path) from error
+            raise failed_read(self.path, error) or no_state(self.path) from error
         if others:
             said, own = facts.get(others[0]), self.facts.get(others[0])
             raise InputError(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyramidai_mpi.base.damage import DAMAGE
-from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError
+from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError, failed_read
 from pyramidai_mpi.ranks.collectives import agree, on_rank0, usual_rank
 from pyramidai_mpi.ranks.unit_pool import PoolStoppedError
 from pyramidai_mpi.training.exact.checkpoint import digest_of, no_state
@@ -159,7 +159,7 @@ class ExactTraining:
             self._loss, self._weight, self.kept = float(state["loss"]), float(state["weight"]), dict(state["kept"])
             self.log.rows[:] = map(dict, state["rows"])
         except DAMAGE as error:
-            refused = no_state(self._checkpoint.path)
+            refused = failed_read(self._checkpoint.path, error) or no_state(self._checkpoint.path)
             refused.agreed = True  # all ranks have the same state
             raise refused from error
 

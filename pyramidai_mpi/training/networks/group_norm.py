@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pyramidai_mpi.base.errors import InputError, UsageError, failed_read, input_errors
+from pyramidai_mpi.base.errors import InputError, PyramidError, UsageError, failed_read, input_errors
 from pyramidai_mpi.training.convert.state_file import read_state
 from pyramidai_mpi.training.networks.compact import STAGES
 
@@ -117,6 +117,8 @@ def new_encoder(name: str, seed: int, weights: Path | None = None) -> SmallEncod
             weights.stat()
         try:
             encoder.load_state_dict(read_state(weights))
+        except PyramidError:
+            raise
         except Exception as error:  # torch.load raises whatever the unpickler meets
             reason = " ".join(str(error).split())[:200]
             raise failed_read(weights, error) or InputError(

@@ -13,7 +13,7 @@ from pyramidai_mpi.base.intended_use import claim_of
 from pyramidai_mpi.models.segmentation_package import SegmentationText
 from pyramidai_mpi.models.write import check_replaceable, write_segmentation_package
 from pyramidai_mpi.ranks.collectives import agree_on, on_all, on_rank0
-from pyramidai_mpi.store.files.placing import make_folder
+from pyramidai_mpi.store.files.placing import check_folder
 from pyramidai_mpi.training.curves import charts_of, curves_page
 from pyramidai_mpi.training.exact.checkpoint import Checkpoint, digest_of
 from pyramidai_mpi.training.exact.log import TrainingLog, table_of
@@ -142,7 +142,7 @@ def train_whole(
     assert comm is not None
     agree_on(comm, "\n".join(map(str, request.slides)).encode(), "the list of slides")
     on_rank0(comm, partial(check_replaceable, places.output, overwrite=places.replaces))
-    on_rank0(comm, partial(make_folder, places.output.parent, "-o"))
+    on_rank0(comm, partial(check_folder, places.output.parent))
     state = state_path(places.work)
     begin_work(pool, [state], resume=places.resume, overwrite=places.overwrite, say=say)
     network, field = on_all(comm, partial(_network_of, request))
