@@ -129,7 +129,7 @@ def write_package(
     Parameters
     ----------
     folder
-        Where the package is to lie; it is made if need be.
+        Where the package is to lie, in a folder that is there; it is made if need be.
     document
         The content of ``model.yaml``; the networks' hashes in it are found anew.
     networks
@@ -154,7 +154,7 @@ def write_package(
         When the folder cannot be written.
     """
     with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
     described = {
         **document,
         "levels": [_with_network(folder, entry, networks[entry["level"]]) for entry in document["levels"]],

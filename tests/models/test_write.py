@@ -198,3 +198,9 @@ def test_nothing_else_writes_a_description() -> None:
         and re.search(r'yaml\.(safe_)?dump|(YAML_NAME|"model\.yaml")\)\.(write|open\("[wa])', path.read_text())
     }
     assert writers == {"pyramidai_mpi/models/write.py"}
+
+
+def test_a_folder_that_has_gone_meanwhile_is_not_made_anew(tmp_path) -> None:
+    with pytest.raises(StorageError, match="No such file"):
+        write_package(tmp_path / "gone" / "m", PackageText("plain").document(2), GRAPHS)
+    assert list(tmp_path.iterdir()) == []
