@@ -245,4 +245,6 @@ def test_a_disk_fails_at_the_call_that_it_is_told(inputs: Path, tmp_path: Path) 
         [sys.executable, "-c", FAILING], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.splitlines() == ["[None, 5, None, None]", "[None, None, 30, 30] 30", "[2, 116, 2]"]
-    assert [path.read_text() for path in (tmp_path / "told").iterdir()] == ["mkdir file-1\n"]
+    assert [path.read_text() for path in (tmp_path / "told").iterdir()] == [
+        "mkdir file-later-2\n"
+    ]  # the first since it was armed last

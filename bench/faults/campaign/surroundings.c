@@ -1,7 +1,7 @@
 /* Preloaded before the C library: disks that fail, file systems with NFS's habits, clocks that jump. Below one folder.
  *
  *   PYRAMIDAI_BELOW    the folder; files elsewhere are left alone
- *   PYRAMIDAI_TOLD     a folder, not below that one, in which FAILED-PID says which call was the first to fail
+ *   PYRAMIDAI_TOLD     a folder, not below that one, in which FAILED-PID says which call was the first to fail since the last arming
  *   PYRAMIDAI_HABITS   words, with commas between them:
  *                      nolink=ERRNO   link() is refused with that number, files without a name are not to be had
  *                      times=S        files' times are multiples of S seconds
