@@ -25,7 +25,7 @@ _WEIGHTS_OF_PHASES = {
     "any": 1.0,
 }
 _SHARE_WITH_HABITS = 0.3
-_SHARE_OVER_HOSTS = 0.4
+_SHARE_OVER_HOSTS = 0.25
 _HOST_WORKS = ("slide", "cohort", "patches")
 
 

@@ -59,9 +59,9 @@ KINDS = {
         Kind("patches", 2, 4),
         Kind("dense map", 1, 3, exports=True),
         Kind("explain", 1, 3, success=0),
-        Kind("train", 6, 1, success=0, trains=True),
-        Kind("train-whole", 3, 1, success=0, trains=True),
-        Kind("train-slides", 8, 1, success=0, trains=True),
+        Kind("train", 6, 1.5, success=0, trains=True),
+        Kind("train-whole", 3, 1.5, success=0, trains=True),
+        Kind("train-slides", 8, 1.5, success=0, trains=True),
     )
 }
 
