@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyramidai_mpi.process import parent
+from pyramidai_mpi.process.identity import start_of
 from pyramidai_mpi.testing.launch import REPOSITORY
 
 if TYPE_CHECKING:
@@ -41,14 +42,9 @@ def orphan(folder: Path, before_s: float, wanted: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     subprocess.run(["sh", "-c", words], cwd=folder, env=environment, check=True, timeout=PATIENCE_S)
     pid, end = int((folder / "pid").read_text()), time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            break
+    while start_of(pid) not in {None, -1} and time.monotonic() < end:
         time.sleep(0.1)
-    else:
-        pytest.fail("it lives")
+    assert start_of(pid) in {None, -1}, "it lives"
     assert not (folder / "lived").exists()
     return (folder / "said").read_text()
 
